@@ -1,0 +1,117 @@
+"""Strict JSON: what goes in comes out, or it does not go in.
+
+The only module that imports orjson, which by itself turns NaN into null, tuples into lists and enums into their
+values without a word, and keeps the last of two equal keys. Here each of these is an error.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import orjson
+
+from shardstore.errors import InvalidEntry
+
+JSONDecodeError = orjson.JSONDecodeError
+
+ENTRY_BYTES_MAX = 64 * 1024 * 1024
+DEPTH_MAX = 200  # containers inside containers; orjson's own limit is 254, and a record adds a few
+INT_MIN, INT_MAX = -(2**63), 2**64 - 1
+
+_STRICT = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+_PLAIN = (str, bool, type(None))
+
+loads = orjson.loads
+
+
+def dumps(value: Any) -> bytes:
+    """Encode a value that is known to be JSON already, compactly."""
+    return orjson.dumps(value)
+
+
+def encode(value: Any, field: str) -> bytes:
+    """Encode the value of one top-level field; raise InvalidEntry unless JSON holds it exactly."""
+    kind = type(value)
+    try:
+        raw = orjson.dumps(value, None, _STRICT)
+    except (TypeError, ValueError, RecursionError) as error:
+        _explain(value, field, str(error))
+    if kind in _PLAIN or kind is int:
+        return raw
+    # A value that reads back unequal was converted on the way: NaN, a tuple, a UUID.
+    if orjson.loads(raw) != value or (kind is not dict and kind is not list and kind is not float):
+        _explain(value, field, f"{kind.__name__} is not a JSON value")
+    if kind is not float and (b"[" in raw or b"{" in raw):
+        check_depth(raw, field)
+    return raw
+
+
+def check_depth(raw: bytes, field: str) -> None:
+    """Raise InvalidEntry when containers nest deeper than every reader of the file is sure to follow."""
+    if raw.count(b"[") + raw.count(b"{") <= DEPTH_MAX:
+        return
+    stack: list[tuple[Any, int]] = [(orjson.loads(raw), 1)]
+    while stack:
+        value, depth = stack.pop()
+        if depth > DEPTH_MAX:
+            raise InvalidEntry(f"entry[{field!r}]", f"nested more than {DEPTH_MAX} levels deep")
+        children = value.values() if type(value) is dict else value
+        stack.extend((child, depth + 1) for child in children if type(child) in (dict, list))
+
+
+def encode_key(key: Any, path: str = "entry") -> bytes:
+    """Encode a field's name; raise InvalidEntry unless it is text."""
+    if type(key) is not str:
+        raise InvalidEntry(path, f"field name {key!r} is {type(key).__name__}, not str")
+    try:
+        return orjson.dumps(key)
+    except TypeError:
+        raise InvalidEntry(path, f"field name {key!r} holds a lone surrogate") from None
+
+
+def encode_entry(fields: Any) -> dict[str, bytes]:
+    """Encode a whole entry, field by field. Raises InvalidEntry."""
+    encoded = {}
+    for key, value in fields.items():
+        encode_key(key)
+        encoded[key] = encode(value, key)
+    return encoded
+
+
+def _explain(value: Any, field: str, reason: str) -> None:
+    """Raise InvalidEntry for the first value, depth first, that JSON cannot hold."""
+    path = f"entry[{field!r}]"
+    stack: list[tuple[Any, str, int]] = [(value, path, 1)]
+    while stack:
+        item, where, depth = stack.pop()
+        problem = _problem(item, depth)
+        if problem is not None:
+            raise InvalidEntry(where, problem)
+        if type(item) is dict:
+            for key, child in reversed(item.items()):
+                encode_key(key, where)
+                stack.append((child, f"{where}[{key!r}]", depth + 1))
+        elif type(item) is list:
+            stack.extend((child, f"{where}[{n}]", depth + 1) for n, child in reversed([*enumerate(item)]))
+    raise InvalidEntry(path, reason)
+
+
+def _problem(item: Any, depth: int) -> str | None:
+    """Say what keeps this one value, its children aside, out of JSON."""
+    kind = type(item)
+    if kind is float:
+        return None if math.isfinite(item) else f"{item} is not a JSON number"
+    if kind is int:
+        return None if INT_MIN <= item <= INT_MAX else "integer outside 64 bits"
+    if kind is str:
+        try:
+            item.encode()
+        except UnicodeEncodeError:
+            return "text with a lone surrogate"
+        return None
+    if kind in _PLAIN:
+        return None
+    if kind is dict or kind is list:
+        return None if depth <= DEPTH_MAX else f"nested more than {DEPTH_MAX} levels deep, or inside itself"
+    return f"{kind.__name__} is not a JSON value; convert it first"

@@ -1,0 +1,100 @@
+"""What it takes to put bytes and names on the disk for good, and the one place that knows each system's way.
+
+Every function raises OSError as the system gave it; callers turn it into the typed error that fits.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import sys
+
+from shardstore.layout import DIRECTORY_MODE, FILE_MODE
+
+READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # O_NONBLOCK: opening a planted FIFO must not hang
+WRITE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+CREATE = WRITE | os.O_CREAT
+CREATE_NEW = CREATE | os.O_EXCL
+
+_READ_CHUNK = 1 << 30
+
+if sys.platform == "darwin":
+
+    def sync(fd: int) -> None:
+        """Put a file's bytes and size on the medium; on macOS fsync alone stops at the drive's cache."""
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+
+else:
+
+    def sync(fd: int) -> None:
+        """Put a file's bytes, and as much of its metadata as reading them takes, on the medium."""
+        os.fdatasync(fd)
+
+
+def sync_directory(path: str | os.PathLike[str]) -> None:
+    """Put the names in a directory on the medium."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+    try:
+        if sys.platform == "darwin":
+            sync(fd)
+        else:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read_all(fd: int, offset: int, size: int) -> bytes:
+    """Read up to `size` bytes from `offset`; shorter only where the file ends."""
+    data = os.pread(fd, min(size, _READ_CHUNK), offset)
+    if len(data) >= size or not data:
+        return data
+    parts = [data]
+    while data and (got := sum(map(len, parts))) < size:
+        data = os.pread(fd, min(size - got, _READ_CHUNK), offset + got)
+        parts.append(data)
+    return b"".join(parts)
+
+
+def write_all(fd: int, data: bytes, offset: int) -> None:
+    """Write all of `data` at `offset`: a short write is real (full disk, file size limit) and is gone on with."""
+    written = os.pwrite(fd, data, offset)
+    while written < len(data):
+        written += os.pwrite(fd, data[written:], offset + written)
+
+
+def make_directory(path: str | os.PathLike[str]) -> bool:
+    """Make a directory that only its owner may enter; tell whether it was not there."""
+    try:
+        os.mkdir(path, DIRECTORY_MODE)
+    except FileExistsError:
+        return False
+    return True
+
+
+def publish(path: str | os.PathLike[str], data: bytes, *, replace: bool = True) -> bool:
+    """Put a whole file in place at once, on the medium and under its final name, 0600.
+
+    With replace=False a file that is there stays, and False is returned.
+    """
+    target = os.fspath(path)
+    temp = f"{target}.tmp-{secrets.token_hex(8)}"
+    fd = os.open(temp, CREATE_NEW, FILE_MODE)
+    try:
+        try:
+            write_all(fd, data, 0)
+            sync(fd)
+        finally:
+            os.close(fd)
+        if replace:
+            os.rename(temp, target)
+            temp = ""
+        else:
+            os.link(temp, target)
+    except FileExistsError:
+        return False
+    finally:
+        if temp:
+            os.unlink(temp)
+    sync_directory(os.path.dirname(target) or ".")
+    return True

@@ -1,0 +1,151 @@
+"""What a mutator receives: the entry as it is on the disk inside the lock, decoded only where it is touched."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any, Final, final
+
+from shardstore import codec
+from shardstore.errors import InvalidEntry
+from shardstore.journal import Change, State
+
+
+@final
+class Delete:
+    """The type of DELETE, which a mutator returns to remove its session."""
+
+    def __repr__(self) -> str:
+        return "shardstore.DELETE"
+
+    def __reduce__(self) -> str:
+        return "DELETE"
+
+
+DELETE: Final = Delete()
+_NOTHING: Final[dict[str, bytes]] = {}
+
+
+class Draft(MutableMapping[str, Any]):
+    """A session's fields to be changed in place. Nested values are plain dicts and lists, the caller's to mutate.
+
+    A value is decoded when it is first touched and compared with what is stored when the mutator is done, so the
+    cost of an update is that of the fields it touches, not of the entry. `copy()` gives a plain dict.
+    """
+
+    __slots__ = ("_raw", "_removed", "_touched", "_whole", "key", "state")
+
+    def __init__(self, key: str, state: State) -> None:
+        self.key = key
+        self.state = state
+        self._raw = state.fields if state.fields is not None else _NOTHING
+        self._touched: dict[str, Any] = {}
+        self._removed: set[str] = set()
+        self._whole: Mapping[str, Any] | Delete | None = None
+
+    def __getitem__(self, name: str) -> Any:
+        touched = self._touched
+        if name in touched:
+            return touched[name]
+        if name in self._removed:
+            raise KeyError(name)
+        value = touched[name] = codec.loads(self._raw[name])
+        return value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if type(name) is not str:
+            raise InvalidEntry("entry", f"field name {name!r} is {type(name).__name__}, not str")
+        self._touched[name] = value
+        if self._removed:
+            self._removed.discard(name)
+
+    def __delitem__(self, name: str) -> None:
+        if name not in self:
+            raise KeyError(name)
+        self._touched.pop(name, None)
+        if name in self._raw:
+            self._removed.add(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._touched or (name in self._raw and name not in self._removed)
+
+    def __iter__(self) -> Iterator[str]:
+        for name in self._raw:
+            if name not in self._removed:
+                yield name
+        for name in [*self._touched]:
+            if name not in self._raw:
+                yield name
+
+    def __len__(self) -> int:
+        return len(self._raw) - len(self._removed) + sum(name not in self._raw for name in self._touched)
+
+    def __repr__(self) -> str:
+        return f"Draft({self.key!r}, {self.copy()!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return self.copy() == (other.copy() if isinstance(other, Draft) else other)
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
+        return self.copy() | dict(other)
+
+    def __ior__(self, other: Mapping[str, Any]) -> Draft:  # type: ignore[misc]  # as dict does
+        self.update(other)
+        return self
+
+    def copy(self) -> dict[str, Any]:
+        """Return the fields as a plain dict; nested values are shared with the draft."""
+        return {name: self[name] for name in self}
+
+    def accept(self, result: object) -> None:
+        """Take what a mutator returned: None, a mapping that replaces the draft, or DELETE. Raises TypeError."""
+        if result is None or result is self:
+            return
+        if not isinstance(result, Mapping | Delete):
+            if inspect.iscoroutine(result):
+                result.close()  # else Python warns, elsewhere, that it was never awaited
+            raise TypeError(
+                f"a mutator returns None, a mapping or DELETE, not {type(result).__name__}; it runs inside the "
+                "session's lock, so it cannot be a coroutine: await first, then update with the result"
+            )
+        self._whole = result
+
+    def change(self) -> Change | None:
+        """Give what the mutator changed, encoded, or None where that is nothing. Raises InvalidEntry."""
+        if self._whole is DELETE:
+            return Change(delete=True) if self.state.exists else None
+        if self._whole is not None:
+            return self._replacement(codec.encode_entry(self._whole))
+        raw, changed = self._raw, {}
+        for name, value in self._touched.items():
+            encoded = codec.encode(value, name)
+            if raw.get(name) != encoded:
+                changed[name] = encoded
+                if name not in raw:
+                    codec.encode_key(name)
+        if not self.state.exists:
+            return Change(changed, whole=True)
+        if changed or self._removed:
+            return _bounded(Change(changed, [name for name in raw if name in self._removed]))
+        return None
+
+    def _replacement(self, new: dict[str, bytes]) -> Change | None:
+        """Give the smallest change that leads to exactly these fields, in their order if any changed."""
+        raw = self._raw
+        if not self.state.exists:
+            return _bounded(Change(new, whole=True))
+        changed = {name: value for name, value in new.items() if raw.get(name) != value}
+        removed = [name for name in raw if name not in new]
+        if not changed and not removed:
+            return None
+        kept = [name for name in raw if name in new]
+        order = kept + [name for name in changed if name not in raw]
+        return _bounded(Change(changed, removed) if order == [*new] else Change(new, whole=True))
+
+
+def _bounded(change: Change) -> Change:
+    if sum(map(len, change.changed.values())) > codec.ENTRY_BYTES_MAX:
+        raise InvalidEntry("entry", f"more than {codec.ENTRY_BYTES_MAX:,} bytes of JSON")
+    return change

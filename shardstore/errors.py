@@ -1,0 +1,245 @@
+"""The errors shardstore raises: a small closed set, each also the builtin a caller would expect.
+
+    ShardStoreError(Exception)
+    ├── SessionNotFound(KeyError)           no such session
+    ├── SessionExists                       create() met a session
+    ├── Conflict                            the expected version is not the current one
+    ├── LockTimeout(TimeoutError)           another writer of this session held its lock too long
+    ├── NestedUpdate(RuntimeError)          an update from inside a mutator of the same session
+    ├── CorruptShard                        a file is damaged; nothing was overwritten
+    ├── InvalidKey(ValueError)              not usable as a session key
+    ├── InvalidEntry(ValueError)            a value that JSON cannot hold exactly
+    ├── InvalidQuery(ValueError)            a malformed where, order, limit or retention rule
+    ├── StoreNotFound(FileNotFoundError)    no store there, or it vanished
+    ├── StoreClosed                         the store object was closed
+    ├── UnsafeStore(PermissionError)        other users could write to the store
+    ├── UnsupportedFormat                   written by another version, or not a store
+    ├── UnsupportedFileSystem               the file system cannot lock as needed
+    ├── CommitUncertain(OSError)            a sync failed: unknown whether the change is on the disk
+    └── StoreIOError(OSError)               any other system call that failed; nothing was changed
+        └── StoreFull                       no space, quota or inode left; nothing was changed
+
+All can be pickled, so that they cross process boundaries unchanged.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any, NoReturn
+
+__all__ = [
+    "CommitUncertain",
+    "Conflict",
+    "CorruptShard",
+    "InvalidEntry",
+    "InvalidKey",
+    "InvalidQuery",
+    "LockTimeout",
+    "NestedUpdate",
+    "SessionExists",
+    "SessionNotFound",
+    "ShardStoreError",
+    "StoreClosed",
+    "StoreFull",
+    "StoreIOError",
+    "StoreNotFound",
+    "UnsafeStore",
+    "UnsupportedFileSystem",
+    "UnsupportedFormat",
+]
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class ShardStoreError(Exception):
+    """Base of every error this package raises on purpose."""
+
+    _fields: tuple[str, ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the named fields: the formatted message alone would lose them."""
+        return (type(self), tuple(getattr(self, name) for name in self._fields) or self.args)
+
+    def __str__(self) -> str:
+        """Give the message alone (KeyError would quote it, OSError would prefix it)."""
+        return str(self.args[-1]) if self.args else type(self).__name__
+
+
+class SessionNotFound(ShardStoreError, KeyError):
+    """No session has this key. `.key`."""
+
+    _fields = ("key",)
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"no session {key!r}")
+
+
+class SessionExists(ShardStoreError):
+    """`create` met a session that is already there. `.key`."""
+
+    _fields = ("key",)
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"session {key!r} exists already; use update(), patch() or replace()")
+
+
+class Conflict(ShardStoreError):
+    """The session is not at the version that was expected; nothing was written. `.key .expected .found`.
+
+    `.found` is None when the session is absent.
+    """
+
+    _fields = ("key", "expected", "found")
+
+    def __init__(self, key: str, expected: str, found: str | None) -> None:
+        self.key, self.expected, self.found = key, expected, found
+        state = f"at version {found}" if found else "absent"
+        super().__init__(f"session {key!r} is {state}, expected {expected}; read it again and decide anew")
+
+
+class LockTimeout(ShardStoreError, TimeoutError):
+    """The session's lock was not free in time; nothing was written. `.key .waited .pid`.
+
+    `.waited` is in seconds and counts from the call. `.pid` is the owner's, or None where the system does not tell.
+    """
+
+    _fields = ("key", "waited", "pid")
+
+    def __init__(self, key: str, waited: float, pid: int | None = None) -> None:
+        self.key, self.waited, self.pid = key, waited, pid
+        owner = f"held by process {pid}" if pid else "its holder is unknown"
+        super().__init__(f"session {key!r} was locked for {waited:.1f} s ({owner}); try again or raise lock_timeout")
+
+
+class NestedUpdate(ShardStoreError, RuntimeError):
+    """The same session is being updated further up this call chain; waiting would never end. `.key`."""
+
+    _fields = ("key",)
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"session {key!r} is being updated by this very call chain; use the draft it was given")
+
+
+class CorruptShard(ShardStoreError):
+    """A shard is damaged, or is not this session's; it was not touched. `.path .offset .reason .key`.
+
+    `.offset` is in bytes from the start of the file.
+    """
+
+    _fields = ("path", "offset", "reason", "key")
+
+    def __init__(self, path: str, offset: int, reason: str, key: str | None = None) -> None:
+        self.path, self.offset, self.reason, self.key = path, offset, reason, key
+        whose = f" of session {key!r}" if key is not None else ""
+        super().__init__(
+            f"damaged shard{whose}: {path}, byte {offset}: {reason}; nothing was overwritten; "
+            "verify(repair=True) or `shardstore verify --repair` salvages what is whole"
+        )
+
+
+class InvalidKey(ShardStoreError, ValueError):
+    """Not a session key: keys are non-empty text up to 4,096 UTF-8 bytes, without NUL or lone surrogates."""
+
+
+class InvalidEntry(ShardStoreError, ValueError):
+    """A value that JSON cannot hold exactly; nothing was written. `.path .reason`.
+
+    `.path` names the value, as in `entry["origin"]["ids"][3]`.
+    """
+
+    _fields = ("path", "reason")
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"{path}: {reason}")
+
+
+class InvalidQuery(ShardStoreError, ValueError):
+    """A malformed filter, order, limit or retention rule; nothing was read or removed."""
+
+
+class StoreNotFound(ShardStoreError, FileNotFoundError):
+    """There is no store at this path, or it vanished while open; it is never re-created by a write. `.root`."""
+
+    _fields = ("root",)
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        super().__init__(errno.ENOENT, f"no store at {root}")
+        self.filename = root
+
+
+class StoreClosed(ShardStoreError):
+    """The store object was closed."""
+
+    def __init__(self, message: str = "this Store is closed; open another one") -> None:
+        super().__init__(message)
+
+
+class UnsafeStore(ShardStoreError, PermissionError):
+    """The store belongs to another user, or others may write to it. `.root .reason`."""
+
+    _fields = ("root", "reason")
+
+    def __init__(self, root: str, reason: str) -> None:
+        self.root, self.reason = root, reason
+        super().__init__(
+            errno.EPERM, f"{root} {reason}; pass allow_shared=True if every one of them may change every session"
+        )
+        self.filename = root
+
+
+class UnsupportedFormat(ShardStoreError):
+    """The directory holds something this version cannot read."""
+
+
+class UnsupportedFileSystem(ShardStoreError, OSError):
+    """The file system cannot give the locks the store depends on."""
+
+
+class StoreIOError(ShardStoreError, OSError):
+    """A system call failed; what was committed before is untouched. `.errno .filename` tell which.
+
+    Raised from the OSError itself, which is its `__cause__`.
+    """
+
+    def __init__(self, number: int, message: str, filename: str | None = None) -> None:
+        super().__init__(number, message)
+        self.filename = filename
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the file name, which OSError drops when its message is not the system's own."""
+        return (type(self), (self.errno, self.args[-1], self.filename))
+
+
+class StoreFull(StoreIOError):
+    """No space, quota, inode or file size is left; nothing was changed, and deleting still works."""
+
+
+class CommitUncertain(ShardStoreError, OSError):
+    """A sync failed: whether the change is on the disk is unknown until the session is read again. `.key .filename`.
+
+    The sync is never tried again: after a failed one the kernel calls the page clean, and a second
+    one succeeds without writing anything.
+    """
+
+    def __init__(self, number: int, message: str, filename: str | None = None) -> None:
+        super().__init__(number, message)
+        self.filename = filename
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep the file name, which OSError drops when its message is not the system's own."""
+        return (type(self), (self.errno, self.args[-1], self.filename))
+
+
+def raise_io_error(error: OSError, doing: str, path: str | None = None) -> NoReturn:
+    """Raise the typed error for a failed system call; `doing` completes "while ..."."""
+    where = path if path is not None else error.filename
+    number = error.errno or errno.EIO
+    kind = StoreFull if number in _FULL else StoreIOError
+    text = os.strerror(number)
+    raise kind(number, f"{text} while {doing}" + (f": {where}" if where else ""), where) from error

@@ -1,0 +1,308 @@
+"""One open journal file: its descriptor, and what was read through it.
+
+What is remembered of a file lives and dies with the descriptor: once nobody holds an inode, its number is used again
+and "the same inode" proves nothing. While it is held, a journal only grows or is replaced, so one read at its logical
+end tells whether what is remembered is what is on the disk. That read is the validation; no path skips it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+import weakref
+
+from shardstore import disk, journal
+from shardstore.errors import CommitUncertain, CorruptShard, ShardStoreError, raise_io_error
+from shardstore.journal import ABSENT, Replay, State
+from shardstore.layout import FILE_MODE
+from shardstore.lock import KernelLock
+
+FILE_BYTES_MAX = 1 << 30
+ROOM_MIN, ROOM_STEP = 4096, 65536  # bytes: the file grows to 4 KB, doubles to 64 KB, then grows by 64 KB
+_WITNESS = 24  # bytes in front of the logical end that must still be there
+_READER_RETRIES = 5  # a reader may look while a commit is half way; what stays wrong is damage
+_NEWLINE = 10
+_READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+open_files: weakref.WeakSet[JournalFile] = weakref.WeakSet()
+
+
+def room_after(end: int) -> int:
+    """Give the size a file of `end` bytes grows to."""
+    if end <= ROOM_STEP:
+        return max(ROOM_MIN, 1 << (end - 1).bit_length())
+    return -(-end // ROOM_STEP) * ROOM_STEP
+
+
+class JournalFile:
+    """A descriptor of a shard's file. Not safe between threads: the shard sees to that."""
+
+    __slots__ = ("__weakref__", "_anchored", "_last", "_synced", "fd", "identity", "links", "lock", "path", "size", "state",
+                 "torn", "writable")  # fmt: skip
+
+    def __init__(self, fd: int, path: str, *, writable: bool) -> None:
+        self.fd = fd
+        self.path = path
+        self.writable = writable
+        self.lock = KernelLock(fd)
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise CorruptShard(path, 0, "not a regular file")
+        self.identity = (status.st_dev, status.st_ino)
+        self.size = status.st_size
+        self.links = status.st_nlink
+        self.state = ABSENT
+        self.torn = b""
+        self._last: bytes | None = None  # the last bytes of what was read; None: nothing was yet
+        self._synced = 0  # every byte before this one is known to be on the medium
+        self._anchored = False  # the file's name is known to be
+        open_files.add(self)
+
+    @classmethod
+    def open(cls, path: str, *, write: bool, create: bool = False) -> JournalFile | None:
+        """Open a shard's file; None where there is none. Raises CorruptShard for what is no journal file."""
+        try:
+            fd, writable = _open(path, write=write, create=create)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+                raise CorruptShard(path, 0, "not a regular file (a link, a directory or a device)") from error
+            raise_io_error(error, "opening a shard", path)
+        try:
+            return cls(fd, path, writable=writable)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def close(self) -> None:
+        """Close the descriptor, and with it the lock. A second call does nothing."""
+        self.fd = -1
+        self.lock.close()
+
+    def after_fork(self) -> None:
+        """Close a descriptor inherited by a forked child: unlocking it would drop the parent's lock."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def is_named(self, status: os.stat_result) -> bool:
+        """Tell whether this is still the file that its path names, by a fresh lstat of the path."""
+        return (status.st_dev, status.st_ino) == self.identity
+
+    # Reading
+
+    def refresh(self, *, locked: bool) -> State:
+        """Return the state on the disk: what is remembered if it is still true, else with the new records applied.
+
+        Raises CorruptShard. A torn tail is left in `torn`. Without the lock a record may be half written:
+        what looks damaged is read again before it is believed.
+        """
+        last = self._last
+        try:
+            if last is not None:
+                seen = os.pread(self.fd, _WITNESS + 1, self.state.end - len(last))
+                if seen.startswith(last) and (len(seen) == len(last) or seen[len(last)] == _NEWLINE):
+                    return self.state
+                known = self.state if seen.startswith(last) else ABSENT
+            else:
+                known = ABSENT
+            for attempt in range(1 if locked else _READER_RETRIES):
+                found, data = self._read_after(known)
+                if found.damage is None:
+                    return self._remember(known, found, data)
+                time.sleep(0.0005 * attempt)
+        except OSError as error:
+            raise_io_error(error, "reading a shard", self.path)
+        assert found.damage is not None
+        self._last = None
+        raise CorruptShard(self.path, found.damage.offset, found.damage.reason, found.state.key)
+
+    def _read_after(self, known: State) -> tuple[Replay, bytes]:
+        self.size = os.fstat(self.fd).st_size
+        if self.size > FILE_BYTES_MAX:
+            raise CorruptShard(self.path, 0, f"{self.size:,} bytes, more than any shard can have")
+        data = disk.read_all(self.fd, known.end, self.size - known.end)
+        return journal.replay(data, known), data
+
+    def _remember(self, known: State, found: Replay, data: bytes) -> State:
+        fresh = found.state.end - known.end
+        if self._last is None or known is ABSENT:
+            self._last = data[max(0, fresh - _WITNESS) : fresh]
+        elif fresh:
+            self._last = (self._last + data[:fresh])[-_WITNESS:]
+        self.state, self.torn = found.state, found.tail
+        return self.state
+
+    # Writing. REQUIRES, for everything below: the caller holds the lock and has refreshed under it.
+
+    def append(self, line: bytes, after: State, *, durable: bool) -> None:
+        """Commit one record, which leads to the state `after`. Raises StoreFull, StoreIOError, CommitUncertain."""
+        end = self.state.end
+        if durable:
+            self._secure_what_precedes()
+        need = end + len(line)
+        data = line if need <= self.size else line.ljust(room_after(need) - end, b"\n")
+        try:
+            written = os.pwrite(self.fd, data, end)
+            if written < len(line):
+                disk.write_all(self.fd, line[written:], end + written)
+        except OSError as error:
+            self._cut_back(end)
+            raise_io_error(error, "writing a shard", self.path)
+        self.size = max(self.size, end + written)
+        self.state = after
+        self._last = line[-_WITNESS:]
+        if durable:
+            self._sync("syncing a commit")
+
+    def _secure_what_precedes(self) -> None:
+        """Put the file's name and all its bytes on the medium, so that a durable record vouches for them.
+
+        Two durable records prove the name: the second was written by somebody who had come through here.
+        Bytes that somebody else wrote prove nothing: their writer may have died before its sync.
+        """
+        if not self._anchored and self.state.durable < 2:
+            self._anchor()
+        if self._synced < self.state.end:
+            self._sync("syncing earlier commits")
+
+    def _anchor(self) -> None:
+        try:
+            disk.sync_directory(os.path.dirname(self.path))
+        except OSError as error:
+            self._uncertain(error, "syncing a directory")
+        self._anchored = True
+
+    def _sync(self, doing: str) -> None:
+        try:
+            disk.sync(self.fd)
+        except OSError as error:
+            self._uncertain(error, doing)
+        self._synced = self.state.end
+
+    def _uncertain(self, error: OSError, doing: str) -> None:
+        """Forget what was read, in the kernel too as far as it obeys, and raise CommitUncertain."""
+        self._last, self.state, self._synced, self._anchored = None, ABSENT, 0, False
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        text = f"{os.strerror(error.errno or errno.EIO)} while {doing} of {self.path}: the outcome is unknown until "
+        raise CommitUncertain(error.errno or errno.EIO, text + "the session is read again", self.path) from error
+
+    def _cut_back(self, end: int) -> None:
+        """Take back a write that failed half way; a reader has seen at most a torn tail."""
+        try:
+            os.ftruncate(self.fd, end)
+            self.size = os.fstat(self.fd).st_size
+        except OSError:
+            # The torn tail stays, which every reader steps over and the next writer repairs.
+            self._last = None
+
+    def repair_tail(self, keep_as: str) -> None:
+        """Keep a copy of the torn tail in the file `keep_as` and turn the tail into room."""
+        try:
+            fd = os.open(keep_as, disk.CREATE_NEW, FILE_MODE)
+            try:
+                disk.write_all(fd, self.torn, 0)
+                disk.sync(fd)
+            finally:
+                os.close(fd)
+            disk.sync_directory(os.path.dirname(keep_as))
+            os.ftruncate(self.fd, self.state.end)
+        except OSError as error:
+            raise_io_error(error, "keeping a torn commit in quarantine", keep_as)
+        self.size = self.state.end
+        self.torn = b""
+
+    def trim(self) -> int:
+        """Give the room back to the file system; return the bytes freed."""
+        freed = self.size - self.state.end
+        try:
+            os.ftruncate(self.fd, self.state.end)
+        except OSError as error:
+            raise_io_error(error, "trimming a shard", self.path)
+        self.size = self.state.end
+        return freed
+
+    def replace(self, temp: str, line: bytes, after: State) -> JournalFile:
+        """Put a journal of one record, which leads to the state `after`, in this one's place; return it, locked.
+
+        Always synced, in relaxed mode too: history that was safe stays safe. The new file is locked before it
+        gets the name, or another writer would be inside before this one is done.
+        """
+        fresh = _new_file(temp, self.path)
+        try:
+            fresh._fill(line, after)
+            os.rename(temp, self.path)
+        except BaseException as error:
+            fresh.close()
+            _discard(temp)
+            if isinstance(error, OSError) and not isinstance(error, ShardStoreError):
+                raise_io_error(error, "rewriting a shard", self.path)
+            raise
+        return fresh
+
+    def settle(self) -> None:
+        """Sync the directory after `replace`, whose file this is. Raises CommitUncertain."""
+        self._anchor()
+
+    def _fill(self, line: bytes, after: State) -> None:
+        if not self.lock.acquire(0.0):
+            raise OSError(errno.EAGAIN, "somebody has locked a temp of our own", self.path)
+        disk.write_all(self.fd, line.ljust(room_after(len(line)), b"\n"), 0)
+        disk.sync(self.fd)
+        self.state, self._last = after, line[-_WITNESS:]
+        self._synced = len(line)
+        self.size = room_after(len(line))
+
+
+def _open(path: str, *, write: bool, create: bool) -> tuple[int, bool]:
+    """Open for writing; where only reading is asked for and allowed, for reading."""
+    try:
+        return os.open(path, disk.CREATE if create else disk.WRITE, FILE_MODE), True
+    except OSError as error:
+        if write or error.errno not in _READ_ONLY:
+            raise
+    return os.open(path, disk.READ), False
+
+
+def _new_file(temp: str, path: str) -> JournalFile:
+    try:
+        fd = os.open(temp, disk.CREATE_NEW, FILE_MODE)
+    except OSError as error:
+        raise_io_error(error, "rewriting a shard", path)
+    return JournalFile(fd, path, writable=True)
+
+
+def disk_unlink(temp: str) -> None:
+    """Remove a temp of our own; one that stays is swept by compact."""
+    try:
+        os.unlink(temp)
+    except OSError:
+        return
+
+
+def read_state(path: str) -> State:
+    """Read a shard's state once, without its lock; ABSENT where there is no file. Raises CorruptShard, StoreIOError."""
+    file = JournalFile.open(path, write=False)
+    if file is None:
+        return ABSENT
+    try:
+        return file.refresh(locked=False)
+    finally:
+        file.close()
+
+
+def read_journal(path: str) -> bytes:
+    """Read a shard's file whole, without its lock; empty where there is none. Raises CorruptShard, StoreIOError."""
+    file = JournalFile.open(path, write=False)
+    if file is None:
+        return b""
+    try:
+        return disk.read_all(file.fd, 0, file.size)
+    except OSError as error:
+        raise_io_error(error, "reading a shard", path)
+    finally:
+        file.close()

@@ -1,0 +1,235 @@
+"""A journal as a value: from the bytes of a shard to the state of its session, and what is wrong with them.
+
+Nothing here touches a file. A state is the last `put` and the changes after it; bytes that are not a record are
+either a torn tail (a commit that a death or a power cut left unfinished: never acknowledged, stepped over) or damage.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from shardstore import codec, record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shardstore.record import Record
+
+SECTOR = 512  # bytes that a disk writes whole or not at all
+
+
+class State(NamedTuple):
+    """What a journal says of its session, up to byte `end`. Immutable: shared by readers, drafts and snapshots."""
+
+    fields: dict[str, bytes] | None = None  # raw JSON by field, in order; None: no such session. Never mutated.
+    key: str | None = None
+    rev: int = 0
+    incarnation: str = ""
+    created_at: int = 0  # milliseconds since the epoch, like updated_at
+    updated_at: int = 0
+    by: str = ""
+    end: int = 0  # logical end of the journal in bytes; whatever lies behind it is room
+    records: int = 0  # in this file
+    live: int = 0  # bytes of the entry's fields as JSON, braces aside
+    durable: int = 0  # how many records of this file were committed durably
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a session: neither never made nor deleted."""
+        return self.fields is not None
+
+    @property
+    def version(self) -> str:
+        """Name this state of this incarnation; no other state of any session with this key ever has the same."""
+        return f"{self.incarnation}.{self.rev}"
+
+    @property
+    def size(self) -> int:
+        """Bytes of the entry as compact JSON."""
+        return self.live + 1 if self.live else 2
+
+
+ABSENT = State()
+
+
+class Damage(NamedTuple):
+    """Why a journal cannot be read past a byte."""
+
+    offset: int
+    reason: str
+
+
+class Replay(NamedTuple):
+    """The outcome of reading a journal: the state, and whatever unreadable bytes follow it."""
+
+    state: State
+    tail: bytes = b""  # torn: to be kept in quarantine and turned into room by the next writer
+    damage: Damage | None = None
+
+
+def field_size(name: str, raw: bytes) -> int:
+    """Bytes a field takes in the entry's JSON: its name, a colon, its value and a comma."""
+    return len(codec.dumps(name)) + len(raw) + 2
+
+
+class Change(NamedTuple):
+    """What one commit does to an entry: the same thing whether it was read or is about to be written."""
+
+    changed: dict[str, bytes] = {}  # raw JSON by field; never mutated
+    removed: list[str] = []
+    whole: bool = False  # `changed` is the whole entry
+    delete: bool = False
+
+
+class Stamp(NamedTuple):
+    """What a record says beside the change."""
+
+    rev: int
+    at: int
+    by: str
+    durable: bool
+    incarnation: str
+    created_at: int
+
+
+def advance(state: State, change: Change, stamp: Stamp, key: str | None, length: int) -> State:
+    """Return the state after one more record of `length` bytes."""
+    fields, live = _fields_after(state, change)
+    return State(
+        fields, key, stamp.rev, stamp.incarnation, stamp.created_at, stamp.at, stamp.by,
+        state.end + length, state.records + 1, live, state.durable + stamp.durable,
+    )  # fmt: skip
+
+
+def apply(state: State, entry: Record, length: int) -> State | str:
+    """Return the state after one more record of `length` bytes that was read, or why it cannot follow."""
+    if entry.id is None:
+        if state.fields is None:
+            return f"revision {entry.rev} of a session that does not exist at this point"
+        if entry.rev != state.rev + 1:
+            return f"revision {entry.rev} follows revision {state.rev}"
+        stamp = Stamp(entry.rev, entry.at, entry.by, entry.durable, state.incarnation, state.created_at)
+    elif state.fields is not None or (entry.rev != 1 and state.records):
+        return f"a journal begins again with revision {entry.rev}"
+    elif state.key is not None and entry.key != state.key:
+        return f"the key changes to {entry.key!r}"
+    else:
+        created = entry.at if entry.created is None else entry.created
+        stamp = Stamp(entry.rev, entry.at, entry.by, entry.durable, entry.id, created)
+    if entry.at < state.updated_at:
+        return "time goes back"
+    given = entry.put if entry.put is not None else entry.set or {}
+    raw = {name: codec.dumps(value) for name, value in given.items()}
+    change = Change(raw, entry.unset or [], entry.put is not None, entry.delete)
+    return advance(state, change, stamp, state.key if entry.key is None else entry.key, length)
+
+
+def _fields_after(state: State, change: Change) -> tuple[dict[str, bytes] | None, int]:
+    if change.delete:
+        return None, 0
+    if change.whole or state.fields is None:
+        return change.changed, sum(field_size(name, raw) for name, raw in change.changed.items())
+    fields, live = dict(state.fields), state.live
+    for name in change.removed:
+        before = fields.pop(name, None)
+        if before is not None:
+            live -= field_size(name, before)
+    for name, raw in change.changed.items():
+        before = fields.get(name)
+        live += field_size(name, raw) if before is None else len(raw) - len(before)
+        fields[name] = raw
+    return fields, live
+
+
+def states(data: bytes, state: State = ABSENT) -> Iterator[State | Damage]:
+    """Yield the state after each record of `data`, which begins where `state` ends; at last maybe a Damage.
+
+    Stops at the first byte that is not part of a whole record that can follow, and says why unless only
+    blank lines are left there.
+    """
+    start = 0
+    while start < len(data):
+        stop = data.find(b"\n", start)
+        if stop == start:
+            if data.count(b"\n", start) < len(data) - start:
+                yield Damage(state.end, "more follows the room at the end")
+            return
+        if stop < 0:
+            yield Damage(state.end, "the last line is not finished")
+            return
+        entry = record.parse(data[start:stop])
+        after = entry if isinstance(entry, str) else apply(state, entry, stop + 1 - start)
+        if isinstance(after, str):
+            yield Damage(state.end, after)
+            return
+        state = after
+        start = stop + 1
+        yield state
+
+
+def replay(data: bytes, state: State = ABSENT) -> Replay:
+    """Read a journal, or what was added to one since `state`, and judge what cannot be read."""
+    base, problem = state.end, None
+    for step in states(data, state):
+        if isinstance(step, State):
+            state = step
+        else:
+            problem = step
+    if problem is None:
+        return Replay(state)
+    tail = data[state.end - base :]
+    reason = _damage(tail, state)
+    if reason is None:
+        return Replay(state, tail=tail)
+    return Replay(state, damage=Damage(state.end, reason or problem.reason))
+
+
+def _damage(tail: bytes, state: State) -> str | None:
+    """Judge bytes that follow `state`: None for a torn tail, else the damage (empty: as the reader found it).
+
+    Damage in front of a record that was committed durably is never a tear, since every byte before such a record
+    was on the disk when it was written. In front of a relaxed one it is, if whole sectors are missing: that is how
+    a power cut leaves appends which reached the disk out of order. With no whole record behind it, it is the commit
+    that was under way, except where the journal would then be empty and nothing but a changed byte explains it.
+    """
+    behind = _first_whole(tail)
+    if behind is not None:
+        start, durable = behind
+        if durable:
+            return "" if start == 0 else "damage in front of a durable record"
+        return None if _sector_missing(tail, state.end, start) else "damage in front of a whole record"
+    if state.records or not tail.endswith(b"\n"):
+        return None
+    text = tail.rstrip(b"\n")
+    cut_at_sector = (state.end + len(text)) % SECTOR == 0 and not text.endswith(b"}")
+    return None if cut_at_sector or _sector_missing(text, state.end, len(text)) else ""
+
+
+def _first_whole(tail: bytes) -> tuple[int, bool] | None:
+    """Find the first intact line; return its start, and whether it or any later one was committed durably."""
+    first, start = None, 0
+    for text in tail.split(b"\n"):
+        if record.intact(text):
+            first = start if first is None else first
+            found = record.parse(text)
+            if not isinstance(found, str) and found.durable:
+                return first, True
+        start += len(text) + 1
+    return None if first is None else (first, False)
+
+
+def _sector_missing(tail: bytes, offset: int, stop: int) -> bool:
+    """Tell whether a sector of tail[:stop] was never written: all zero, or still the newlines of the room.
+
+    `offset` is the place of tail[0] in the file. A sector that reaches past `stop` is known to be written.
+    """
+    start = 0
+    while start < stop:
+        end = start + SECTOR - (offset + start) % SECTOR
+        if end > stop:
+            return False
+        sector = tail[start:end]
+        if not sector.strip(b"\n") or not sector.strip(b"\0"):
+            return True
+        start = end
+    return False

@@ -1,0 +1,125 @@
+"""Every name on disk: the one place that makes them and the one that parses them.
+
+    ROOT/
+      shardstore.json                          format marker and shared settings, written last
+      shards/3f/agent-main-42~<32 hex>.jsonl   one journal per session key
+      shards/3f/.tmp-<random>~<shard file>     a rewrite in progress
+      index/                                   disposable
+      archive/  quarantine/                    <shard file>.<milliseconds>-<random>: removed, damaged
+
+A shard's file name is a readable slug and a hash of the whole key. The hash alone decides, so names are injective
+and no key can leave the root; slug and hash are lower-case ASCII, so file systems that fold case or normalise
+Unicode keep them apart; a name has at most 143 bytes, the shortest limit in use (eCryptfs).
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from hashlib import blake2b
+from pathlib import Path
+
+from shardstore.errors import InvalidKey
+
+FORMAT = 1
+MARKER = "shardstore.json"
+SHARDS = "shards"
+INDEX = "index"
+ARCHIVE = "archive"
+QUARANTINE = "quarantine"
+
+SUFFIX = ".jsonl"
+TEMP_PREFIX = ".tmp-"
+KEY_BYTES_MAX = 4096
+NAME_BYTES_MAX = 143
+HASH_HEX = 32  # 128 bits: a 64-bit hash can be made to collide on purpose by whoever may choose a key
+SLUG_MAX = 80  # leaves room for the stamp of archive/ and quarantine/ and the prefix of a temp
+PREFIXES = tuple(f"{n:02x}" for n in range(256))
+
+DIRECTORY_MODE = 0o700
+FILE_MODE = 0o600
+
+_UNSAFE = re.compile(r"[^a-z0-9]+")
+_SHARD_FILE = re.compile(rf"(?P<slug>[a-z0-9-]{{1,{SLUG_MAX}}})~(?P<hash>[0-9a-f]{{{HASH_HEX}}})\.jsonl")
+_STAMPED = re.compile(r"(?P<file>.+\.jsonl)\.(?P<ms>\d{13})-(?P<random>[0-9a-f]{8})")
+
+
+def check_key(key: str) -> bytes:
+    """Return the key's UTF-8 bytes; raise InvalidKey unless it can name a session."""
+    if type(key) is not str:
+        raise InvalidKey(f"a session key is a str, not {type(key).__name__}")
+    try:
+        raw = key.encode()
+    except UnicodeEncodeError:
+        raise InvalidKey(f"session key {key!r} holds a lone surrogate, which UTF-8 cannot encode") from None
+    if not raw:
+        raise InvalidKey("a session key may not be empty")
+    if len(raw) > KEY_BYTES_MAX:
+        raise InvalidKey(f"session key of {len(raw)} bytes; at most {KEY_BYTES_MAX} are allowed")
+    if 0 in raw:
+        raise InvalidKey(f"session key {key!r} holds a NUL character")
+    return raw
+
+
+def shard_name(key: str) -> str:
+    """Name the shard of a key, relative to ROOT/shards: `3f/slug~hash.jsonl`. Raises InvalidKey."""
+    digest = blake2b(check_key(key), digest_size=HASH_HEX // 2).hexdigest()
+    slug = _UNSAFE.sub("-", key[: 2 * SLUG_MAX].lower())[:SLUG_MAX].strip("-") or "key"
+    return f"{digest[:2]}/{slug}~{digest}{SUFFIX}"
+
+
+def is_shard_name(name: str) -> bool:
+    """Tell whether this is a shard's name relative to ROOT/shards, in the directory where it belongs."""
+    prefix, _, file = name.partition("/")
+    match = _SHARD_FILE.fullmatch(file)
+    return match is not None and match["hash"].startswith(prefix) and len(prefix) == len(PREFIXES[0])
+
+
+def temp_name(name: str) -> str:
+    """Make a unique name, beside the shard of this name, for the file that will replace it."""
+    prefix, _, file = name.partition("/")
+    return f"{prefix}/{TEMP_PREFIX}{secrets.token_hex(8)}~{file}"
+
+
+def parse_temp(name: str) -> str | None:
+    """Return the shard name that a temp belongs to, or None where `name` is not a temp's."""
+    prefix, _, file = name.partition("/")
+    if not file.startswith(TEMP_PREFIX):
+        return None
+    owner = f"{prefix}/{file.partition('~')[2]}"
+    return owner if is_shard_name(owner) else None
+
+
+def stamped_name(name: str) -> str:
+    """Make a unique file name for a shard that moves to archive/ or quarantine/; sorts by time within a shard."""
+    return f"{name.partition('/')[2]}.{time.time_ns() // 1_000_000:013d}-{secrets.token_hex(4)}"
+
+
+def parse_stamped(file: str) -> tuple[str, int] | None:
+    """Return (shard name relative to ROOT/shards, milliseconds since the epoch) of an archived file, or None."""
+    match = _STAMPED.fullmatch(file)
+    if match is None:
+        return None
+    shard = _SHARD_FILE.fullmatch(match["file"])
+    if shard is None:
+        return None
+    return f"{shard['hash'][:2]}/{match['file']}", int(match["ms"])
+
+
+class Layout:
+    """The paths of one store."""
+
+    __slots__ = ("archive", "index", "marker", "quarantine", "root", "shards")
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self.marker = self.root / MARKER
+        self.shards = self.root / SHARDS
+        self.index = self.root / INDEX
+        self.archive = self.root / ARCHIVE
+        self.quarantine = self.root / QUARANTINE
+
+    def shard_path(self, name: str) -> str:
+        """Give the path of the shard (or temp) of this name."""
+        return f"{self.shards}/{name}"

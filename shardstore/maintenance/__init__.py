@@ -1,0 +1,1 @@
+"""Reports and rules of maintenance; each module says what it does."""

@@ -1,0 +1,84 @@
+"""The shards of one store that are open in this process, bounded: those used longest ago are closed first."""
+
+from __future__ import annotations
+
+import resource
+import threading
+from collections import OrderedDict
+from shardstore.layout import Layout, shard_name
+from shardstore.shard import Shard
+
+SHARDS_MAX = 256
+CACHED_BYTES_MAX = 64 * 1024 * 1024
+_CHECK_BYTES_EVERY = 16  # shards opened
+
+class Pool:
+    """The open shards of one store."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._limit = _descriptor_limit()
+        self._shards: OrderedDict[str, Shard] = OrderedDict()
+        self._mutex = threading.Lock()
+        self._opened = 0
+
+    def shard(self, key: str) -> Shard:
+        """Give the shard of a key, open or not. Raises InvalidKey."""
+        try:
+            shard = self._shards[key]
+            self._shards.move_to_end(key)
+        except (KeyError, TypeError):
+            return self._admit(key)
+        return shard
+
+    def _admit(self, key: str) -> Shard:
+        name = shard_name(key)
+        with self._mutex:
+            shard = self._shards.setdefault(key, Shard(self.layout, name, key, self.close_idle))
+            self._opened += 1
+            excess = len(self._shards) - self._limit
+            if excess <= 0 and self._opened % _CHECK_BYTES_EVERY == 0 and self._cached() > CACHED_BYTES_MAX:
+                excess = len(self._shards) // 2
+            if excess > 0:
+                self._evict(excess, spare=key)
+        return shard
+
+    def _cached(self) -> int:
+        return sum(shard.cached_bytes for shard in self._shards.values())
+
+    def _evict(self, count: int, *, spare: str | None = None) -> int:
+        """Close up to `count` shards that nobody uses, oldest first; return how many. REQUIRES: the mutex."""
+        closed = 0
+        for key in [*self._shards]:
+            if closed == count:
+                break
+            if key != spare and self._shards[key].close_if_idle():
+                del self._shards[key]
+                closed += 1
+        return closed
+
+    def close_idle(self) -> int:
+        """Close every shard that nobody uses right now; return how many."""
+        # Without waiting: the caller may be the one who opens a shard while this pool admits another.
+        if not self._mutex.acquire(blocking=False):
+            return 0
+        try:
+            return self._evict(len(self._shards))
+        finally:
+            self._mutex.release()
+
+    def close(self) -> None:
+        """Close every descriptor that is not in use; one that is, is closed by its own shard's end."""
+        with self._mutex:
+            self._evict(len(self._shards))
+
+    def after_fork(self) -> None:
+        """Forget the parent's locks and what it had open."""
+        self._mutex = threading.Lock()
+        for shard in self._shards.values():
+            shard.after_fork()
+
+
+def _descriptor_limit() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return SHARDS_MAX if soft == resource.RLIM_INFINITY else max(4, min(SHARDS_MAX, soft // 4))

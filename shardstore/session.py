@@ -1,0 +1,151 @@
+"""What the verbs return: immutable snapshots. Nothing done to them reaches the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from shardstore import codec
+from shardstore.journal import State
+
+
+def moment(milliseconds: int) -> datetime:
+    """Turn milliseconds since the epoch into an aware datetime, in UTC."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+class Session(Mapping[str, Any]):
+    """One session as it was at one moment. Immutable; equal to another exactly when key and version are.
+
+    `session["field"]` decodes that field alone and gives a fresh copy each time; `.data` is the whole entry as a
+    dict, made on first use, the caller's own.
+    """
+
+    __slots__ = ("_data", "_state", "key")
+
+    key: str
+
+    def __init__(self, key: str, state: State) -> None:
+        object.__setattr__(self, "key", key)
+        object.__setattr__(self, "_state", state)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Session is a snapshot; use Store.update() to change {name!r}")
+
+    __delattr__ = None  # type: ignore[assignment]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The entry, as a dict of the caller's own: changing it changes nothing else."""
+        try:
+            made: dict[str, Any] = self._data
+        except AttributeError:
+            made = {name: codec.loads(raw) for name, raw in self._fields().items()}
+            object.__setattr__(self, "_data", made)
+        return made
+
+    @property
+    def rev(self) -> int:
+        """1, 2, 3 ... for each change since the session was made."""
+        return self._state.rev
+
+    @property
+    def version(self) -> str:
+        """Name this content: opaque, never the same for two contents, not even after delete and create."""
+        return self._state.version
+
+    @property
+    def created_at(self) -> datetime:
+        """When the session was made."""
+        return moment(self._state.created_at)
+
+    @property
+    def updated_at(self) -> datetime:
+        """When it last changed; never before an earlier change, whatever the clock did."""
+        return moment(self._state.updated_at)
+
+    @property
+    def by(self) -> str:
+        """The actor of the last change."""
+        return self._state.by
+
+    @property
+    def size(self) -> int:
+        """Bytes of the entry as compact JSON."""
+        return self._state.size
+
+    def __getitem__(self, name: str) -> Any:
+        return codec.loads(self._fields()[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields())
+
+    def __len__(self) -> int:
+        return len(self._fields())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._fields()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Session):
+            return NotImplemented
+        return self.key == other.key and self.version == other.version
+
+    def __hash__(self) -> int:
+        return hash((self.key, self.version))
+
+    def __repr__(self) -> str:
+        return f"Session({self.key!r}, rev={self.rev}, fields={len(self)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Session, (self.key, self._state))
+
+    def _fields(self) -> dict[str, bytes]:
+        fields: dict[str, bytes] | None = self._state.fields
+        assert fields is not None, "a Session is never made of an absent state"
+        return fields
+
+    _state: State
+    _data: dict[str, Any]
+
+
+class SessionInfo:
+    """A line of a list: what the index holds of a session. `size` is bytes of the entry as compact JSON."""
+
+    __slots__ = ("_created", "_fields", "_raw", "_updated", "key", "rev", "size", "version")
+
+    def __init__(
+        self, key: str, rev: int, version: str, created_ms: int, updated_ms: int, size: int, raw_fields: bytes
+    ) -> None:
+        self.key, self.rev, self.version, self.size = key, rev, version, size
+        self._created, self._updated, self._raw = created_ms, updated_ms, raw_fields
+        self._fields: dict[str, Any] | None = None
+
+    @property
+    def created_at(self) -> datetime:
+        """When the session was made."""
+        return moment(self._created)
+
+    @property
+    def updated_at(self) -> datetime:
+        """When it last changed."""
+        return moment(self._updated)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The small values of the entry: each at most 256 bytes of JSON, together at most 4 KB."""
+        if self._fields is None:
+            self._fields = codec.loads(self._raw)
+        return self._fields
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SessionInfo):
+            return NotImplemented
+        return (self.key, self.version, self.fields) == (other.key, other.version, other.fields)
+
+    def __hash__(self) -> int:
+        return hash((self.key, self.version))
+
+    def __repr__(self) -> str:
+        return f"SessionInfo({self.key!r}, rev={self.rev}, size={self.size})"

@@ -1,0 +1,80 @@
+"""Making a store, and what every process that opens it must agree on: the marker ROOT/shardstore.json."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from typing import Any, NamedTuple
+
+from shardstore import codec, disk
+from shardstore.errors import StoreNotFound, UnsafeStore, UnsupportedFormat, raise_io_error
+from shardstore.layout import FORMAT, PREFIXES, Layout
+
+
+class Settings(NamedTuple):
+    """What the marker says."""
+
+    format: int = FORMAT
+    created_at: int = 0  # milliseconds since the epoch
+    index_fields: tuple[str, ...] | None = None  # projected into the index first; None: in the entry's order
+
+
+def make_store(layout: Layout, settings: Settings) -> None:
+    """Make the store unless it is there. Any number of processes may do so at once. Raises StoreFull, StoreIOError.
+
+    Every directory is made and synced before the marker: one made when it is first needed would be one more thing
+    that an acknowledged commit depends on.
+    """
+    if layout.marker.exists():
+        return
+    try:
+        layout.root.parent.mkdir(parents=True, exist_ok=True)
+        disk.make_directory(layout.root)
+        for path in (layout.shards, layout.archive, layout.quarantine, layout.index):
+            disk.make_directory(path)
+        for prefix in PREFIXES:
+            disk.make_directory(layout.shards / prefix)
+        for path in (layout.shards, layout.root, layout.root.parent):
+            disk.sync_directory(path)
+        disk.publish(layout.marker, _encode(settings), replace=False)
+    except OSError as error:
+        raise_io_error(error, "making the store", str(layout.root))
+
+
+def _encode(settings: Settings) -> bytes:
+    marker: dict[str, Any] = {
+        "format": settings.format,
+        "created_at": settings.created_at or time.time_ns() // 1_000_000,
+        "index_fields": settings.index_fields if settings.index_fields is None else list(settings.index_fields),
+    }
+    return codec.dumps({"shardstore": marker}) + b"\n"
+
+
+def read_settings(layout: Layout) -> Settings:
+    """Read the marker. Raises StoreNotFound, UnsupportedFormat, StoreIOError."""
+    try:
+        text = layout.marker.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise StoreNotFound(str(layout.root)) from None
+    except OSError as error:
+        raise_io_error(error, "opening the store", str(layout.marker))
+    try:
+        marker = codec.loads(text)["shardstore"]
+        found = marker["format"]
+        fields = marker["index_fields"]
+        settings = Settings(found, marker["created_at"], None if fields is None else tuple(fields))
+    except (codec.JSONDecodeError, KeyError, TypeError):
+        raise UnsupportedFormat(f"{layout.marker} is not the marker of a store; restore it from a backup") from None
+    if found != FORMAT:
+        raise UnsupportedFormat(f"{layout.root} has format {found}, this version reads format {FORMAT}; upgrade it")
+    return settings
+
+
+def check_owner(layout: Layout) -> None:
+    """Refuse a store that other users could change. Raises UnsafeStore."""
+    status = os.stat(layout.root)
+    if status.st_uid != os.geteuid():
+        raise UnsafeStore(str(layout.root), f"belongs to user {status.st_uid}, not to user {os.geteuid()}")
+    if status.st_mode & stat.S_IWOTH:
+        raise UnsafeStore(str(layout.root), "may be written to by every user of this machine")

@@ -1,0 +1,368 @@
+"""One shard: the file of one session key, its lock, and the commits that go through it.
+
+Calling sequence of a writer (docs/locking.md):
+
+    shard.lock(timeout)            wait for the other writers of this session, and for nobody else
+    state = shard.refresh()        what is on the disk now
+    ...                            decide what to change
+    shard.commit(change, ...)      append it, or rewrite the grown journal
+    shard.unlock()                 also after an exception
+
+Readers call `read` and wait for nobody.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import errno
+import os
+import secrets
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from shardstore import codec, disk, journal, record
+from shardstore.errors import (
+    CorruptShard,
+    LockTimeout,
+    NestedUpdate,
+    StoreClosed,
+    StoreFull,
+    StoreNotFound,
+    raise_io_error,
+)
+from shardstore.file import JournalFile, read_journal, read_state
+from shardstore.journal import ABSENT, Change, Stamp, State, advance
+from shardstore.layout import QUARANTINE, Layout, stamped_name, temp_name
+from shardstore.lock import Gate, holder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
+REWRITE_BYTES, REWRITE_FACTOR = 65536, 3  # a journal is rewritten past 64 KiB and three times its live size
+
+
+class Hold:
+    """Proof that this call chain is inside a shard's lock; false as soon as it is not any more."""
+
+    __slots__ = ("active", "layout", "name")
+
+    def __init__(self, layout: Layout, name: str) -> None:
+        self.layout, self.name, self.active = layout, name, True
+
+
+_holds: contextvars.ContextVar[tuple[Hold, ...]] = contextvars.ContextVar("shardstore_holds", default=())
+
+
+class Shard:
+    """The shard of one key in one process. Shared by its threads; every Store on the same root has the same one."""
+
+    __slots__ = ("_file", "_free_descriptors", "_hold", "_layout", "_made", "_mutex", "gate", "key", "name", "path")
+
+    def __init__(self, layout: Layout, name: str, key: str, free_descriptors: Callable[[], int]) -> None:
+        self.key = key
+        self.name = name  # relative to ROOT/shards
+        self.path = layout.shard_path(name)
+        self.gate = Gate()
+        self._layout = layout
+        self._free_descriptors = free_descriptors
+        self._mutex = threading.Lock()  # held while the descriptor is used or changed, never while waiting
+        self._file: JournalFile | None = None  # opened and closed only by whoever holds the gate
+        self._hold: Hold | None = None
+        self._made = False  # by the present holder, who takes it away again if nothing is committed
+
+    # Reading
+
+    def read(self) -> State:
+        """Return the committed state, without any lock of the store. Raises CorruptShard, StoreIOError."""
+        with self._mutex:
+            file = self._file
+            if file is not None and self._is_current(file):
+                return self._own(file.refresh(locked=False))
+        if self.gate.try_acquire():
+            try:
+                return self._read_afresh()
+            finally:
+                self.gate.release()
+        return self._own(self._check_absent(read_state(self.path)))  # a writer of this process is at it
+
+    def _read_afresh(self) -> State:
+        with self._mutex:
+            self._drop_file()
+            self._file = self._open(write=False)
+            if self._file is None:
+                return self._check_absent(ABSENT)
+            return self._own(self._file.refresh(locked=False))
+
+    def _is_current(self, file: JournalFile) -> bool:
+        try:
+            return file.is_named(os.lstat(self.path))
+        except OSError:
+            return False
+
+    def _check_absent(self, state: State) -> State:
+        """Tell a session that is not there from a store that is not: only the first is an answer."""
+        if state is ABSENT and not os.path.exists(self._layout.marker):
+            raise StoreNotFound(str(self._layout.root))
+        return state
+
+    def _own(self, state: State) -> State:
+        if state.key is not None and state.key != self.key:
+            raise CorruptShard(self.path, 0, f"the file belongs to session {state.key!r}", self.key)
+        return state
+
+    def history(self) -> list[State]:
+        """Return the states of this incarnation that its journal holds, oldest first; empty when it is absent."""
+        present = self.read()
+        if not present.exists:
+            return []
+        data = read_journal(self.path)
+        return [
+            state
+            for state in journal.states(data)
+            if isinstance(state, State) and state.exists and state.incarnation == present.incarnation
+        ]
+
+    # Locking
+
+    def lock(self, timeout: float | None, *, create: bool) -> bool:
+        """Wait for the lock of this session; False where there is no file and none was to be made.
+
+        Raises NestedUpdate, LockTimeout, CorruptShard, StoreNotFound, StoreIOError; then nothing is held.
+        """
+        self._refuse_nesting()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if not self.gate.acquire(deadline):
+            raise self._timeout(timeout)
+        try:
+            if not self._lock_file(deadline, timeout, create=create):
+                self.gate.release()
+                return False
+        except BaseException:
+            self.gate.release()
+            raise
+        hold = self._hold = Hold(self._layout, self.name)
+        outer = _holds.get()
+        _holds.set((*outer, hold) if outer else (hold,))
+        return True
+
+    def _refuse_nesting(self) -> None:
+        for hold in _holds.get():
+            if hold.active and hold.name == self.name and hold.layout is self._layout:
+                raise NestedUpdate(self.key)
+        if self.gate.owner == threading.get_ident():
+            raise NestedUpdate(self.key)
+
+    def _lock_file(self, deadline: float | None, timeout: float | None, *, create: bool) -> bool:
+        """Lock the file that the path names *after* locking: it may be replaced or removed while we wait."""
+        while True:
+            file = self._file
+            if file is None or not file.writable:
+                with self._mutex:
+                    self._drop_file()
+                    file = self._file = self._open(write=True, create=create)
+            if file is None:
+                self._check_absent(ABSENT)
+                return False
+            if not file.lock.acquire(deadline):
+                raise self._timeout(timeout)
+            try:
+                status = os.lstat(self.path)
+            except FileNotFoundError:
+                status = None
+            except BaseException:
+                file.lock.release()
+                raise
+            if status is not None and file.is_named(status):
+                file.size, file.links = status.st_size, status.st_nlink
+                return True
+            with self._mutex:
+                self._drop_file()
+
+    def _timeout(self, waited: float | None) -> LockTimeout:
+        return LockTimeout(self.key, waited or 0.0, holder(self.path))
+
+    def unlock(self) -> None:
+        """Let the next writer in. REQUIRES: `lock` returned True."""
+        hold, self._hold = self._hold, None
+        if hold is None:
+            return  # a forked child: nothing is held here, and the parent's lock is not ours to drop
+        hold.active = False
+        outer = _holds.get()
+        _holds.set(() if len(outer) <= 1 else tuple(h for h in outer if h.active))
+        try:
+            if self._made:
+                self._remove_if_empty()
+            if self._file is not None:
+                self._file.lock.release()
+        finally:
+            self.gate.release()
+
+    def _remove_if_empty(self) -> None:
+        """Take away the file of a creation that did not happen; an empty file left behind is an absent session."""
+        self._made = False
+        if self._file is not None and self._file.state.end == 0 and os.fstat(self._file.fd).st_size == 0:
+            try:
+                os.unlink(self.path)
+            except OSError:
+                return  # an empty file is an absent session as well
+
+    # Committing. REQUIRES, for everything below: `lock` returned True.
+
+    def refresh(self) -> State:
+        """Return the state that is on the disk now; nothing remembered is trusted unread. Raises CorruptShard."""
+        with self._mutex:
+            return self._own(self._held_file().refresh(locked=True))
+
+    def commit(self, change: Change, by: str, *, durable: bool) -> State:
+        """Write one change and return the state it leads to.
+
+        Raises StoreFull, StoreIOError (nothing changed) or CommitUncertain (unknown until read again).
+        """
+        file, state = self._held_file(), self._held_file().state
+        line, after = make_record(state, change, self.key, by, durable=durable)
+        grown = state.end + len(line) > REWRITE_BYTES + REWRITE_FACTOR * after.size and state.records > 1
+        with self._mutex:
+            if file.torn:
+                self._repair(file)
+        if (grown or file.links > 1) and not change.delete:
+            # A file with a second name is copied, not written through: the other name is somebody's backup.
+            try:
+                return self._rewrite(file, after)
+            except StoreFull:
+                if file.links > 1:
+                    raise
+        try:
+            with self._mutex:
+                file.append(line, after, durable=durable)
+        except StoreFull:
+            if not change.delete:
+                raise
+            self.remove(durable=durable)  # deleting must work on a full disk: no file is an absent session too
+        return after
+
+    def remove(self, *, durable: bool = True) -> None:
+        """Take the file away: the session is absent from then on, and its next incarnation begins a new journal."""
+        try:
+            os.unlink(self.path)
+            if durable:
+                disk.sync_directory(os.path.dirname(self.path))
+        except OSError as error:
+            raise_io_error(error, "removing a shard", self.path)
+
+    def rewrite(self) -> State:
+        """Reduce the journal to its present state, as of the same revision."""
+        file = self._held_file()
+        return self._rewrite(file, file.state)
+
+    def _rewrite(self, file: JournalFile, after: State) -> State:
+        assert after.fields is not None
+        body = record.head(after.incarnation, self.key, after.created_at) + record.put_body(after.fields)
+        line = record.line(after.rev, after.updated_at, codec.dumps(after.by), body, durable=True)
+        settled = after._replace(end=len(line), records=1, durable=1)
+        fresh = file.replace(self._layout.shard_path(temp_name(self.name)), line, settled)
+        with self._mutex:
+            self._file = fresh
+            file.close()
+        fresh.settle()
+        return settled
+
+    def trim(self) -> int:
+        """Give unused room back; return the bytes freed."""
+        with self._mutex:
+            return self._held_file().trim()
+
+    def repair_tail(self) -> None:
+        """Keep the torn tail, if there is one, in quarantine/ and turn it into room."""
+        with self._mutex:
+            if self._held_file().torn:
+                self._repair(self._held_file())
+
+    def _repair(self, file: JournalFile) -> None:
+        file.repair_tail(f"{self._layout.root}/{QUARANTINE}/{stamped_name(self.name)}")
+
+    def forget_file(self) -> None:
+        """Close the descriptor, and with it the lock, after the caller moved or removed the file."""
+        with self._mutex:
+            self._drop_file()
+
+    def _held_file(self) -> JournalFile:
+        if self._hold is None or self._file is None:
+            raise StoreClosed("this process does not hold the lock any more: it forked inside the update")
+        return self._file
+
+    # Descriptors
+
+    def _open(self, *, write: bool, create: bool = False) -> JournalFile | None:
+        """Open the file, making room for the descriptor where none is left. REQUIRES: gate and mutex."""
+        try:
+            return self._open_once(write=write, create=create)
+        except OSError as error:
+            if error.errno not in _NO_DESCRIPTOR or not self._free_descriptors():
+                raise
+        return self._open_once(write=write, create=create)
+
+    def _open_once(self, *, write: bool, create: bool) -> JournalFile | None:
+        file = JournalFile.open(self.path, write=write)
+        if file is not None or not create:
+            return file
+        if not os.path.exists(self._layout.marker):
+            raise StoreNotFound(str(self._layout.root))
+        self._made = True
+        try:
+            return JournalFile.open(self.path, write=True, create=True)
+        except OSError as error:
+            raise_io_error(error, "making a shard", self.path)
+
+    def close_if_idle(self) -> bool:
+        """Close the descriptor unless it is in use; tell whether none is open afterwards."""
+        if self._file is None:
+            return True
+        if not self.gate.try_acquire():
+            return False
+        try:
+            with self._mutex:
+                self._drop_file()
+            return True
+        finally:
+            self.gate.release()
+
+    def _drop_file(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def after_fork(self) -> None:
+        """Forget, in a forked child, every lock and descriptor of the parent; the pool has closed the latter."""
+        if self._hold is not None:
+            self._hold.active = False
+        self._hold = self._file = None
+        self._made = False
+        self._mutex = threading.Lock()
+        self.gate = Gate()
+
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes of entry kept in memory, about."""
+        file = self._file
+        return 0 if file is None else file.state.live
+
+
+def make_record(state: State, change: Change, key: str, by: str, *, durable: bool) -> tuple[bytes, State]:
+    """Make the line that takes `state` through `change`, and the state after it."""
+    now = time.time_ns() // 1_000_000
+    at = max(now, state.updated_at)
+    if state.fields is None:
+        stamp = Stamp(1, at, by, durable, secrets.token_hex(12), at)
+        body = record.head(stamp.incarnation, key) + record.put_body(change.changed)
+    else:
+        stamp = Stamp(state.rev + 1, at, by, durable, state.incarnation, state.created_at)
+        if change.delete:
+            body = record.DELETE_BODY
+        elif change.whole:
+            body = record.put_body(change.changed)
+        else:
+            body = record.change_body(change.changed, change.removed)
+    line = record.line(stamp.rev, at, codec.dumps(by), body, durable=durable)
+    return line, advance(state, change, stamp, key, len(line))

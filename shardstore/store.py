@@ -1,0 +1,378 @@
+"""The verbs. Every one that writes is an update: a function, run inside the session's lock, on what is on disk then."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
+
+from shardstore.draft import DELETE, Delete, Draft
+from shardstore.engine import open_engine
+from shardstore.errors import Conflict, InvalidEntry, SessionExists, SessionNotFound, StoreClosed, StoreIOError
+from shardstore.layout import Layout
+from shardstore.session import Session
+from shardstore.settings import Settings, make_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import timedelta
+    from types import TracebackType
+
+    from shardstore.engine import Engine
+    from shardstore.index import Where
+    from shardstore.reports import CompactReport, StoreStats, VerifyReport
+    from shardstore.session import SessionInfo
+    from shardstore.shard import Shard
+
+Durability = Literal["commit", "relaxed"]
+
+
+class Store:
+    """A session store in the directory `root`, made on first use. Safe to share between threads and across fork.
+
+    `durability`: "commit": what a call did survives a power cut once it returned; "relaxed": it survives the death
+    of the process. `lock_timeout`: seconds a write may wait for its session, counted from the call; None: for ever.
+    `actor` stands in every record written; by default the process id. `create=False` raises StoreNotFound instead of
+    making the store. `read_only=True` writes nothing at all, not even the index. `allow_shared` opens a store that
+    other users own or can write to. `index_fields` names the fields that come first in the index; it is
+    settled when the store is made.
+
+    Raises StoreNotFound, UnsafeStore, UnsupportedFormat, StoreIOError.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        durability: Durability = "commit",
+        lock_timeout: float | None = 10.0,
+        actor: str | None = None,
+        create: bool = True,
+        read_only: bool = False,
+        allow_shared: bool = False,
+        index_fields: Iterable[str] | None = None,
+    ) -> None:
+        if durability not in ("commit", "relaxed"):
+            raise ValueError(f'durability is "commit" or "relaxed", not {durability!r}')
+        self.root = Path(os.path.abspath(root))
+        self._durable = durability == "commit"
+        self._timeout = lock_timeout
+        self._actor = actor
+        self._read_only = read_only
+        if create and not read_only:
+            fields = None if index_fields is None else tuple(index_fields)
+            make_store(Layout(self.root), Settings(index_fields=fields))
+        self._engine: Engine | None = open_engine(self.root, allow_shared=allow_shared)
+
+    # Writing
+
+    @overload
+    def update(
+        self, key: str, fn: Callable[[Draft], Mapping[str, Any] | None], *, create: bool = True
+    ) -> Session: ...
+    @overload
+    def update(
+        self, key: str, fn: Callable[[Draft], Mapping[str, Any] | Delete | None], *, create: bool = True
+    ) -> Session | None: ...
+
+    def update(
+        self, key: str, fn: Callable[[Draft], Mapping[str, Any] | Delete | None], *, create: bool = True
+    ) -> Session | None:
+        """Change a session by a function that runs inside its lock, on what is on the disk at that moment.
+
+        `fn` mutates the draft it is given, or returns a mapping that replaces it, or DELETE. What it leaves as it was
+        is not written; an exception writes nothing. Returns the session as it is afterwards; None if deleted. An
+        absent session is made (even if `fn` adds no field), or with create=False raises SessionNotFound.
+
+        Raises LockTimeout, NestedUpdate, InvalidKey, InvalidEntry, CorruptShard, StoreFull, StoreIOError,
+        CommitUncertain; TypeError for a coroutine function or a result of another type.
+        """
+        shard = self._lock(key, create=create)
+        try:
+            state = shard.refresh()
+            draft = self._draft(key, state, create=create)
+            draft.accept(fn(draft))
+            change = draft.change()
+            if change is not None:
+                self._index.note(shard.name)
+                state = shard.commit(change, self._by, durable=self._durable)
+        finally:
+            shard.unlock()
+        return Session(key, state) if state.exists else None
+
+    @contextmanager
+    def edit(self, key: str, *, create: bool = True) -> Iterator[Draft]:
+        """Update as a with block: the draft is committed at its end; an exception writes nothing.
+
+        Raises what `update` raises. Await nothing inside: the session's other writers would wait for it.
+        """
+        shard = self._lock(key, create=create)
+        try:
+            draft = self._draft(key, shard.refresh(), create=create)
+            yield draft
+            change = draft.change()
+            if change is not None:
+                self._index.note(shard.name)
+                shard.commit(change, self._by, durable=self._durable)
+        finally:
+            shard.unlock()
+
+    def patch(
+        self, key: str, fields: Mapping[str, Any] | None = None, *, unset: Iterable[str] = (), create: bool = True
+    ) -> Session:
+        """Give the named fields new values and take those in `unset` away; touch no other. Raises as `update`."""
+        fields = {} if fields is None else fields
+        removed = (unset,) if isinstance(unset, str) else tuple(unset)
+        both = [name for name in removed if name in fields]
+        if both:
+            raise InvalidEntry(f"entry[{both[0]!r}]", "both given a value and unset")
+
+        def change(draft: Draft) -> None:
+            for name in fields:
+                draft[name] = fields[name]
+            for name in removed:
+                draft.pop(name, None)
+
+        return self.update(key, change, create=create)
+
+    def create(self, key: str, data: Mapping[str, Any]) -> Session:
+        """Make a session. Raises SessionExists if it is there, else as `update`."""
+
+        def make(draft: Draft) -> Mapping[str, Any]:
+            if draft.state.exists:
+                raise SessionExists(key)
+            return data
+
+        return self.update(key, make)
+
+    def get_or_create(self, key: str, data: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> Session:
+        """Return the session, made from `data` if absent; all concurrent callers get the same one.
+
+        `data` may be a function; it is called inside the session's lock, and only to make it. Raises as `update`.
+        """
+
+        def make(draft: Draft) -> Mapping[str, Any] | None:
+            if draft.state.exists:
+                return None
+            return data() if callable(data) else data
+
+        return self.get(key) or self.update(key, make)
+
+    def replace(self, key: str, data: Mapping[str, Any], *, expect: Session | str | None = None) -> Session:
+        """Put `data` in place of the whole entry.
+
+        `expect`: a Session or its version; raises Conflict, and writes nothing, unless that is the current one.
+        Otherwise raises as `update`.
+        """
+
+        def swap(draft: Draft) -> Mapping[str, Any]:
+            _check_version(draft, expect)
+            return data
+
+        return self.update(key, swap)
+
+    def delete(self, key: str, *, expect: Session | str | None = None) -> bool:
+        """Delete a session; tell whether it was there. Raises Conflict as `replace` does, else as `update`."""
+        there = False
+
+        def drop(draft: Draft) -> Delete:
+            nonlocal there
+            _check_version(draft, expect)
+            there = True
+            return DELETE
+
+        try:
+            self.update(key, drop, create=False)
+        except SessionNotFound:
+            if expect is not None:
+                raise Conflict(key, _version(expect), None) from None
+        return there
+
+    # Reading
+
+    def get(self, key: str) -> Session | None:
+        """Return the session as last committed, or None if there is none. Waits for nobody.
+
+        Raises CorruptShard, StoreIOError, StoreNotFound; never answers "absent" for any of these.
+        """
+        state = self._open.shards.shard(key).read()
+        return Session(key, state) if state.exists else None
+
+    def __getitem__(self, key: str) -> Session:
+        session = self.get(key)
+        if session is None:
+            raise SessionNotFound(key)
+        return session
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self.get(key) is not None
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def __bool__(self) -> bool:
+        return True  # an empty store is a store
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._index.keys(refresh=not self._read_only))
+
+    def list(
+        self,
+        prefix: str | None = None,
+        where: Where | None = None,
+        order_by: str = "-updated_at",
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[SessionInfo]:
+        """List sessions from the index: exact as of some moment during the call.
+
+        `where`: {field: value} or {field: (op, value)} with op one of == != < <= > >= in exists. `order_by`: a
+        projected field, updated_at, created_at, size, rev or key; with a leading "-" descending. Raises InvalidQuery.
+        """
+        return self._index.rows(
+            prefix=prefix, where=where, order_by=order_by, limit=limit, offset=offset, refresh=not self._read_only
+        )
+
+    def count(self, prefix: str | None = None, where: Where | None = None) -> int:
+        """Count what `list` would give."""
+        return self._index.count(prefix=prefix, where=where, refresh=not self._read_only)
+
+    def history(self, key: str) -> list[Session]:
+        """Return the session's states, oldest first, as far back as its journal goes; empty if absent.
+
+        Begins anew when the session was deleted and made again. Raises CorruptShard, StoreIOError.
+        """
+        shard = self._open.shards.shard(key)
+        return [Session(key, state) for state in shard.history()]
+
+    # Maintenance
+
+    def compact(
+        self,
+        *,
+        older_than: timedelta | float | None = None,
+        max_entries: int | None = None,
+        max_bytes: int | None = None,
+        where: Where | None = None,
+        prefix: str | None = None,
+        keep: Iterable[str] = (),
+        purge: bool = False,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> CompactReport:
+        """Rewrite grown journals, sweep what is dead, and remove what the given rules say.
+
+        Without a rule no session is removed. `older_than`: seconds since the last change. `max_entries`, `max_bytes`:
+        the sessions changed longest ago go first. `where` and `prefix` narrow what may be removed; `keep` (keys, or
+        prefixes that end in "*") is never touched. What is removed goes to archive/, or with `purge` for good. Runs beside
+        writers: one session is locked at a time, a busy one is skipped and reported. Stopped anywhere it loses
+        nothing and can run again. `dry_run` changes nothing. `progress(done, total)` is called along the way.
+
+        Raises InvalidQuery for a malformed rule, before anything is removed.
+        """
+        from shardstore.maintenance.compact import compact
+        from shardstore.maintenance.retention import Retention
+
+        rules = Retention.parse(older_than, max_entries, max_bytes, where, prefix, keep)
+        self._check_writable(dry_run)
+        return compact(self._open, rules, purge=purge, dry_run=dry_run, progress=progress)
+
+    def restore(self, key: str) -> Session:
+        """Bring back what compact archived last of this session.
+
+        Raises SessionNotFound if nothing is archived, SessionExists if the session is there.
+        """
+        from shardstore.maintenance.archive import restore
+
+        self._check_writable()
+        state = restore(self._open, key, self._timeout)
+        return Session(key, state)
+
+    def verify(self, *, repair: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+        """Check every shard, every record, and the index against the shards.
+
+        With `repair`, what can be salvaged of a damaged shard becomes readable again, and the damaged original is
+        moved to quarantine/; nothing is deleted.
+        """
+        from shardstore.maintenance.verify import verify
+
+        if repair:
+            self._check_writable()
+        return verify(self._open, repair=repair, progress=progress)
+
+    def stats(self) -> StoreStats:
+        """Count sessions, bytes, and what is waiting for maintenance."""
+        from shardstore.maintenance.stats import stats
+
+        return stats(self._open, refresh=not self._read_only)
+
+    # Life
+
+    def close(self) -> None:
+        """Close what this object has open. A second call does nothing; every other one raises StoreClosed."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.leave()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.root)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a Store cannot be pickled: open it again, by its root, in the other process")
+
+    @property
+    def _open(self) -> Engine:
+        if self._engine is None:
+            raise StoreClosed
+        return self._engine
+
+    @property
+    def _index(self) -> Any:
+        return self._open.index
+
+    @property
+    def _by(self) -> str:
+        return self._actor if self._actor is not None else str(os.getpid())
+
+    def _lock(self, key: str, *, create: bool) -> Shard:
+        """Take the session's lock, which the caller releases. Raises SessionNotFound, with nothing held."""
+        shard = self._open.shards.shard(key)
+        if self._read_only:
+            self._check_writable()
+        if not shard.lock(self._timeout, create=create):
+            raise SessionNotFound(key)
+        return shard
+
+    def _draft(self, key: str, state: Any, *, create: bool) -> Draft:
+        if not create and not state.exists:
+            raise SessionNotFound(key)
+        return Draft(key, state)
+
+    def _check_writable(self, harmless: bool = False) -> None:
+        if self._read_only and not harmless:
+            import errno
+
+            raise StoreIOError(errno.EROFS, f"{self.root} was opened with read_only=True", str(self.root))
+
+
+def _version(expect: Session | str) -> str:
+    return expect.version if isinstance(expect, Session) else expect
+
+
+def _check_version(draft: Draft, expect: Session | str | None) -> None:
+    """Raise Conflict unless the session is at the expected version. Inside the lock: read, compare and swap are one."""
+    if expect is None:
+        return
+    found = draft.state.version if draft.state.exists else None
+    if found != _version(expect):
+        raise Conflict(draft.key, _version(expect), found)
