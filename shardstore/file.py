@@ -39,7 +39,7 @@ def room_after(end: int) -> int:
 class JournalFile:
     """A descriptor of a shard's file. Not safe between threads: the shard sees to that."""
 
-    __slots__ = ("__weakref__", "_anchored", "_last", "_synced", "fd", "identity", "links", "lock", "path", "size", "state",
+    __slots__ = ("__weakref__", "_anchored", "_last", "_mtime", "_synced", "fd", "identity", "links", "lock", "path", "size", "state",
                  "torn", "writable")  # fmt: skip
 
     def __init__(self, fd: int, path: str, *, writable: bool) -> None:
@@ -56,6 +56,7 @@ class JournalFile:
         self.state = ABSENT
         self.torn = b""
         self._last: bytes | None = None  # the last bytes of what was read; None: nothing was yet
+        self._mtime = -1  # of the file as it was when `state` was read or written
         self._synced = 0  # every byte before this one is known to be on the medium
         self._anchored = False  # the file's name is known to be
         open_files.add(self)
@@ -94,38 +95,43 @@ class JournalFile:
 
     # Reading
 
-    def refresh(self, *, locked: bool) -> State:
+    def refresh(self, mtime: int, *, locked: bool) -> State:
         """Return the state on the disk: what is remembered if it is still true, else with the new records applied.
 
+        `mtime`: of the file, in nanoseconds, read just now. It proves nothing while it stands still, but when it moved
+        though nothing was appended, somebody wrote into the file, and it is read again from the start.
         Raises CorruptShard. A torn tail is left in `torn`. Without the lock a record may be half written:
         what looks damaged is read again before it is believed.
         """
         last = self._last
         try:
+            known = ABSENT
             if last is not None:
                 seen = os.pread(self.fd, _WITNESS + 1, self.state.end - len(last))
-                if seen.startswith(last) and (len(seen) == len(last) or seen[len(last)] == _NEWLINE):
-                    return self.state
-                known = self.state if seen.startswith(last) else ABSENT
-            else:
-                known = ABSENT
-            for attempt in range(1 if locked else _READER_RETRIES):
-                found, data = self._read_after(known)
-                if found.damage is None:
-                    return self._remember(known, found, data)
-                time.sleep(0.0005 * attempt)
+                if seen.startswith(last):
+                    if len(seen) > len(last) and seen[len(last)] != _NEWLINE:
+                        known = self.state
+                    elif mtime == self._mtime:
+                        return self.state
+            return self._reread(known, 2 if locked else _READER_RETRIES)
         except OSError as error:
             raise_io_error(error, "reading a shard", self.path)
+
+    def _reread(self, known: State, attempts: int) -> State:
+        for attempt in range(attempts):
+            status = os.fstat(self.fd)
+            if status.st_size > FILE_BYTES_MAX:
+                raise CorruptShard(self.path, 0, f"{status.st_size:,} bytes, more than any shard can have")
+            data = disk.read_all(self.fd, known.end, status.st_size - known.end)
+            found = journal.replay(data, known)
+            if found.damage is None:
+                self.size, self._mtime = status.st_size, status.st_mtime_ns
+                return self._remember(known, found, data)
+            known = ABSENT
+            time.sleep(0.0005 * attempt)
         assert found.damage is not None
         self._last = None
         raise CorruptShard(self.path, found.damage.offset, found.damage.reason, found.state.key)
-
-    def _read_after(self, known: State) -> tuple[Replay, bytes]:
-        self.size = os.fstat(self.fd).st_size
-        if self.size > FILE_BYTES_MAX:
-            raise CorruptShard(self.path, 0, f"{self.size:,} bytes, more than any shard can have")
-        data = disk.read_all(self.fd, known.end, self.size - known.end)
-        return journal.replay(data, known), data
 
     def _remember(self, known: State, found: Replay, data: bytes) -> State:
         fresh = found.state.end - known.end
@@ -155,6 +161,7 @@ class JournalFile:
         self.size = max(self.size, end + written)
         self.state = after
         self._last = line[-_WITNESS:]
+        self._mtime = os.fstat(self.fd).st_mtime_ns
         if durable:
             self._sync("syncing a commit")
 
@@ -255,6 +262,7 @@ class JournalFile:
         disk.sync(self.fd)
         self.state, self._last = after, line[-_WITNESS:]
         self._synced = len(line)
+        self._mtime = os.fstat(self.fd).st_mtime_ns
         self.size = room_after(len(line))
 
 
@@ -290,7 +298,7 @@ def read_state(path: str) -> State:
     if file is None:
         return ABSENT
     try:
-        return file.refresh(locked=False)
+        return file.refresh(0, locked=False)
     finally:
         file.close()
 

@@ -233,3 +233,22 @@ def _sector_missing(tail: bytes, offset: int, stop: int) -> bool:
             return True
         start = end
     return False
+
+
+def salvage(data: bytes, incarnation: str) -> State | None:
+    """Apply every intact record of a damaged journal in its order; None where there is none.
+
+    The result is a new incarnation: it may be a content that no version ever had.
+    """
+    state = None
+    for text in data.split(b"\n"):
+        entry = record.parse(text)
+        if isinstance(entry, str):
+            continue
+        before = ABSENT if state is None else state
+        raw = {name: codec.dumps(value) for name, value in (entry.put or entry.set or {}).items()}
+        change = Change(raw, entry.unset or [], entry.put is not None, entry.delete)
+        created = entry.created or before.created_at or entry.at
+        stamp = Stamp(max(before.rev, entry.rev) + 1, max(before.updated_at, entry.at), entry.by, False, incarnation, created)
+        state = advance(before, change, stamp, entry.key or before.key, 0)
+    return state

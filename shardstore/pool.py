@@ -43,6 +43,10 @@ class Pool:
                 self._evict(excess, spare=key)
         return shard
 
+    def unnamed(self, name: str) -> Shard:
+        """Give a shard by its file's name alone, for maintenance of files whose key is not known. Not pooled."""
+        return Shard(self.layout, name, None, self.close_idle)
+
     def _cached(self) -> int:
         return sum(shard.cached_bytes for shard in self._shards.values())
 

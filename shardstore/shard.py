@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextvars
 import errno
 import os
+import re
 import secrets
 import threading
 import time
@@ -33,7 +34,7 @@ from shardstore.errors import (
 )
 from shardstore.file import JournalFile, read_journal, read_state
 from shardstore.journal import ABSENT, Change, Stamp, State, advance
-from shardstore.layout import QUARANTINE, Layout, stamped_name, temp_name
+from shardstore.layout import QUARANTINE, Layout, shard_name, stamped_name, temp_name
 from shardstore.lock import Gate, holder
 
 if TYPE_CHECKING:
@@ -58,10 +59,10 @@ _holds: contextvars.ContextVar[tuple[Hold, ...]] = contextvars.ContextVar("shard
 class Shard:
     """The shard of one key in one process. Shared by its threads; every Store on the same root has the same one."""
 
-    __slots__ = ("_file", "_free_descriptors", "_hold", "_layout", "_made", "_mutex", "gate", "key", "name", "path")
+    __slots__ = ("_file", "_free_descriptors", "_hold", "_key", "_layout", "_made", "_mutex", "_status", "gate", "name", "path")
 
-    def __init__(self, layout: Layout, name: str, key: str, free_descriptors: Callable[[], int]) -> None:
-        self.key = key
+    def __init__(self, layout: Layout, name: str, key: str | None, free_descriptors: Callable[[], int]) -> None:
+        self._key = key  # None: whatever key the file claims
         self.name = name  # relative to ROOT/shards
         self.path = layout.shard_path(name)
         self.gate = Gate()
@@ -72,14 +73,21 @@ class Shard:
         self._hold: Hold | None = None
         self._made = False  # by the present holder, who takes it away again if nothing is committed
 
+    @property
+    def key(self) -> str:
+        """The session's key; for a file whose key is not known, its name."""
+        return self.name if self._key is None else self._key
+
     # Reading
 
     def read(self) -> State:
         """Return the committed state, without any lock of the store. Raises CorruptShard, StoreIOError."""
         with self._mutex:
             file = self._file
-            if file is not None and self._is_current(file):
-                return self._own(file.refresh(locked=False))
+            if file is not None:
+                status = self._named_file()
+                if status is not None and file.is_named(status):
+                    return self._own(file.refresh(status.st_mtime_ns, locked=False))
         if self.gate.try_acquire():
             try:
                 return self._read_afresh()
@@ -93,13 +101,16 @@ class Shard:
             self._file = self._open(write=False)
             if self._file is None:
                 return self._check_absent(ABSENT)
-            return self._own(self._file.refresh(locked=False))
+            return self._own(self._file.refresh(0, locked=False))
 
-    def _is_current(self, file: JournalFile) -> bool:
+    def _named_file(self) -> os.stat_result | None:
+        """Look at what the path names now; None where it names nothing."""
         try:
-            return file.is_named(os.lstat(self.path))
-        except OSError:
-            return False
+            return os.lstat(self.path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise_io_error(error, "looking at a shard", self.path)
 
     def _check_absent(self, state: State) -> State:
         """Tell a session that is not there from a store that is not: only the first is an answer."""
@@ -108,7 +119,7 @@ class Shard:
         return state
 
     def _own(self, state: State) -> State:
-        if state.key is not None and state.key != self.key:
+        if state.key is not None and state.key != self._key and self._key is not None:
             raise CorruptShard(self.path, 0, f"the file belongs to session {state.key!r}", self.key)
         return state
 
@@ -168,14 +179,12 @@ class Shard:
             if not file.lock.acquire(deadline):
                 raise self._timeout(timeout)
             try:
-                status = os.lstat(self.path)
-            except FileNotFoundError:
-                status = None
+                status = self._named_file()
             except BaseException:
                 file.lock.release()
                 raise
             if status is not None and file.is_named(status):
-                file.size, file.links = status.st_size, status.st_nlink
+                self._status = status
                 return True
             with self._mutex:
                 self._drop_file()
@@ -212,8 +221,10 @@ class Shard:
 
     def refresh(self) -> State:
         """Return the state that is on the disk now; nothing remembered is trusted unread. Raises CorruptShard."""
+        file, status = self._held_file(), self._status
         with self._mutex:
-            return self._own(self._held_file().refresh(locked=True))
+            file.size, file.links = status.st_size, status.st_nlink
+            return self._own(file.refresh(status.st_mtime_ns, locked=True))
 
     def commit(self, change: Change, by: str, *, durable: bool) -> State:
         """Write one change and return the state it leads to.
@@ -258,15 +269,76 @@ class Shard:
 
     def _rewrite(self, file: JournalFile, after: State) -> State:
         assert after.fields is not None
-        body = record.head(after.incarnation, self.key, after.created_at) + record.put_body(after.fields)
+        assert after.key is not None
+        body = record.head(after.incarnation, after.key, after.created_at) + record.put_body(after.fields)
         line = record.line(after.rev, after.updated_at, codec.dumps(after.by), body, durable=True)
         settled = after._replace(end=len(line), records=1, durable=1)
         fresh = file.replace(self._layout.shard_path(temp_name(self.name)), line, settled)
-        with self._mutex:
-            self._file = fresh
-            file.close()
+        self._swap(fresh)
         fresh.settle()
         return settled
+
+    def adopt(self, path: str) -> State:
+        """Put the journal file at `path` in this shard's place; return its state. Raises CorruptShard."""
+        fresh = JournalFile.open(path, write=True)
+        if fresh is None:
+            raise_io_error(FileNotFoundError(errno.ENOENT, path), "restoring a session", path)
+        try:
+            if not fresh.lock.acquire(0.0):
+                raise_io_error(BlockingIOError(errno.EAGAIN, path), "locking an archived session", path)
+            if not self._own(fresh.refresh(0, locked=True)).exists:
+                raise CorruptShard(path, 0, "it holds no session", self._key)
+            os.rename(path, self.path)
+        except OSError as error:
+            fresh.close()
+            raise_io_error(error, "restoring a session", path)
+        except BaseException:
+            fresh.close()
+            raise
+        fresh.path = self.path
+        self._swap(fresh)
+        fresh.settle()
+        return fresh.state
+
+    def _swap(self, fresh: JournalFile) -> None:
+        with self._mutex:
+            self._drop_file()
+            self._file = fresh
+
+    def salvage(self, keep_as: str) -> State | None:
+        """Make a damaged journal readable again from its intact records; the original gets the name `keep_as`.
+
+        Returns the state, or None where no record is intact and the session is absent from now on.
+        """
+        file = self._held_file()
+        data = read_journal(self.path)
+        state = journal.salvage(data, secrets.token_hex(12))
+        if state is not None and state.key is None:
+            state = state._replace(key=self._key or self._key_in(data))
+            state = None if state.key is None else state
+        try:
+            if state is None or not state.exists:
+                os.rename(self.path, keep_as)
+            else:
+                os.link(self.path, keep_as)
+            disk.sync_directory(os.path.dirname(keep_as))
+            disk.sync_directory(os.path.dirname(self.path))
+        except OSError as error:
+            raise_io_error(error, "moving a damaged shard to quarantine", keep_as)
+        if state is None or not state.exists:
+            return None
+        return self._rewrite(file, state)
+
+    def _key_in(self, data: bytes) -> str | None:
+        """Find the key in the remains of a record: it is the one that this file's name was made from."""
+        for found in re.finditer(rb'"key":("(?:[^"\\\\]|\\\\.)*")', data):
+            try:
+                key = codec.loads(found[1])
+                if shard_name(key) == self.name:
+                    return str(key)
+            except ValueError:
+                continue
+        return None
 
     def trim(self) -> int:
         """Give unused room back; return the bytes freed."""

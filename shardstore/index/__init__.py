@@ -40,6 +40,18 @@ class Index:
     def keys(self, *, refresh=True):
         return [r.key for r in self.rows()]
 
+    def check(self, progress=None):
+        return []
+
+    def refresh(self):
+        pass
+
+    def rebuild(self, progress=None):
+        pass
+
+    def vacuum(self):
+        return 0
+
     def close(self) -> None:
         pass
 

@@ -1,0 +1,62 @@
+# The two commands of the README are `make demo` and `make test`; each sets up what it needs in .venv.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+WORKERS ?= 2
+
+.PHONY: demo test lint format torture bench bench-quick clean
+
+demo: $(VENV)/.runtime
+	$(BIN)/python -m bench.demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+torture: $(VENV)/.dev
+	$(BIN)/python -m pytest -n $(WORKERS) -m torture tests/torture
+
+lint: $(VENV)/.dev build/typing/shardstore_cli
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The peers are pinned in bench/requirements.txt and live in a venv of their own.
+bench: $(VENV)-bench/.ready
+	$(VENV)-bench/bin/python -m bench run --out build/bench.json
+	$(VENV)-bench/bin/python -m bench report build/bench.json --markdown docs/benchmarks.md --plots docs/images
+
+bench-quick: $(VENV)-bench/.ready
+	$(VENV)-bench/bin/python -m bench run --quick --out build/bench-quick.json
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "shardstore needs Python 3.11 or newer; set PYTHON=/path/to/python3.11 or the like"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { echo "python3 cannot make a virtual environment; on Debian and Ubuntu install python3-venv"; exit 1; }
+	@touch $@
+
+$(VENV)/.runtime: pyproject.toml | $(VENV)/.python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/.python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/.runtime
+
+$(VENV)-bench/.ready: pyproject.toml bench/requirements.txt
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check -e . -r bench/requirements.txt
+	@touch $@
+
+# Type checkers look for a package in a folder of its name; the wheel calls cli/ shardstore_cli.
+build/typing/shardstore_cli:
+	@mkdir -p build/typing
+	@ln -sfn ../../cli $@
+
+clean:
+	rm -rf $(VENV) $(VENV)-bench build dist *.egg-info

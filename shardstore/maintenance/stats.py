@@ -1,0 +1,42 @@
+"""Figures of a store, from its index and its directories: no shard is opened that did not change."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from shardstore.layout import FORMAT
+from shardstore.maintenance.walk import walk
+from shardstore.reports import StoreStats
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from shardstore.engine import Engine
+
+
+def stats(engine: Engine, *, refresh: bool) -> StoreStats:
+    """Do what Store.stats says."""
+    totals = engine.index.totals(refresh=refresh)
+    status = engine.index.status()
+    files = sum(found.shard for found in walk(engine.layout))
+    return StoreStats(
+        sessions=totals.sessions,
+        tombstones=max(0, files - totals.sessions - len(status.damaged)),
+        bytes_live=totals.bytes_live,
+        bytes_dead=max(0, totals.bytes_journal - totals.bytes_live),
+        bytes_total=totals.bytes_journal,
+        pending_notes=status.pending_notes,
+        generation=status.generation,
+        archived=_count(engine.layout.archive),
+        quarantined=_count(engine.layout.quarantine),
+        damaged=status.damaged,
+        format=FORMAT,
+    )
+
+
+def _count(directory: Path) -> int:
+    try:
+        return len(os.listdir(directory))
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,138 @@
+"""Verification: every shard, every record, the index against the shards, and what else lies about.
+
+Checking takes no lock, so it runs beside writers. Repairing locks the one shard it mends.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from shardstore.errors import CorruptShard, ShardStoreError, raise_io_error
+from shardstore.file import read_state
+from shardstore.layout import INDEX, MARKER, QUARANTINE, SHARDS, shard_name, stamped_name
+from shardstore.maintenance.walk import Found, walk
+from shardstore.reports import Problem, VerifyReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shardstore.engine import Engine
+
+_KNOWN = frozenset({MARKER, SHARDS, INDEX, "archive", QUARANTINE})
+
+
+def verify(engine: Engine, *, repair: bool, progress: Callable[[int, int], None] | None) -> VerifyReport:
+    """Do what Store.verify says."""
+    return _Verification(engine, repair=repair).run(progress)
+
+
+class _Verification:
+    def __init__(self, engine: Engine, *, repair: bool) -> None:
+        self.engine = engine
+        self.repair = repair
+        self.problems: list[Problem] = []
+        self.notes: list[Problem] = []
+        self.shards = self.records = self.sessions = 0
+
+    def run(self, progress: Callable[[int, int], None] | None) -> VerifyReport:
+        files = list(walk(self.engine.layout))
+        for done, found in enumerate(files):
+            if progress is not None:
+                progress(done, len(files))
+            self._check(found)
+        self._check_root()
+        self._check_index()
+        if progress is not None:
+            progress(len(files), len(files))
+        return VerifyReport(tuple(self.problems), tuple(self.notes), self.shards, self.records, self.sessions)
+
+    def _check(self, found: Found) -> None:
+        if found.owner is not None:
+            self._note(found.path, "temp", "left by a rewrite that died, or one under way; compact sweeps it")
+        elif not found.shard:
+            self._note(found.path, "foreign", "no file of this store; it is left alone")
+        else:
+            self._check_shard(found)
+
+    def _check_shard(self, found: Found) -> None:
+        """Read one shard whole; a file that vanished since it was listed is no problem."""
+        path = self.engine.layout.shard_path(found.name)
+        try:
+            state = read_state(path)
+        except CorruptShard as error:
+            self._problem(found, error.key, "damaged", f"byte {error.offset}: {error.reason}")
+            return
+        self.shards += 1
+        self.records += state.records
+        self.sessions += state.exists
+        if state.key is not None and shard_name(state.key) != found.name:
+            self._problem(found, state.key, "misplaced", f"it claims to be session {state.key!r}")
+            return
+        self._check_mode(found, path)
+
+    def _check_mode(self, found: Found, path: str) -> None:
+        try:
+            mode = stat.S_IMODE(os.lstat(path).st_mode)
+        except FileNotFoundError:
+            return
+        if mode & 0o077:
+            self._note(found.path, "mode", f"others may open it (mode {mode:04o}); chmod 600 closes it")
+
+    def _check_root(self) -> None:
+        """Name what does not belong into the root; transcripts and the like may live there."""
+        for name in sorted(os.listdir(self.engine.layout.root)):
+            if name not in _KNOWN:
+                self._note(name, "foreign", "no file of this store; it is left alone")
+
+    def _check_index(self) -> None:
+        for path, detail in self.engine.index.check():
+            if self.repair:
+                self.engine.index.rebuild()
+            self.problems.append(Problem(f"{INDEX}/{path}", None, "index", detail, self.repair))
+
+    def _problem(self, found: Found, key: str | None, kind: str, detail: str) -> None:
+        repaired = False
+        if self.repair:
+            repaired, outcome = self._mend(found, kind)
+            detail = f"{detail}; {outcome}"
+        self.problems.append(Problem(found.path, key, kind, detail, repaired))
+
+    def _mend(self, found: Found, kind: str) -> tuple[bool, str]:
+        """Salvage one shard, or move aside what is none; return whether it worked, and what was done."""
+        layout = self.engine.layout
+        keep_as = str(layout.quarantine / stamped_name(found.name))
+        path = layout.shard_path(found.name)
+        try:
+            if kind == "misplaced" or not stat.S_ISREG(os.lstat(path).st_mode):
+                self._set_aside(found.name, path, keep_as)
+                return True, f"moved to {QUARANTINE}/{os.path.basename(keep_as)}"
+            return True, self._salvage(found.name, keep_as)
+        except (ShardStoreError, OSError) as error:
+            return False, f"not repaired: {error}"
+
+    def _set_aside(self, name: str, path: str, keep_as: str) -> None:
+        self.engine.index.note(name)
+        try:
+            os.rename(path, keep_as)
+        except OSError as error:
+            raise_io_error(error, "moving a file to quarantine", path)
+
+    def _salvage(self, name: str, keep_as: str) -> str:
+        shard = self.engine.shards.unnamed(name)
+        if not shard.lock(1.0, create=False):
+            return "it vanished meanwhile"
+        try:
+            self.engine.index.note(name)
+            state = shard.salvage(keep_as)
+        finally:
+            shard.unlock()
+            shard.close_if_idle()
+        kept = f"the original is {QUARANTINE}/{os.path.basename(keep_as)}"
+        if state is None:
+            return f"nothing could be salvaged; {kept}"
+        return f"salvaged {len(state.fields or ())} fields; {kept}"
+
+    def _note(self, path: str, kind: str, detail: str) -> None:
+        self.notes.append(Problem(path, None, kind, detail))
