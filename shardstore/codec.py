@@ -33,11 +33,13 @@ def dumps(value: Any) -> bytes:
 def encode(value: Any, field: str) -> bytes:
     """Encode the value of one top-level field; raise InvalidEntry unless JSON holds it exactly."""
     kind = type(value)
+    if kind is int and INT_MIN <= value <= INT_MAX:
+        return b"%d" % value
     try:
         raw = orjson.dumps(value, None, _STRICT)
     except (TypeError, ValueError, RecursionError) as error:
         _explain(value, field, str(error))
-    if kind in _PLAIN or kind is int:
+    if kind in _PLAIN:
         return raw
     # A value that reads back unequal was converted on the way: NaN, a tuple, a UUID.
     if orjson.loads(raw) != value or (kind is not dict and kind is not list and kind is not float):
@@ -72,10 +74,13 @@ def encode_key(key: Any, path: str = "entry") -> bytes:
 
 def encode_entry(fields: Any) -> dict[str, bytes]:
     """Encode a whole entry, field by field. Raises InvalidEntry."""
-    encoded = {}
+    encoded, size = {}, 0
     for key, value in fields.items():
         encode_key(key)
-        encoded[key] = encode(value, key)
+        raw = encoded[key] = encode(value, key)
+        size += len(raw)
+    if size > ENTRY_BYTES_MAX:
+        raise InvalidEntry("entry", f"more than {ENTRY_BYTES_MAX:,} bytes of JSON")
     return encoded
 
 

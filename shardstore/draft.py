@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, Final, final
 
 from shardstore import codec
-from shardstore.errors import InvalidEntry
+from shardstore.errors import InvalidEntry, SessionNotFound
 from shardstore.journal import Change, State
 
 
@@ -35,7 +35,9 @@ class Draft(MutableMapping[str, Any]):
 
     __slots__ = ("_raw", "_removed", "_touched", "_whole", "key", "state")
 
-    def __init__(self, key: str, state: State) -> None:
+    def __init__(self, key: str, state: State, *, create: bool = True) -> None:
+        if state.fields is None and not create:
+            raise SessionNotFound(key)
         self.key = key
         self.state = state
         self._raw = state.fields if state.fields is not None else _NOTHING
@@ -118,34 +120,33 @@ class Draft(MutableMapping[str, Any]):
             return Change(delete=True) if self.state.exists else None
         if self._whole is not None:
             return self._replacement(codec.encode_entry(self._whole))
-        raw, changed = self._raw, {}
+        raw, removed = self._raw, self._removed
+        changed, size = {}, 0
         for name, value in self._touched.items():
             encoded = codec.encode(value, name)
-            if raw.get(name) != encoded:
-                changed[name] = encoded
-                if name not in raw:
+            before = raw.get(name)
+            if before != encoded:
+                if before is None:
                     codec.encode_key(name)
+                changed[name] = encoded
+                size += len(encoded)
+        if size > codec.ENTRY_BYTES_MAX:
+            raise InvalidEntry("entry", f"more than {codec.ENTRY_BYTES_MAX:,} bytes of JSON")
         if not self.state.exists:
-            return Change(changed, whole=True)
-        if changed or self._removed:
-            return _bounded(Change(changed, [name for name in raw if name in self._removed]))
+            return Change(changed, [], True)  # noqa: FBT003
+        if changed or removed:
+            return Change(changed, [name for name in raw if name in removed] if removed else [])
         return None
 
     def _replacement(self, new: dict[str, bytes]) -> Change | None:
         """Give the smallest change that leads to exactly these fields, in their order if any changed."""
         raw = self._raw
         if not self.state.exists:
-            return _bounded(Change(new, whole=True))
+            return Change(new, whole=True)
         changed = {name: value for name, value in new.items() if raw.get(name) != value}
         removed = [name for name in raw if name not in new]
         if not changed and not removed:
             return None
         kept = [name for name in raw if name in new]
         order = kept + [name for name in changed if name not in raw]
-        return _bounded(Change(changed, removed) if order == [*new] else Change(new, whole=True))
-
-
-def _bounded(change: Change) -> Change:
-    if sum(map(len, change.changed.values())) > codec.ENTRY_BYTES_MAX:
-        raise InvalidEntry("entry", f"more than {codec.ENTRY_BYTES_MAX:,} bytes of JSON")
-    return change
+        return Change(changed, removed) if order == [*new] else Change(new, whole=True)

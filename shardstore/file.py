@@ -39,7 +39,7 @@ def room_after(end: int) -> int:
 class JournalFile:
     """A descriptor of a shard's file. Not safe between threads: the shard sees to that."""
 
-    __slots__ = ("__weakref__", "_anchored", "_last", "_mtime", "_synced", "fd", "identity", "links", "lock", "path", "size", "state",
+    __slots__ = ("__weakref__", "_anchored", "_last", "_seen", "_synced", "fd", "identity", "links", "lock", "path", "size", "state",
                  "torn", "writable")  # fmt: skip
 
     def __init__(self, fd: int, path: str, *, writable: bool) -> None:
@@ -56,7 +56,7 @@ class JournalFile:
         self.state = ABSENT
         self.torn = b""
         self._last: bytes | None = None  # the last bytes of what was read; None: nothing was yet
-        self._mtime = -1  # of the file as it was when `state` was read or written
+        self._seen = -1  # nanoseconds since the epoch: a modification after this moment is somebody else's
         self._synced = 0  # every byte before this one is known to be on the medium
         self._anchored = False  # the file's name is known to be
         open_files.add(self)
@@ -99,7 +99,7 @@ class JournalFile:
         """Return the state on the disk: what is remembered if it is still true, else with the new records applied.
 
         `mtime`: of the file, in nanoseconds, read just now. It proves nothing while it stands still, but when it moved
-        though nothing was appended, somebody wrote into the file, and it is read again from the start.
+        though nothing was appended, somebody wrote into the file by hand, and it is read again from the start.
         Raises CorruptShard. A torn tail is left in `torn`. Without the lock a record may be half written:
         what looks damaged is read again before it is believed.
         """
@@ -111,7 +111,7 @@ class JournalFile:
                 if seen.startswith(last):
                     if len(seen) > len(last) and seen[len(last)] != _NEWLINE:
                         known = self.state
-                    elif mtime == self._mtime:
+                    elif mtime <= self._seen:
                         return self.state
             return self._reread(known, 2 if locked else _READER_RETRIES)
         except OSError as error:
@@ -125,7 +125,7 @@ class JournalFile:
             data = disk.read_all(self.fd, known.end, status.st_size - known.end)
             found = journal.replay(data, known)
             if found.damage is None:
-                self.size, self._mtime = status.st_size, status.st_mtime_ns
+                self.size, self._seen = status.st_size, status.st_mtime_ns
                 return self._remember(known, found, data)
             known = ABSENT
             time.sleep(0.0005 * attempt)
@@ -161,7 +161,7 @@ class JournalFile:
         self.size = max(self.size, end + written)
         self.state = after
         self._last = line[-_WITNESS:]
-        self._mtime = os.fstat(self.fd).st_mtime_ns
+        self._seen = time.time_ns()
         if durable:
             self._sync("syncing a commit")
 
@@ -262,7 +262,7 @@ class JournalFile:
         disk.sync(self.fd)
         self.state, self._last = after, line[-_WITNESS:]
         self._synced = len(line)
-        self._mtime = os.fstat(self.fd).st_mtime_ns
+        self._seen = time.time_ns()
         self.size = room_after(len(line))
 
 

@@ -69,6 +69,14 @@ class Gate:
         self._waiting: deque[tuple[threading.Lock, int]] = deque()
         self.owner = 0  # thread ident, 0 when free
 
+    def try_acquire(self) -> bool:
+        """Take the gate if it is free right now; tell whether it is held afterwards."""
+        with self._mutex:
+            if self.owner:
+                return False
+            self.owner = threading.get_ident()
+            return True
+
     def acquire(self, deadline: float | None) -> bool:
         """Wait until `deadline` (time.monotonic, None: for ever); tell whether the gate is held afterwards."""
         me = threading.get_ident()
@@ -85,14 +93,6 @@ class Gate:
             self._leave(turn, keep=False)
             raise
         return got or self._leave(turn, keep=True)
-
-    def try_acquire(self) -> bool:
-        """Take the gate if it is free right now; tell whether it is held afterwards."""
-        with self._mutex:
-            if self.owner:
-                return False
-            self.owner = threading.get_ident()
-            return True
 
     def _leave(self, turn: tuple[threading.Lock, int], *, keep: bool) -> bool:
         """Stop waiting; tell whether the turn came in the very moment of giving up, and is kept."""

@@ -32,9 +32,10 @@ class Record(NamedTuple):
     delete: bool
 
 
-def line(rev: int, at: int, by: bytes, body: bytes, *, durable: bool) -> bytes:
-    """Make a whole line, newline included. `by` is JSON; `body` is what stands after it, without the last brace."""
-    rest = b'"rev":%d,"at":%d,"by":%b,%b%b}' % (rev, at, by, b'"durable":true,' if durable else b"", body)
+def line(rev: int, at: int, by: str, body: bytes, *, durable: bool) -> bytes:
+    """Make a whole line, newline included. `body` is what stands after `by` and `durable`, without the last brace."""
+    flag = b'"durable":true,' if durable else b""
+    rest = b'"rev":%d,"at":%d,"by":%b,%b%b}' % (rev, at, codec.dumps(by), flag, body)
     return b'{"crc":"%08x",%b\n' % (crc32(rest), rest)
 
 

@@ -142,10 +142,12 @@ class Shard:
 
         Raises NestedUpdate, LockTimeout, CorruptShard, StoreNotFound, StoreIOError; then nothing is held.
         """
-        self._refuse_nesting()
+        outer = _holds.get()
         deadline = None if timeout is None else time.monotonic() + timeout
-        if not self.gate.acquire(deadline):
-            raise self._timeout(timeout)
+        if outer or not self.gate.try_acquire():
+            self._refuse_nesting(outer)
+            if not self.gate.acquire(deadline):
+                raise self._timeout(timeout)
         try:
             if not self._lock_file(deadline, timeout, create=create):
                 self.gate.release()
@@ -153,13 +155,12 @@ class Shard:
         except BaseException:
             self.gate.release()
             raise
-        hold = self._hold = Hold(self._layout, self.name)
-        outer = _holds.get()
+        self._hold = hold = Hold(self._layout, self.name)
         _holds.set((*outer, hold) if outer else (hold,))
         return True
 
-    def _refuse_nesting(self) -> None:
-        for hold in _holds.get():
+    def _refuse_nesting(self, outer: tuple[Hold, ...]) -> None:
+        for hold in outer:
             if hold.active and hold.name == self.name and hold.layout is self._layout:
                 raise NestedUpdate(self.key)
         if self.gate.owner == threading.get_ident():
@@ -199,7 +200,7 @@ class Shard:
             return  # a forked child: nothing is held here, and the parent's lock is not ours to drop
         hold.active = False
         outer = _holds.get()
-        _holds.set(() if len(outer) <= 1 else tuple(h for h in outer if h.active))
+        _holds.set(() if len(outer) <= 1 else tuple([h for h in outer if h.active]))
         try:
             if self._made:
                 self._remove_if_empty()
@@ -224,34 +225,45 @@ class Shard:
         file, status = self._held_file(), self._status
         with self._mutex:
             file.size, file.links = status.st_size, status.st_nlink
-            return self._own(file.refresh(status.st_mtime_ns, locked=True))
+            state = file.refresh(status.st_mtime_ns, locked=True)
+        return state if state.key == self._key else self._own(state)
 
     def commit(self, change: Change, by: str, *, durable: bool) -> State:
         """Write one change and return the state it leads to.
 
         Raises StoreFull, StoreIOError (nothing changed) or CommitUncertain (unknown until read again).
         """
-        file, state = self._held_file(), self._held_file().state
-        line, after = make_record(state, change, self.key, by, durable=durable)
-        grown = state.end + len(line) > REWRITE_BYTES + REWRITE_FACTOR * after.size and state.records > 1
-        with self._mutex:
-            if file.torn:
-                self._repair(file)
-        if (grown or file.links > 1) and not change.delete:
-            # A file with a second name is copied, not written through: the other name is somebody's backup.
+        file = self._held_file()
+        line, after = make_record(file.state, change, self.key, by, durable=durable)
+        if file.torn:
+            self.repair_tail()
+        if file.links > 1 or after.end > REWRITE_BYTES + REWRITE_FACTOR * after.live:
+            return self._commit_by_rewriting(file, line, after, durable=durable)
+        self._append(file, line, after, durable=durable)
+        return after
+
+    def _commit_by_rewriting(self, file: JournalFile, line: bytes, after: State, *, durable: bool) -> State:
+        """Commit as the one record of a new file: the journal has grown, or its file has a second name.
+
+        A file with a second name is somebody's backup: it is copied, never written through.
+        """
+        if after.exists and after.records > 1:
             try:
                 return self._rewrite(file, after)
             except StoreFull:
                 if file.links > 1:
                     raise
+        self._append(file, line, after, durable=durable)
+        return after
+
+    def _append(self, file: JournalFile, line: bytes, after: State, *, durable: bool) -> None:
         try:
             with self._mutex:
                 file.append(line, after, durable=durable)
         except StoreFull:
-            if not change.delete:
+            if after.exists:
                 raise
             self.remove(durable=durable)  # deleting must work on a full disk: no file is an absent session too
-        return after
 
     def remove(self, *, durable: bool = True) -> None:
         """Take the file away: the session is absent from then on, and its next incarnation begins a new journal."""
@@ -271,7 +283,7 @@ class Shard:
         assert after.fields is not None
         assert after.key is not None
         body = record.head(after.incarnation, after.key, after.created_at) + record.put_body(after.fields)
-        line = record.line(after.rev, after.updated_at, codec.dumps(after.by), body, durable=True)
+        line = record.line(after.rev, after.updated_at, after.by, body, durable=True)
         settled = after._replace(end=len(line), records=1, durable=1)
         fresh = file.replace(self._layout.shard_path(temp_name(self.name)), line, settled)
         self._swap(fresh)
@@ -423,18 +435,17 @@ class Shard:
 
 def make_record(state: State, change: Change, key: str, by: str, *, durable: bool) -> tuple[bytes, State]:
     """Make the line that takes `state` through `change`, and the state after it."""
-    now = time.time_ns() // 1_000_000
-    at = max(now, state.updated_at)
+    at = max(time.time_ns() // 1_000_000, state.updated_at)
     if state.fields is None:
-        stamp = Stamp(1, at, by, durable, secrets.token_hex(12), at)
-        body = record.head(stamp.incarnation, key) + record.put_body(change.changed)
+        rev, incarnation, created = 1, secrets.token_hex(12), at
+        body = record.head(incarnation, key) + record.put_body(change.changed)
     else:
-        stamp = Stamp(state.rev + 1, at, by, durable, state.incarnation, state.created_at)
+        rev, incarnation, created = state.rev + 1, state.incarnation, state.created_at
         if change.delete:
             body = record.DELETE_BODY
         elif change.whole:
             body = record.put_body(change.changed)
         else:
             body = record.change_body(change.changed, change.removed)
-    line = record.line(stamp.rev, at, codec.dumps(by), body, durable=durable)
-    return line, advance(state, change, stamp, key, len(line))
+    line = record.line(rev, at, by, body, durable=durable)
+    return line, advance(state, change, Stamp(rev, at, by, durable, incarnation, created), key, len(line))

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, overload
 
 from shardstore.draft import DELETE, Delete, Draft
 from shardstore.engine import open_engine
@@ -64,7 +64,7 @@ class Store:
         if create and not read_only:
             fields = None if index_fields is None else tuple(index_fields)
             make_store(Layout(self.root), Settings(index_fields=fields))
-        self._engine: Engine | None = open_engine(self.root, allow_shared=allow_shared)
+        self._engine: Engine = open_engine(self.root, allow_shared=allow_shared)
 
     # Writing
 
@@ -92,12 +92,12 @@ class Store:
         shard = self._lock(key, create=create)
         try:
             state = shard.refresh()
-            draft = self._draft(key, state, create=create)
+            draft = Draft(key, state, create=create)
             draft.accept(fn(draft))
             change = draft.change()
             if change is not None:
-                self._index.note(shard.name)
-                state = shard.commit(change, self._by, durable=self._durable)
+                self._engine.index.note(shard.name)
+                state = shard.commit(change, self._by(), durable=self._durable)
         finally:
             shard.unlock()
         return Session(key, state) if state.exists else None
@@ -110,12 +110,12 @@ class Store:
         """
         shard = self._lock(key, create=create)
         try:
-            draft = self._draft(key, shard.refresh(), create=create)
+            draft = Draft(key, shard.refresh(), create=create)
             yield draft
             change = draft.change()
             if change is not None:
-                self._index.note(shard.name)
-                shard.commit(change, self._by, durable=self._durable)
+                self._engine.index.note(shard.name)
+                shard.commit(change, self._by(), durable=self._durable)
         finally:
             shard.unlock()
 
@@ -197,7 +197,7 @@ class Store:
 
         Raises CorruptShard, StoreIOError, StoreNotFound; never answers "absent" for any of these.
         """
-        state = self._open.shards.shard(key).read()
+        state = self._engine.shards.shard(key).read()
         return Session(key, state) if state.exists else None
 
     def __getitem__(self, key: str) -> Session:
@@ -216,7 +216,7 @@ class Store:
         return True  # an empty store is a store
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._index.keys(refresh=not self._read_only))
+        return iter(self._engine.index.keys(refresh=not self._read_only))
 
     def list(
         self,
@@ -231,20 +231,20 @@ class Store:
         `where`: {field: value} or {field: (op, value)} with op one of == != < <= > >= in exists. `order_by`: a
         projected field, updated_at, created_at, size, rev or key; with a leading "-" descending. Raises InvalidQuery.
         """
-        return self._index.rows(
+        return self._engine.index.rows(
             prefix=prefix, where=where, order_by=order_by, limit=limit, offset=offset, refresh=not self._read_only
         )
 
     def count(self, prefix: str | None = None, where: Where | None = None) -> int:
         """Count what `list` would give."""
-        return self._index.count(prefix=prefix, where=where, refresh=not self._read_only)
+        return self._engine.index.count(prefix=prefix, where=where, refresh=not self._read_only)
 
     def history(self, key: str) -> list[Session]:
         """Return the session's states, oldest first, as far back as its journal goes; empty if absent.
 
         Begins anew when the session was deleted and made again. Raises CorruptShard, StoreIOError.
         """
-        shard = self._open.shards.shard(key)
+        shard = self._engine.shards.shard(key)
         return [Session(key, state) for state in shard.history()]
 
     # Maintenance
@@ -277,7 +277,7 @@ class Store:
 
         rules = Retention.parse(older_than, max_entries, max_bytes, where, prefix, keep)
         self._check_writable(dry_run)
-        return compact(self._open, rules, purge=purge, dry_run=dry_run, progress=progress)
+        return compact(self._engine, rules, purge=purge, dry_run=dry_run, progress=progress)
 
     def restore(self, key: str) -> Session:
         """Bring back what compact archived last of this session.
@@ -287,7 +287,7 @@ class Store:
         from shardstore.maintenance.archive import restore
 
         self._check_writable()
-        state = restore(self._open, key, self._timeout)
+        state = restore(self._engine, key, self._timeout)
         return Session(key, state)
 
     def verify(self, *, repair: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
@@ -300,20 +300,20 @@ class Store:
 
         if repair:
             self._check_writable()
-        return verify(self._open, repair=repair, progress=progress)
+        return verify(self._engine, repair=repair, progress=progress)
 
     def stats(self) -> StoreStats:
         """Count sessions, bytes, and what is waiting for maintenance."""
         from shardstore.maintenance.stats import stats
 
-        return stats(self._open, refresh=not self._read_only)
+        return stats(self._engine, refresh=not self._read_only)
 
     # Life
 
     def close(self) -> None:
         """Close what this object has open. A second call does nothing; every other one raises StoreClosed."""
-        engine, self._engine = self._engine, None
-        if engine is not None:
+        engine, self._engine = self._engine, _CLOSED
+        if engine is not _CLOSED:
             engine.leave()
 
     def __enter__(self) -> Self:
@@ -330,39 +330,33 @@ class Store:
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a Store cannot be pickled: open it again, by its root, in the other process")
 
-    @property
-    def _open(self) -> Engine:
-        if self._engine is None:
-            raise StoreClosed
-        return self._engine
-
-    @property
-    def _index(self) -> Any:
-        return self._open.index
-
-    @property
-    def _by(self) -> str:
-        return self._actor if self._actor is not None else str(os.getpid())
-
     def _lock(self, key: str, *, create: bool) -> Shard:
         """Take the session's lock, which the caller releases. Raises SessionNotFound, with nothing held."""
-        shard = self._open.shards.shard(key)
+        shard = self._engine.shards.shard(key)
         if self._read_only:
             self._check_writable()
         if not shard.lock(self._timeout, create=create):
             raise SessionNotFound(key)
         return shard
 
-    def _draft(self, key: str, state: Any, *, create: bool) -> Draft:
-        if not create and not state.exists:
-            raise SessionNotFound(key)
-        return Draft(key, state)
+    def _by(self) -> str:
+        return self._actor or str(os.getpid())
 
     def _check_writable(self, harmless: bool = False) -> None:
         if self._read_only and not harmless:
             import errno
 
             raise StoreIOError(errno.EROFS, f"{self.root} was opened with read_only=True", str(self.root))
+
+
+class _Closed:
+    """What stands in the engine's place once a Store was closed."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise StoreClosed
+
+
+_CLOSED: Final[Any] = _Closed()
 
 
 def _version(expect: Session | str) -> str:
