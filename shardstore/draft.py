@@ -24,6 +24,7 @@ class Delete:
 
 DELETE: Final = Delete()
 _NOTHING: Final[dict[str, bytes]] = {}
+_NONE: Final[list[str]] = []
 
 
 class Draft(MutableMapping[str, Any]):
@@ -135,7 +136,7 @@ class Draft(MutableMapping[str, Any]):
         if not self.state.exists:
             return Change(changed, [], True)  # noqa: FBT003
         if changed or removed:
-            return Change(changed, [name for name in raw if name in removed] if removed else [])
+            return Change(changed, [name for name in raw if name in removed] if removed else _NONE)
         return None
 
     def _replacement(self, new: dict[str, bytes]) -> Change | None:

@@ -56,6 +56,7 @@ class Engine:
         self.layout = layout
         self.shards = Pool(layout)
         self.index = Index(layout, index_fields)
+        self.process = str(os.getpid())  # who writes, unless the caller gave a name
         self.members = 0  # Store objects that use it
         self._identity = identity
 
@@ -72,6 +73,7 @@ class Engine:
 
     def after_fork(self) -> None:
         """Forget the parent's locks and what it had open."""
+        self.process = str(os.getpid())
         self.shards.after_fork()
         self.index.after_fork()
 

@@ -47,7 +47,10 @@ class JournalFile:
         self.path = path
         self.writable = writable
         self.lock = KernelLock(fd)
-        status = os.fstat(fd)
+        try:
+            status = os.fstat(fd)
+        except OSError as error:
+            raise_io_error(error, "opening a shard", path)
         if not stat.S_ISREG(status.st_mode):
             raise CorruptShard(path, 0, "not a regular file")
         self.identity = (status.st_dev, status.st_ino)
@@ -82,6 +85,8 @@ class JournalFile:
         """Close the descriptor, and with it the lock. A second call does nothing."""
         self.fd = -1
         self.lock.close()
+
+    __del__ = close  # a shard that was evicted while in use is dropped with its descriptor open
 
     def after_fork(self) -> None:
         """Close a descriptor inherited by a forked child: unlocking it would drop the parent's lock."""
@@ -281,10 +286,15 @@ def _new_file(temp: str, path: str) -> JournalFile:
         fd = os.open(temp, disk.CREATE_NEW, FILE_MODE)
     except OSError as error:
         raise_io_error(error, "rewriting a shard", path)
-    return JournalFile(fd, path, writable=True)
+    try:
+        return JournalFile(fd, path, writable=True)
+    except BaseException:
+        os.close(fd)
+        _discard(temp)
+        raise
 
 
-def disk_unlink(temp: str) -> None:
+def _discard(temp: str) -> None:
     """Remove a temp of our own; one that stays is swept by compact."""
     try:
         os.unlink(temp)

@@ -62,31 +62,28 @@ class Gate:
     threading.Lock lets the thread that has just released it take it again before any waiter wakes.
     """
 
-    __slots__ = ("_mutex", "_waiting", "owner")
+    __slots__ = ("_mutex", "_taken", "_waiting", "owner")
 
     def __init__(self) -> None:
-        self._mutex = threading.Lock()
+        self._taken = threading.Lock()
+        self._mutex = threading.Lock()  # guards _waiting
         self._waiting: deque[tuple[threading.Lock, int]] = deque()
         self.owner = 0  # thread ident, 0 when free
 
     def try_acquire(self) -> bool:
         """Take the gate if it is free right now; tell whether it is held afterwards."""
-        with self._mutex:
-            if self.owner:
-                return False
+        if self._taken.acquire(False):
             self.owner = threading.get_ident()
             return True
+        return False
 
     def acquire(self, deadline: float | None) -> bool:
         """Wait until `deadline` (time.monotonic, None: for ever); tell whether the gate is held afterwards."""
-        me = threading.get_ident()
+        turn = (threading.Lock(), threading.get_ident())
+        turn[0].acquire()
         with self._mutex:
-            if not self.owner:
-                self.owner = me
-                return True
-            turn = (threading.Lock(), me)
-            turn[0].acquire()
             self._waiting.append(turn)
+        self._hand_over()  # it may have been released before we stood in line
         try:
             got = turn[0].acquire(timeout=-1 if deadline is None else max(0.0, deadline - time.monotonic()))
         except BaseException:
@@ -106,12 +103,25 @@ class Gate:
 
     def release(self) -> None:
         """Hand over to whoever waits longest. REQUIRES: the gate is held, by whichever thread."""
+        self.owner = 0
+        if not self._waiting:
+            self._taken.release()
+        else:
+            with self._mutex:
+                if self._waiting:
+                    turn, self.owner = self._waiting.popleft()
+                    turn.release()
+                    return
+            self._taken.release()
+        if self._waiting:
+            self._hand_over()  # somebody stood in line after the look and before the release
+
+    def _hand_over(self) -> None:
+        """Give a free gate to whoever waits longest."""
         with self._mutex:
-            if self._waiting:
+            if self._waiting and self._taken.acquire(False):
                 turn, self.owner = self._waiting.popleft()
                 turn.release()
-            else:
-                self.owner = 0
 
 
 class KernelLock:
@@ -134,16 +144,23 @@ class KernelLock:
         if fd >= 0 and (self._parked is None or not self._parked.inherit()):
             os.close(fd)
 
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free right now; tell whether it is held afterwards."""
+        try:
+            return self._parked is None and lock_descriptor(self._fd, blocking=False)
+        except OSError as error:
+            _raise_lock_error(error)
+
     def acquire(self, deadline: float | None) -> bool:
         """Wait until `deadline` (time.monotonic, None: for ever); tell whether the lock is held afterwards."""
         if self._parked is None:
-            if try_lock(self._fd):
+            if self.try_acquire():
                 return True
             for seconds in _SHORT_SLEEPS:
                 if deadline is not None and time.monotonic() + seconds >= deadline:
                     return False
                 time.sleep(seconds)
-                if try_lock(self._fd):
+                if self.try_acquire():
                     return True
             if deadline is None:
                 return self._wait_here()

@@ -47,22 +47,18 @@ def head(incarnation: str, key: str, created: int | None = None) -> bytes:
 
 def put_body(fields: dict[str, bytes]) -> bytes:
     """Make the body that gives a whole entry."""
-    return b'"put":' + _object(fields)
+    return b'"put":' + codec.join(fields)
 
 
 def change_body(changed: dict[str, bytes], removed: list[str]) -> bytes:
     """Make the body that gives top-level fields new values and takes others away; one of both is not empty."""
     if not removed:
-        return b'"set":' + _object(changed)
+        return b'"set":' + codec.join(changed)
     unset = b'"unset":' + codec.dumps(removed)
-    return b'"set":' + _object(changed) + b"," + unset if changed else unset
+    return b'"set":' + codec.join(changed) + b"," + unset if changed else unset
 
 
 DELETE_BODY = b'"delete":true'
-
-
-def _object(fields: dict[str, bytes]) -> bytes:
-    return b"{" + b",".join([codec.dumps(name) + b":" + raw for name, raw in fields.items()]) + b"}"
 
 
 def intact(text: bytes) -> bool:

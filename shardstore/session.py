@@ -22,28 +22,25 @@ class Session(Mapping[str, Any]):
     dict, made on first use, the caller's own.
     """
 
-    __slots__ = ("_data", "_state", "key")
-
-    key: str
+    __slots__ = ("_data", "_key", "_state")
 
     def __init__(self, key: str, state: State) -> None:
-        object.__setattr__(self, "key", key)
-        object.__setattr__(self, "_state", state)
+        self._key = key
+        self._state = state
 
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"a Session is a snapshot; use Store.update() to change {name!r}")
-
-    __delattr__ = None  # type: ignore[assignment]
+    @property
+    def key(self) -> str:
+        """The session's key."""
+        return self._key
 
     @property
     def data(self) -> dict[str, Any]:
         """The entry, as a dict of the caller's own: changing it changes nothing else."""
         try:
-            made: dict[str, Any] = self._data
+            return self._data
         except AttributeError:
-            made = {name: codec.loads(raw) for name, raw in self._fields().items()}
-            object.__setattr__(self, "_data", made)
-        return made
+            self._data: dict[str, Any] = codec.loads(codec.join(self._fields()))
+            return self._data
 
     @property
     def rev(self) -> int:
@@ -84,6 +81,9 @@ class Session(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._fields())
 
+    def __bool__(self) -> bool:
+        return True  # an empty session is a session
+
     def __contains__(self, name: object) -> bool:
         return name in self._fields()
 
@@ -105,9 +105,6 @@ class Session(Mapping[str, Any]):
         fields: dict[str, bytes] | None = self._state.fields
         assert fields is not None, "a Session is never made of an absent state"
         return fields
-
-    _state: State
-    _data: dict[str, Any]
 
 
 class SessionInfo:

@@ -26,9 +26,9 @@ def make_store(layout: Layout, settings: Settings) -> None:
     Every directory is made and synced before the marker: one made when it is first needed would be one more thing
     that an acknowledged commit depends on.
     """
-    if layout.marker.exists():
-        return
     try:
+        if layout.marker.exists():
+            return
         layout.root.parent.mkdir(parents=True, exist_ok=True)
         disk.make_directory(layout.root)
         for path in (layout.shards, layout.archive, layout.quarantine, layout.index):
@@ -73,8 +73,11 @@ def read_settings(layout: Layout) -> Settings:
 
 def check_owner(layout: Layout) -> None:
     """Refuse a store that other users could change. Raises UnsafeStore."""
-    status = os.stat(layout.root)
+    try:
+        status = os.stat(layout.root)
+    except OSError as error:
+        raise_io_error(error, "opening the store", str(layout.root))
     if status.st_uid != os.geteuid():
         raise UnsafeStore(str(layout.root), f"belongs to user {status.st_uid}, not to user {os.geteuid()}")
-    if status.st_mode & stat.S_IWOTH:
-        raise UnsafeStore(str(layout.root), "may be written to by every user of this machine")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise UnsafeStore(str(layout.root), "may be written to by other users (chmod 700 closes it)")

@@ -33,7 +33,7 @@ from shardstore.errors import (
     raise_io_error,
 )
 from shardstore.file import JournalFile, read_journal, read_state
-from shardstore.journal import ABSENT, Change, Stamp, State, advance
+from shardstore.journal import ABSENT, Change, State, advance
 from shardstore.layout import QUARANTINE, Layout, shard_name, stamped_name, temp_name
 from shardstore.lock import Gate, holder
 
@@ -44,22 +44,15 @@ _NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
 REWRITE_BYTES, REWRITE_FACTOR = 65536, 3  # a journal is rewritten past 64 KiB and three times its live size
 
 
-class Hold:
-    """Proof that this call chain is inside a shard's lock; false as soon as it is not any more."""
-
-    __slots__ = ("active", "layout", "name")
-
-    def __init__(self, layout: Layout, name: str) -> None:
-        self.layout, self.name, self.active = layout, name, True
-
-
-_holds: contextvars.ContextVar[tuple[Hold, ...]] = contextvars.ContextVar("shardstore_holds", default=())
+# The shards that this call chain is inside of, each with the turn in which it entered; see Shard._inside.
+_holds: contextvars.ContextVar[tuple[tuple[Shard, int], ...]] = contextvars.ContextVar("shardstore_holds", default=())
 
 
 class Shard:
     """The shard of one key in one process. Shared by its threads; every Store on the same root has the same one."""
 
-    __slots__ = ("_file", "_free_descriptors", "_hold", "_key", "_layout", "_made", "_mutex", "_status", "gate", "name", "path")
+    __slots__ = ("_file", "_free_descriptors", "_inside", "_key", "_layout", "_made", "_mutex", "_status",
+                 "_turn", "gate", "name", "path")  # fmt: skip
 
     def __init__(self, layout: Layout, name: str, key: str | None, free_descriptors: Callable[[], int]) -> None:
         self._key = key  # None: whatever key the file claims
@@ -70,7 +63,8 @@ class Shard:
         self._free_descriptors = free_descriptors
         self._mutex = threading.Lock()  # held while the descriptor is used or changed, never while waiting
         self._file: JournalFile | None = None  # opened and closed only by whoever holds the gate
-        self._hold: Hold | None = None
+        self._inside = False  # whether somebody in this process holds the lock
+        self._turn = 0  # how often it was given back
         self._made = False  # by the present holder, who takes it away again if nothing is committed
 
     @property
@@ -155,13 +149,15 @@ class Shard:
         except BaseException:
             self.gate.release()
             raise
-        self._hold = hold = Hold(self._layout, self.name)
-        _holds.set((*outer, hold) if outer else (hold,))
+        self._inside = True
+        _holds.set((*outer, (self, self._turn)))
         return True
 
-    def _refuse_nesting(self, outer: tuple[Hold, ...]) -> None:
-        for hold in outer:
-            if hold.active and hold.name == self.name and hold.layout is self._layout:
+    def _refuse_nesting(self, outer: tuple[tuple[Shard, int], ...]) -> None:
+        """Raise NestedUpdate where waiting would never end: this thread, or this chain of calls, holds the lock."""
+        for shard, turn in outer:
+            same = shard.name == self.name and shard._layout is self._layout  # noqa: SLF001  # another of this class
+            if same and shard._inside and shard._turn == turn:  # noqa: SLF001
                 raise NestedUpdate(self.key)
         if self.gate.owner == threading.get_ident():
             raise NestedUpdate(self.key)
@@ -195,17 +191,21 @@ class Shard:
 
     def unlock(self) -> None:
         """Let the next writer in. REQUIRES: `lock` returned True."""
-        hold, self._hold = self._hold, None
-        if hold is None:
+        if not self._inside:
             return  # a forked child: nothing is held here, and the parent's lock is not ours to drop
-        hold.active = False
+        self._inside = False
+        self._turn += 1
         outer = _holds.get()
-        _holds.set(() if len(outer) <= 1 else tuple([h for h in outer if h.active]))
+        _holds.set(() if len(outer) <= 1 else tuple([hold for hold in outer if hold[0] is not self]))
         try:
             if self._made:
                 self._remove_if_empty()
             if self._file is not None:
                 self._file.lock.release()
+        except OSError:
+            # What was committed is committed: that the lock cannot be given back is no reason to deny it.
+            # Closing the descriptor gives it back for certain.
+            self.forget_file()
         finally:
             self.gate.release()
 
@@ -372,7 +372,7 @@ class Shard:
             self._drop_file()
 
     def _held_file(self) -> JournalFile:
-        if self._hold is None or self._file is None:
+        if not self._inside or self._file is None:
             raise StoreClosed("this process does not hold the lock any more: it forked inside the update")
         return self._file
 
@@ -400,9 +400,7 @@ class Shard:
             raise_io_error(error, "making a shard", self.path)
 
     def close_if_idle(self) -> bool:
-        """Close the descriptor unless it is in use; tell whether none is open afterwards."""
-        if self._file is None:
-            return True
+        """Close the descriptor unless the shard is in use; tell whether nobody uses it and none is open."""
         if not self.gate.try_acquire():
             return False
         try:
@@ -419,10 +417,7 @@ class Shard:
 
     def after_fork(self) -> None:
         """Forget, in a forked child, every lock and descriptor of the parent; the pool has closed the latter."""
-        if self._hold is not None:
-            self._hold.active = False
-        self._hold = self._file = None
-        self._made = False
+        self._inside, self._made, self._file = False, False, None
         self._mutex = threading.Lock()
         self.gate = Gate()
 
@@ -435,7 +430,9 @@ class Shard:
 
 def make_record(state: State, change: Change, key: str, by: str, *, durable: bool) -> tuple[bytes, State]:
     """Make the line that takes `state` through `change`, and the state after it."""
-    at = max(time.time_ns() // 1_000_000, state.updated_at)
+    at = time.time_ns() // 1_000_000
+    if at < state.updated_at:
+        at = state.updated_at  # the clock went back; a journal's time never does
     if state.fields is None:
         rev, incarnation, created = 1, secrets.token_hex(12), at
         body = record.head(incarnation, key) + record.put_body(change.changed)
@@ -448,4 +445,8 @@ def make_record(state: State, change: Change, key: str, by: str, *, durable: boo
         else:
             body = record.change_body(change.changed, change.removed)
     line = record.line(rev, at, by, body, durable=durable)
-    return line, advance(state, change, Stamp(rev, at, by, durable, incarnation, created), key, len(line))
+    after = advance(
+        state, change, key, len(line),
+        rev=rev, at=at, by=by, durable=durable, incarnation=incarnation, created_at=created,
+    )  # fmt: skip
+    return line, after

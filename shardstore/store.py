@@ -56,6 +56,8 @@ class Store:
     ) -> None:
         if durability not in ("commit", "relaxed"):
             raise ValueError(f'durability is "commit" or "relaxed", not {durability!r}')
+        if lock_timeout is not None and (type(lock_timeout) not in (int, float) or not lock_timeout >= 0):
+            raise ValueError(f"lock_timeout is a number of seconds from 0 on, or None, not {lock_timeout!r}")
         self.root = Path(os.path.abspath(root))
         self._durable = durability == "commit"
         self._timeout = lock_timeout
@@ -93,7 +95,9 @@ class Store:
         try:
             state = shard.refresh()
             draft = Draft(key, state, create=create)
-            draft.accept(fn(draft))
+            result = fn(draft)
+            if result is not None:
+                draft.accept(result)
             change = draft.change()
             if change is not None:
                 self._engine.index.note(shard.name)
@@ -123,7 +127,7 @@ class Store:
         self, key: str, fields: Mapping[str, Any] | None = None, *, unset: Iterable[str] = (), create: bool = True
     ) -> Session:
         """Give the named fields new values and take those in `unset` away; touch no other. Raises as `update`."""
-        fields = {} if fields is None else fields
+        fields = {} if fields is None else _mapping(fields)
         removed = (unset,) if isinstance(unset, str) else tuple(unset)
         both = [name for name in removed if name in fields]
         if both:
@@ -139,6 +143,8 @@ class Store:
 
     def create(self, key: str, data: Mapping[str, Any]) -> Session:
         """Make a session. Raises SessionExists if it is there, else as `update`."""
+
+        _mapping(data)
 
         def make(draft: Draft) -> Mapping[str, Any]:
             if draft.state.exists:
@@ -156,7 +162,8 @@ class Store:
         def make(draft: Draft) -> Mapping[str, Any] | None:
             if draft.state.exists:
                 return None
-            return data() if callable(data) else data
+            made = data() if callable(data) else data
+            return _mapping(made) if made is None else made
 
         return self.get(key) or self.update(key, make)
 
@@ -166,6 +173,8 @@ class Store:
         `expect`: a Session or its version; raises Conflict, and writes nothing, unless that is the current one.
         Otherwise raises as `update`.
         """
+
+        _mapping(data)
 
         def swap(draft: Draft) -> Mapping[str, Any]:
             _check_version(draft, expect)
@@ -340,7 +349,7 @@ class Store:
         return shard
 
     def _by(self) -> str:
-        return self._actor or str(os.getpid())
+        return self._actor or self._engine.process
 
     def _check_writable(self, harmless: bool = False) -> None:
         if self._read_only and not harmless:
@@ -357,6 +366,13 @@ class _Closed:
 
 
 _CLOSED: Final[Any] = _Closed()
+
+
+def _mapping(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return `data`; raise InvalidEntry unless it is a mapping."""
+    if not isinstance(data, Mapping):
+        raise InvalidEntry("entry", f"{type(data).__name__} is not a mapping of fields")
+    return data
 
 
 def _version(expect: Session | str) -> str:
