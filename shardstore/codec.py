@@ -21,7 +21,7 @@ DEPTH_MAX = 200  # containers inside containers; orjson's own limit is 254, and 
 INT_MIN, INT_MAX = -(2**63), 2**64 - 1
 
 _STRICT = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-_PLAIN = (str, bool, type(None))
+_PLAIN = frozenset({str, bool, type(None)})
 
 loads = orjson.loads
 
@@ -34,13 +34,11 @@ def dumps(value: Any) -> bytes:
 def encode(value: Any, field: str) -> bytes:
     """Encode the value of one top-level field; raise InvalidEntry unless JSON holds it exactly."""
     kind = type(value)
-    if kind is int and INT_MIN <= value <= INT_MAX:
-        return b"%d" % value
     try:
         raw = orjson.dumps(value, None, _STRICT)
     except (TypeError, ValueError, RecursionError) as error:
         _explain(value, field, str(error))
-    if kind in _PLAIN:
+    if kind is int or kind in _PLAIN:
         return raw
     if not _is_exact(value, raw):
         _explain(value, field, f"{kind.__name__} is not a JSON value")

@@ -29,7 +29,7 @@ def open_engine(root: Path, *, allow_shared: bool) -> Engine:
 
     Raises StoreNotFound, UnsupportedFormat, UnsafeStore, StoreIOError.
     """
-    layout = Layout(root)
+    layout = Layout(os.path.realpath(root))  # an alias that goes away takes nobody's store with it
     settings = read_settings(layout)
     if not allow_shared:
         check_owner(layout)

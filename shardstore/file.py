@@ -12,6 +12,7 @@ import os
 import stat
 import time
 import weakref
+from typing import NoReturn
 
 from shardstore import disk, journal
 from shardstore.errors import CommitUncertain, CorruptShard, ShardStoreError, raise_io_error
@@ -42,17 +43,11 @@ class JournalFile:
     __slots__ = ("__weakref__", "_anchored", "_last", "_seen", "_synced", "fd", "identity", "links", "lock", "path", "size", "state",
                  "torn", "writable")  # fmt: skip
 
-    def __init__(self, fd: int, path: str, *, writable: bool) -> None:
+    def __init__(self, fd: int, path: str, status: os.stat_result, *, writable: bool) -> None:
         self.fd = fd
         self.path = path
         self.writable = writable
         self.lock = KernelLock(fd)
-        try:
-            status = os.fstat(fd)
-        except OSError as error:
-            raise_io_error(error, "opening a shard", path)
-        if not stat.S_ISREG(status.st_mode):
-            raise CorruptShard(path, 0, "not a regular file")
         self.identity = (status.st_dev, status.st_ino)
         self.size = status.st_size
         self.links = status.st_nlink
@@ -75,8 +70,31 @@ class JournalFile:
             if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
                 raise CorruptShard(path, 0, "not a regular file (a link, a directory or a device)") from error
             raise_io_error(error, "opening a shard", path)
+        return cls._adopt(fd, path, writable=writable)
+
+    @classmethod
+    def create_temp(cls, temp: str, path: str) -> JournalFile:
+        """Make the file that is to replace the one at `path`, under the name `temp`."""
         try:
-            return cls(fd, path, writable=writable)
+            fd = os.open(temp, disk.CREATE_NEW, FILE_MODE)
+        except OSError as error:
+            raise_io_error(error, "rewriting a shard", path)
+        try:
+            return cls._adopt(fd, path, writable=True)
+        except BaseException:
+            _discard(temp)
+            raise
+
+    @classmethod
+    def _adopt(cls, fd: int, path: str, *, writable: bool) -> JournalFile:
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise CorruptShard(path, 0, "not a regular file")
+            return cls(fd, path, status, writable=writable)
+        except OSError as error:
+            os.close(fd)
+            raise_io_error(error, "opening a shard", path)
         except BaseException:
             os.close(fd)
             raise
@@ -90,9 +108,8 @@ class JournalFile:
 
     def after_fork(self) -> None:
         """Close a descriptor inherited by a forked child: unlocking it would drop the parent's lock."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
+        self.fd = -1
+        self.lock.after_fork()
 
     def is_named(self, status: os.stat_result) -> bool:
         """Tell whether this is still the file that its path names, by a fresh lstat of the path."""
@@ -149,11 +166,9 @@ class JournalFile:
 
     # Writing. REQUIRES, for everything below: the caller holds the lock and has refreshed under it.
 
-    def append(self, line: bytes, after: State, *, durable: bool) -> None:
-        """Commit one record, which leads to the state `after`. Raises StoreFull, StoreIOError, CommitUncertain."""
+    def append(self, line: bytes, after: State) -> None:
+        """Write one record, which leads to the state `after`. Raises StoreFull, StoreIOError: nothing was changed."""
         end = self.state.end
-        if durable:
-            self._secure_what_precedes()
         need = end + len(line)
         data = line if need <= self.size else line.ljust(room_after(need) - end, b"\n")
         try:
@@ -163,23 +178,31 @@ class JournalFile:
         except OSError as error:
             self._cut_back(end)
             raise_io_error(error, "writing a shard", self.path)
-        self.size = max(self.size, end + written)
+        if need > self.size:
+            self.size = max(need, end + written)
         self.state = after
         self._last = line[-_WITNESS:]
         self._seen = time.time_ns()
-        if durable:
-            self._sync("syncing a commit")
 
-    def _secure_what_precedes(self) -> None:
-        """Put the file's name and all its bytes on the medium, so that a durable record vouches for them.
+    def secure(self) -> None:
+        """Put the file's name and all its bytes on the medium, so that the next, durable, record vouches for them.
 
         Two durable records prove the name: the second was written by somebody who had come through here.
         Bytes that somebody else wrote prove nothing: their writer may have died before its sync.
+        Raises CommitUncertain.
         """
-        if not self._anchored and self.state.durable < 2:
+        if not self._anchored and self.state.durable < 2:  # noqa: PLR2004
             self._anchor()
         if self._synced < self.state.end:
-            self._sync("syncing earlier commits")
+            self.sync()
+
+    def sync(self) -> None:
+        """Put all bytes on the medium. Raises CommitUncertain; the file is then to be closed and read again."""
+        try:
+            disk.sync(self.fd)
+        except OSError as error:
+            self._uncertain(error, "syncing a commit")
+        self._synced = self.state.end
 
     def _anchor(self) -> None:
         try:
@@ -188,20 +211,13 @@ class JournalFile:
             self._uncertain(error, "syncing a directory")
         self._anchored = True
 
-    def _sync(self, doing: str) -> None:
-        try:
-            disk.sync(self.fd)
-        except OSError as error:
-            self._uncertain(error, doing)
-        self._synced = self.state.end
-
-    def _uncertain(self, error: OSError, doing: str) -> None:
-        """Forget what was read, in the kernel too as far as it obeys, and raise CommitUncertain."""
-        self._last, self.state, self._synced, self._anchored = None, ABSENT, 0, False
+    def _uncertain(self, error: OSError, doing: str) -> NoReturn:
+        """Have the kernel forget what it kept of the file, as far as it obeys, and raise CommitUncertain."""
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        text = f"{os.strerror(error.errno or errno.EIO)} while {doing} of {self.path}: the outcome is unknown until "
-        raise CommitUncertain(error.errno or errno.EIO, text + "the session is read again", self.path) from error
+        number = error.errno or errno.EIO
+        text = f"{os.strerror(number)} while {doing}: {self.path}; the outcome is unknown until the session is read"
+        raise CommitUncertain(number, text, self.path) from error
 
     def _cut_back(self, end: int) -> None:
         """Take back a write that failed half way; a reader has seen at most a torn tail."""
@@ -244,7 +260,7 @@ class JournalFile:
         Always synced, in relaxed mode too: history that was safe stays safe. The new file is locked before it
         gets the name, or another writer would be inside before this one is done.
         """
-        fresh = _new_file(temp, self.path)
+        fresh = JournalFile.create_temp(temp, self.path)
         try:
             fresh._fill(line, after)
             os.rename(temp, self.path)
@@ -281,25 +297,28 @@ def _open(path: str, *, write: bool, create: bool) -> tuple[int, bool]:
     return os.open(path, disk.READ), False
 
 
-def _new_file(temp: str, path: str) -> JournalFile:
-    try:
-        fd = os.open(temp, disk.CREATE_NEW, FILE_MODE)
-    except OSError as error:
-        raise_io_error(error, "rewriting a shard", path)
-    try:
-        return JournalFile(fd, path, writable=True)
-    except BaseException:
-        os.close(fd)
-        _discard(temp)
-        raise
-
-
 def _discard(temp: str) -> None:
     """Remove a temp of our own; one that stays is swept by compact."""
     try:
         os.unlink(temp)
     except OSError:
         return
+
+
+def discard_dead(temp: str) -> bool:
+    """Remove a temp unless somebody has it locked, as every writer has his from the start; tell whether it is gone."""
+    file = JournalFile.open(temp, write=True)
+    if file is None:
+        return False
+    try:
+        if not file.lock.try_acquire():
+            return False
+        os.unlink(temp)
+    except OSError as error:
+        raise_io_error(error, "sweeping a temp", temp)
+    finally:
+        file.close()
+    return True
 
 
 def read_state(path: str) -> State:

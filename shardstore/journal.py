@@ -84,9 +84,9 @@ class Change(NamedTuple):
 _state = tuple.__new__  # a commit makes one State; this is half the price of calling the class
 
 
-def advance(  # noqa: PLR0913  # what a record says beside its change
-    state: State, change: Change, key: str | None, length: int,
-    *, rev: int, at: int, by: str, durable: bool, incarnation: str, created_at: int,
+def advance(  # noqa: PLR0913, FBT001  # what a record says beside its change
+    state: State, change: Change, key: str | None, length: int, rev: int, at: int, by: str, durable: bool,
+    incarnation: str, created_at: int,
 ) -> State:  # fmt: skip
     """Return the state after one more record of `length` bytes."""
     if change.delete:
@@ -127,9 +127,8 @@ def apply(state: State, entry: Record, length: int) -> State | str:
     if entry.at < state.updated_at:
         return "time goes back"
     return advance(
-        state, change_of(entry), key, length,
-        rev=entry.rev, at=entry.at, by=entry.by, durable=entry.durable, incarnation=incarnation, created_at=created,
-    )  # fmt: skip
+        state, change_of(entry), key, length, entry.rev, entry.at, entry.by, entry.durable, incarnation, created
+    )
 
 
 def change_of(entry: Record) -> Change:
@@ -196,6 +195,8 @@ def _damage(tail: bytes, state: State) -> str | None:
         if durable:
             return "" if start == 0 else "damage in front of a durable record"
         return None if _sector_missing(tail, state.end, start) else "damage in front of a whole record"
+    if _newline_changed(tail):
+        return "the newline behind a record was changed"
     if state.records or not tail.endswith(b"\n"):
         return None
     text = tail.rstrip(b"\n")
@@ -215,6 +216,12 @@ def _first_whole(tail: bytes) -> tuple[int, bool] | None:
                 return first, True
         start = stop + 1
     return None if first is None else (first, False)
+
+
+def _newline_changed(tail: bytes) -> bool:
+    """Tell whether the tail begins with an intact record and another one follows it, but no newline stands between."""
+    start = tail.find(record.PREFIX, 1)
+    return start > 0 and record.intact(tail[: start - 1])
 
 
 def _sector_missing(tail: bytes, offset: int, stop: int) -> bool:
@@ -246,8 +253,8 @@ def salvage(data: bytes, incarnation: str) -> State | None:
             continue
         before = ABSENT if state is None else state
         state = advance(
-            before, change_of(entry), entry.key or before.key, 0,
-            rev=max(before.rev, entry.rev) + 1, at=max(before.updated_at, entry.at), by=entry.by, durable=False,
-            incarnation=incarnation, created_at=entry.created or before.created_at or entry.at,
+            before, change_of(entry), entry.key or before.key, 0, max(before.rev, entry.rev) + 1,
+            max(before.updated_at, entry.at), entry.by, False, incarnation,
+            entry.created or before.created_at or entry.at,
         )  # fmt: skip
     return state

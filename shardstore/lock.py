@@ -144,6 +144,11 @@ class KernelLock:
         if fd >= 0 and (self._parked is None or not self._parked.inherit()):
             os.close(fd)
 
+    def after_fork(self) -> None:
+        """Close the descriptor in a forked child, where no helper waits on it, whatever the parent's do."""
+        self._parked = None
+        self.close()
+
     def try_acquire(self) -> bool:
         """Take the lock if it is free right now; tell whether it is held afterwards."""
         try:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -35,8 +36,11 @@ class Record(NamedTuple):
 def line(rev: int, at: int, by: str, body: bytes, *, durable: bool) -> bytes:
     """Make a whole line, newline included. `body` is what stands after `by` and `durable`, without the last brace."""
     flag = b'"durable":true,' if durable else b""
-    rest = b'"rev":%d,"at":%d,"by":%b,%b%b}' % (rev, at, codec.dumps(by), flag, body)
+    rest = b'"rev":%d,"at":%d,"by":%b,%b%b}' % (rev, at, _quoted(by), flag, body)
     return b'{"crc":"%08x",%b\n' % (crc32(rest), rest)
+
+
+_quoted = lru_cache(maxsize=256)(codec.dumps)  # an actor writes its name again and again
 
 
 def head(incarnation: str, key: str, created: int | None = None) -> bytes:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shardstore import codec, disk
 from shardstore.errors import StoreNotFound, UnsafeStore, UnsupportedFormat, raise_io_error
 from shardstore.layout import FORMAT, PREFIXES, Layout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_MARKER_BYTES_MAX = 1 << 20
 
 
 class Settings(NamedTuple):
@@ -54,10 +60,12 @@ def _encode(settings: Settings) -> bytes:
 def read_settings(layout: Layout) -> Settings:
     """Read the marker. Raises StoreNotFound, UnsupportedFormat, StoreIOError."""
     try:
-        text = layout.marker.read_bytes()
+        text = _read(layout.marker)
     except (FileNotFoundError, NotADirectoryError):
         raise StoreNotFound(str(layout.root)) from None
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UnsupportedFormat(f"{layout.marker} is a symbolic link, not the marker of a store") from None
         raise_io_error(error, "opening the store", str(layout.marker))
     try:
         marker = codec.loads(text)["shardstore"]
@@ -69,6 +77,16 @@ def read_settings(layout: Layout) -> Settings:
     if found != FORMAT:
         raise UnsupportedFormat(f"{layout.root} has format {found}, this version reads format {FORMAT}; upgrade it")
     return settings
+
+
+def _read(marker: Path) -> bytes:
+    """Read the marker; what is no file (a FIFO would make a plain open wait) reads as empty."""
+    fd = os.open(marker, disk.READ)
+    try:
+        status = os.fstat(fd)
+        return disk.read_all(fd, 0, min(status.st_size, _MARKER_BYTES_MAX)) if stat.S_ISREG(status.st_mode) else b""
+    finally:
+        os.close(fd)
 
 
 def check_owner(layout: Layout) -> None:

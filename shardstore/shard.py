@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from shardstore import codec, disk, journal, record
 from shardstore.errors import (
+    CommitUncertain,
     CorruptShard,
     LockTimeout,
     NestedUpdate,
@@ -257,13 +258,21 @@ class Shard:
         return after
 
     def _append(self, file: JournalFile, line: bytes, after: State, *, durable: bool) -> None:
+        """Write the record; sync it without the mutex, for which readers would wait."""
         try:
+            if durable:
+                file.secure()
             with self._mutex:
-                file.append(line, after, durable=durable)
+                file.append(line, after)
+            if durable:
+                file.sync()
         except StoreFull:
             if after.exists:
                 raise
             self.remove(durable=durable)  # deleting must work on a full disk: no file is an absent session too
+        except CommitUncertain:
+            self.forget_file()
+            raise
 
     def remove(self, *, durable: bool = True) -> None:
         """Take the file away: the session is absent from then on, and its next incarnation begins a new journal."""
@@ -287,7 +296,7 @@ class Shard:
         settled = after._replace(end=len(line), records=1, durable=1)
         fresh = file.replace(self._layout.shard_path(temp_name(self.name)), line, settled)
         self._swap(fresh)
-        fresh.settle()
+        self._settle(fresh)
         return settled
 
     def adopt(self, path: str) -> State:
@@ -309,8 +318,16 @@ class Shard:
             raise
         fresh.path = self.path
         self._swap(fresh)
-        fresh.settle()
+        self._settle(fresh)
         return fresh.state
+
+    def _settle(self, fresh: JournalFile) -> None:
+        """Sync the directory after a rename. Raises CommitUncertain."""
+        try:
+            fresh.settle()
+        except CommitUncertain:
+            self.forget_file()
+            raise
 
     def _swap(self, fresh: JournalFile) -> None:
         with self._mutex:
@@ -445,8 +462,4 @@ def make_record(state: State, change: Change, key: str, by: str, *, durable: boo
         else:
             body = record.change_body(change.changed, change.removed)
     line = record.line(rev, at, by, body, durable=durable)
-    after = advance(
-        state, change, key, len(line),
-        rev=rev, at=at, by=by, durable=durable, incarnation=incarnation, created_at=created,
-    )  # fmt: skip
-    return line, after
+    return line, advance(state, change, key, len(line), rev, at, by, durable, incarnation, created)

@@ -11,6 +11,7 @@ committed yet; if they stay, they are damage too.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from typing import TYPE_CHECKING, Final
@@ -53,17 +54,35 @@ def parse_line(line: bytes, seed: int) -> str | None:
 def create(directory: str, epoch: str, number: int) -> None:
     """Make the empty note files of a generation that has not begun. Raises OSError.
 
-    What is there already was left by a refresher that died before it advanced; nobody has noted anything in it.
+    What is there already was left by a refresher that died before it advanced; its content, if any, can only add names.
     """
     for copy in COPIES:
         path = f"{directory}/{notes_name(epoch, number, copy)}"
         text = header(epoch, number, copy)
-        fd = os.open(path, os.O_CREAT | os.O_TRUNC | _APPEND, FILE_MODE)
         try:
-            if os.write(fd, text) != len(text):
-                raise OSError(28, os.strerror(28), path)
+            fd = os.open(path, os.O_CREAT | os.O_EXCL | _APPEND, FILE_MODE)
+        except FileExistsError:
+            if _begins_with(path, text):
+                continue
+            os.unlink(path)
+            fd = os.open(path, os.O_CREAT | os.O_EXCL | _APPEND, FILE_MODE)
+        try:
+            _write(fd, text, path)
         finally:
             os.close(fd)
+
+
+def _begins_with(path: str, text: bytes) -> bool:
+    try:
+        return _read_file(path).startswith(text)
+    except NotesDamaged:
+        return False
+
+
+def _write(fd: int, data: bytes, path: str | None = None) -> None:
+    """Append in one write. Raises OSError, also where only a part was written."""
+    if os.write(fd, data) != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
 def remove(directory: str, epoch: str, numbers: Iterable[int]) -> None:
@@ -91,9 +110,7 @@ class NoteWriter:
     def append(self, name: str) -> None:
         """Note a shard in both files. Raises OSError; a part of a line may then be in one."""
         for fd, seed in self._files:
-            line = make_line(name, seed)
-            if os.write(fd, line) != len(line):
-                raise OSError(28, os.strerror(28))
+            _write(fd, make_line(name, seed))
 
     def close(self) -> None:
         """Close the files. A second call does nothing."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from shardstore.errors import CorruptShard, LockTimeout, ShardStoreError, StoreNotFound
-from shardstore.file import read_state
+from shardstore.file import discard_dead, read_state
 from shardstore.layout import shard_name
 from shardstore.maintenance.archive import archive
 from shardstore.maintenance.walk import Found, walk
@@ -164,8 +164,7 @@ class _Compaction:
             return
 
         def act(_shard: Shard, _state: State) -> None:
-            if os.path.exists(path):
-                os.unlink(path)
+            if discard_dead(path):
                 self._did("sweep-temp", None, size, "left by a rewrite that died", None, size)
 
         shard = self.engine.shards.unnamed(found.owner)

@@ -1,0 +1,248 @@
+"""Making the index anew, in a new epoch: a new generation file, and a catalogue of every shard.
+
+    (1) make a generation file, locked and without a seal, and its note files; give it its name
+    (2) wait until every writer that gets a lock from now on has seen it (noter.GRACE_S)
+    (3) read every shard under its lock, taken without waiting; note a busy one in the new generation
+    (4) write the catalogue, seal it, delete what older epochs left
+
+Absence is never believed from one listing: every directory is listed before its files are read and once more after,
+and only what both listings show alike, and no note names, is taken as it was read. A file that both listings missed was
+renamed over during each; at most one of these was done by a writer that did not know the new generation, for it does
+so once in the time it holds the lock; the other one noted it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from shardstore.disk import make_directory
+from shardstore.errors import ShardStoreError
+from shardstore.index import files, generation, notes
+from shardstore.index.boot import boot_id
+from shardstore.index.catalogue import Catalogue, CatalogueError, seal_of
+from shardstore.index.generation import Head
+from shardstore.index.look import IndexLock
+from shardstore.index.noter import GRACE_S, discard
+from shardstore.index.rows import digest_of
+from shardstore.index.shards import Busy
+from shardstore.layout import FILE_MODE, PREFIXES
+from shardstore.lock import try_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from shardstore.index.look import Place
+    from shardstore.index.rows import Other, Row
+
+_NO_FILE: Final = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENOTDIR})
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK})
+_NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class Outcome(Enum):
+    """How a rebuild went."""
+
+    DONE = "done"
+    BUSY = "somebody else is at it"
+    IMPOSSIBLE = "no right or no room to write the index"
+
+
+def rebuild(place: Place, progress: Callable[[int, int], None] | None = None) -> Outcome:
+    """Make the index anew. `progress(done, total)` counts directories. Raises StoreNotFound, StoreIOError for shards."""
+    try:
+        make_directory_of(place)
+        old = _lock_old(place)
+    except OSError:
+        return Outcome.IMPOSSIBLE
+    if old is Outcome.BUSY:
+        return Outcome.BUSY
+    known = _noted(place)
+    epoch = files.new_epoch()
+    try:
+        lock = _begin_epoch(place, epoch, replace=old is not None)
+    except FileExistsError:
+        return Outcome.BUSY
+    except OSError:
+        return Outcome.IMPOSSIBLE
+    finally:
+        if isinstance(old, IndexLock):
+            old.__exit__(None, None, None)
+    with lock:
+        return _Rebuild(place, epoch, lock.fd, known).run(progress)
+
+
+def make_directory_of(place: Place) -> None:
+    """Make ROOT/index if it is not there; never ROOT. Raises OSError."""
+    try:
+        make_directory(place.directory)
+    except FileExistsError:
+        pass
+    if not os.path.isdir(place.directory):
+        discard(os.path.dirname(place.directory), os.path.basename(place.directory))
+        make_directory(place.directory)
+
+
+def _lock_old(place: Place) -> IndexLock | Outcome | None:
+    """Lock the generation file that is there; None where there is none. Raises OSError without the right to."""
+    try:
+        return IndexLock.take(place) or Outcome.BUSY
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno not in _NO_FILE:
+            raise
+        discard(place.directory, files.GENERATION)
+        return None
+
+
+def _noted(place: Place) -> set[str]:
+    """Collect every name in any note file, so that a shard which the listings miss may still be found."""
+    found: set[str] = set()
+    for file in os.listdir(place.directory):
+        name = files.parse(file)
+        if name is not None and name.kind == "notes":
+            found |= notes.salvage(place.directory, file, name.epoch, name.number, name.copy)
+    return found
+
+
+def _begin_epoch(place: Place, epoch: str, *, replace: bool) -> IndexLock:
+    """Put a new generation file in place, locked. Raises FileExistsError where another was quicker, OSError."""
+    temp = f"{place.directory}/{files.temp_name()}"
+    fd = os.open(temp, _NEW, FILE_MODE)
+    place.locked.add(fd)
+    lock = IndexLock(place, fd)
+    try:
+        head = generation.make_head(Head(epoch, boot_id(), place.projection.digest))
+        if os.write(fd, head) != len(head) or not try_lock(fd):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), temp)
+        notes.create(place.directory, epoch, 0)
+        if replace or not _link(temp, place.path):
+            os.rename(temp, place.path)
+    except BaseException:
+        lock.__exit__(None, None, None)
+        notes.remove(place.directory, epoch, [0])
+        discard(place.directory, os.path.basename(temp))
+        raise
+    return lock
+
+
+def _link(temp: str, path: str) -> bool:
+    """Give a file its name if nothing has it yet; False where the file system knows no links.
+
+    Raises FileExistsError. Without links the last of several that begin at once wins; the others work for nothing.
+    """
+    try:
+        os.link(temp, path)
+    except OSError as error:
+        if error.errno in _NO_LINKS:
+            return False
+        raise
+    os.unlink(temp)
+    return True
+
+
+class _Rebuild:
+    """One rebuild. REQUIRES: the index lock, of an epoch without a seal."""
+
+    def __init__(self, place: Place, epoch: str, fd: int, known: set[str]) -> None:
+        self.place = place
+        self.epoch = epoch
+        self.fd = fd
+        self.busy: list[str] = []
+        self.directories: dict[str, int] = {}
+        self.known: dict[str, set[str]] = {}
+        for name in known:
+            self.known.setdefault(name[:2], set()).add(name)
+
+    def run(self, progress: Callable[[int, int], None] | None) -> Outcome:
+        time.sleep(GRACE_S)
+        try:
+            catalogue = Catalogue(self.place.directory, self.epoch, mode="rwc")
+            try:
+                catalogue.create(self._batches(progress), self.directories)
+            finally:
+                catalogue.close()
+            self._carry_over()
+            seal = seal_of(catalogue.path, 0)
+            generation.write_seal(self.fd, seal, self.epoch)
+        except (CatalogueError, OSError) as error:
+            if isinstance(error, ShardStoreError):
+                raise
+            return Outcome.IMPOSSIBLE
+        sweep(self.place.directory, self.epoch)
+        return Outcome.DONE
+
+    def _carry_over(self) -> None:
+        if self.busy:
+            writer = notes.NoteWriter(self.place.directory, self.epoch, 0)
+            try:
+                for name in self.busy:
+                    writer.append(name)
+            finally:
+                writer.close()
+
+    def _batches(self, progress: Callable[[int, int], None] | None) -> Iterator[list[Row | Other]]:
+        for done, prefix in enumerate(PREFIXES):
+            if progress is not None:
+                progress(done, len(PREFIXES))
+            yield self._directory(prefix)
+        if progress is not None:
+            progress(len(PREFIXES), len(PREFIXES))
+
+    def _directory(self, prefix: str) -> list[Row | Other]:
+        """Read the shards of one directory, in the order of their digests."""
+        shards = self.place.shards
+        try:
+            fd = os.open(self.place.layout.shard_path(prefix), os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+        except OSError:
+            names = shards.list_directory(prefix)  # says what is wrong; nothing where it is only missing
+            return self._one_by_one(names.keys() | self.known.get(prefix, set()))
+        try:
+            self.directories[prefix] = os.fstat(fd).st_mtime_ns
+            before = shards.list_directory(prefix)
+            found = {name: shards.read_quickly(name, fd) for name in before}
+            after = shards.list_directory(prefix)
+        finally:
+            os.close(fd)
+        doubtful = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+        doubtful |= {name for name, row in found.items() if row is None}
+        doubtful |= self.known.get(prefix, set()) - found.keys()
+        sure = [(name, row) for name, row in found.items() if name not in doubtful]
+        self.busy += [name for name, row in sure if isinstance(row, Busy)]
+        rows: list[Row | Other] = [row for _, row in sure if row is not None and not isinstance(row, Busy)]
+        rows += self._one_by_one(doubtful)
+        rows.sort(key=_digest)
+        return rows
+
+    def _one_by_one(self, names: set[str]) -> list[Row | Other]:
+        rows: list[Row | Other] = []
+        for name in names:
+            row = self.place.shards.read_locked(name)
+            if isinstance(row, Busy):
+                self.busy.append(name)
+            else:
+                rows.append(row)
+        return rows
+
+
+def _digest(row: Row | Other) -> bytes:
+    digest = getattr(row, "digest", None)
+    return digest if digest is not None else digest_of(row.name)  # type: ignore[union-attr]
+
+
+def sweep(directory: str, epoch: str, base: int = 0) -> None:
+    """Delete what older epochs and generations left in the index. REQUIRES: the index lock of `epoch`."""
+    for file in os.listdir(directory):
+        name = files.parse(file)
+        if name is None or name.kind == "generation":
+            continue
+        if name.epoch == epoch and (name.kind == "catalogue" or name.number >= base):
+            continue
+        try:
+            discard(directory, file)
+        except OSError:
+            continue

@@ -1,0 +1,170 @@
+"""How the index reads shards: one at a time, under its lock taken without waiting, or without any lock.
+
+Reading under the lock is what makes a row final: no writer that noted the shard in an older generation is still inside.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from shardstore import codec, disk
+from shardstore.errors import CorruptShard, StoreNotFound, raise_io_error
+from shardstore.file import FILE_BYTES_MAX, read_state
+from shardstore.index.rows import Other, Row, row_of_bytes, row_of_state
+from shardstore.layout import PREFIXES, is_shard_name, shard_name
+from shardstore.lock import try_lock, unlock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shardstore.index.rows import Projection
+    from shardstore.layout import Layout
+
+_CHUNK: Final = 8192  # bytes; most shards are shorter
+_NO_FILE: Final = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO})
+_THIS_FILE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EIO})  # what may be wrong with one file alone
+
+
+class Busy(NamedTuple):
+    """A shard that a writer is inside of, or that this process may not read: its row is not known."""
+
+    reason: str
+
+
+class Shards:
+    """Reads the shards of one store."""
+
+    __slots__ = ("layout", "locked", "projection")
+
+    def __init__(self, layout: Layout, projection: Projection) -> None:
+        self.layout = layout
+        self.projection = projection
+        self.locked: set[int] = set()  # descriptors that hold a lock, for the child of a fork to close
+
+    def read(self, name: str) -> Row | Other | Busy:
+        """Read a shard without its lock: its state as of some moment during the call. Raises StoreIOError.
+
+        What looks damaged is read again first: a commit may be half way.
+        """
+        try:
+            state = read_state(self.layout.shard_path(name))
+        except CorruptShard as error:
+            return Other(name, "damaged", f"byte {error.offset}: {error.reason}")
+        except OSError as error:
+            if error.errno in _THIS_FILE:
+                return Busy(str(error))
+            raise
+        return row_of_state(name, state, self.projection)
+
+    def fetch(self, row: Row, names: tuple[str, ...]) -> tuple[Row, dict[str, Any]] | None:
+        """Read a session anew for the whole values of some fields; None where it is gone, or damaged, by now."""
+        name = shard_name(row.key)
+        try:
+            state = read_state(self.layout.shard_path(name))
+        except CorruptShard:
+            return None
+        fresh = row_of_state(name, state, self.projection)
+        if isinstance(fresh, Other) or state.fields is None:
+            return None
+        return fresh, {field: codec.loads(state.fields[field]) for field in names if field in state.fields}
+
+    def read_locked(self, name: str) -> Row | Other | Busy:
+        """Read a shard under its lock, or give Busy where the lock is not free right now. Raises StoreIOError."""
+        path = self.layout.shard_path(name)
+        while True:
+            try:
+                fd = os.open(path, disk.READ)
+            except FileNotFoundError:
+                return Other(name, "absent", "no file")
+            except OSError as error:
+                return self._unreadable(name, error)
+            self.locked.add(fd)
+            try:
+                if not try_lock(fd):
+                    return Busy("in use")
+                found = self._read_held(name, path, fd)
+                unlock(fd)
+            except OSError as error:
+                return self._unreadable(name, error)
+            finally:
+                self.locked.discard(fd)
+                os.close(fd)
+            if found is not None:
+                return found
+
+    def _read_held(self, name: str, path: str, fd: int) -> Row | Other | None:
+        """Read a locked file; None where it is not the one that the path names any more."""
+        status = os.fstat(fd)
+        try:
+            named = os.stat(path, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        if (named.st_dev, named.st_ino) != (status.st_dev, status.st_ino):
+            return None
+        return self._row(name, fd, status)
+
+    def read_quickly(self, name: str, directory: int) -> Row | Other | Busy | None:
+        """Read as read_locked, but leave it to the caller to prove that the file is the one that its name names.
+
+        `directory` is open and holds the file. None where it has to be read in the other way.
+        """
+        try:
+            fd = os.open(name[3:], disk.READ, dir_fd=directory)
+        except OSError:
+            return None
+        self.locked.add(fd)
+        try:
+            if not try_lock(fd):
+                return Busy("in use")
+            data = os.read(fd, _CHUNK)
+        except OSError:
+            return None
+        finally:
+            self.locked.discard(fd)
+            os.close(fd)
+        return row_of_bytes(name, data, self.projection) if 0 < len(data) < _CHUNK else None
+
+    def _row(self, name: str, fd: int, status: os.stat_result) -> Row | Other:
+        if not stat.S_ISREG(status.st_mode):
+            return Other(name, "damaged", "byte 0: not a regular file")
+        if status.st_size > FILE_BYTES_MAX:
+            return Other(name, "damaged", f"byte 0: {status.st_size:,} bytes, more than any shard can have")
+        return row_of_bytes(name, disk.read_all(fd, 0, status.st_size), self.projection)
+
+    def _unreadable(self, name: str, error: OSError) -> Other | Busy:
+        """Say what a file is that cannot be read. A fault of one file is not a fault of the list: no other is hidden."""
+        if error.errno in _NO_FILE:
+            return Other(name, "damaged", "byte 0: not a regular file (a link, a directory or a device)")
+        if error.errno in _THIS_FILE:
+            return Busy(str(error))
+        raise_io_error(error, "reading a shard", self.layout.shard_path(name))
+
+    def list_directory(self, prefix: str) -> dict[str, int]:
+        """Give the shards of one directory, each with its inode. Raises StoreNotFound, StoreIOError."""
+        path = self.layout.shard_path(prefix)
+        try:
+            with os.scandir(path) as entries:
+                files = {entry.name: entry.inode() for entry in entries}
+        except FileNotFoundError:
+            if not self.layout.marker.exists():
+                raise StoreNotFound(str(self.layout.root)) from None
+            return {}
+        except OSError as error:
+            raise_io_error(error, "listing the shards", path)
+        return {name: inode for file, inode in files.items() if is_shard_name(name := f"{prefix}/{file}")}
+
+    def names(self, noted: set[str]) -> Iterator[set[str]]:
+        """Yield the names of every shard there may be, a directory at a time; `noted` are some that are known.
+
+        A listing does not prove absence: on some file systems it misses files that are renamed over meanwhile. Each
+        directory is listed twice.
+        """
+        by_prefix: dict[str, set[str]] = {}
+        for name in noted:
+            by_prefix.setdefault(name[:2], set()).add(name)
+        for prefix in PREFIXES:
+            found = self.list_directory(prefix).keys() | self.list_directory(prefix).keys()
+            yield found | by_prefix.get(prefix, set())
