@@ -49,6 +49,11 @@ REWRITE_BYTES, REWRITE_FACTOR = 65536, 3  # a journal is rewritten past 64 KiB a
 _holds: contextvars.ContextVar[tuple[tuple[Shard, int], ...]] = contextvars.ContextVar("shardstore_holds", default=())
 
 
+def inside_update() -> bool:
+    """Tell whether this call chain holds a shard's lock: then it may wait for nothing that others may hold."""
+    return any(shard.inside(turn) for shard, turn in _holds.get())
+
+
 class Shard:
     """The shard of one key in one process. Shared by its threads; every Store on the same root has the same one."""
 
@@ -157,11 +162,14 @@ class Shard:
     def _refuse_nesting(self, outer: tuple[tuple[Shard, int], ...]) -> None:
         """Raise NestedUpdate where waiting would never end: this thread, or this chain of calls, holds the lock."""
         for shard, turn in outer:
-            same = shard.name == self.name and shard._layout is self._layout  # noqa: SLF001  # another of this class
-            if same and shard._inside and shard._turn == turn:  # noqa: SLF001
+            if shard.path == self.path and shard.inside(turn):
                 raise NestedUpdate(self.key)
         if self.gate.owner == threading.get_ident():
             raise NestedUpdate(self.key)
+
+    def inside(self, turn: int) -> bool:
+        """Tell whether whoever entered in this turn still holds the lock."""
+        return self._inside and self._turn == turn
 
     def _lock_file(self, deadline: float | None, timeout: float | None, *, create: bool) -> bool:
         """Lock the file that the path names *after* locking: it may be replaced or removed while we wait."""

@@ -1,59 +1,163 @@
-"""TEMPORARY scan-only index by the lead; the index author replaces this file."""
+"""The index: lists of all sessions, exact, at the cost of what changed since the last list (docs/index.md).
+
+Derived from the shards; any file of it may be deleted, cut off or overwritten at any moment, and no answer changes.
+get and update never ask it: a writer only notes, inside its shard's lock and before its commit, that the shard changed.
+
+What is needed for a note is imported here; the rest, SQLite above all, only by the first list.
+"""
 
 from __future__ import annotations
 
-import glob
+import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shardstore import codec
-from shardstore.file import read_state
-from shardstore.session import SessionInfo
+from shardstore.index.noter import Noter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from shardstore.index.reader import Reader
+    from shardstore.index.views import View
+    from shardstore.layout import Layout
+    from shardstore.session import SessionInfo
+
+__all__ = ["Index", "Status", "Totals", "Where"]
 
 Where = Mapping[str, Any]
 
 
+class Totals(NamedTuple):
+    """Sums over all sessions, in bytes."""
+
+    sessions: int
+    bytes_live: int  # of the entries as compact JSON
+    bytes_journal: int  # of the journals, without the room at their ends
+
+
+class Status(NamedTuple):
+    """How the index is doing."""
+
+    generation: int
+    pending_notes: int  # shards that the next list reads
+    rows: int
+    damaged: tuple[str, ...]  # shards that could not be read, relative to ROOT
+    rebuilt_because: str | None  # why this process made it anew, or would; None: it has not and would not
+
+
 class Index:
-    def __init__(self, layout: Any, index_fields: Any) -> None:
-        self.layout = layout
+    """The index of one store in one process. Safe to share between threads."""
 
-    def note(self, name: str) -> None:
-        pass
+    def __init__(self, layout: Layout, index_fields: tuple[str, ...] | None = None) -> None:
+        self._layout = layout
+        self._index_fields = index_fields
+        self._noter = Noter(os.fspath(layout.index))
+        self._reader: Reader | None = None
+        self.note = self._noter.note
 
-    def rows(self, *, prefix=None, where=None, order_by="-updated_at", limit=None, offset=0, refresh=True):
-        out = []
-        for path in glob.glob(str(self.layout.shards) + "/*/*.jsonl"):
-            s = read_state(path)
-            if s.exists and (prefix is None or s.key.startswith(prefix)):
-                f = {k: codec.loads(v) for k, v in s.fields.items() if len(v) <= 256}
-                if where and any(f.get(k) != v for k, v in where.items()):
-                    continue
-                out.append(SessionInfo(s.key, s.rev, s.version, s.created_at, s.updated_at, s.size, codec.dumps(f)))
-        out.sort(key=lambda r: r.key)
-        if order_by.lstrip("-") == "updated_at":
-            out.sort(key=lambda r: r.updated_at, reverse=order_by[0] == "-")
-        return out[offset : None if limit is None else offset + limit]
+    @property
+    def _answers(self) -> Reader:
+        if self._reader is None:
+            from shardstore.index.look import Place
+            from shardstore.index.reader import Reader
+            from shardstore.index.rows import Projection
 
-    def count(self, *, prefix=None, where=None, refresh=True):
-        return len(self.rows(prefix=prefix, where=where))
+            self._reader = Reader(Place(self._layout, Projection(self._index_fields)))
+        return self._reader
 
-    def keys(self, *, refresh=True):
-        return [r.key for r in self.rows()]
+    def rows(
+        self,
+        *,
+        prefix: str | None = None,
+        where: Where | None = None,
+        order_by: str = "-updated_at",
+        limit: int | None = None,
+        offset: int = 0,
+        updated_since_ms: int | None = None,
+        updated_before_ms: int | None = None,
+        larger_than: int | None = None,
+        refresh: bool = True,
+    ) -> list[SessionInfo]:
+        """List sessions, exact as of some moment during the call (of each session).
 
-    def check(self, progress=None):
-        return []
+        refresh=False writes nothing, for the same answer. Sessions whose shard is damaged are left out; `status` names them.
+        Raises InvalidQuery; StoreNotFound; StoreIOError where a shard cannot be read for lack of something.
+        """
+        from shardstore.index.query import Bounds, parse
 
-    def refresh(self):
-        pass
+        bounds = Bounds(updated_since_ms, updated_before_ms, larger_than)
+        query = parse(prefix, where, order_by, limit, offset, bounds)
+        return self._answers.answer(lambda view: view.select(query), refresh_first=refresh)
 
-    def rebuild(self, progress=None):
-        pass
+    def count(
+        self,
+        *,
+        prefix: str | None = None,
+        where: Where | None = None,
+        updated_since_ms: int | None = None,
+        updated_before_ms: int | None = None,
+        larger_than: int | None = None,
+        refresh: bool = True,
+    ) -> int:
+        """Count what `rows` would give. Raises as it does."""
+        from shardstore.index.query import Bounds, parse
 
-    def vacuum(self):
-        return 0
+        query = parse(prefix, where, bounds=Bounds(updated_since_ms, updated_before_ms, larger_than))
+        return self._answers.answer(lambda view: view.count(query), refresh_first=refresh)
+
+    def keys(self, *, refresh: bool = True) -> Iterator[str]:
+        """Yield every key in ascending order; the store may change meanwhile.
+
+        A session that is there all the time is given once; one made or deleted meanwhile once or not at all.
+        """
+        after, more = None, True
+        while more:
+            keys, more = self._answers.answer(_next_keys(after), refresh_first=refresh)
+            yield from keys
+            after = keys[-1] if keys else after
+
+    def totals(self, *, refresh: bool = True) -> Totals:
+        """Sum up all sessions. Raises StoreNotFound, StoreIOError."""
+        return Totals(*self._answers.answer(lambda view: view.totals(), refresh_first=refresh))
+
+    def status(self, *, refresh: bool = False) -> Status:
+        """Say how the index is doing. Raises StoreNotFound, StoreIOError."""
+        from shardstore.index.status import status
+
+        return Status(*status(self._answers, refresh_first=refresh))
+
+    def refresh(self) -> None:
+        """Refresh, comparing every directory: finds what was copied in or taken away by hand. Raises StoreIOError."""
+        self._answers.refresh_all()
+
+    def rebuild(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Make the index anew unless somebody else is at it. `progress(done, total)` is called along the way."""
+        self._answers.rebuild("asked to", progress)
+
+    def vacuum(self) -> int:
+        """Delete what was left lying in index/, and give unused room back; return the bytes freed."""
+        from shardstore.index.vacuum import vacuum
+
+        return vacuum(self._answers.place)
+
+    def check(self, progress: Callable[[int, int], None] | None = None) -> list[tuple[str, str]]:
+        """Return (path relative to ROOT/index, what is wrong) for each row that differs from its shard and is believed."""
+        from shardstore.index.audit import check
+
+        return check(self._answers.place, progress)
 
     def close(self) -> None:
-        pass
+        """Close what is open. The index can be used again."""
+        self._noter.close()
+        if self._reader is not None:
+            self._reader.place.connections.close()
 
     def after_fork(self) -> None:
-        pass
+        """Drop, in a forked child, what it inherited, without touching the parent's."""
+        self._noter.after_fork()
+        if self._reader is not None:
+            self._reader.place.after_fork()
+
+
+def _next_keys(after: str | None) -> Callable[[View], tuple[list[str], bool]]:
+    return lambda view: view.keys(after)

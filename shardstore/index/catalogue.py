@@ -17,7 +17,7 @@ from shardstore.index.files import catalogue_name
 from shardstore.index.generation import Seal
 from shardstore.index.query import COLUMNS
 from shardstore.index.rows import CUT_ANY, Other, Row, digest_of
-from shardstore.layout import FILE_MODE
+from shardstore.layout import FILE_MODE, shard_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -112,23 +112,28 @@ class Catalogue:
         found = self._db.execute(f"SELECT {_COLUMNS} FROM session WHERE digest=?", (digest,)).fetchone()  # noqa: S608
         return None if found is None else Row._make(found)
 
-    def keys(self, after: str | None, prefix: str, count: int) -> list[tuple[bytes, str]]:
+    def keys(self, after: str | None, count: int) -> list[tuple[bytes, str]]:
         """Give the digests and keys of the next sessions in the order of keys."""
-        where, values = _key_range(prefix)
-        if after is not None:
-            where, values = f"{where} AND key > ?", [*values, after]
-        sql = f"SELECT digest, key FROM session WHERE {where} ORDER BY key LIMIT ?"  # noqa: S608 - constants
-        return self._db.execute(sql, [*values, count]).fetchall()
+        sql = "SELECT digest, key FROM session WHERE key > ? ORDER BY key LIMIT ?"
+        return self._db.execute(sql, (after or "", count)).fetchall()
 
     def known(self, prefix: str) -> set[bytes]:
         """Give the digests of every shard in a directory that the catalogue knows, sessions or not."""
         low = bytes.fromhex(prefix)
         high = bytes([low[0] + 1]) if low < b"\xff" else b"\xff" * 17
-        found = set()
+        found: set[bytes] = set()
         for table in ("session", "other"):
             sql = f"SELECT digest FROM {table} WHERE digest >= ? AND digest < ?"  # noqa: S608 - constants
             found.update(digest for (digest,) in self._db.execute(sql, (low, high)))
         return found
+
+    def name(self, digest: bytes) -> str | None:
+        """Give the name of a shard that the catalogue knows."""
+        row = self.row(digest)
+        if row is not None:
+            return shard_name(row.key)
+        found = self._db.execute("SELECT name FROM other WHERE digest=?", (digest,)).fetchone()
+        return None if found is None else str(found[0])
 
     def others(self, kind: str) -> dict[bytes, Other]:
         """Give the shards of this kind that are no sessions, by digest."""

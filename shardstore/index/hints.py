@@ -22,13 +22,15 @@ _AT_MOST: Final = 32  # directories listed in one go: a list is not to wait for 
 
 
 class Directories:
-    """When each directory of shards was last compared with the catalogue, by this process or whoever published."""
+    """What was found by comparing the directories with the catalogue, until it is published."""
 
-    __slots__ = ("_compared", "_epoch", "_next")
+    __slots__ = ("_epoch", "_known", "_next", "compared", "suspects")
 
     def __init__(self) -> None:
+        self.suspects: frozenset[str] = frozenset()  # shards to be read though they are not noted
+        self.compared: dict[str, int] = {}  # the mtimes of the directories that were compared
+        self._known: dict[str, int] = {}  # of all directories, as they were when last compared
         self._epoch = ""
-        self._compared: dict[str, int] = {}
         self._next = 0.0
 
     def due(self) -> bool:
@@ -39,26 +41,27 @@ class Directories:
         self._next = now + _EVERY_S
         return True
 
-    def suspects(
-        self, place: Place, catalogue: Catalogue, epoch: str, *, every: bool = False
-    ) -> tuple[set[str], dict[str, int]]:
-        """Compare the directories whose mtime moved, or `every` one; return shards to be read, and the mtimes.
-
-        Shards the catalogue does not know, and those it knows that are not listed.
-        """
+    def compare(self, place: Place, catalogue: Catalogue, epoch: str, *, every: bool = False) -> None:
+        """Find, where a directory's mtime moved or in `every` one, shards that only it or only the catalogue knows."""
         if self._epoch != epoch:
-            self._epoch, self._compared = epoch, catalogue.directories()
+            self._epoch, self._known = epoch, catalogue.directories()
+            self.suspects, self.compared = frozenset(), {}
         found: set[str] = set()
         compared: dict[str, int] = {}
         for prefix in PREFIXES:
             mtime = _mtime(place.layout.shard_path(prefix))
-            if every or mtime != self._compared.get(prefix):
+            if every or mtime != self._known.get(prefix):
                 found |= _differences(place, catalogue, prefix)
                 compared[prefix] = mtime
                 if not every and len(compared) == _AT_MOST:
                     break
-        self._compared |= compared
-        return found, compared
+        self._known = {**self._known, **compared}
+        self.suspects, self.compared = self.suspects | found, {**self.compared, **compared}
+
+    def published(self, suspects: frozenset[str], compared: dict[str, int]) -> None:
+        """Forget what a refresh has taken in."""
+        self.suspects -= suspects
+        self.compared = {prefix: at for prefix, at in self.compared.items() if compared.get(prefix) != at}
 
 
 def _mtime(path: str) -> int:

@@ -18,6 +18,7 @@ import time
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from shardstore import shard
 from shardstore.errors import ShardStoreError
 from shardstore.index import files, notes
 from shardstore.index.catalogue import CatalogueError
@@ -26,7 +27,6 @@ from shardstore.index.look import IndexLock, Look, Moved, Unusable
 from shardstore.index.rebuild import Outcome, rebuild
 from shardstore.index.refresh import refresh
 from shardstore.index.views import CatalogueView, ScanView, View
-from shardstore.shard import inside_update
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,9 +36,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LOOKS: Final = 50  # before every shard is read instead
-_PATIENT_LOOKS: Final = 3  # before the answer is worked out under the index lock, where nobody publishes
-_WAIT_S: Final = 10.0  # for somebody else's rebuild; reading every shard takes as long, and this one is shared
-_WAIT_READ_ONLY_S: Final = 0.05
+_PATIENT_LOOKS: Final = 4  # before the answer is worked out under the index lock, where nobody publishes
+_WAIT_S: Final = 0.25  # for somebody else's rebuild to get on; reading every shard takes as long, and that one is shared
 _PAUSE_MAX_S: Final = 0.02
 _RETRY_S: Final = 5.0  # after a rebuild that could not be written
 
@@ -49,6 +48,8 @@ class Reader:
     def __init__(self, place: Place) -> None:
         self.place = place
         self.rebuilt_because: str | None = None  # by this process, the last time
+        self.seen: object = None  # of somebody else's rebuild
+        self.stuck_at: object = None  # where it stood still for too long
         self._directories = Directories()
         self._no_rebuild_until = 0.0
 
@@ -58,48 +59,48 @@ class Reader:
         Raises what `ask` raises; StoreNotFound, and StoreIOError for a shard that cannot be read.
         """
         attempt = _Attempt(self, refresh_first=refresh_first)
-        for count in range(_LOOKS):
-            with self._quiet(count):
+        while attempt.moved < _LOOKS:
+            with self._quiet(attempt.moved):
                 try:
-                    done, result = self._try(ask, attempt)
+                    result = self._try(ask, attempt)
                 except Moved:
+                    attempt.moved += 1
                     continue
                 except Unusable as problem:
                     reason = problem
                 else:
-                    if done:
-                        return result  # type: ignore[return-value]
-                    continue
+                    return result
             if not attempt.cure(reason):
                 break
         return ask(self.scan())
 
-    def _try(self, ask: Callable[[View], T], attempt: _Attempt) -> tuple[bool, T | None]:
-        """Answer once; give (False, None) where the index was published meanwhile. Raises Moved, Unusable."""
+    def _try(self, ask: Callable[[View], T], attempt: _Attempt) -> T:
+        """Answer once. Raises Moved where the index was published meanwhile, Unusable."""
         with Look.open(self.place) as look:
-            names, directories = look.names(), {}
+            names = look.names()
             if self._directories.due():
-                more, directories = self._suspects(look)
-                names |= more
-            if attempt.refresh_first and (names or directories):
+                self._compare(look)
+            names |= self._directories.suspects
+            if attempt.refresh_first and (names or self._directories.compared):
                 attempt.refresh_first = False
-                if refresh(self.place, names, directories):
-                    return False, None
+                if self._refresh():
+                    raise Moved
             changed = {name: self.place.shards.read(name) for name in names}
             with self._catalogue(look) as catalogue:
                 view = CatalogueView(catalogue, self.place.shards, changed)
-                try:
+                with _sound(look):
                     result = ask(view)
-                except ShardStoreError:
-                    raise
-                except Exception as error:
-                    # While somebody publishes, the file may hold anything.
-                    if not look.stands():
-                        return False, None
-                    if isinstance(error, CatalogueError):
-                        raise Unusable(f"the catalogue cannot be read: {error}") from error
-                    raise
-            return (True, result) if look.stands() else (False, None)
+            if not look.stands():
+                raise Moved
+            return result
+
+    def _refresh(self) -> bool:
+        """Refresh, if that is possible right now. Raises Unusable, StoreIOError."""
+        suspects, compared = self._directories.suspects, self._directories.compared
+        done = refresh(self.place, suspects, compared)
+        if done:
+            self._directories.published(suspects, compared)
+        return done
 
     @contextmanager
     def _catalogue(self, look: Look) -> Iterator[Any]:
@@ -115,15 +116,10 @@ class Reader:
             raise
         connections.give_back(look.epoch, inode, catalogue)
 
-    def _suspects(self, look: Look, *, every: bool = False) -> tuple[set[str], dict[str, int]]:
+    def _compare(self, look: Look, *, every: bool = False) -> None:
         """Find what was done by hand. Raises Moved, Unusable."""
-        with self._catalogue(look) as catalogue:
-            try:
-                return self._directories.suspects(self.place, catalogue, look.epoch, every=every)
-            except CatalogueError as error:
-                if not look.stands():
-                    raise Moved from None
-                raise Unusable(f"the catalogue cannot be read: {error}") from error
+        with self._catalogue(look) as catalogue, _sound(look):
+            self._directories.compare(self.place, catalogue, look.epoch, every=every)
 
     @contextmanager
     def _quiet(self, count: int) -> Iterator[None]:
@@ -152,8 +148,8 @@ class Reader:
         for _ in range(_LOOKS):
             try:
                 with Look.open(self.place) as look:
-                    names, directories = self._suspects(look, every=True)
-                    refresh(self.place, names, directories)
+                    self._compare(look, every=True)
+                    self._refresh()
             except Moved:
                 continue
             except Unusable as problem:
@@ -169,34 +165,77 @@ class Reader:
             self._no_rebuild_until = time.monotonic() + _RETRY_S
         return outcome
 
+    def progress(self) -> object:
+        """Give something that changes while somebody makes the index."""
+        seen: list[object] = []
+        try:
+            with os.scandir(self.place.directory) as entries:
+                for entry in entries:
+                    status = entry.stat(follow_symlinks=False)
+                    seen.append((entry.name, status.st_ino, status.st_size, status.st_mtime_ns))
+        except OSError:
+            return None
+        return sorted(seen, key=repr)
+
     def may_rebuild(self) -> bool:
         """Tell whether it is worth trying: not right after it could not be written."""
         return time.monotonic() >= self._no_rebuild_until
+
+
+@contextmanager
+def _sound(look: Look) -> Iterator[None]:
+    """Blame the index, not the caller, for what goes wrong while it is read: while somebody publishes, it may hold anything."""
+    try:
+        yield
+    except ShardStoreError:
+        raise
+    except Exception as error:
+        if not look.stands():
+            raise Moved from error
+        if isinstance(error, CatalogueError):
+            raise Unusable(f"the catalogue cannot be read: {error}") from error
+        raise
 
 
 class _Attempt:
     """What one call has tried so far."""
 
     def __init__(self, reader: Reader, *, refresh_first: bool) -> None:
-        self.reader = reader
+        self.moved = 0
         self.refresh_first = refresh_first
+        self._reader = reader
         self._may_write = refresh_first
-        self._deadline = time.monotonic() + (_WAIT_S if refresh_first else _WAIT_READ_ONLY_S)
         self._pause = 0.0005
+        self._waiting_since = time.monotonic()
 
     def cure(self, problem: Unusable) -> bool:
         """Do something about an index that cannot be used; tell whether looking again makes sense."""
-        if self._may_write and self.reader.may_rebuild():
-            outcome = self.reader.rebuild(str(problem))
-            if outcome is Outcome.DONE:
+        reader = self._reader
+        if self._may_write and reader.may_rebuild():
+            outcome = reader.rebuild(str(problem))
+            if outcome is not Outcome.BUSY:
                 self.refresh_first = False
-                return True
-            if outcome is Outcome.IMPOSSIBLE:
-                return False
+                return outcome is Outcome.DONE
         elif not problem.unfinished:
             return False
-        if inside_update() or time.monotonic() >= self._deadline:
-            return False  # somebody waits for this call: nobody waits holding a lock
+        return not inside_update() and self._wait()
+
+    def _wait(self) -> bool:
+        """Wait for whoever is making the index, as long as it gets on; a stopped process is not waited for."""
+        reader, now = self._reader, time.monotonic()
+        seen = reader.progress()
+        if seen == reader.stuck_at:
+            return False
+        if seen != reader.seen:
+            reader.seen, self._waiting_since = seen, now
+        if now - self._waiting_since > _WAIT_S:
+            reader.stuck_at = seen
+            return False
         time.sleep(self._pause)
         self._pause = min(2 * self._pause, _PAUSE_MAX_S)
         return True
+
+
+def inside_update() -> bool:
+    """Tell whether this call chain holds a shard's lock: then it waits for nobody."""
+    return any(hold.active for hold in shard._holds.get())  # noqa: SLF001

@@ -26,7 +26,7 @@ _KEYS_AT_ONCE = 1000
 class View(Protocol):
     """Answers, as of one moment."""
 
-    def list(self, query: Query) -> list[SessionInfo]:
+    def select(self, query: Query) -> list[SessionInfo]:
         """Answer a list."""
 
     def count(self, query: Query) -> int:
@@ -52,7 +52,7 @@ class CatalogueView:
         self._without = {digest_of(name) for name in changed}
         self._fresh = [row for row in changed.values() if isinstance(row, Row)]
 
-    def list(self, query: Query) -> list[SessionInfo]:
+    def select(self, query: Query) -> list[SessionInfo]:
         rows, ordered = self._rows(query)
         return select(query, rows, self._shards.fetch, ordered=ordered)
 
@@ -99,7 +99,7 @@ class ScanView:
         self._noted = noted
         self._damaged: list[str] = []
 
-    def list(self, query: Query) -> list[SessionInfo]:
+    def select(self, query: Query) -> list[SessionInfo]:
         return select(query, self._rows(), self._shards.fetch, ordered=False)
 
     def _rows(self) -> Iterator[Row]:

@@ -103,21 +103,27 @@ class _Verification:
         """Salvage one shard, or move aside what is none; return whether it worked, and what was done."""
         layout = self.engine.layout
         keep_as = str(layout.quarantine / stamped_name(found.name))
-        path = layout.shard_path(found.name)
         try:
-            if kind == "misplaced" or not stat.S_ISREG(os.lstat(path).st_mode):
-                self._set_aside(found.name, path, keep_as)
-                return True, f"moved to {QUARANTINE}/{os.path.basename(keep_as)}"
+            if kind == "misplaced" or not stat.S_ISREG(os.lstat(layout.shard_path(found.name)).st_mode):
+                return True, self._set_aside(found.name, keep_as)
             return True, self._salvage(found.name, keep_as)
         except (ShardStoreError, OSError) as error:
             return False, f"not repaired: {error}"
 
-    def _set_aside(self, name: str, path: str, keep_as: str) -> None:
-        self.engine.index.note(name)
+    def _set_aside(self, name: str, keep_as: str) -> str:
+        """Move what is no shard of this name to quarantine/; what is no file at all has no lock to take."""
+        shard = self.engine.shards.unnamed(name)
+        locked = os.path.isfile(shard.path) and not os.path.islink(shard.path) and shard.lock(1.0, create=False)
         try:
-            os.rename(path, keep_as)
+            self.engine.index.note(name)
+            os.rename(shard.path, keep_as)
         except OSError as error:
-            raise_io_error(error, "moving a file to quarantine", path)
+            raise_io_error(error, "moving a file to quarantine", shard.path)
+        finally:
+            if locked:
+                shard.unlock()
+            shard.close_if_idle()
+        return f"moved to {QUARANTINE}/{os.path.basename(keep_as)}"
 
     def _salvage(self, name: str, keep_as: str) -> str:
         shard = self.engine.shards.unnamed(name)

@@ -1,0 +1,100 @@
+"""Comparing the index with the shards, for verify. Changes nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from shardstore.index.catalogue import Catalogue, CatalogueError
+from shardstore.index.files import catalogue_name
+from shardstore.index.look import Look, Moved, Unusable
+from shardstore.index.rows import Other, Row, digest_of
+from shardstore.index.shards import Busy
+from shardstore.layout import PREFIXES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shardstore.index.look import Place
+
+_LOOKS: Final = 5
+
+
+def check(place: Place, progress: Callable[[int, int], None] | None = None) -> list[tuple[str, str]]:
+    """Return (path relative to ROOT/index, what is wrong) for every row that a list would wrongly believe.
+
+    An index that is missing, damaged or behind is no problem: it knows that it is, and is made anew or refreshed.
+    """
+    for _ in range(_LOOKS):
+        try:
+            with Look.open(place) as look:
+                return _Audit(place, look).run(progress)
+        except Moved:
+            continue
+        except Unusable:
+            return []
+    return []
+
+
+class _Audit:
+    def __init__(self, place: Place, look: Look) -> None:
+        self.place = place
+        self.look = look
+        self.noted = look.names()
+        self.path = catalogue_name(look.epoch)
+
+    def run(self, progress: Callable[[int, int], None] | None) -> list[tuple[str, str]]:
+        problems: list[tuple[str, str]] = []
+        for done, prefix in enumerate(PREFIXES):
+            if progress is not None:
+                progress(done, len(PREFIXES))
+            problems += self._directory(prefix)
+        if progress is not None:
+            progress(len(PREFIXES), len(PREFIXES))
+        return problems
+
+    def _directory(self, prefix: str) -> list[tuple[str, str]]:
+        """Compare one directory. Raises Moved, Unusable."""
+        told = self._told(prefix)
+        listed = self.place.shards.list_directory(prefix)
+        names = {digest_of(name): name for name in [*listed, *(name for name, _ in told.values())]}
+        wrong = {name: what for digest, name in names.items() if (what := self._compare(name, told.get(digest)))}
+        if wrong:
+            # What was noted or published while we looked is no mistake.
+            if not self.look.stands():
+                raise Moved
+            self.noted |= self._noted_now()
+        return [(self.path, what) for name, what in sorted(wrong.items()) if name not in self.noted]
+
+    def _told(self, prefix: str) -> dict[bytes, tuple[str, Row | None]]:
+        """Give what the catalogue says of a directory: name and row by digest; no row for what is no session."""
+        try:
+            catalogue = Catalogue(self.place.directory, self.look.epoch)
+            try:
+                told = {}
+                for digest in catalogue.known(prefix):
+                    told[digest] = (catalogue.name(digest) or "", catalogue.row(digest))
+                return told
+            finally:
+                catalogue.close()
+        except CatalogueError as error:
+            if not self.look.stands():
+                raise Moved from None
+            raise Unusable(str(error)) from None
+
+    def _noted_now(self) -> set[str]:
+        with Look.open(self.place) as now:
+            return now.names()
+
+    def _compare(self, name: str, told: tuple[str, Row | None] | None) -> str | None:
+        """Say how a shard differs from its row; None where it does not."""
+        if name in self.noted:
+            return None
+        found = self.place.shards.read(name)
+        row = None if told is None else told[1]
+        if isinstance(found, Busy) or found == row:
+            return None
+        if isinstance(found, Other):
+            return None if row is None else f"{row.key!r} is listed at revision {row.rev}; its shard is {found.kind}"
+        if row is None:
+            return f"{found.key!r} is not listed; its shard is at revision {found.rev}"
+        return f"{row.key!r} is listed as of revision {row.rev}; its shard is at revision {found.rev}"
