@@ -5,12 +5,14 @@ from __future__ import annotations
 import resource
 import threading
 from collections import OrderedDict
+from itertools import islice
 from shardstore.layout import Layout, shard_name
 from shardstore.shard import Shard
 
 SHARDS_MAX = 256
 CACHED_BYTES_MAX = 64 * 1024 * 1024
 _CHECK_BYTES_EVERY = 16  # shards opened
+_BUSY_AT_MOST = 32  # shards in use that are looked past for one that is not
 
 class Pool:
     """The open shards of one store."""
@@ -52,8 +54,9 @@ class Pool:
 
     def _evict(self, count: int, *, spare: str | None = None) -> int:
         """Close up to `count` shards that nobody uses, oldest first; return how many. REQUIRES: the mutex."""
+        oldest = list(islice(self._shards, count + _BUSY_AT_MOST))
         closed = 0
-        for key in [*self._shards]:
+        for key in oldest:
             if closed == count:
                 break
             if key != spare and self._shards[key].close_if_idle():

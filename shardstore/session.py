@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from shardstore import codec
 from shardstore.journal import State
@@ -39,8 +39,10 @@ class Session(Mapping[str, Any]):
         try:
             return self._data
         except AttributeError:
-            self._data: dict[str, Any] = codec.loads(codec.join(self._fields()))
-            return self._data
+            pass
+        data: dict[str, Any] = codec.loads(codec.join(self._fields()))
+        self._data = data
+        return data
 
     @property
     def rev(self) -> int:
@@ -107,42 +109,32 @@ class Session(Mapping[str, Any]):
         return fields
 
 
-class SessionInfo:
-    """A line of a list: what the index holds of a session. `size` is bytes of the entry as compact JSON."""
+class SessionInfo(NamedTuple):
+    """A line of a list: what the index holds of a session. `size` is bytes of the entry as compact JSON. Immutable."""
 
-    __slots__ = ("_created", "_fields", "_raw", "_updated", "key", "rev", "size", "version")
-
-    def __init__(
-        self, key: str, rev: int, version: str, created_ms: int, updated_ms: int, size: int, raw_fields: bytes
-    ) -> None:
-        self.key, self.rev, self.version, self.size = key, rev, version, size
-        self._created, self._updated, self._raw = created_ms, updated_ms, raw_fields
-        self._fields: dict[str, Any] | None = None
+    key: str
+    rev: int
+    version: str
+    created_ms: int  # milliseconds since the epoch, like updated_ms
+    updated_ms: int
+    size: int
+    raw_fields: bytes
 
     @property
     def created_at(self) -> datetime:
         """When the session was made."""
-        return moment(self._created)
+        return moment(self.created_ms)
 
     @property
     def updated_at(self) -> datetime:
         """When it last changed."""
-        return moment(self._updated)
+        return moment(self.updated_ms)
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The small values of the entry: each at most 256 bytes of JSON, together at most 4 KB."""
-        if self._fields is None:
-            self._fields = codec.loads(self._raw)
-        return self._fields
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SessionInfo):
-            return NotImplemented
-        return (self.key, self.version, self.fields) == (other.key, other.version, other.fields)
-
-    def __hash__(self) -> int:
-        return hash((self.key, self.version))
+        """The small values of the entry: each at most 256 bytes of JSON, together at most 4 KB. Decoded at each use."""
+        fields: dict[str, Any] = codec.loads(self.raw_fields)
+        return fields
 
     def __repr__(self) -> str:
         return f"SessionInfo({self.key!r}, rev={self.rev}, size={self.size})"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 import secrets
 import sys
 from functools import cache
@@ -32,6 +30,9 @@ def _from_proc() -> bytes:
 
 def _from_sysctl() -> bytes:
     """Ask macOS for kern.bootsessionuuid."""
+    import ctypes
+    import ctypes.util
+
     libc = ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True)
     buffer = ctypes.create_string_buffer(64)
     size = ctypes.c_size_t(len(buffer))

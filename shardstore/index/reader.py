@@ -18,7 +18,6 @@ import time
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from shardstore import shard
 from shardstore.errors import ShardStoreError
 from shardstore.index import files, notes
 from shardstore.index.catalogue import CatalogueError
@@ -27,6 +26,7 @@ from shardstore.index.look import IndexLock, Look, Moved, Unusable
 from shardstore.index.rebuild import Outcome, rebuild
 from shardstore.index.refresh import refresh
 from shardstore.index.views import CatalogueView, ScanView, View
+from shardstore.shard import inside_update
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -235,7 +235,3 @@ class _Attempt:
         self._pause = min(2 * self._pause, _PAUSE_MAX_S)
         return True
 
-
-def inside_update() -> bool:
-    """Tell whether this call chain holds a shard's lock: then it waits for nobody."""
-    return any(hold.active for hold in shard._holds.get())  # noqa: SLF001

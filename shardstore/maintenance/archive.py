@@ -48,10 +48,12 @@ def restore(engine: Engine, key: str, timeout: float | None) -> State:
 
     Raises SessionNotFound, SessionExists, CorruptShard (the archived file is damaged, and stays), LockTimeout.
     """
+    shard = engine.shards.shard(key)
+    if shard.read().exists:
+        raise SessionExists(key)
     files = archived(engine, key)
     if not files:
         raise SessionNotFound(key)
-    shard = engine.shards.shard(key)
     shard.lock(timeout, create=True)
     try:
         if shard.refresh().exists:
