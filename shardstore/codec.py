@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import marshal
 import math
+import re
 from typing import Any
 
 import orjson
@@ -21,6 +22,7 @@ DEPTH_MAX = 200  # containers inside containers; orjson's own limit is 254, and 
 INT_MIN, INT_MAX = -(2**63), 2**64 - 1
 
 _STRICT = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _PLAIN = frozenset({str, bool, type(None)})
 
 loads = orjson.loads
@@ -116,21 +118,18 @@ def _explain(value: Any, field: str, reason: str) -> None:
 def _problem(item: Any, depth: int) -> str | None:
     """Say what keeps this one value, its children aside, out of JSON."""
     kind = type(item)
+    problem = None
     if kind is float:
-        return None if math.isfinite(item) else f"{item} is not a JSON number"
-    if kind is int:
-        return None if INT_MIN <= item <= INT_MAX else "integer outside 64 bits"
-    if kind is str:
-        try:
-            item.encode()
-        except UnicodeEncodeError:
-            return "text with a lone surrogate"
-        return None
-    if kind in _PLAIN:
-        return None
-    if kind is dict or kind is list:
-        return None if depth <= DEPTH_MAX else f"nested more than {DEPTH_MAX} levels deep, or inside itself"
-    return f"{kind.__name__} is not a JSON value; convert it first"
+        problem = None if math.isfinite(item) else f"{item} is not a JSON number"
+    elif kind is int:
+        problem = None if INT_MIN <= item <= INT_MAX else "integer outside 64 bits"
+    elif kind is str:
+        problem = "text with a lone surrogate" if _SURROGATE.search(item) else None
+    elif kind is dict or kind is list:
+        problem = None if depth <= DEPTH_MAX else f"nested more than {DEPTH_MAX} levels deep, or inside itself"
+    elif kind not in _PLAIN:
+        problem = f"{kind.__name__} is not a JSON value; convert it first"
+    return problem
 
 
 def join(fields: dict[str, bytes]) -> bytes:

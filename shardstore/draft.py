@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any, Final, final
+from typing import Any, Final, Self, final
 
 from shardstore import codec
 from shardstore.errors import InvalidEntry, SessionNotFound
@@ -94,7 +94,7 @@ class Draft(MutableMapping[str, Any]):
     def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
         return self.copy() | dict(other)
 
-    def __ior__(self, other: Mapping[str, Any]) -> Draft:  # type: ignore[misc]  # as dict does
+    def __ior__(self, other: Mapping[str, Any]) -> Self:
         self.update(other)
         return self
 
@@ -118,7 +118,7 @@ class Draft(MutableMapping[str, Any]):
     def change(self) -> Change | None:
         """Give what the mutator changed, encoded, or None where that is nothing. Raises InvalidEntry."""
         if self._whole is DELETE:
-            return Change(delete=True) if self.state.exists else None
+            return Change(_NOTHING, _NONE, delete=True) if self.state.exists else None
         if self._whole is not None:
             return self._replacement(codec.encode_entry(self._whole))
         raw, removed = self._raw, self._removed
@@ -134,7 +134,7 @@ class Draft(MutableMapping[str, Any]):
         if size > codec.ENTRY_BYTES_MAX:
             raise InvalidEntry("entry", f"more than {codec.ENTRY_BYTES_MAX:,} bytes of JSON")
         if not self.state.exists:
-            return Change(changed, [], True)  # noqa: FBT003
+            return Change(changed, _NONE, whole=True)
         if changed or removed:
             return Change(changed, [name for name in raw if name in removed] if removed else _NONE)
         return None
@@ -143,11 +143,11 @@ class Draft(MutableMapping[str, Any]):
         """Give the smallest change that leads to exactly these fields, in their order if any changed."""
         raw = self._raw
         if not self.state.exists:
-            return Change(new, whole=True)
+            return Change(new, _NONE, whole=True)
         changed = {name: value for name, value in new.items() if raw.get(name) != value}
         removed = [name for name in raw if name not in new]
         if not changed and not removed:
             return None
         kept = [name for name in raw if name in new]
         order = kept + [name for name in changed if name not in raw]
-        return Change(changed, removed) if order == [*new] else Change(new, whole=True)
+        return Change(changed, removed) if order == [*new] else Change(new, _NONE, whole=True)

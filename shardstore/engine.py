@@ -80,7 +80,7 @@ class Engine:
 
 def _after_fork() -> None:
     """Close, in a forked child, every inherited descriptor: it would keep the parent's locks alive."""
-    global _registry  # the old one may be held by a thread that the child does not have
+    global _registry  # noqa: PLW0603  # the old one may be held by a thread that the child does not have
     _registry = threading.Lock()
     for file in list(open_files):
         file.after_fork()

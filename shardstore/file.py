@@ -40,8 +40,10 @@ def room_after(end: int) -> int:
 class JournalFile:
     """A descriptor of a shard's file. Not safe between threads: the shard sees to that."""
 
-    __slots__ = ("__weakref__", "_anchored", "_last", "_seen", "_synced", "fd", "identity", "links", "lock", "path", "size", "state",
-                 "torn", "writable")  # fmt: skip
+    __slots__ = (
+        "__weakref__", "_anchored", "_last", "_seen", "_synced", "fd", "identity", "links", "lock", "path", "size",
+        "state", "torn", "writable",
+    )  # fmt: skip
 
     def __init__(self, fd: int, path: str, status: os.stat_result, *, writable: bool) -> None:
         self.fd = fd
@@ -262,7 +264,7 @@ class JournalFile:
         """
         fresh = JournalFile.create_temp(temp, self.path)
         try:
-            fresh._fill(line, after)
+            fresh.fill(line, after)
             os.rename(temp, self.path)
         except BaseException as error:
             fresh.close()
@@ -276,8 +278,9 @@ class JournalFile:
         """Sync the directory after `replace`, whose file this is. Raises CommitUncertain."""
         self._anchor()
 
-    def _fill(self, line: bytes, after: State) -> None:
-        if not self.lock.acquire(0.0):
+    def fill(self, line: bytes, after: State) -> None:
+        """Lock a new file and make it a journal of one record, on the medium. Raises OSError."""
+        if not self.lock.try_acquire():
             raise OSError(errno.EAGAIN, "somebody has locked a temp of our own", self.path)
         disk.write_all(self.fd, line.ljust(room_after(len(line)), b"\n"), 0)
         disk.sync(self.fd)

@@ -75,8 +75,8 @@ def field_size(name: str, raw: bytes) -> int:
 class Change(NamedTuple):
     """What one commit does to an entry: the same thing whether it was read or is about to be written."""
 
-    changed: dict[str, bytes] = {}  # raw JSON by field; never mutated
-    removed: list[str] = []
+    changed: dict[str, bytes]  # raw JSON by field; never mutated
+    removed: list[str]
     whole: bool = False  # `changed` is the whole entry
     delete: bool = False
 
@@ -84,8 +84,8 @@ class Change(NamedTuple):
 _state = tuple.__new__  # a commit makes one State; this is half the price of calling the class
 
 
-def advance(  # noqa: PLR0913, FBT001  # what a record says beside its change
-    state: State, change: Change, key: str | None, length: int, rev: int, at: int, by: str, durable: bool,
+def advance(  # noqa: PLR0913  # what a record says beside its change
+    state: State, change: Change, key: str | None, length: int, rev: int, at: int, by: str, durable: int,
     incarnation: str, created_at: int,
 ) -> State:  # fmt: skip
     """Return the state after one more record of `length` bytes."""
@@ -104,9 +104,7 @@ def advance(  # noqa: PLR0913, FBT001  # what a record says beside its change
             live += field_size(name, raw) if before is None else len(raw) - len(before)
             fields[name] = raw
     end, records, durables = state.end + length, state.records + 1, state.durable + durable
-    return _state(
-        State, (fields, key, rev, incarnation, created_at, at, by, end, records, live, durables)
-    )
+    return _state(State, (fields, key, rev, incarnation, created_at, at, by, end, records, live, durables))
 
 
 def apply(state: State, entry: Record, length: int) -> State | str:
@@ -205,7 +203,7 @@ def _damage(tail: bytes, state: State) -> str | None:
 
 
 def _first_whole(tail: bytes) -> tuple[int, bool] | None:
-    """Find the first intact and finished line; return its start, and whether it or any later one was committed durably."""
+    """Find the first intact, finished line; return its start, and whether it or a later one was committed durably."""
     first, start = None, 0
     while (stop := tail.find(b"\n", start)) >= 0:
         text = tail[start:stop]

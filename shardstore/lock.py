@@ -331,7 +331,7 @@ def _held(lines: Iterable[str]) -> list[tuple[int, tuple[int, int, int]]]:
     found = []
     for text in lines:
         words = text.split()
-        if len(words) > 5 and words[1] == "FLOCK" and int(words[4]) > 0:
+        if words[1] == "FLOCK" and int(words[4]) > 0:
             major, minor, inode = words[5].split(":")
             found.append((int(words[4]), (int(major, 16), int(minor, 16), int(inode))))
     return found

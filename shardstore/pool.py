@@ -6,6 +6,7 @@ import resource
 import threading
 from collections import OrderedDict
 from itertools import islice
+
 from shardstore.layout import Layout, shard_name
 from shardstore.shard import Shard
 
@@ -13,6 +14,7 @@ SHARDS_MAX = 256
 CACHED_BYTES_MAX = 64 * 1024 * 1024
 _CHECK_BYTES_EVERY = 16  # shards opened
 _BUSY_AT_MOST = 32  # shards in use that are looked past for one that is not
+
 
 class Pool:
     """The open shards of one store."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shardstore import codec
-from shardstore.journal import State
+
+if TYPE_CHECKING:
+    from shardstore.journal import State
 
 
 def moment(milliseconds: int) -> datetime:
@@ -23,6 +25,8 @@ class Session(Mapping[str, Any]):
     """
 
     __slots__ = ("_data", "_key", "_state")
+
+    _data: dict[str, Any]  # set on first use
 
     def __init__(self, key: str, state: State) -> None:
         self._key = key
@@ -40,9 +44,8 @@ class Session(Mapping[str, Any]):
             return self._data
         except AttributeError:
             pass
-        data: dict[str, Any] = codec.loads(codec.join(self._fields()))
-        self._data = data
-        return data
+        self._data = codec.loads(codec.join(self._fields()))
+        return self._data
 
     @property
     def rev(self) -> int:

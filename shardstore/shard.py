@@ -455,9 +455,7 @@ class Shard:
 
 def make_record(state: State, change: Change, key: str, by: str, *, durable: bool) -> tuple[bytes, State]:
     """Make the line that takes `state` through `change`, and the state after it."""
-    at = time.time_ns() // 1_000_000
-    if at < state.updated_at:
-        at = state.updated_at  # the clock went back; a journal's time never does
+    at = max(time.time_ns() // 1_000_000, state.updated_at)  # the clock may go back, a journal never does
     if state.fields is None:
         rev, incarnation, created = 1, secrets.token_hex(12), at
         body = record.head(incarnation, key) + record.put_body(change.changed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from shardstore.session import Session
 from shardstore.settings import Settings, make_store
 
 if TYPE_CHECKING:
+    import builtins  # inside the class, `list` is the verb
     from collections.abc import Callable, Iterable, Iterator
     from datetime import timedelta
     from types import TracebackType
@@ -42,7 +44,7 @@ class Store:
     Raises StoreNotFound, UnsafeStore, UnsupportedFormat, StoreIOError.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each is a setting of its own
         self,
         root: str | os.PathLike[str],
         *,
@@ -71,9 +73,7 @@ class Store:
     # Writing
 
     @overload
-    def update(
-        self, key: str, fn: Callable[[Draft], Mapping[str, Any] | None], *, create: bool = True
-    ) -> Session: ...
+    def update(self, key: str, fn: Callable[[Draft], Mapping[str, Any] | None], *, create: bool = True) -> Session: ...
     @overload
     def update(
         self, key: str, fn: Callable[[Draft], Mapping[str, Any] | Delete | None], *, create: bool = True
@@ -143,7 +143,6 @@ class Store:
 
     def create(self, key: str, data: Mapping[str, Any]) -> Session:
         """Make a session. Raises SessionExists if it is there, else as `update`."""
-
         _mapping(data)
 
         def make(draft: Draft) -> Mapping[str, Any]:
@@ -151,7 +150,8 @@ class Store:
                 raise SessionExists(key)
             return data
 
-        return self.update(key, make)
+        session: Session = self.update(key, make)
+        return session
 
     def get_or_create(self, key: str, data: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> Session:
         """Return the session, made from `data` if absent; all concurrent callers get the same one.
@@ -173,14 +173,14 @@ class Store:
         `expect`: a Session or its version; raises Conflict, and writes nothing, unless that is the current one.
         Otherwise raises as `update`.
         """
-
         _mapping(data)
 
         def swap(draft: Draft) -> Mapping[str, Any]:
             _check_version(draft, expect)
             return data
 
-        return self.update(key, swap)
+        session: Session = self.update(key, swap)
+        return session
 
     def delete(self, key: str, *, expect: Session | str | None = None) -> bool:
         """Delete a session; tell whether it was there. Raises Conflict as `replace` does, else as `update`."""
@@ -234,7 +234,7 @@ class Store:
         order_by: str = "-updated_at",
         limit: int | None = None,
         offset: int = 0,
-    ) -> list[SessionInfo]:
+    ) -> builtins.list[SessionInfo]:
         """List sessions from the index: exact as of some moment during the call.
 
         `where`: {field: value} or {field: (op, value)} with op one of == != < <= > >= in exists. `order_by`: a
@@ -248,7 +248,7 @@ class Store:
         """Count what `list` would give."""
         return self._engine.index.count(prefix=prefix, where=where, refresh=not self._read_only)
 
-    def history(self, key: str) -> list[Session]:
+    def history(self, key: str) -> builtins.list[Session]:
         """Return the session's states, oldest first, as far back as its journal goes; empty if absent.
 
         Begins anew when the session was deleted and made again. Raises CorruptShard, StoreIOError.
@@ -258,7 +258,7 @@ class Store:
 
     # Maintenance
 
-    def compact(
+    def compact(  # noqa: PLR0913  # each is a rule of its own
         self,
         *,
         older_than: timedelta | float | None = None,
@@ -275,9 +275,9 @@ class Store:
 
         Without a rule no session is removed. `older_than`: seconds since the last change. `max_entries`, `max_bytes`:
         the sessions changed longest ago go first. `where` and `prefix` narrow what may be removed; `keep` (keys, or
-        prefixes that end in "*") is never touched. What is removed goes to archive/, or with `purge` for good. Runs beside
-        writers: one session is locked at a time, a busy one is skipped and reported. Stopped anywhere it loses
-        nothing and can run again. `dry_run` changes nothing. `progress(done, total)` is called along the way.
+        prefixes that end in "*") is never touched. What is removed goes to archive/, or with `purge` for good.
+        Runs beside writers: one session is locked at a time, a busy one is skipped and reported. Stopped anywhere it
+        loses nothing, and it can run again. `dry_run` changes nothing. `progress(done, total)` is called along the way.
 
         Raises InvalidQuery for a malformed rule, before anything is removed.
         """
@@ -285,7 +285,7 @@ class Store:
         from shardstore.maintenance.retention import Retention
 
         rules = Retention.parse(older_than, max_entries, max_bytes, where, prefix, keep)
-        self._check_writable(dry_run)
+        self._check_writable(harmless=dry_run)
         return compact(self._engine, rules, purge=purge, dry_run=dry_run, progress=progress)
 
     def restore(self, key: str) -> Session:
@@ -351,10 +351,8 @@ class Store:
     def _by(self) -> str:
         return self._actor or self._engine.process
 
-    def _check_writable(self, harmless: bool = False) -> None:
+    def _check_writable(self, *, harmless: bool = False) -> None:
         if self._read_only and not harmless:
-            import errno
-
             raise StoreIOError(errno.EROFS, f"{self.root} was opened with read_only=True", str(self.root))
 
 

@@ -38,7 +38,7 @@ CREATE INDEX by_updated ON session(updated DESC, key);
 CREATE INDEX figures ON session(size, rev, created, "end");
 """
 _COLUMNS: Final = 'digest, key, rev, version, created, updated, size, "end", fields, cut'
-_INSERT: Final = f"INSERT INTO session({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?)"  # noqa: S608 - constants
+_INSERT: Final = f"INSERT INTO session({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?)"
 _UPSERT: Final = f"""{_INSERT} ON CONFLICT(digest) DO UPDATE SET key=excluded.key, rev=excluded.rev,
     version=excluded.version, created=excluded.created, updated=excluded.updated, size=excluded.size,
     "end"=excluded."end", fields=excluded.fields, cut=excluded.cut"""
@@ -196,7 +196,7 @@ class Catalogue:
 
 def _connect(path: str, mode: str) -> sqlite3.Connection:
     """Open a database; the path's bytes are escaped, for a root may have any name."""
-    quoted = "".join(chr(b) if chr(b).isalnum() and b < 128 or chr(b) in "/._-~" else f"%{b:02x}" for b in os.fsencode(path))  # noqa: PLR2004
+    quoted = "".join(chr(b) if (chr(b).isalnum() and b < 128) or chr(b) in "/._-~" else f"%{b:02x}" for b in os.fsencode(path))  # noqa: PLR2004
     if mode == "rwc":
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE))
         mode = "rw"

@@ -138,7 +138,12 @@ class _Compaction:
             before = os.path.getsize(shard.path)
             if (_need(now, before) or ("",))[0] != verb:
                 return  # it changed since it was looked at
-            {"rewrite": shard.rewrite, "trim": shard.trim, "drop-tombstone": lambda: self._drop(shard)}[verb]()
+            if verb == "rewrite":
+                shard.rewrite()
+            elif verb == "trim":
+                shard.trim()
+            else:
+                self._drop(shard)
             self._did(verb, state.key, before, why, _age(now), before - _size(shard.path))
 
         self._locked(self.engine.shards.shard(state.key), state.key, act)

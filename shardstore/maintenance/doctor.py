@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 Status = Literal["pass", "warn", "fail"]
 
-_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "afpfs", "9p", "ceph", "glusterfs", "lustre", "afs", "webdav"})
+_NETWORK = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afpfs", "9p", "ceph", "glusterfs", "lustre", "afs", "webdav"}
+)
 _FUSE = "fuse"
 _PEER_SECONDS = 30
 # Another process tries the lock: 0 it got it, 1 it is taken. Needs nothing but the standard library, as a peer in
@@ -96,7 +98,8 @@ def _judge_file_system(kind: str) -> Check:
 
 
 def _peer_gets_lock(path: Path) -> bool:
-    done = subprocess.run([sys.executable, "-c", _PEER, str(path)], timeout=_PEER_SECONDS, check=False, capture_output=True)
+    command = [sys.executable, "-c", _PEER, str(path)]
+    done = subprocess.run(command, timeout=_PEER_SECONDS, check=False, capture_output=True)
     if done.returncode > 1:
         raise OSError(f"the other process failed: {done.stderr.decode(errors='replace').strip()[-200:]}")
     return done.returncode == 0

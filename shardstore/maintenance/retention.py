@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shardstore.errors import InvalidQuery
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from shardstore.session import SessionInfo
 
 
