@@ -5,9 +5,11 @@ Every function raises OSError as the system gave it; callers turn it into the ty
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
+import stat
 import sys
 
 from shardstore.layout import DIRECTORY_MODE, FILE_MODE
@@ -63,13 +65,18 @@ def write_all(fd: int, data: bytes, offset: int) -> None:
         written += os.pwrite(fd, data[written:], offset + written)
 
 
-def make_directory(path: str | os.PathLike[str]) -> bool:
-    """Make a directory that only its owner may enter; tell whether it was not there."""
+def make_directory(path: str | os.PathLike[str]) -> None:
+    """Make a directory that only its owner may enter, unless it is there. Raises NotADirectoryError for a link to one."""
     try:
         os.mkdir(path, DIRECTORY_MODE)
     except FileExistsError:
-        return False
-    return True
+        check_directory(path)
+
+
+def check_directory(path: str | os.PathLike[str]) -> None:
+    """Raise NotADirectoryError unless this is a directory itself: a link would lead files out of the store."""
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "not a directory, or a link to one", os.fspath(path))
 
 
 def publish(path: str | os.PathLike[str], data: bytes, *, replace: bool = True) -> bool:

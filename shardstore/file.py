@@ -65,6 +65,7 @@ class JournalFile:
     def open(cls, path: str, *, write: bool, create: bool = False) -> JournalFile | None:
         """Open a shard's file; None where there is none. Raises CorruptShard for what is no journal file."""
         try:
+            disk.check_directory(os.path.dirname(path))
             fd, writable = _open(path, write=write, create=create)
         except FileNotFoundError:
             return None
@@ -233,6 +234,7 @@ class JournalFile:
     def repair_tail(self, keep_as: str) -> None:
         """Keep a copy of the torn tail in the file `keep_as` and turn the tail into room."""
         try:
+            disk.make_directory(os.path.dirname(keep_as))
             fd = os.open(keep_as, disk.CREATE_NEW, FILE_MODE)
             try:
                 disk.write_all(fd, self.torn, 0)
@@ -341,6 +343,8 @@ def read_journal(path: str) -> bytes:
     if file is None:
         return b""
     try:
+        if file.size > FILE_BYTES_MAX:
+            raise CorruptShard(path, 0, f"{file.size:,} bytes, more than any shard can have")
         return disk.read_all(file.fd, 0, file.size)
     except OSError as error:
         raise_io_error(error, "reading a shard", path)

@@ -195,7 +195,11 @@ def _damage(tail: bytes, state: State) -> str | None:
         return None if _sector_missing(tail, state.end, start) else "damage in front of a whole record"
     if _newline_changed(tail):
         return "the newline behind a record was changed"
-    if state.records or not tail.endswith(b"\n"):
+    if state.records:
+        return None
+    if not tail.startswith(record.PREFIX[: len(tail)]) and tail[:SECTOR].strip(b"\n\0"):
+        return "it does not begin as a journal does"
+    if not tail.endswith(b"\n"):
         return None
     text = tail.rstrip(b"\n")
     cut_at_sector = (state.end + len(text)) % SECTOR == 0 and not text.endswith(b"}")

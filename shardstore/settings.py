@@ -6,11 +6,12 @@ import errno
 import os
 import stat
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from shardstore import codec, disk
 from shardstore.errors import StoreNotFound, UnsafeStore, UnsupportedFormat, raise_io_error
-from shardstore.layout import FORMAT, PREFIXES, Layout
+from shardstore.layout import DIRECTORY_MODE, FORMAT, PREFIXES, Layout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +37,8 @@ def make_store(layout: Layout, settings: Settings) -> None:
         if layout.marker.exists():
             return
         layout.root.parent.mkdir(parents=True, exist_ok=True)
-        disk.make_directory(layout.root)
+        with suppress(FileExistsError):  # a link to a directory is as good a root as any
+            layout.root.mkdir(DIRECTORY_MODE)
         for path in (layout.shards, layout.archive, layout.quarantine, layout.index):
             disk.make_directory(path)
         for prefix in PREFIXES:

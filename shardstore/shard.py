@@ -33,7 +33,7 @@ from shardstore.errors import (
     StoreNotFound,
     raise_io_error,
 )
-from shardstore.file import JournalFile, read_journal, read_state
+from shardstore.file import FILE_BYTES_MAX, JournalFile, read_journal, read_state
 from shardstore.journal import ABSENT, Change, State, advance
 from shardstore.layout import QUARANTINE, Layout, shard_name, stamped_name, temp_name
 from shardstore.lock import Gate, holder
@@ -246,6 +246,9 @@ class Shard:
         line, after = make_record(file.state, change, self.key, by, durable=durable)
         if file.torn:
             self.repair_tail()
+        if file.links > 1 and change.delete:
+            self.remove(durable=durable)
+            return after
         if file.links > 1 or after.end > REWRITE_BYTES + REWRITE_FACTOR * after.live:
             return self._commit_by_rewriting(file, line, after, durable=durable)
         self._append(file, line, after, durable=durable)
@@ -348,12 +351,13 @@ class Shard:
         Returns the state, or None where no record is intact and the session is absent from now on.
         """
         file = self._held_file()
-        data = read_journal(self.path)
+        data = read_journal(self.path) if file.size <= FILE_BYTES_MAX else b""
         state = journal.salvage(data, secrets.token_hex(12))
         if state is not None and state.key is None:
             state = state._replace(key=self._key or self._key_in(data))
             state = None if state.key is None else state
         try:
+            disk.make_directory(os.path.dirname(keep_as))
             if state is None or not state.exists:
                 os.rename(self.path, keep_as)
             else:

@@ -38,5 +38,5 @@ def stats(engine: Engine, *, refresh: bool) -> StoreStats:
 def _count(directory: Path) -> int:
     try:
         return len(os.listdir(directory))
-    except FileNotFoundError:
-        return 0
+    except OSError:
+        return 0  # not there, or not a directory, which verify reports

@@ -9,6 +9,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from shardstore import disk
 from shardstore.errors import CorruptShard, ShardStoreError, raise_io_error
 from shardstore.file import read_state
 from shardstore.layout import INDEX, MARKER, QUARANTINE, SHARDS, shard_name, stamped_name
@@ -85,6 +86,8 @@ class _Verification:
         for name in sorted(os.listdir(self.engine.layout.root)):
             if name not in _KNOWN:
                 self._note(name, "foreign", "no file of this store; it is left alone")
+            elif name != MARKER and not stat.S_ISDIR(os.lstat(self.engine.layout.root / name).st_mode):
+                self.problems.append(Problem(name, None, "misplaced", "it should be a directory, and no link to one"))
 
     def _check_index(self) -> None:
         for path, detail in self.engine.index.check():
@@ -115,6 +118,7 @@ class _Verification:
         shard = self.engine.shards.unnamed(name)
         locked = os.path.isfile(shard.path) and not os.path.islink(shard.path) and shard.lock(1.0, create=False)
         try:
+            disk.make_directory(self.engine.layout.quarantine)
             self.engine.index.note(name)
             os.rename(shard.path, keep_as)
         except OSError as error:
