@@ -10,7 +10,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/python -m bench.demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 torture: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) -m torture tests/torture
@@ -27,7 +27,7 @@ format: $(VENV)/.dev
 
 # The peers are pinned in bench/requirements.txt and live in a venv of their own.
 bench: $(VENV)-bench/.ready
-	$(VENV)-bench/bin/python -m bench run --out build/bench.json
+	$(VENV)-bench/bin/python -m bench run $(BENCH) --out build/bench.json
 	$(VENV)-bench/bin/python -m bench report build/bench.json --markdown docs/benchmarks.md --plots docs/images
 
 bench-quick: $(VENV)-bench/.ready

@@ -9,6 +9,7 @@ Start reading at `shardstore.store.Store.update`; docs/architecture.md has the m
 """
 
 import sys
+from typing import TYPE_CHECKING, Any
 
 if sys.platform == "win32":
     raise ImportError("shardstore needs POSIX file locks and renames; it runs on Linux and macOS, not on Windows")
@@ -34,10 +35,12 @@ from shardstore.errors import (
     UnsupportedFileSystem,
     UnsupportedFormat,
 )
-from shardstore.reports import Action, CompactReport, Problem, Skipped, StoreStats, VerifyReport
 from shardstore.session import Session, SessionInfo
 from shardstore.store import Store
 from shardstore.version import __version__
+
+if TYPE_CHECKING:
+    from shardstore.reports import Action, CompactReport, Problem, Skipped, StoreStats, VerifyReport
 
 __all__ = [
     "DELETE",
@@ -71,3 +74,14 @@ __all__ = [
     "VerifyReport",
     "__version__",
 ]
+
+_REPORTS = frozenset({"Action", "CompactReport", "Problem", "Skipped", "StoreStats", "VerifyReport"})
+
+
+def __getattr__(name: str) -> Any:
+    """Import the reports when they are asked for: making dataclasses takes longer than a `shardstore get`."""
+    if name not in _REPORTS:
+        raise AttributeError(f"module 'shardstore' has no attribute {name!r}")
+    from shardstore import reports
+
+    return getattr(reports, name)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
 import stat
 import sys
 
@@ -66,7 +65,7 @@ def write_all(fd: int, data: bytes, offset: int) -> None:
 
 
 def make_directory(path: str | os.PathLike[str]) -> None:
-    """Make a directory that only its owner may enter, unless it is there. Raises NotADirectoryError for a link to one."""
+    """Make a directory that only its owner may enter, unless it is there. Raises NotADirectoryError for a link."""
     try:
         os.mkdir(path, DIRECTORY_MODE)
     except FileExistsError:
@@ -85,7 +84,7 @@ def publish(path: str | os.PathLike[str], data: bytes, *, replace: bool = True) 
     With replace=False a file that is there stays, and False is returned.
     """
     target = os.fspath(path)
-    temp = f"{target}.tmp-{secrets.token_hex(8)}"
+    temp = f"{target}.tmp-{os.urandom(8).hex()}"
     fd = os.open(temp, CREATE_NEW, FILE_MODE)
     try:
         try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, MutableMapping
+from types import CoroutineType
 from typing import Any, Final, Self, final
 
 from shardstore import codec
@@ -107,7 +107,7 @@ class Draft(MutableMapping[str, Any]):
         if result is None or result is self:
             return
         if not isinstance(result, Mapping | Delete):
-            if inspect.iscoroutine(result):
+            if isinstance(result, CoroutineType):
                 result.close()  # else Python warns, elsewhere, that it was never awaited
             raise TypeError(
                 f"a mutator returns None, a mapping or DELETE, not {type(result).__name__}; it runs inside the "

@@ -14,7 +14,7 @@
     ├── StoreClosed                         the store object was closed
     ├── UnsafeStore(PermissionError)        other users could write to the store
     ├── UnsupportedFormat                   written by another version, or not a store
-    ├── UnsupportedFileSystem               the file system cannot lock as needed
+    ├── UnsupportedFileSystem(OSError)      the file system cannot lock as needed
     ├── CommitUncertain(OSError)            a sync failed: unknown whether the change is on the disk
     └── StoreIOError(OSError)               any other system call that failed; nothing was changed
         └── StoreFull                       no space, quota or inode left; nothing was changed

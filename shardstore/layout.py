@@ -14,8 +14,8 @@ Unicode keep them apart; a name has at most 143 bytes, the shortest limit in use
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import time
 from hashlib import blake2b
 from pathlib import Path
@@ -79,7 +79,7 @@ def is_shard_name(name: str) -> bool:
 def temp_name(name: str) -> str:
     """Make a unique name, beside the shard of this name, for the file that will replace it."""
     prefix, _, file = name.partition("/")
-    return f"{prefix}/{TEMP_PREFIX}{secrets.token_hex(8)}~{file}"
+    return f"{prefix}/{TEMP_PREFIX}{os.urandom(8).hex()}~{file}"
 
 
 def parse_temp(name: str) -> str | None:
@@ -93,7 +93,7 @@ def parse_temp(name: str) -> str | None:
 
 def stamped_name(name: str) -> str:
     """Make a unique file name for a shard that moves to archive/ or quarantine/; sorts by time within a shard."""
-    return f"{name.partition('/')[2]}.{time.time_ns() // 1_000_000:013d}-{secrets.token_hex(4)}"
+    return f"{name.partition('/')[2]}.{time.time_ns() // 1_000_000:013d}-{os.urandom(4).hex()}"
 
 
 def parse_stamped(file: str) -> tuple[str, int] | None:

@@ -17,7 +17,6 @@ import contextvars
 import errno
 import os
 import re
-import secrets
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -352,7 +351,7 @@ class Shard:
         """
         file = self._held_file()
         data = read_journal(self.path) if file.size <= FILE_BYTES_MAX else b""
-        state = journal.salvage(data, secrets.token_hex(12))
+        state = journal.salvage(data, os.urandom(12).hex())
         if state is not None and state.key is None:
             state = state._replace(key=self._key or self._key_in(data))
             state = None if state.key is None else state
@@ -461,7 +460,7 @@ def make_record(state: State, change: Change, key: str, by: str, *, durable: boo
     """Make the line that takes `state` through `change`, and the state after it."""
     at = max(time.time_ns() // 1_000_000, state.updated_at)  # the clock may go back, a journal never does
     if state.fields is None:
-        rev, incarnation, created = 1, secrets.token_hex(12), at
+        rev, incarnation, created = 1, os.urandom(12).hex(), at
         body = record.head(incarnation, key) + record.put_body(change.changed)
     else:
         rev, incarnation, created = state.rev + 1, state.incarnation, state.created_at

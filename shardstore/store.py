@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypedDict, Unpack, overload
 
 from shardstore.draft import DELETE, Delete, Draft
 from shardstore.engine import open_engine
@@ -19,7 +20,7 @@ from shardstore.settings import Settings, make_store
 if TYPE_CHECKING:
     import builtins  # inside the class, `list` is the verb
     from collections.abc import Callable, Iterable, Iterator
-    from datetime import timedelta
+    from datetime import datetime, timedelta
     from types import TracebackType
 
     from shardstore.engine import Engine
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
     from shardstore.shard import Shard
 
 Durability = Literal["commit", "relaxed"]
+
+
+class Bounds(TypedDict, total=False):
+    """What narrows a list beside its filter."""
+
+    updated_since: datetime | None
+    updated_before: datetime | None
+    larger_than: int | None  # bytes of the entry as compact JSON, strictly
 
 
 class Store:
@@ -234,19 +243,25 @@ class Store:
         order_by: str = "-updated_at",
         limit: int | None = None,
         offset: int = 0,
+        **bounds: Unpack[Bounds],
     ) -> builtins.list[SessionInfo]:
         """List sessions from the index: exact as of some moment during the call.
 
         `where`: {field: value} or {field: (op, value)} with op one of == != < <= > >= in exists. `order_by`: a
-        projected field, updated_at, created_at, size, rev or key; with a leading "-" descending. Raises InvalidQuery.
+        projected field, updated_at, created_at, size, rev or key; with a leading "-" descending. `updated_since`,
+        `updated_before` (aware datetimes) and `larger_than` (bytes) narrow it further. A session whose shard is
+        damaged is left out; `stats().damaged` names it. Raises InvalidQuery.
         """
         return self._engine.index.rows(
-            prefix=prefix, where=where, order_by=order_by, limit=limit, offset=offset, refresh=not self._read_only
-        )
+            prefix=prefix, where=where, order_by=order_by, limit=limit, offset=offset, refresh=not self._read_only,
+            **_in_milliseconds(bounds),
+        )  # fmt: skip
 
-    def count(self, prefix: str | None = None, where: Where | None = None) -> int:
+    def count(self, prefix: str | None = None, where: Where | None = None, **bounds: Unpack[Bounds]) -> int:
         """Count what `list` would give."""
-        return self._engine.index.count(prefix=prefix, where=where, refresh=not self._read_only)
+        return self._engine.index.count(
+            prefix=prefix, where=where, refresh=not self._read_only, **_in_milliseconds(bounds)
+        )
 
     def history(self, key: str) -> builtins.list[Session]:
         """Return the session's states, oldest first, as far back as its journal goes; empty if absent.
@@ -364,6 +379,15 @@ class _Closed:
 
 
 _CLOSED: Final[Any] = _Closed()
+
+
+def _in_milliseconds(bounds: Bounds) -> dict[str, Any]:
+    since, before = bounds.get("updated_since"), bounds.get("updated_before")
+    return {
+        "updated_since_ms": None if since is None else math.ceil(since.timestamp() * 1000),
+        "updated_before_ms": None if before is None else math.ceil(before.timestamp() * 1000),
+        "larger_than": bounds.get("larger_than"),
+    }
 
 
 def _mapping(data: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -91,10 +91,12 @@ class _Audit:
             return None
         found = self.place.shards.read(name)
         row = None if told is None else told[1]
-        if isinstance(found, Busy) or found == row:
+        if isinstance(found, Busy):
             return None
         if isinstance(found, Other):
             return None if row is None else f"{row.key!r} is listed at revision {row.rev}; its shard is {found.kind}"
         if row is None:
             return f"{found.key!r} is not listed; its shard is at revision {found.rev}"
+        if found._replace(end=row.end) == row:
+            return None  # a journal that maintenance shortened is no other session
         return f"{row.key!r} is listed as of revision {row.rev}; its shard is at revision {found.rev}"

@@ -302,5 +302,5 @@ class Connections:
 
     def after_fork(self) -> None:
         """Forget, in a forked child, what it inherited."""
-        self._inherited += self._idle
+        Connections._inherited.extend(self._idle)
         self._mutex, self._idle, self._key = threading.Lock(), [], ("", 0)

@@ -138,6 +138,7 @@ class _Compaction:
             before = os.path.getsize(shard.path)
             if (_need(now, before) or ("",))[0] != verb:
                 return  # it changed since it was looked at
+            self.engine.index.note(shard.name)  # its row holds the journal's length
             if verb == "rewrite":
                 shard.rewrite()
             elif verb == "trim":

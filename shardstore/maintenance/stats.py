@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from shardstore.layout import FORMAT
-from shardstore.maintenance.walk import walk
+from shardstore.errors import raise_io_error
+from shardstore.layout import FORMAT, PREFIXES, SUFFIX
 from shardstore.reports import StoreStats
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def stats(engine: Engine, *, refresh: bool) -> StoreStats:
     """Do what Store.stats says."""
     totals = engine.index.totals(refresh=refresh)
     status = engine.index.status()
-    files = sum(found.shard for found in walk(engine.layout))
+    files = sum(_shards(engine.layout.shards / prefix) for prefix in PREFIXES)
     return StoreStats(
         sessions=totals.sessions,
         tombstones=max(0, files - totals.sessions - len(status.damaged)),
@@ -33,6 +33,16 @@ def stats(engine: Engine, *, refresh: bool) -> StoreStats:
         damaged=status.damaged,
         format=FORMAT,
     )
+
+
+def _shards(directory: Path) -> int:
+    """Count the shards of one prefix by their suffix alone: at 100,000 sessions parsing the names takes longest."""
+    try:
+        return sum(name.endswith(SUFFIX) and not name.startswith(".") for name in os.listdir(directory))
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise_io_error(error, "listing the shards", str(directory))
 
 
 def _count(directory: Path) -> int:
