@@ -9,6 +9,7 @@ from __future__ import annotations
 import marshal
 import math
 import re
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -132,6 +133,12 @@ def _problem(item: Any, depth: int) -> str | None:
     return problem
 
 
+@lru_cache(maxsize=4096)
+def member(name: str) -> bytes:
+    """Make the start of an object's member: the quoted name and a colon. The same few names come again and again."""
+    return orjson.dumps(name) + b":"
+
+
 def join(fields: dict[str, bytes]) -> bytes:
     """Make a JSON object of fields that are raw JSON."""
-    return b"{" + b",".join([orjson.dumps(name) + b":" + raw for name, raw in fields.items()]) + b"}"
+    return b"{" + b",".join([member(name) + raw for name, raw in fields.items()]) + b"}"

@@ -41,8 +41,21 @@ class JournalFile:
     """A descriptor of a shard's file. Not safe between threads: the shard sees to that."""
 
     __slots__ = (
-        "__weakref__", "_anchored", "_last", "_seen", "_synced", "fd", "identity", "links", "lock", "path", "size",
-        "state", "torn", "writable",
+        "__weakref__",
+        "_anchored",
+        "_last",
+        "_seen",
+        "_synced",
+        "device",
+        "fd",
+        "inode",
+        "links",
+        "lock",
+        "path",
+        "size",
+        "state",
+        "torn",
+        "writable",
     )  # fmt: skip
 
     def __init__(self, fd: int, path: str, status: os.stat_result, *, writable: bool) -> None:
@@ -50,7 +63,7 @@ class JournalFile:
         self.path = path
         self.writable = writable
         self.lock = KernelLock(fd)
-        self.identity = (status.st_dev, status.st_ino)
+        self.device, self.inode = status.st_dev, status.st_ino
         self.size = status.st_size
         self.links = status.st_nlink
         self.state = ABSENT
@@ -113,10 +126,6 @@ class JournalFile:
         """Close a descriptor inherited by a forked child: unlocking it would drop the parent's lock."""
         self.fd = -1
         self.lock.after_fork()
-
-    def is_named(self, status: os.stat_result) -> bool:
-        """Tell whether this is still the file that its path names, by a fresh lstat of the path."""
-        return (status.st_dev, status.st_ino) == self.identity
 
     # Reading
 

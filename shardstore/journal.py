@@ -72,7 +72,7 @@ class Replay(NamedTuple):
 
 def field_size(name: str, raw: bytes) -> int:
     """Bytes a field takes in the entry's JSON: its name, a colon, its value and a comma."""
-    return len(codec.dumps(name)) + len(raw) + 2
+    return len(codec.member(name)) + len(raw) + 1
 
 
 class Change(NamedTuple):

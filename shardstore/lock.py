@@ -198,7 +198,10 @@ class KernelLock:
 
     def release(self) -> None:
         """Release the lock. REQUIRES: it is held."""
-        unlock(self._fd)
+        try:
+            unlock_descriptor(self._fd)
+        except OSError as error:
+            _raise_lock_error(error)
 
 
 class _Parked:

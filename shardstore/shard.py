@@ -85,7 +85,7 @@ class Shard:
             file = self._file
             if file is not None:
                 status = self._named_file()
-                if status is not None and file.is_named(status):
+                if status is not None and status.st_ino == file.inode and status.st_dev == file.device:
                     return self._own(file.refresh(status.st_mtime_ns, locked=False))
         if self.gate.try_acquire():
             try:
@@ -142,15 +142,17 @@ class Shard:
         Raises NestedUpdate, LockTimeout, CorruptShard, StoreNotFound, StoreIOError; then nothing is held.
         """
         outer = _holds.get()
-        deadline = None if timeout is None else time.monotonic() + timeout
+        began = time.monotonic()
+        deadline = None if timeout is None else began + timeout
         if outer or not self.gate.try_acquire():
             self._refuse_nesting(outer)
             if not self.gate.acquire(deadline):
-                raise self._timeout(timeout)
+                raise self._timed_out(began)
         try:
-            if not self._lock_file(deadline, timeout, create=create):
-                self.gate.release()
-                return False
+            while not self._lock_file(began, deadline):  # what was locked is not what the path names any more
+                if not self._open_named(create=create):
+                    self.gate.release()
+                    return False
         except BaseException:
             self.gate.release()
             raise
@@ -170,32 +172,33 @@ class Shard:
         """Tell whether whoever entered in this turn still holds the lock."""
         return self._inside and self._turn == turn
 
-    def _lock_file(self, deadline: float | None, timeout: float | None, *, create: bool) -> bool:
-        """Lock the file that the path names *after* locking: it may be replaced or removed while we wait."""
-        while True:
-            file = self._file
-            if file is None or not file.writable:
-                with self._mutex:
-                    self._drop_file()
-                    file = self._file = self._open(write=True, create=create)
-            if file is None:
-                self._check_absent(ABSENT)
-                return False
-            if not file.lock.acquire(deadline):
-                raise self._timeout(timeout)
-            try:
-                status = self._named_file()
-            except BaseException:
-                file.lock.release()
-                raise
-            if status is not None and file.is_named(status):
-                self._status = status
-                return True
-            with self._mutex:
-                self._drop_file()
+    def _lock_file(self, began: float, deadline: float | None) -> bool:
+        """Lock the open file; tell whether the path still names it then, as it must: it may have been replaced."""
+        file = self._file
+        if file is None or not file.writable:
+            return False
+        if not (file.lock.try_acquire() or file.lock.acquire(deadline)):
+            raise self._timed_out(began)
+        try:
+            status = self._status = os.lstat(self.path)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            file.lock.release()
+            raise_io_error(error, "looking at a shard", self.path)
+        return status.st_ino == file.inode and status.st_dev == file.device
 
-    def _timeout(self, waited: float | None) -> LockTimeout:
-        return LockTimeout(self.key, waited or 0.0, holder(self.path))
+    def _timed_out(self, began: float) -> LockTimeout:
+        return LockTimeout(self.key, time.monotonic() - began, holder(self.path))
+
+    def _open_named(self, *, create: bool) -> bool:
+        """Open the file that the path names now, in place of the one that was open; tell whether there is one."""
+        with self._mutex:
+            self._drop_file()
+            self._file = self._open(write=True, create=create)
+        if self._file is None:
+            self._check_absent(ABSENT)
+        return self._file is not None
 
     def unlock(self) -> None:
         """Let the next writer in. REQUIRES: `lock` returned True."""
@@ -230,7 +233,9 @@ class Shard:
 
     def refresh(self) -> State:
         """Return the state that is on the disk now; nothing remembered is trusted unread. Raises CorruptShard."""
-        file, status = self._held_file(), self._status
+        file, status = self._file, self._status
+        if file is None or not self._inside:
+            file = self._held_file()
         with self._mutex:
             file.size, file.links = status.st_size, status.st_nlink
             state = file.refresh(status.st_mtime_ns, locked=True)
@@ -446,6 +451,7 @@ class Shard:
     def after_fork(self) -> None:
         """Forget, in a forked child, every lock and descriptor of the parent; the pool has closed the latter."""
         self._inside, self._made, self._file = False, False, None
+        self._turn += 1  # what the parent's call chain remembers is over here
         self._mutex = threading.Lock()
         self.gate = Gate()
 
