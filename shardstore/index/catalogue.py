@@ -8,7 +8,6 @@ What a reader was given in between counts only if the seal stayed.
 from __future__ import annotations
 
 import os
-import secrets
 import sqlite3
 import threading
 from typing import TYPE_CHECKING, Any, Final

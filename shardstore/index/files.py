@@ -12,8 +12,8 @@ belongs to a generation file that was deleted can never be taken for what belong
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from typing import Final, NamedTuple
 
 GENERATION: Final = "generation"
@@ -35,7 +35,7 @@ class Name(NamedTuple):
 
 def new_epoch() -> str:
     """Make the name of a new life of the generation file."""
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()
 
 
 def notes_name(epoch: str, number: int, copy: str) -> str:
@@ -50,7 +50,7 @@ def catalogue_name(epoch: str) -> str:
 
 def temp_name() -> str:
     """Make a unique name for a generation file before it has its own."""
-    return f".tmp-{secrets.token_hex(8)}"
+    return f".tmp-{os.urandom(8).hex()}"
 
 
 def parse(file: str) -> Name | None:

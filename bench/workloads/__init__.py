@@ -1,0 +1,49 @@
+"""The workloads by name. Each module has NAME, ABOUT and cases(stage)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, cast
+
+from bench.workloads import (
+    churn,
+    cold,
+    durable,
+    durable_spread,
+    fanout,
+    floor,
+    get,
+    hotkey,
+    indexcost,
+    listing,
+    memory,
+    mixed,
+    rebuild,
+    sessionsjson,
+    spread,
+    touch,
+    turn,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+    from bench.plan import Case, Stage
+
+
+class Workload(Protocol):
+    """What a workload module offers."""
+
+    NAME: str
+    ABOUT: str
+
+    @staticmethod
+    def cases(stage: Stage) -> Iterator[Case]:
+        """Yield the cases for a plan's sizes."""
+
+
+_MODULES: tuple[ModuleType, ...] = (
+    touch, get, turn, floor, sessionsjson, hotkey, spread, fanout, mixed, durable, durable_spread,
+    listing, indexcost, rebuild, churn, cold, memory,
+)  # fmt: skip
+WORKLOADS: dict[str, Workload] = {module.NAME: cast("Workload", module) for module in _MODULES}

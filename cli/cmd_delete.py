@@ -1,0 +1,69 @@
+"""`shardstore delete`: remove sessions by key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import exits, output, show
+from .options import (
+    ActorOption,
+    ExpectOption,
+    JsonOption,
+    StoreOption,
+    TimeoutOption,
+    complete_key,
+    open_for_writing,
+    plain_app,
+)
+
+if TYPE_CHECKING:
+    from shardstore import Store
+
+app = plain_app()
+
+
+@app.command()
+def delete(
+    ctx: typer.Context,
+    keys: Annotated[
+        list[str], typer.Argument(metavar="KEY...", help="Keys of the sessions.", autocompletion=complete_key)
+    ],
+    expect: ExpectOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted; delete nothing.")] = False,
+    store: StoreOption = None,
+    lock_timeout: TimeoutOption = "10",
+    actor: ActorOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Delete sessions. Exit code 3 when one of them was not there; the others are deleted all the same.
+
+    To clear out many by age, number, size or status, use `compact`: it keeps what it removes in archive/.
+    """
+    if expect is not None and len(keys) > 1:
+        message = "belongs to one session; give one KEY"
+        raise typer.BadParameter(message, ctx=ctx, param_hint="--expect")
+    with open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=False) as opened:
+        there = {key: _delete(opened, key, expect, dry_run=dry_run) for key in keys}
+    deleted, missing = [key for key in there if there[key]], [key for key in there if not there[key]]
+    if json:
+        output.json_object({"dry_run": dry_run, "deleted": deleted, "missing": missing})
+    for key in deleted if not json else ():
+        output.line(f"{'would delete' if dry_run else 'deleted'} {show.text(key)}")
+    if missing:
+        raise exits.CommandError(
+            f"no session {', '.join(repr(show.text(key)) for key in missing)}", code=exits.NO_SESSION
+        )
+
+
+def _delete(store: Store, key: str, expect: str | None, *, dry_run: bool) -> bool:
+    """Delete one session; say whether it was there. A dry run refuses what the real one would."""
+    if not dry_run:
+        return store.delete(key, expect=expect)
+    session = store.get(key)
+    if expect is not None and (session is None or session.version != expect):
+        from shardstore.errors import Conflict
+
+        raise Conflict(key, expect, session.version if session else None)
+    return session is not None

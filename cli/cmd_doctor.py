@@ -1,0 +1,77 @@
+"""`shardstore doctor`: prove on this disk what the store relies on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import exits, output, show
+from .options import JsonOption, StoreOption, open_existing, plain_app
+
+if TYPE_CHECKING:
+    from shardstore.maintenance.doctor import DoctorReport
+
+app = plain_app()
+
+
+@app.command()
+def doctor(
+    ctx: typer.Context,
+    directory: Annotated[
+        str | None,
+        typer.Argument(metavar="[DIRECTORY]", help="Examine this directory instead of a store's."),
+    ] = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Prove on this very disk what the store relies on.
+
+    That locks exclude, appends and renames behave and syncs work. Leaves nothing behind. Exit code 1 when a store
+    would not be safe there.
+    """
+    from shardstore.maintenance.doctor import examine
+
+    if directory is None:
+        with open_existing(ctx, store, read_only=True) as opened:
+            report = examine(opened.root)
+    else:
+        report = examine(_directory(ctx, directory))
+    if json:
+        checks = [{"name": one.name, "status": one.status, "detail": one.detail} for one in report.checks]
+        fields = {
+            "directory": os.fspath(report.directory),
+            "file_system": report.file_system,
+            "ok": report.ok,
+        }
+        output.json_object({**fields, "checks": checks})
+    else:
+        _print_report(report)
+    if not report.ok:
+        raise exits.CommandError("a store would not be safe here", "move it to a local disk")
+
+
+def _directory(ctx: typer.Context, name: str) -> Path:
+    path = Path(name)
+    if not path.is_dir():
+        message = f"{show.text(name)} is not a directory"
+        raise typer.BadParameter(message, ctx=ctx, param_hint="DIRECTORY")
+    return path
+
+
+def _print_report(report: DoctorReport) -> None:
+    output.pairs(
+        [
+            ("Directory", show.text(os.fspath(report.directory))),
+            ("File system", show.text(report.file_system)),
+        ]
+    )
+    output.line()
+    columns = (
+        output.Column("result"),
+        output.Column("check", fold=True, lead=True),
+        output.Column("detail", fold=True),
+    )
+    output.table(columns, [(one.status, one.name, show.text(one.detail)) for one in report.checks])

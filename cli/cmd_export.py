@@ -1,0 +1,73 @@
+"""`shardstore export openclaw`: write the sessions as a sessions.json that OpenClaw reads."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import exits, output, progress, show
+from .options import PrefixOption, StoreOption, open_existing, plain_app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from shardstore import Store
+
+app = plain_app()
+
+
+@app.callback()
+def formats() -> None:
+    """Write sessions to files of another program."""
+
+
+@app.command()
+def openclaw(
+    ctx: typer.Context,
+    path: Annotated[str, typer.Argument(metavar="[PATH]", help="The file to write; - is stdout.")] = "-",
+    prefix: PrefixOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    store: StoreOption = None,
+) -> None:
+    """Write a sessions.json, ordered by key: to stdout, or to a file that appears when it is whole (0600).
+
+    Every session is written as of one moment of its own; other sessions may change meanwhile.
+    """
+    from . import openclaw as sessions_json
+
+    with open_existing(ctx, store) as opened, progress.bar("Exporting") as shown:
+        _refuse_damaged(opened)
+        entries = _entries(opened, prefix, shown)
+        if path == "-":
+            try:
+                sessions_json.write(entries, sys.stdout.buffer)
+                sys.stdout.buffer.flush()
+            except BrokenPipeError:
+                output.reader_left()
+            return
+        with sessions_json.replacing(Path(path), force=force) as out:
+            count = sessions_json.write(entries, out)
+    output.message(f"{count:,} sessions written to {show.text(path)}")
+
+
+def _refuse_damaged(store: Store) -> None:
+    """Refuse a store that has a shard that cannot be read: whose it is may be unknown, and it would be left out."""
+    damaged = store.stats().damaged
+    if damaged:
+        message = f"{len(damaged):,} damaged, so the export would not be whole: {show.text(damaged[0])}"
+        raise exits.CommandError(message, "`shardstore verify --repair` salvages what is whole", code=exits.CORRUPT)
+
+
+def _entries(
+    store: Store, prefix: str | None, shown: Callable[[int, int], None]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (key, entry) in the order of the keys; a session deleted meanwhile is left out."""
+    keys = sorted(key for key in store if key.startswith(prefix or ""))
+    for done, key in enumerate(keys):
+        shown(done, len(keys))
+        session = store.get(key)
+        if session is not None:
+            yield key, dict(session.data)

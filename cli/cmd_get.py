@@ -1,0 +1,51 @@
+"""`shardstore get`: print a session's entry, or one field of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import exits, output, show
+from .options import JsonOption, KeyArgument, StoreOption, open_existing, plain_app
+
+if TYPE_CHECKING:
+    from shardstore import Session
+
+app = plain_app()
+
+
+@app.command()
+def get(
+    ctx: typer.Context,
+    key: KeyArgument,
+    field: Annotated[str | None, typer.Argument(help="Print only this field.", show_default=False)] = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Print a session's entry as JSON, or one field of it.
+
+    With --json the entry stands in `data`, beside its revision and its version (for `set --expect`).
+    """
+    with open_existing(ctx, store) as opened:
+        session = opened[key]
+    if field is not None and field not in session.data:
+        names = ", ".join(map(show.text, session.data)) or "no field at all"
+        raise exits.CommandError(f"session {show.text(key)!r} has no field {show.text(field)!r}", f"it has {names}")
+    data = session.data if field is None else session.data[field]
+    if json:
+        output.json_object({**describe(session), "data": data})
+    else:
+        output.json_value(data)
+
+
+def describe(session: Session) -> dict[str, Any]:
+    """Give what is known about a session beside its entry, for JSON."""
+    return {
+        "key": session.key,
+        "rev": session.rev,
+        "version": session.version,
+        "created_at": show.iso(session.created_at),
+        "updated_at": show.iso(session.updated_at),
+        "by": session.by,
+    }

@@ -1,0 +1,117 @@
+"""`shardstore inspect`: what a person needs when something is slow or full. Changes nothing in the store."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import output, parse
+from .options import (
+    JsonOption,
+    PrefixOption,
+    SortOption,
+    StoreOption,
+    WhereOption,
+    complete_key,
+    open_existing,
+    plain_app,
+)
+
+if TYPE_CHECKING:
+    from shardstore import Store
+
+app = plain_app()
+
+FILTERED_LIMIT = 20  # sessions shown when a filter is given but no --limit
+
+
+@app.command()
+def inspect(
+    ctx: typer.Context,
+    key: Annotated[
+        str | None, typer.Argument(metavar="[KEY]", help="Look at this session.", autocompletion=complete_key)
+    ] = None,
+    history: Annotated[bool, typer.Option("--history", help="With KEY: who changed what between revisions.")] = False,
+    where: WhereOption = None,
+    prefix: PrefixOption = None,
+    active: Annotated[str | None, typer.Option("--active", metavar="2h", help="Updated within this time.")] = None,
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", metavar="30d", help="Not updated for this long.")
+    ] = None,
+    larger_than: Annotated[
+        str | None, typer.Option("--larger-than", metavar="100KB", help="Entries larger than this.")
+    ] = None,
+    sort: SortOption = None,
+    limit: Annotated[
+        str | None, typer.Option("--limit", "-n", metavar="N", help="Show at most so many.  [default: 20]")
+    ] = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show what is in a store and what goes on there.
+
+    With KEY one session, with a filter the sessions that match. Reads only: it works on a read-only copy as well.
+    """
+    matching = _matching(where, prefix, active, older_than, larger_than)
+    asked_for_list = bool(matching or sort or limit is not None)
+    if key is not None and asked_for_list:
+        message = "a KEY and a filter exclude each other"
+        raise typer.BadParameter(message, ctx=ctx, param_hint="KEY")
+    if key is None and history:
+        message = "needs a KEY"
+        raise typer.BadParameter(message, ctx=ctx, param_hint="--history")
+    with open_existing(ctx, store, read_only=True) as opened:
+        if key is not None:
+            from . import inspect_session
+
+            inspect_session.show(opened, key, history=history, as_json=json)
+        elif asked_for_list:
+            order, most = sort or "-updated_at", FILTERED_LIMIT if limit is None else parse.number(limit, "--limit")
+            _show_matching(opened, matching, order, most, as_json=json)
+        else:
+            from . import inspect_store
+
+            inspect_store.show(opened, as_json=json)
+
+
+def _matching(
+    where: list[str] | None,
+    prefix: str | None,
+    active: str | None,
+    older_than: str | None,
+    larger_than: str | None,
+) -> dict[str, Any]:
+    """Turn the filters into keywords of `Store.list`; only those that were given."""
+    now = datetime.now(UTC)
+    wanted: dict[str, Any] = {"where": parse.conditions(where), "prefix": prefix}
+    if active is not None:
+        wanted["updated_since"] = _before(now, active, "--active")
+    if older_than is not None:
+        wanted["updated_before"] = _before(now, older_than, "--older-than")
+    if larger_than is not None:
+        wanted["larger_than"] = parse.size(larger_than, "--larger-than")
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _before(now: datetime, text: str, option: str) -> datetime:
+    """Give the moment this long before now; the oldest there can be when it is longer than history."""
+    try:
+        return now - parse.duration(text, option)
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
+
+
+def _show_matching(store: Store, matching: dict[str, Any], order: str, limit: int, *, as_json: bool) -> None:
+    """Print the sessions that match, and how many there are in all."""
+    from . import cmd_list
+
+    found = store.list(**matching, order_by=order, limit=limit)
+    total = store.count(**matching)
+    if as_json:
+        return output.json_rows("sessions", map(cmd_list.as_json, found), matching=total)
+    cmd_list.print_table(found)
+    if total > len(found):
+        output.message(f"{len(found):,} of {total:,} matching sessions; --limit shows more")
+    return None

@@ -1,0 +1,51 @@
+"""`shardstore patch`: change single fields and leave the others to whoever writes them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import parse, receipts
+from .options import (
+    ActorOption,
+    JsonOption,
+    KeyArgument,
+    StoreOption,
+    TimeoutOption,
+    open_for_writing,
+    plain_app,
+)
+
+app = plain_app()
+
+
+@app.command()
+def patch(
+    ctx: typer.Context,
+    key: KeyArgument,
+    fields: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FIELD=JSON...", help="model=gpt-5 totalTokens=12 'origin={\"to\": 7}'"),
+    ] = None,
+    unset: Annotated[
+        list[str] | None, typer.Option("--unset", metavar="FIELD", help="Remove a field. Repeatable.")
+    ] = None,
+    create: Annotated[bool, typer.Option("--create/--no-create", help="Make the session where there is none.")] = True,
+    store: StoreOption = None,
+    lock_timeout: TimeoutOption = "10",
+    actor: ActorOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Set and unset single fields of a session.
+
+    Every other field stays what it is at that moment. A value that is no JSON is taken as text: status=done is the
+    same as 'status="done"'.
+    """
+    changes = parse.assignments(fields)
+    if not changes and not unset:
+        message = "nothing to change; give FIELD=JSON or --unset FIELD"
+        raise typer.BadParameter(message, ctx=ctx, param_hint="FIELD=JSON")
+    with open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=create) as opened:
+        session = opened.patch(key, changes, unset=tuple(unset or ()), create=create)
+    receipts.written(session, as_json=json)

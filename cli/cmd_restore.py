@@ -1,0 +1,38 @@
+"""`shardstore restore`: bring back a session that compact archived."""
+
+from __future__ import annotations
+
+import typer
+
+from . import receipts
+from .options import (
+    ActorOption,
+    JsonOption,
+    KeyArgument,
+    StoreOption,
+    TimeoutOption,
+    open_for_writing,
+    plain_app,
+)
+
+app = plain_app()
+
+
+@app.command()
+def restore(
+    ctx: typer.Context,
+    key: KeyArgument,
+    store: StoreOption = None,
+    lock_timeout: TimeoutOption = "10",
+    actor: ActorOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Bring back the session that was archived.
+
+    The one archived last under this key.
+
+    Exit code 3 when there is none in archive/, 4 when a session of this key is there already.
+    """
+    with open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=False) as opened:
+        session = opened.restore(key)
+    receipts.written(session, as_json=json)

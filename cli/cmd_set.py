@@ -1,0 +1,57 @@
+"""`shardstore set`: replace a session's entry as a whole."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from . import parse, receipts
+from .options import (
+    ActorOption,
+    ExpectOption,
+    JsonOption,
+    KeyArgument,
+    StoreOption,
+    TimeoutOption,
+    open_for_writing,
+    plain_app,
+)
+
+app = plain_app()
+
+
+@app.command("set")
+def set_(
+    ctx: typer.Context,
+    key: KeyArgument,
+    entry: Annotated[str, typer.Argument(metavar="JSON", help="The entry, a JSON object; - reads it from stdin.")],
+    expect: ExpectOption = None,
+    store: StoreOption = None,
+    lock_timeout: TimeoutOption = "10",
+    actor: ActorOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Replace a session's entry as a whole.
+
+    Makes the session, and the store, where there is none. Beside other writers use --expect (from `get --json` or
+    `inspect`), or `patch` for single fields.
+    """
+    fields = _entry(entry)
+    with open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=expect is None) as opened:
+        session = opened.replace(key, fields, expect=expect)
+    receipts.written(session, as_json=json)
+
+
+def _entry(text: str) -> dict[str, Any]:
+    """Parse the JSON object given as an argument or on stdin, before any store is made."""
+    source = "stdin" if text == "-" else "JSON"
+    try:
+        fields = parse.strict_json(sys.stdin.buffer.read() if text == "-" else text)
+    except ValueError as error:  # also UnicodeDecodeError
+        raise typer.BadParameter(f"not a JSON object: {error}", param_hint=source) from None
+    if not isinstance(fields, dict):
+        message = f"an entry is a JSON object, this is {type(fields).__name__}"
+        raise typer.BadParameter(message, param_hint=source)
+    return fields

@@ -1,0 +1,80 @@
+"""`shardstore verify`: read every record, compare the index, report damage; salvage it on demand."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import exits, output, progress, show
+from .options import JsonOption, StoreOption, open_existing, plain_app
+
+if TYPE_CHECKING:
+    from shardstore import Problem, VerifyReport
+
+app = plain_app()
+
+
+@app.command()
+def verify(
+    ctx: typer.Context,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Salvage what is whole; the damaged original goes to quarantine/."),
+    ] = False,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Check every file of the store. Exit code 5 when damage was found, also when it was repaired."""
+    with open_existing(ctx, store, read_only=not repair) as opened, progress.bar("Reading") as shown:
+        report = opened.verify(repair=repair, progress=shown)
+    if json:
+        output.json_object(_for_programs(report))
+    else:
+        _print_report(report)
+    if not report.problems:
+        return
+    left = sum(not problem.repaired for problem in report.problems)
+    if not left:
+        raise exits.CommandError("damage was found and repaired; the originals are in quarantine/", code=exits.CORRUPT)
+    hint = "look into the files named above" if repair else "`shardstore verify --repair` salvages what is whole"
+    raise exits.CommandError(f"{_count(left, 'problem')} left", hint, code=exits.CORRUPT)
+
+
+def _for_programs(report: VerifyReport) -> dict[str, Any]:
+    return {
+        "ok": report.ok,
+        "shards": report.shards,
+        "records": report.records,
+        "sessions": report.sessions,
+        "problems": [asdict(problem) for problem in report.problems],
+        "notes": [asdict(note) for note in report.notes],
+    }
+
+
+def _print_report(report: VerifyReport) -> None:
+    """Print what was found, damage first, then what was read."""
+    columns = (
+        output.Column("kind"),
+        output.Column("file", fold=True, lead=True),
+        output.Column("detail", fold=True),
+        output.Column("repaired"),
+    )
+    rows = [_row(problem, "yes" if problem.repaired else "no") for problem in report.problems]
+    rows += [_row(note, "yes" if note.repaired else "harmless") for note in report.notes]
+    if rows:
+        output.table(columns, rows)
+        output.line()
+    output.line(
+        f"{_count(report.sessions, 'session')}, {_count(report.shards, 'shard')}, {_count(report.records, 'record')} "
+        f"read: {_count(len(report.problems), 'problem') if report.problems else 'no problem'}"
+    )
+
+
+def _row(found: Problem, state: str) -> tuple[str, ...]:
+    return found.kind, show.text(found.path), show.text(found.detail), state
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")

@@ -1,0 +1,108 @@
+"""One session in detail: where it is, how big, since when, who holds its lock, who changed what."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from shardstore.codec import dumps
+from shardstore.layout import Layout, shard_name
+
+from . import changes, output
+from . import show as looks
+from .cmd_get import describe
+from .holders import Holder, holders
+
+if TYPE_CHECKING:
+    from shardstore import Session, Store
+
+_VALUE_MIN, _VALUE_MAX = 24, 120  # characters of a value in the table of fields
+_SIZE_COLUMN = 14  # columns, with what is between the columns
+
+
+def show(store: Store, key: str, *, history: bool, as_json: bool) -> None:
+    """Print the session; raises SessionNotFound where there is none."""
+    session = store[key]
+    path = Layout(store.root).shard_path(shard_name(key))
+    real = os.path.realpath(path)
+    held = next((one for one in holders(store.root) if os.fspath(one.path) == real), None)
+    revisions = changes.steps(store.history(key)) if history else []
+    if as_json:
+        return output.json_object(_for_programs(session, path, held, revisions, history=history))
+    output.pairs(_facts(session, path, held))
+    if history:
+        _print_history(revisions)
+    else:
+        _print_fields(session)
+    return None
+
+
+def _for_programs(
+    session: Session,
+    path: str,
+    held: Holder | None,
+    revisions: list[tuple[Session, list[changes.Change]]],
+    *,
+    history: bool,
+) -> dict[str, Any]:
+    shown = {
+        **describe(session),
+        "size": len(dumps(session.data)),
+        "path": path,
+        "file_size": _file_size(path),
+        "lock": {"pid": held.pid, "command": held.command} if held else None,
+    }
+    if not history:
+        return {**shown, "data": session.data}
+    return {**shown, "history": [_step(revision, changed) for revision, changed in revisions]}
+
+
+def _step(session: Session, changed: list[changes.Change]) -> dict[str, Any]:
+    at = looks.iso(session.updated_at)
+    return {
+        "rev": session.rev,
+        "at": at,
+        "by": session.by,
+        "changes": [change.as_json() for change in changed],
+    }
+
+
+def _facts(session: Session, path: str, held: Holder | None) -> list[tuple[str, str]]:
+    owner = f"held by {held.pid}" + (f" ({held.command})" if held.command else "") if held else "free"
+    created, updated = session.created_at, session.updated_at
+    return [
+        ("Session", looks.text(session.key)),
+        ("Revision", f"{session.rev} (version {session.version})"),
+        ("Size", f"{looks.size(len(dumps(session.data)))}, file of {looks.size(_file_size(path))}"),
+        ("Created", f"{looks.time(created)} ({looks.age(created)})"),
+        ("Updated", f"{looks.time(updated)} ({looks.age(updated)}) by {looks.text(session.by)}"),
+        ("File", looks.text(path)),
+        ("Lock", owner),
+    ]
+
+
+def _print_fields(session: Session) -> None:
+    """Print the fields in their order, each on a line; `get` prints values whole."""
+    if not session.data:
+        return output.line("\nThe entry is empty: {}")
+    output.heading(f"{len(session.data)} fields")
+    columns = (output.Column("field", lead=True), output.Column("size", right=True), output.Column("value", fold=True))
+    room = (output.width() or _VALUE_MAX) - max(map(len, session.data)) - _SIZE_COLUMN
+    limit = max(_VALUE_MIN, min(_VALUE_MAX, room))
+    rows = [(looks.text(n), looks.size(len(dumps(v))), looks.value(v, limit)) for n, v in session.data.items()]
+    return output.table(columns, rows)
+
+
+def _print_history(revisions: list[tuple[Session, list[changes.Change]]]) -> None:
+    """Print who changed what, oldest first; the first revision kept shows what was there then."""
+    for session, changed in revisions:
+        output.heading(f"Revision {session.rev}, {looks.time(session.updated_at)}, by {looks.text(session.by)}")
+        for change in changed:
+            output.line(f"  {change.as_text()}")
+
+
+def _file_size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

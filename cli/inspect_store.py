@@ -1,0 +1,100 @@
+"""The summary of a store: what is in it, what it weighs, what is held up, what is damaged."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from . import output
+from . import show as looks
+from .cmd_list import as_json as info_as_json
+from .cmd_list import print_table
+from .holders import Holder, holders
+
+if TYPE_CHECKING:
+    from shardstore import SessionInfo, Store, StoreStats
+
+TOP = 10
+
+
+def show(store: Store, *, as_json: bool) -> None:
+    """Print the summary."""
+    stats = store.stats()
+    biggest = store.list(order_by="-size", limit=TOP)
+    rewritten = store.list(order_by="-rev", limit=TOP)
+    held = holders(store.root)
+    if as_json:
+        return output.json_object(_for_programs(store, stats, biggest, rewritten, held))
+    output.pairs(_facts(store, stats, held))
+    if biggest:
+        output.heading(f"{min(TOP, len(biggest))} biggest sessions")
+        print_table(biggest)
+        output.heading(f"{min(TOP, len(rewritten))} most rewritten sessions")
+        print_table(rewritten)
+    return None
+
+
+def _for_programs(
+    store: Store,
+    stats: StoreStats,
+    biggest: list[SessionInfo],
+    rewritten: list[SessionInfo],
+    held: list[Holder],
+) -> dict[str, Any]:
+    return {
+        "root": os.fspath(store.root),
+        **asdict(stats),
+        "biggest": [info_as_json(info) for info in biggest],
+        "most_rewritten": [info_as_json(info) for info in rewritten],
+        "locks": [
+            {"key": one.key, "path": os.fspath(one.path), "pid": one.pid, "command": one.command} for one in held
+        ],
+    }
+
+
+def _facts(store: Store, stats: StoreStats, held: list[Holder]) -> list[tuple[str, str]]:
+    share = stats.bytes_dead / stats.bytes_total if stats.bytes_total else 0.0
+    dead = f"{looks.size(stats.bytes_dead)} ({share:.0%})"
+    facts = [
+        ("Store", looks.text(os.fspath(store.root))),
+        (
+            "Sessions",
+            f"{stats.sessions:,}" + (f" (and {stats.tombstones:,} deleted)" if stats.tombstones else ""),
+        ),
+        (
+            "Size",
+            f"{looks.size(stats.bytes_total)}: {looks.size(stats.bytes_live)} live, {dead} history and room",
+        ),
+        (
+            "Index",
+            f"generation {stats.generation}, {_count(stats.pending_notes, 'changed session')} to read again",
+        ),
+        (
+            "Kept",
+            f"{_count(stats.archived, 'file')} in archive/, {_count(stats.quarantined, 'file')} in quarantine/",
+        ),
+        ("Damage", _damage(stats)),
+    ]
+    return facts + [("Locks" if n == 0 else "", text) for n, text in enumerate(_locks(store, held))]
+
+
+def _damage(stats: StoreStats) -> str:
+    if not stats.damaged:
+        return "none seen (`shardstore verify` reads everything)"
+    named = ", ".join(looks.text(path) for path in stats.damaged[:3])
+    return f"{_count(len(stats.damaged), 'shard')} cannot be read: {named}; run `shardstore verify`"
+
+
+def _locks(store: Store, held: list[Holder]) -> list[str]:
+    if not held:
+        return ["none held"]
+    lines = []
+    for one in held:
+        name = one.key if one.key is not None else os.path.relpath(one.path, store.root)
+        lines.append(f"{looks.text(name)} held by {one.pid}" + (f" ({one.command})" if one.command else ""))
+    return lines
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")

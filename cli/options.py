@@ -1,0 +1,136 @@
+"""What the commands have in common: the options that several take, and how a store is opened.
+
+Every parameter is text or a flag; see light.py.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import parse
+
+if TYPE_CHECKING:
+    from shardstore import Store
+
+PATH_VARIABLE = "SHARDSTORE_PATH"
+COMPLETIONS_MAX = 200
+HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+
+
+@dataclass(frozen=True)
+class Globals:
+    """What was said before the command's name."""
+
+    store: str | None = None
+    allow_shared: bool = False
+
+
+def plain_app() -> typer.Typer:
+    """Make the app of one command: no rich in help or errors, which would cost every start its import."""
+    return typer.Typer(
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings=HELP_OPTIONS,
+    )
+
+
+def store_path(ctx: typer.Context, store: str | None) -> Path:
+    """Say which store is meant: the command's option, the one before the command, the environment. Or exit 2."""
+    shared = ctx.find_object(Globals) or Globals()
+    named = store or shared.store or os.environ.get(PATH_VARIABLE)
+    if not named:
+        message = f"which store? Pass --store PATH or set {PATH_VARIABLE}"
+        raise typer.BadParameter(message, ctx=ctx, param_hint="--store")
+    return Path(named)
+
+
+def open_existing(ctx: typer.Context, store: str | None, *, read_only: bool = False) -> Store:
+    """Open a store that must be there. Raises StoreNotFound; makes nothing."""
+    from shardstore import Store
+
+    shared = ctx.find_object(Globals) or Globals()
+    path = store_path(ctx, store)
+    return Store(path, create=False, read_only=read_only, allow_shared=shared.allow_shared)
+
+
+def open_for_writing(
+    ctx: typer.Context, store: str | None, *, lock_timeout: str, actor: str | None, create: bool
+) -> Store:
+    """Open a store to change sessions in it; `create` makes it where there is none."""
+    from shardstore import Store
+
+    shared = ctx.find_object(Globals) or Globals()
+    return Store(
+        store_path(ctx, store),
+        create=create,
+        lock_timeout=parse.seconds(lock_timeout, "--lock-timeout"),
+        actor=actor or default_actor(),
+        allow_shared=shared.allow_shared,
+    )
+
+
+def default_actor() -> str:
+    """Name this change's author in the session's history: a person at a shell, not a process number."""
+    try:
+        return f"cli:{pwd.getpwuid(os.geteuid()).pw_name}"
+    except KeyError:  # a container's user without a name
+        return f"cli:{os.geteuid()}"
+
+
+def complete_key(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Offer the keys that begin like this; nothing where there is no store or it cannot be read."""
+    try:
+        named = ctx.params.get("store") or ctx.find_root().params.get("store")  # the callback has not run
+        with open_existing(ctx, named, read_only=True) as store:
+            found = store.list(prefix=incomplete or None, order_by="key", limit=COMPLETIONS_MAX)
+            return [info.key for info in found if info.key.isprintable()]
+    except Exception:  # noqa: BLE001 - a traceback in the middle of somebody's prompt helps nobody
+        return []
+
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", "-s", metavar="PATH", help=f"Directory of the store (or set {PATH_VARIABLE})."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON with a schema_version, for programs.")]
+KeyArgument = Annotated[
+    str,
+    typer.Argument(metavar="KEY", help="Key of the session.", autocompletion=complete_key, show_default=False),
+]
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="CONDITION",
+        help="status=running, 'totalTokens>=5', 'status in done,failed', 'endedAt exists', '!endedAt'. Repeatable.",
+    ),
+]
+PrefixOption = Annotated[str | None, typer.Option("--prefix", metavar="TEXT", help="Only keys that begin with this.")]
+SortOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sort",
+        "--order-by",
+        metavar="FIELD",
+        help="A field, or key, size, rev, updated_at, created_at; -FIELD for largest first.",
+    ),
+]
+TimeoutOption = Annotated[
+    str,
+    typer.Option("--lock-timeout", metavar="SECONDS", help="How long to wait for the session's lock."),
+]
+ActorOption = Annotated[
+    str | None,
+    typer.Option("--actor", metavar="NAME", help="Who the history says made the change.  [default: cli:<user>]"),
+]
+ExpectOption = Annotated[
+    str | None,
+    typer.Option("--expect", metavar="VERSION", help="Only if the session is at this version; otherwise exit 4."),
+]

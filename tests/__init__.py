@@ -1,0 +1,1 @@
+"""Tests of shardstore; tests/README.md says which directory protects what."""

@@ -1,0 +1,1 @@
+"""Tests of the benchmark's own harness: a wrong ruler is worse than none."""

@@ -1,0 +1,99 @@
+"""compact, verify and doctor: plans before deeds, exit codes that scripts can trust."""
+
+from __future__ import annotations
+
+import pytest
+
+from shardstore import Store
+from tests.cli.conftest import LONG
+from tests.cli.shell import Shell
+
+
+def test_a_dry_run_prints_the_plan_and_changes_nothing(busy: Shell) -> None:
+    text = busy("compact", "--where", "status in done,failed", "--keep", "agent:ops:*", "--dry-run")
+    assert text.code == 0
+    assert text.out.splitlines()[0].split() == ["ACTION", "KEY", "AGE", "SIZE", "WHY"]
+    assert LONG in text.out
+    assert "agent:ops:hook" not in text.out
+    told = busy("compact", "--max-entries", "1", "--dry-run", "--json").json
+    assert (told["schema_version"], told["dry_run"], told["ok"]) == (1, True, True)
+    removed = {action["key"] for action in told["actions"] if action["action"] == "archive"}
+    assert removed == {LONG, "agent:ops:hook"}
+    with Store(busy.store) as store:
+        assert len(store) == 3
+
+
+def test_the_plan_is_readable_at_forty_columns(busy: Shell) -> None:
+    told = busy("compact", "--max-bytes", "1", "--dry-run", COLUMNS="40").out
+    assert LONG in told
+    assert "age" in told
+
+
+def test_compact_archives_or_purges(busy: Shell) -> None:
+    done = busy("compact", "--where", "status=done", "--json")
+    assert done.code == 0
+    assert [(a["action"], a["key"]) for a in done.json["actions"] if a["key"]] == [("archive", LONG)]
+    assert busy("restore", LONG).code == 0
+    purged = busy("compact", "--where", "status=done", "--purge")
+    assert "purge" in purged.out
+    assert "freed" in purged.out.splitlines()[-1]
+    assert busy("restore", LONG).code == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--older-than", "30"),
+        ("--older-than", "-1d"),
+        ("--older-than", "0d"),
+        ("--max-entries", "0"),
+        ("--max-entries", "many"),
+        ("--max-bytes", "NaN"),
+        ("--where", "status"),
+        ("--keep", "", "--max-entries", "1"),
+    ],
+    ids=" ".join,
+)
+def test_a_malformed_limit_removes_nothing(busy: Shell, arguments: tuple[str, ...]) -> None:
+    """A host that read `pruneAfter: "30"` as 30 milliseconds deleted everything."""
+    done = busy("compact", *arguments)
+    assert (done.code, done.out) == (2, "")
+    with Store(busy.store) as store:
+        assert len(store) == 3
+
+
+@pytest.mark.damages("cuts a shard's first line")
+def test_verify_finds_damage_and_repairs_it(busy: Shell) -> None:
+    sound = busy("verify")
+    assert (sound.code, sound.err) == (0, "")
+    assert sound.out.startswith("3 sessions, 3 shards, 5 records read: no problem")
+    (path,) = (busy.store / "shards").rglob("agent-main-main~*")
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"\n") + 40] ^= 1  # the second of three records
+    path.write_bytes(raw)
+    found = busy("verify", "--json")
+    assert found.code == 5
+    assert found.json["ok"] is False
+    assert [problem["key"] for problem in found.json["problems"]] == ["agent:main:main"]
+    compacted = busy("compact")
+    assert compacted.code == 1
+    assert "verify" in compacted.err
+    repaired = busy("verify", "--repair")
+    assert repaired.code == 5
+    assert "repaired" in repaired.err
+    assert busy("verify").code == 0
+    assert busy("get", "agent:main:main").code == 0
+    assert any((busy.store / "quarantine").iterdir())
+
+
+def test_doctor_proves_the_disk(busy: Shell) -> None:
+    told = busy("doctor", "--json").json
+    assert (told["schema_version"], told["ok"], told["directory"]) == (1, True, str(busy.store))
+    assert told["file_system"]
+    assert {check["status"] for check in told["checks"]} <= {"pass", "warn"}
+    empty = busy.directory / "elsewhere"
+    empty.mkdir()
+    text = busy("doctor", empty, COLUMNS="80")
+    assert text.code == 0
+    assert "File system" in text.out
+    assert list(empty.iterdir()) == []

@@ -1,0 +1,224 @@
+"""get, list, history and inspect: text for people, JSON for programs, nothing changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shardstore import Store
+from tests.cli.conftest import LONG
+from tests.cli.shell import Shell
+
+
+def test_get_prints_the_entry_or_one_field(busy: Shell) -> None:
+    assert busy("get", "agent:main:main").json == {"status": "running", "totalTokens": 7, "origin": {"to": "ä🏡"}}
+    assert busy("get", "agent:main:main", "origin").json == {"to": "ä🏡"}
+    told = busy("get", "agent:main:main", "totalTokens", "--json").json
+    assert (told["schema_version"], told["key"], told["rev"], told["by"], told["data"]) == (
+        1,
+        "agent:main:main",
+        3,
+        "agent:main",
+        7,
+    )
+    with Store(busy.store) as store:
+        assert told["version"] == store["agent:main:main"].version
+
+
+def test_get_of_what_is_not_there_says_what_is(busy: Shell) -> None:
+    session = busy("get", "agent:main:nobody")
+    assert (session.code, session.out) == (3, "")
+    assert session.err.splitlines()[0] == "Error: no session 'agent:main:nobody'"
+    field = busy("get", "agent:ops:hook", "model")
+    assert (field.code, field.out) == (1, "")
+    assert "status" in field.err
+
+
+def test_list_for_programs(busy: Shell) -> None:
+    told = busy("list", "--json", "--sort", "key").json
+    assert told["schema_version"] == 1
+    assert [session["key"] for session in told["sessions"]] == [LONG, "agent:main:main", "agent:ops:hook"]
+    main = told["sessions"][1]
+    assert main["rev"] == 3
+    assert main["fields"]["totalTokens"] == 7
+    assert main["updated_at"].endswith("Z")
+    assert main["size"] > 20
+
+
+def test_list_selects_sorts_and_pages(busy: Shell) -> None:
+    assert [
+        s["key"] for s in busy("list", "--json", "--where", "totalTokens>=6", "--sort", "-size").json["sessions"]
+    ] == [LONG, "agent:main:main"]
+    assert [
+        s["key"]
+        for s in busy(
+            "list", "--json", "--prefix", "agent:main:", "--order-by", "key", "--limit", "1", "--offset", "1"
+        ).json["sessions"]
+    ] == ["agent:main:main"]
+    assert busy("list", "--count", "--where", "status in done,failed").out == "2\n"
+    assert busy("list", "--count", "--json", "--where", "totalTokens missing").json == {"schema_version": 1, "count": 1}
+
+
+def test_list_in_a_pipe_is_one_line_a_session(busy: Shell) -> None:
+    """So that grep, cut and wc work, however long the key is."""
+    lines = busy("list", "--sort", "key").out.splitlines()
+    assert lines[0].split() == ["KEY", "UPDATED", "SIZE", "REV"]
+    assert [line.split()[0] for line in lines[1:]] == [LONG, "agent:main:main", "agent:ops:hook"]
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_a_narrow_width_folds_keys_and_cuts_none(busy: Shell, columns: int) -> None:
+    told = busy("list", COLUMNS=str(columns)).out
+    assert LONG in told.replace("\n", "").replace(" ", "") or LONG in _first_column(told)
+    if columns >= 60:
+        assert max(map(len, told.splitlines())) <= columns
+    assert "…" not in told
+
+
+def _first_column(told: str) -> str:
+    """Join what a folded table shows in its first column."""
+    return "".join(line.split(" ")[0] for line in told.splitlines())
+
+
+def test_history_names_author_and_fields(busy: Shell) -> None:
+    text = busy("history", "agent:main:main").out.splitlines()
+    assert len(text) == 4
+    assert "+status, +totalTokens, +origin" in text[1]
+    assert text[3].split()[0] == "3"
+    assert text[3].split()[-2:] == ["agent:main", "totalTokens"]
+    told = busy("history", "agent:main:main", "--json").json
+    assert [(r["rev"], r["data"]["totalTokens"]) for r in told["revisions"]] == [(1, 5), (2, 6), (3, 7)]
+    assert busy("history", "nobody").code == 3
+
+
+def test_inspect_sums_up_the_store(busy: Shell) -> None:
+    text = busy("inspect", COLUMNS="80").out
+    for expected in ("Sessions  3", "generation", "none seen", "none held", "3 biggest sessions", "most rewritten"):
+        assert expected in text
+    told = busy("inspect", "--json").json
+    assert told["schema_version"] == 1
+    assert told["sessions"] == 3
+    assert [s["key"] for s in told["biggest"]] == [LONG, "agent:main:main", "agent:ops:hook"]
+    assert told["most_rewritten"][0]["key"] == "agent:main:main"
+    assert told["bytes_live"] > 3000
+    assert (told["damaged"], told["locks"]) == ([], [])
+
+
+def test_inspect_shows_one_session(busy: Shell) -> None:
+    text = busy("inspect", "agent:main:main", COLUMNS="40").out
+    for expected in ("Revision", "3 (version", "by", "Lock", "free", "totalTokens", "ä🏡"):
+        assert expected in text
+    told = busy("inspect", "agent:main:main", "--json").json
+    assert told["data"]["totalTokens"] == 7
+    assert told["lock"] is None
+    assert Path(told["path"]).stat().st_size == told["file_size"]
+    assert told["size"] == len(json.dumps(told["data"], ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def test_inspect_history_shows_who_changed_what(busy: Shell) -> None:
+    text = busy("inspect", "agent:main:main", "--history").out
+    assert "by agent:main" in text
+    assert "~ totalTokens: 6 -> 7" in text
+    steps = busy("inspect", "agent:main:main", "--history", "--json").json["history"]
+    assert steps[2]["changes"] == [{"field": "totalTokens", "change": "changed", "from": 6, "to": 7}]
+
+
+def test_inspect_selects_by_age_and_size(busy: Shell) -> None:
+    told = busy("inspect", "--larger-than", "1KB", "--active", "2h", "--json").json
+    assert (told["matching"], [s["key"] for s in told["sessions"]]) == (1, [LONG])
+    assert busy("inspect", "--older-than", "30d", "--json").json["matching"] == 0
+    limited = busy("inspect", "--prefix", "agent:", "--limit", "1")
+    assert len(limited.out.splitlines()) == 2
+    assert "1 of 3 matching" in limited.err
+
+
+def test_inspect_refuses_what_makes_no_sense(busy: Shell) -> None:
+    assert busy("inspect", "agent:main:main", "--where", "a=1").code == 2
+    assert busy("inspect", "--history").code == 2
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="only Linux tells who holds a lock")
+def test_inspect_names_who_holds_a_lock(busy: Shell) -> None:
+    holder = (
+        "import sys\n"
+        "from shardstore import Store\n"
+        "with Store(sys.argv[1]).edit('agent:main:main'):\n"
+        "    print('held', flush=True); sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", holder, busy.store], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        assert process.stdout.readline() == b"held\n"
+        (lock,) = busy("inspect", "--json").json["locks"]
+        assert (lock["key"], lock["pid"]) == ("agent:main:main", process.pid)
+        assert "python" in lock["command"]
+        assert f"held by {process.pid}" in busy("inspect", "agent:main:main").out
+        refused = busy("patch", "agent:main:main", "a=1", "--lock-timeout", "0.1")
+        assert refused.code == 11
+        assert str(process.pid) in refused.err
+    finally:
+        process.stdin.close()
+        assert process.wait(30) == 0
+        process.stdout.close()
+
+
+def test_inspect_changes_no_byte_and_works_on_a_read_only_copy(busy: Shell) -> None:
+    before = _fingerprint(busy.store)
+    directories = [path for path in [busy.store, *busy.store.rglob("*")] if path.is_dir()]
+    for path in directories:
+        path.chmod(0o500)
+    try:
+        assert busy("inspect", "--json").json["sessions"] == 3
+        assert busy("inspect", LONG).code == 0
+    finally:
+        for path in directories:
+            path.chmod(0o700)
+    assert _fingerprint(busy.store) == before
+
+
+def _fingerprint(root: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        for path in root.rglob("*")
+    }
+
+
+def test_an_empty_store_is_shown_as_one(shell: Shell) -> None:
+    Store(shell.store).close()
+    assert "Sessions  0" in shell("inspect").out
+    listed = shell("list")
+    assert (listed.code, listed.out, listed.err) == (0, "", "no session matches\n")
+    assert shell("list", "--json").json == {"schema_version": 1, "sessions": []}
+
+
+def test_a_key_that_steers_terminals_is_shown_escaped(shell: Shell) -> None:
+    key = "agent:\x1b[2Jmain:[bold]:smile:\nx"
+    with Store(shell.store) as store:
+        store.create(key, {"note": "\x1b]0;owned\x07", "[red]": 1})
+    for told in (shell("list"), shell("list", COLUMNS="80"), shell("inspect", key, COLUMNS="80")):
+        assert told.code == 0
+        assert "\x1b" not in told.out
+        assert "[bold]:smile:" in told.out.replace("\n", "").replace(" ", "")
+    assert shell("list", "--json").json["sessions"][0]["key"] == key
+
+
+def test_output_survives_a_terminal_that_knows_ascii_only(busy: Shell) -> None:
+    told = busy.fresh("inspect", "agent:main:main", PYTHONIOENCODING="ascii", COLUMNS="80")
+    assert told.code == 0
+    assert "\\U0001f3e1" in told.out
+    assert json.loads(busy.fresh("get", "agent:main:main", PYTHONIOENCODING="ascii").out)["origin"] == {"to": "ä🏡"}
+
+
+def test_the_environment_names_the_store(busy: Shell) -> None:
+    assert busy("get", "agent:ops:hook", named=False, SHARDSTORE_PATH=str(busy.store)).code == 0
+    before = busy("--store", busy.store, "get", "agent:ops:hook", named=False, SHARDSTORE_PATH="/nowhere")
+    assert before.json == {"status": "failed"}
+    assert os.listdir(busy.directory) == ["store"]

@@ -1,0 +1,94 @@
+"""set, patch, delete and restore: what they change, what they refuse, what they say."""
+
+from __future__ import annotations
+
+from shardstore import Store
+from tests.cli.shell import Shell
+
+KEY = "agent:main:main"
+
+
+def test_set_makes_store_and_session(shell: Shell) -> None:
+    done = shell("set", KEY, '{"b": 1, "a": null}', "--json", "--actor", "me")
+    assert (done.code, done.err) == (0, "")
+    assert (done.json["schema_version"], done.json["key"], done.json["rev"]) == (1, KEY, 1)
+    with Store(shell.store, create=False) as store:
+        assert (list(store[KEY].data.items()), store[KEY].by) == ([("b", 1), ("a", None)], "me")
+
+
+def test_set_reads_stdin_and_tells_the_version_on_stderr(shell: Shell) -> None:
+    done = shell("set", KEY, "-", stdin='{"text": "ä🏡"}\n')
+    assert (done.code, done.out) == (0, "")
+    with Store(shell.store, create=False) as store:
+        assert store[KEY].data == {"text": "ä🏡"}
+        assert store[KEY].version in done.err
+        assert store[KEY].by.startswith("cli:")
+
+
+def test_set_with_an_old_version_is_a_conflict(shell: Shell) -> None:
+    with Store(shell.store) as store:
+        old = store.create(KEY, {"n": 1}).version
+        now = store.patch(KEY, {"n": 2}).version
+    refused = shell("set", KEY, '{"n": 3}', "--expect", old)
+    assert (refused.code, refused.out) == (4, "")
+    assert now in refused.err
+    assert shell("set", KEY, '{"n": 3}', "--expect", now).code == 0
+    with Store(shell.store) as store:
+        assert store[KEY].data == {"n": 3}
+
+
+def test_set_refuses_what_is_no_entry_and_makes_no_store(shell: Shell) -> None:
+    for entry in ("[1]", '{"a": 1', '{"a": 1, "a": 2}', '{"a": NaN}'):
+        refused = shell("set", KEY, entry)
+        assert (refused.code, refused.out) == (2, "")
+    assert not shell.store.exists()
+
+
+def test_patch_touches_only_the_named_fields(shell: Shell) -> None:
+    with Store(shell.store) as store:
+        store.create(KEY, {"a": 1, "b": 2, "unknown": {"x": [1]}})
+    assert shell("patch", KEY, "a=5", 'c={"d": "e"}', "note=hello world", "--unset", "b").code == 0
+    with Store(shell.store) as store:
+        expected = {"a": 5, "unknown": {"x": [1]}, "c": {"d": "e"}, "note": "hello world"}
+        assert list(store[KEY].data.items()) == list(expected.items())
+
+
+def test_patch_makes_nothing_when_told_so(shell: Shell) -> None:
+    assert shell("patch", KEY, "a=1", "--no-create").code == 10
+    assert not shell.store.exists()
+    assert shell("patch", KEY, "a=1").code == 0
+    assert shell("patch", "agent:other", "a=1", "--no-create").code == 3
+    assert shell("patch", KEY).code == 2
+
+
+def test_delete_names_what_was_there_and_what_was_not(shell: Shell) -> None:
+    with Store(shell.store) as store:
+        version = store.create(KEY, {"n": 1}).version
+        store.create("b", {})
+    dry = shell("delete", KEY, "b", "nobody", "--dry-run", "--json")
+    assert (dry.code, dry.json) == (
+        3,
+        {"schema_version": 1, "dry_run": True, "deleted": [KEY, "b"], "missing": ["nobody"]},
+    )
+    assert shell("delete", KEY, "b", "--expect", version).code == 2
+    assert shell("delete", KEY, "--expect", "other").code == 4
+    done = shell("delete", KEY, "nobody")
+    assert (done.code, done.out) == (3, f"deleted {KEY}\n")
+    assert "nobody" in done.err
+    with Store(shell.store) as store:
+        assert list(store) == ["b"]
+
+
+def test_restore_brings_back_what_compact_archived(shell: Shell) -> None:
+    with Store(shell.store) as store:
+        store.create(KEY, {"n": 1})
+        store.compact(where={"n": 1})
+        assert KEY not in store
+    assert shell("restore", KEY).code == 0
+    assert shell("restore", KEY).code == 4
+    assert shell("restore", "nobody").code == 3
+    with Store(shell.store) as store:
+        assert store[KEY].data == {"n": 1}
+        store.compact(where={"n": 1})
+        store.create(KEY, {"n": 2})
+    assert shell("restore", KEY).code == 4

@@ -1,0 +1,104 @@
+"""Fixtures of every test: a place for a store, whose integrity is checked when the test ends."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shardstore import Store
+from tests.support import disk
+from tests.support.peer import Peer, Peers
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the marker of this directory beside those of pyproject.toml."""
+    config.addinivalue_line("markers", "files: needs the store in local files; not for other backends")
+
+
+def working_directory() -> str | None:
+    """Choose where the stores of the tests are: SHARDSTORE_TEST_DIR, else memory where the system offers it.
+
+    A store makes 260 directories, and most tests make a store. Nothing here depends on a medium: tests/torture does.
+    """
+    chosen = os.environ.get("SHARDSTORE_TEST_DIR")
+    if chosen is None and os.access("/dev/shm", os.W_OK) and shutil.disk_usage("/dev/shm").free > 2 << 30:
+        chosen = "/dev/shm"
+    return chosen
+
+
+@pytest.fixture
+def root(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """Give a path for a store, and check the store when the test ends, unless the test says that it damages it."""
+    base = Path(tempfile.mkdtemp(prefix="shardstore-test-", dir=working_directory()))
+    path = base / "sessions"
+    try:
+        yield path
+        if request.node.get_closest_marker("damages") is None and (path / "shardstore.json").exists():
+            verify(path)
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture
+def store(root: Path) -> Iterator[Store]:
+    """Give a new store."""
+    with Store(root) as opened:
+        yield opened
+
+
+@pytest.fixture
+def open_store(root: Path) -> Iterator[Callable[..., Store]]:
+    """Give a function that opens the same store again, with options."""
+    opened: list[Store] = []
+
+    def again(**options: Any) -> Store:
+        opened.append(Store(root, **options))
+        return opened[-1]
+
+    yield again
+    for one in opened:
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def _crew_for_life() -> Iterator[Peers]:
+    group = Peers()
+    yield group
+    for peer in group:
+        peer.close()
+
+
+@pytest.fixture
+def crew(_crew_for_life: Peers) -> Iterator[Callable[[int], Peers]]:
+    """Give a function that lends other processes, which tests share; a test that kills one starts its own."""
+    lent = Peers()
+
+    def lend(count: int) -> Peers:
+        while len(_crew_for_life) < count:
+            _crew_for_life.append(Peer())
+        group = Peers(_crew_for_life[:count])
+        lent.extend(peer for peer in group if peer not in lent)
+        return group
+
+    yield lend
+    for peer in lent:
+        try:
+            assert peer.run(abs, -1, timeout=5.0) == 1
+        except Exception:
+            _crew_for_life.remove(peer)
+            peer.kill()
+            peer.close()
+
+
+def verify(root: Path) -> None:
+    """Check a quiet store twice: with its own verify, and with the tests' own reading of the format."""
+    with Store(root, create=False, allow_shared=True) as store:
+        report = store.verify()
+    assert report.ok, report.problems
+    disk.check(root)

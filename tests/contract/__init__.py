@@ -1,0 +1,1 @@
+"""What every backend of the store must do, in terms of the public API alone."""

@@ -1,0 +1,1 @@
+"""Documentation and package, as they are shipped."""

@@ -1,0 +1,1 @@
+"""One test for each incident that this project answers to."""

@@ -1,0 +1,1 @@
+"""What arrives from outside: keys, entries, damaged and foreign files, other people's permissions."""

@@ -1,0 +1,1 @@
+"""Proof that the protecting tests can fail."""

@@ -1,0 +1,469 @@
+"""The mutations: each takes one protection out of the store, and names the scenarios that must then fail.
+
+A mutation patches a real function by its real name and raises TargetGone when the name is not there any more: a
+protection that moved must take its mutation along.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+class TargetGone(Exception):
+    """What a mutation patches does not exist (any more)."""
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One protection taken out."""
+
+    name: str
+    takes_out: str
+    apply: Callable[[], None]
+    scenarios: tuple[str, ...]  # module:function below tests.scenarios; every one must fail
+
+
+MUTATIONS: dict[str, Mutation] = {}
+
+
+def mutation(takes_out: str, *scenarios: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """Register a mutation under its function's name."""
+
+    def register(apply: Callable[[], None]) -> Callable[[], None]:
+        paths = tuple(f"tests.scenarios.{scenario.replace('.', ':')}" for scenario in scenarios)
+        MUTATIONS[apply.__name__] = Mutation(apply.__name__, takes_out, apply, paths)
+        return apply
+
+    return register
+
+
+def swap(target: str, make: Callable[[Any], Any]) -> None:
+    """Replace `module:attribute.path` by what `make` makes of the original. Raises TargetGone."""
+    module, _, path = target.partition(":")
+    *owners, name = path.split(".")
+    try:
+        owner: Any = importlib.import_module(module)
+        for part in owners:
+            owner = getattr(owner, part)
+        original = vars(owner)[name]
+    except (ImportError, AttributeError, KeyError) as error:
+        raise TargetGone(target) from error
+    setattr(owner, name, make(original))
+
+
+def nothing(result: Any = None) -> Callable[[Any], Any]:
+    """Make a function that does nothing and returns `result`."""
+    return lambda original: lambda *args, **kwargs: result
+
+
+# The lock
+
+
+@mutation("the kernel's lock", "lost_updates.two_processes", "locks.a_live_holder_is_never_broken")
+def lock_removed() -> None:
+    swap("shardstore.lock:KernelLock.acquire", nothing(True))
+    swap("shardstore.lock:KernelLock.release", nothing())
+
+
+@mutation("the gate between threads", "lost_updates.threads_of_one_process")
+def gate_removed() -> None:
+    swap("shardstore.lock:Gate.acquire", nothing(True))
+    swap("shardstore.lock:Gate.try_acquire", nothing(True))
+    swap("shardstore.lock:Gate.release", nothing())
+
+
+@mutation("handing the gate over in order: a plain mutex, which whoever released it gets again", "lost_updates.threads_are_served_in_turn")
+def gate_unfair() -> None:
+    import random
+    import threading
+    import time
+
+    mutexes: dict[int, threading.Lock] = {}
+
+    def acquire(self: Any, deadline: float | None) -> bool:
+        mutex = mutexes.setdefault(id(self), threading.Lock())
+        while not mutex.acquire(blocking=False):
+            if deadline is not None and time.monotonic() > deadline:
+                return False
+            time.sleep(random.uniform(0.001, 0.02))
+        self.owner = threading.get_ident()
+        return True
+
+    def release(self: Any) -> None:
+        self.owner = 0
+        mutexes[id(self)].release()
+
+    swap("shardstore.lock:Gate.acquire", lambda original: acquire)
+    swap("shardstore.lock:Gate.try_acquire", lambda original: lambda self: acquire(self, 0.0))
+    swap("shardstore.lock:Gate.release", lambda original: release)
+
+
+@mutation("waiting in the kernel's queue: polling instead, as most lock libraries do", "lost_updates.processes_are_served_in_turn")
+def waiting_by_polling() -> None:
+    import time
+
+    from shardstore.lock import try_lock
+
+    def acquire(self: Any, deadline: float | None) -> bool:
+        while not try_lock(self._fd):
+            if deadline is not None and time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
+
+    swap("shardstore.lock:KernelLock.acquire", lambda original: acquire)
+
+
+@mutation(
+    "comparing the locked file with the named one",
+    "locks.a_file_replaced_while_waiting",
+    "locks.a_file_replaced_between_updates",
+    "locks.a_file_removed_while_waiting",
+    "locks.a_hard_link_elsewhere_is_not_the_shard",
+)
+def identity_check_removed() -> None:
+    swap("shardstore.file:JournalFile.is_named", nothing(True))
+    # A name that is gone then passes for the file as well.
+    import os
+
+    def named(original: Any) -> Any:
+        def look(self: Any) -> Any:
+            return original(self) or os.fstat(self._file.fd)
+
+        return look
+
+    swap("shardstore.shard:Shard._named_file", named)
+
+
+@mutation("noticing a nested update", "locks.a_nested_update_raises_at_once")
+def nesting_guard_removed() -> None:
+    swap("shardstore.shard:Shard._refuse_nesting", nothing())
+
+
+@mutation("knowing a store by its directory, not by the path it was opened with", "locks.a_nested_update_raises_at_once")
+def engine_per_object() -> None:
+    import itertools
+
+    numbers = itertools.count()
+
+    def fresh_identity(original: Any) -> Any:
+        def open_engine(*args: Any, **kwargs: Any) -> Any:
+            import shardstore.engine as module
+
+            module._engines.clear()
+            next(numbers)
+            return original(*args, **kwargs)
+
+        return open_engine
+
+    # Each Store gets shards, gates and a nesting guard of its own, under a path of its own.
+    swap("shardstore.store:open_engine", fresh_identity)
+    swap("shardstore.shard:Shard._refuse_nesting", nothing())
+
+
+@mutation("the fork hook: the child keeps and shares the parent's descriptors", "locks.parent_and_child_exclude_each_other", "locks.a_child_does_not_keep_a_dead_parents_lock")
+def fork_hook_removed() -> None:
+    swap("shardstore.file:JournalFile.after_fork", nothing())
+    swap("shardstore.shard:Shard.after_fork", nothing())
+
+
+@mutation("knowing, in a child that forked inside a mutator, that the lock is not its own", "locks.a_child_forked_inside_a_mutator_changes_nothing")
+def child_goes_on() -> None:
+    swap("shardstore.file:JournalFile.after_fork", nothing())
+    swap("shardstore.shard:Shard.after_fork", nothing())
+
+
+@mutation("locking a rewritten file before it gets the name", "locks.a_rewrite_lets_nobody_in")
+def rewrite_unlocked() -> None:
+    def fill(original: Any) -> Any:
+        def filled(self: Any, *args: Any) -> None:
+            original(self, *args)
+            self.lock.release()
+
+        return filled
+
+    swap("shardstore.file:JournalFile._fill", fill)
+
+
+@mutation("reading without the lock", "locks.readers_wait_for_nobody")
+def readers_lock() -> None:
+    def locked(original: Any) -> Any:
+        def read(self: Any) -> Any:
+            self.lock(0.5, create=True)
+            try:
+                return original(self)
+            finally:
+                self.unlock()
+
+        return read
+
+    swap("shardstore.shard:Shard.read", locked)
+
+
+@mutation("sparing descriptors in use when others are closed", "lost_updates.descriptors_in_use_are_not_evicted")
+def eviction_of_busy_shards() -> None:
+    def close(self: Any) -> bool:
+        self._drop_file()
+        return True
+
+    swap("shardstore.shard:Shard.close_if_idle", lambda original: close)
+
+
+# What is read
+
+
+@mutation("re-reading inside the lock: what was remembered counts", "lost_updates.every_writer_works_on_what_is_on_disk", "lost_updates.two_processes", "lost_updates.a_stopped_waiter_does_not_undo")
+def reread_removed() -> None:
+    def refresh(original: Any) -> Any:
+        def remembered(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return self.state if self._last is not None else original(self, *args, **kwargs)
+
+        return remembered
+
+    swap("shardstore.file:JournalFile.refresh", refresh)
+
+
+@mutation("comparing the expected version", "lost_updates.stale_replace_is_refused", "lost_updates.versions_never_match_across_incarnations")
+def expectation_ignored() -> None:
+    swap("shardstore.store:_check_version", nothing())
+
+
+@mutation("random ids of incarnations", "lost_updates.versions_never_match_across_incarnations")
+def ids_constant() -> None:
+    class Fixed:
+        token_hex = staticmethod(lambda count: "0" * 2 * count)
+
+    swap("shardstore.shard:secrets", lambda original: Fixed)
+
+
+@mutation("checking the crc of a line", "disks.a_changed_byte_is_refused")
+def crc_unchecked() -> None:
+    swap("shardstore.record:intact", lambda original: lambda text: text.startswith(b'{"crc":"') and text.endswith(b"}"))
+
+
+@mutation("checking whose file it is", "disks.a_file_of_another_key_is_refused")
+def key_unchecked() -> None:
+    swap("shardstore.shard:Shard._own", lambda original: lambda self, state: state)
+
+
+@mutation("telling damage from emptiness: what cannot be read is absent", "disks.noise_is_not_an_empty_session", "disks.a_changed_byte_is_refused")
+def damage_taken_for_emptiness() -> None:
+    def swallow(original: Any) -> Any:
+        def refresh(self: Any, *args: Any, **kwargs: Any) -> Any:
+            from shardstore.errors import CorruptShard
+            from shardstore.journal import ABSENT
+
+            try:
+                return original(self, *args, **kwargs)
+            except CorruptShard:
+                self.state, self._last = ABSENT, b""
+                return ABSENT
+
+        return refresh
+
+    swap("shardstore.file:JournalFile.refresh", swallow)
+
+
+@mutation("telling damage from a torn tail: everything unreadable is cut off", "disks.a_changed_byte_is_refused", "disks.noise_is_not_an_empty_session")
+def damage_taken_for_a_tear() -> None:
+    swap("shardstore.journal:_damage", nothing())
+
+
+@mutation("stepping over a torn tail: it is damage", "disks.a_torn_tail_is_stepped_over")
+def tear_taken_for_damage() -> None:
+    swap("shardstore.journal:_damage", nothing(""))
+
+
+@mutation("keeping a torn tail in quarantine", "disks.a_torn_tail_is_stepped_over")
+def torn_tail_thrown_away() -> None:
+    def forget(self: Any, *args: Any) -> None:
+        import os
+
+        os.ftruncate(self.fd, self.state.end)
+        self.size, self.torn = self.state.end, b""
+
+    swap("shardstore.file:JournalFile.repair_tail", lambda original: forget)
+
+
+@mutation("refusing symbolic links", "disks.a_symlinked_shard_is_refused")
+def links_followed() -> None:
+    import os
+
+    for name in ("READ", "WRITE", "CREATE", "CREATE_NEW"):
+        swap(f"shardstore.disk:{name}", lambda flags: flags & ~os.O_NOFOLLOW)
+    swap("shardstore.file:JournalFile.is_named", nothing(True))
+
+
+# What is written
+
+
+@mutation("writing nothing when nothing changed", "lost_updates.no_change_writes_nothing")
+def no_op_written() -> None:
+    def always(original: Any) -> Any:
+        def change(self: Any) -> Any:
+            from shardstore import codec
+            from shardstore.journal import Change
+
+            return original(self) or Change(codec.encode_entry(self.copy()), whole=True)
+
+        return change
+
+    swap("shardstore.draft:Draft.change", always)
+
+
+@mutation("writing the changed fields alone", "lost_updates.a_patch_appends_itself_alone")
+def whole_entry_written() -> None:
+    def whole(original: Any) -> Any:
+        def change(self: Any) -> Any:
+            from shardstore import codec
+            from shardstore.journal import Change
+
+            found = original(self)
+            return found if found is None or found.whole else Change(codec.encode_entry(self.copy()), whole=True)
+
+        return change
+
+    swap("shardstore.draft:Draft.change", whole)
+
+
+@mutation("decoding a copy for every reader", "lost_updates.a_returned_object_cannot_change_the_store")
+def decoded_values_shared() -> None:
+    decoded: dict[bytes, Any] = {}
+
+    def shared(original: Any) -> Any:
+        return lambda raw: decoded.setdefault(bytes(raw), original(raw)) if raw[:1] in b"[{" else original(raw)
+
+    swap("shardstore.codec:loads", shared)
+
+
+@mutation("checking how much a write wrote", "disks.a_full_disk_changes_nothing")
+def short_write_unchecked() -> None:
+    swap("shardstore.disk:write_all", nothing())
+
+
+@mutation("cutting back a write that failed half way", "disks.a_full_disk_changes_nothing")
+def failed_write_left_in_place() -> None:
+    def believe(original: Any) -> Any:
+        def cut(self: Any, end: int) -> None:
+            import os
+
+            self.size = os.fstat(self.fd).st_size
+            os.pwrite(self.fd, b"x", end)
+
+        return cut
+
+    swap("shardstore.file:JournalFile._cut_back", believe)
+
+
+@mutation("syncing what is acknowledged", "disks.a_durable_commit_is_synced_before_it_returns", "disks.a_rewrite_is_synced_before_it_is_renamed")
+def sync_removed() -> None:
+    swap("shardstore.disk:sync", nothing())
+
+
+@mutation("syncing the directory of a new name", "disks.a_durable_commit_is_synced_before_it_returns", "disks.a_rewrite_is_synced_before_it_is_renamed")
+def directory_sync_removed() -> None:
+    swap("shardstore.disk:sync_directory", nothing())
+
+
+@mutation("reporting a failed sync", "disks.a_failed_sync_is_uncertain_and_never_retried")
+def failed_sync_ignored() -> None:
+    swap("shardstore.file:JournalFile._uncertain", nothing())
+
+
+@mutation("never syncing twice", "disks.a_failed_sync_is_uncertain_and_never_retried")
+def failed_sync_retried() -> None:
+    def twice(original: Any) -> Any:
+        def sync(fd: int) -> None:
+            try:
+                original(fd)
+            except OSError:
+                original(fd)
+
+        return sync
+
+    swap("shardstore.disk:sync", twice)
+
+
+@mutation("keeping time from going back", "disks.time_never_goes_back")
+def clock_believed() -> None:
+    def believing(original: Any) -> Any:
+        return lambda state, *args, **kwargs: original(state._replace(updated_at=0), *args, **kwargs)
+
+    swap("shardstore.shard:make_record", believing)
+
+
+@mutation("private modes", "disks.modes_are_private_from_the_first_write")
+def modes_open() -> None:
+    swap("shardstore.file:FILE_MODE", lambda mode: 0o666)
+
+
+@mutation("syncing outside of what readers need", "populations.a_slow_sync_of_one_session_does_not_stop_others")
+def sync_under_the_mutex() -> None:
+    def locked(original: Any) -> Any:
+        def append(self: Any, *args: Any, **kwargs: Any) -> Any:
+            real, outer = self._mutex, _Reentrant(self._mutex)
+            self._mutex = outer
+            try:
+                with outer:
+                    return original(self, *args, **kwargs)
+            finally:
+                self._mutex = real
+
+        return append
+
+    swap("shardstore.shard:Shard._append", locked)
+
+
+class _Reentrant:
+    """A lock that its holder may take again."""
+
+    def __init__(self, lock: Any) -> None:
+        self.lock, self.depth, self.owner = lock, 0, 0
+
+    def __enter__(self) -> None:
+        import threading
+
+        if self.owner != threading.get_ident():
+            self.lock.acquire()
+            self.owner = threading.get_ident()
+        self.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.depth -= 1
+        if not self.depth:
+            self.owner = 0
+            self.lock.release()
+
+
+# The index, and what compact removes
+
+
+@mutation("noting a change in the index", "populations.list_knows_a_commit_whose_writer_died")
+def note_removed() -> None:
+    swap("shardstore.index.noter:Noter.note", nothing())
+
+
+@mutation("noting before the commit, not after it", "populations.list_knows_a_commit_whose_writer_died")
+def note_after_the_commit() -> None:
+    pending: list[tuple[Any, str]] = []
+    notes: list[Any] = []
+
+    def postpone(original: Any) -> Any:
+        notes.append(original)
+        return lambda self, name: pending.append((self, name))
+
+    def commit_first(original: Any) -> Any:
+        def commit(self: Any, *args: Any, **kwargs: Any) -> Any:
+            state = original(self, *args, **kwargs)
+            while pending:
+                noter, name = pending.pop()
+                notes[0](noter, name)
+            return state
+
+        return commit
+
+    swap("shardstore.index.noter:Noter.note", postpone)
+    swap("shardstore.shard:Shard.commit", commit_first)

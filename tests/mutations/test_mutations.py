@@ -1,0 +1,64 @@
+"""Each protection is taken out in turn, and the scenario that protects it must fail: a test that cannot fail is none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.mutations.catalogue import MUTATIONS, TargetGone, swap
+from tests.support.mutate import VARIABLE
+from tests.support.peer import REPOSITORY, environment
+from tests.support.run import HELD_NOT
+
+PAIRS = [(name, scenario) for name, one in MUTATIONS.items() for scenario in one.scenarios]
+LINUX_ONLY = {"sync_removed", "directory_sync_removed", "failed_sync_ignored", "failed_sync_retried", "sync_under_the_mutex"}
+
+
+def run(scenario: str, root: Path, mutation: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a scenario in a process of its own, with a mutation applied there and in every process it starts."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.support.run", scenario, str(root)],
+        env=environment(**{VARIABLE: mutation}),
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.damages("a broken store may leave anything")
+@pytest.mark.parametrize(("name", "scenario"), PAIRS, ids=[f"{name}-{scenario.rpartition(':')[2]}" for name, scenario in PAIRS])
+def test_without_its_protection_the_scenario_fails(root: Path, name: str, scenario: str) -> None:
+    """The scenario fails by its own assertion, or an error of the store; neither by accident, nor not at all."""
+    if name in LINUX_ONLY and sys.platform != "linux":
+        pytest.skip("traces system calls by /proc")
+    outcome = run(scenario, root, name)
+    assert outcome.returncode == HELD_NOT, (
+        f"{scenario} ended with {outcome.returncode} though {MUTATIONS[name].takes_out} was taken out:\n{outcome.stderr}"
+    )
+
+
+def test_the_harness_reports_a_scenario_that_holds(root: Path) -> None:
+    """Without a mutation the same run ends well: a failure above is the mutation's."""
+    outcome = run("tests.scenarios.lost_updates:no_change_writes_nothing", root)
+    assert outcome.returncode == 0, outcome.stderr
+
+
+def test_a_mutation_of_what_is_not_there_is_no_failure_of_the_scenario() -> None:
+    """A mutation whose target moved is an error of its own, and not taken for a scenario that protects."""
+    for target in ("shardstore.shard:Shard.no_such_method", "shardstore.nowhere:x", "shardstore.shard:Nobody.lock"):
+        with pytest.raises(TargetGone):
+            swap(target, lambda original: original)
+
+
+def test_every_scenario_of_a_mutation_exists() -> None:
+    """The names in the catalogue are importable functions that take the root of a store."""
+    import inspect
+
+    from tests.support.peer import resolve
+
+    for _, scenario in PAIRS:
+        assert next(iter(inspect.signature(resolve(scenario)).parameters)) == "root"

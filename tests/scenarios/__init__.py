@@ -1,0 +1,1 @@
+"""Scenarios that a test runs and that a mutation must make fail."""

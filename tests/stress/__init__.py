@@ -1,0 +1,1 @@
+"""Everything at once, from every worker of the test run."""

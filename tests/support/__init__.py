@@ -1,0 +1,1 @@
+"""What the tests share: other processes, raw files, the fixtures behind them."""

@@ -1,0 +1,108 @@
+"""A second reading of the format, written from its description and sharing no code with the store.
+
+What the tests check files with, and make files with. docs/format.md is the description.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+_SHARD = re.compile(r"[a-z0-9-]{1,80}~[0-9a-f]{32}\.jsonl")
+CRC_FIELD = len('{"crc":"00000000",')
+
+
+def shard(root: str | Path, key: str) -> Path:
+    """Find the file of a key by its hash alone: the directory and what follows the tilde."""
+    digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+    found = [path for path in Path(root, "shards", digest[:2]).glob(f"*~{digest}.jsonl") if _SHARD.fullmatch(path.name)]
+    assert len(found) == 1, f"{len(found)} shards of {key!r}"
+    return found[0]
+
+
+def shards(root: str | Path) -> list[Path]:
+    """List every file that can be a shard."""
+    found = [path for path in Path(root, "shards").glob("*/*.jsonl") if _SHARD.fullmatch(path.name) and path.is_file()]
+    return sorted(path for path in found if path.name.rpartition("~")[2].startswith(path.parent.name))
+
+
+def line(record: dict[str, Any]) -> bytes:
+    """Make one journal line of a record (without its crc)."""
+    rest = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()[1:]
+    return b'{"crc":"%08x",' % zlib.crc32(rest) + rest + b"\n"
+
+
+def records(data: bytes) -> list[dict[str, Any]]:
+    """Read every line of a whole journal; room at its end is skipped. AssertionError when a line is not whole."""
+    found = []
+    end = len(data.rstrip(b"\n"))
+    assert end == len(data) or data[end : end + 1] == b"\n"
+    assert end == 0 or end < len(data), "the last record has no newline"
+    for raw in data[:end].split(b"\n") if end else []:
+        crc, rest = raw[8:16], raw[CRC_FIELD:]
+        assert raw[:8] == b'{"crc":"', raw[:40]
+        assert raw[16:18] == b'",', raw[:40]
+        assert crc == b"%08x" % zlib.crc32(rest), f"crc of {raw[:60]!r}"
+        record = json.loads(raw)
+        assert next(iter(record)) == "crc"
+        found.append(record)
+    revs = [record["rev"] for record in found]
+    assert all(later == earlier + 1 or later == 1 for earlier, later in zip(revs, revs[1:], strict=False)), revs
+    times = [record["at"] for record in found]
+    assert times == sorted(times), "time went back"
+    return found
+
+
+def state(data: bytes) -> dict[str, Any] | None:
+    """Apply a journal: the entry it describes, or None when it is absent or deleted."""
+    entry: dict[str, Any] | None = None
+    for record in records(data):
+        if "put" in record:
+            entry = dict(record["put"])
+        elif record.get("delete"):
+            entry = None
+        else:
+            assert entry is not None, "a change of nothing"
+            for name in record.get("unset", ()):
+                entry.pop(name, None)
+            entry.update(record.get("set", {}))
+    return entry
+
+
+def journal(root: str | Path, key: str) -> list[dict[str, Any]]:
+    """Read the journal of a key."""
+    return records(shard(root, key).read_bytes())
+
+
+def end(data: bytes) -> int:
+    """Give the logical end: the offset after the last record's newline."""
+    stripped = len(data.rstrip(b"\n"))
+    return stripped + 1 if stripped else 0
+
+
+def fingerprint(root: str | Path, *, without: tuple[str, ...] = ("index",)) -> dict[str, tuple[Any, ...]]:
+    """Describe every file under a directory so that two are equal only if nothing was written in between."""
+    seen = {}
+    for directory, names, files in os.walk(root):
+        names[:] = [name for name in names if os.path.relpath(os.path.join(directory, name), root) not in without]
+        for name in files:
+            path = Path(directory, name)
+            status = path.lstat()
+            data = path.read_bytes() if path.is_file() and not path.is_symlink() else None
+            seen[str(path.relative_to(root))] = (status.st_ino, status.st_mtime_ns, status.st_mode, data)
+    return seen
+
+
+def check(root: str | Path) -> None:
+    """Read every shard of a quiet store with this module's own eyes."""
+    for path in shards(root):
+        if path.stat().st_size:
+            try:
+                state(path.read_bytes())
+            except (AssertionError, ValueError) as error:
+                raise AssertionError(f"{path}: {error}") from error

@@ -1,0 +1,16 @@
+"""Apply one mutation of tests/mutations/catalogue.py in this process, when the environment names one."""
+
+from __future__ import annotations
+
+import os
+
+VARIABLE = "SHARDSTORE_TEST_MUTATION"
+
+
+def apply_from_environment() -> None:
+    """Break what the environment says; do nothing where it says nothing."""
+    name = os.environ.get(VARIABLE)
+    if name:
+        from tests.mutations.catalogue import MUTATIONS
+
+        MUTATIONS[name].apply()

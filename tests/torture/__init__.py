@@ -1,0 +1,1 @@
+"""The proof harness: kill, fail, tear and race the store, then ask whether anything acknowledged was lost."""

@@ -1,0 +1,60 @@
+"""What the torture tests share: starting the tools, reading their verdict, keeping the counts."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .faults import STRACE
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+exhaustive = pytest.mark.torture
+"""Runs with `make torture` only."""
+needs_strace = pytest.mark.skipif(STRACE is None, reason="strace is not installed: no fault from outside the process")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+
+
+def tool(module: str, *args: str, timeout: float = 900.0, expect_complaints: bool = False) -> dict[str, Any]:
+    """Run one of the tools in a process of its own; note its counts; fail with its complaints."""
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", f"tests.torture.{module}", *args],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDEVMODE": ""},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    last = done.stdout.strip().splitlines()[-1:] or [""]
+    assert last[0].startswith("{"), f"{module} {args} ended with {done.returncode}:\n{done.stderr[-3000:]}{done.stdout[-1000:]}"
+    result: dict[str, Any] = json.loads(last[0])
+    report(module, {**result, "args": list(args), "seconds": round(time.monotonic() - began, 1)})
+    shown = {k: v for k, v in result.items() if k != "complaints"}
+    print(f"{module} {' '.join(args)}: {shown}")
+    if expect_complaints:
+        assert result["complaints"], f"{module} {args}: a broken store, and nothing was noticed"
+    else:
+        assert not result["complaints"], f"{len(result['complaints'])} complaints:\n" + "\n".join(result["complaints"][:12])
+    return result
+
+
+def report(part: str, counts: dict[str, Any]) -> None:
+    """Append machine-readable counts to the report that docs/reliability.md is made from."""
+    path = Path(os.environ.get("SHARDSTORE_TORTURE_REPORT", REPOSITORY / "build" / "torture.json"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    counts = {k: v for k, v in counts.items() if k != "complaints"} | {"complaints": len(counts.get("complaints", ()))}
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0]
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(json.dumps({"part": part, "test": test, **counts}) + "\n")

@@ -1,0 +1,284 @@
+"""The operations that are interrupted, each with the store it begins with.
+
+What may be found after an interruption is measured, not written down here: the truth before, and the truth
+after the same operation on a copy when nobody interrupts it.  `proof` says in a line what the two must be.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shardstore import CorruptShard, Store
+
+Truth = dict[str, Any]
+"""Every session that any test of an operation speaks of: its entry, None when absent, DAMAGED when unreadable."""
+DAMAGED = "CorruptShard"
+BLOB = "x" * 900
+MAIN = "agent:main:main"
+SESSIONS = (MAIN, "agent:main:telegram:direct:4711", *(f"agent:main:cron:job:run:{n:04d}" for n in range(2, 8)))
+KEYS = (*SESSIONS, "new", "gone")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One thing a program does to a store.
+
+    `prepare(root)` makes the template, `warm(store)` is done before an interruption can begin, `run(store,
+    root)` is what is interrupted; with `cold` it gets no store and opens one itself.  `single` names the key
+    when only one session is concerned: a plain error then means that nothing changed.
+    """
+
+    name: str
+    prepare: Callable[[Path], None]
+    run: Callable[[Store, Path], Any]
+    proof: Callable[[Truth, Truth], bool]
+    single: str | None = None
+    warm: Callable[[Store], Any] | None = None
+    durability: str = "commit"
+    cold: bool = False
+
+
+def entry(n: int) -> dict[str, Any]:
+    """Return a small entry of a session."""
+    return {"n": n, "model": "m1", "status": "running" if n % 2 else "done", "blob": BLOB, "nested": {"a": [1, n]}}
+
+
+def read_truth(store: Store) -> Truth:
+    """Ask for every session one by one; the index is not consulted."""
+    truth: Truth = {}
+    for key in KEYS:
+        try:
+            session = store.get(key)
+        except CorruptShard:
+            truth[key] = DAMAGED
+        else:
+            truth[key] = None if session is None else session.data
+    return truth
+
+
+def shard_of(root: Path, key: str) -> Path:
+    """Find the shard of a key by reading, as a person with grep would."""
+    wanted = b'"key":' + json.dumps(key).encode()
+    return next(p for p in sorted(root.glob("shards/*/*.jsonl")) if wanted in p.read_bytes())
+
+
+def populate(root: Path, count: int) -> None:
+    """Make a store with `count` sessions and a current index."""
+    with Store(root) as store:
+        for n in range(count):
+            store.update(SESSIONS[n], lambda d, n=n: d.update(entry(n)))
+        store.list()
+
+
+def nothing(root: Path) -> None:
+    """Leave no store there at all."""
+
+
+def three(root: Path) -> None:
+    """Make three sessions, listed once."""
+    populate(root, 3)
+
+
+def almost_rewritten(root: Path) -> None:
+    """Make three; the next patch of MAIN finds a journal so long that it is rewritten."""
+    three(root)
+    with Store(root) as store:
+        for i in range(200):
+            shard = shard_of(root, MAIN)
+            kept = shard.read_bytes()
+            store.patch(MAIN, {"filler": f"{i:04d}" * 500})
+            if len(shard_of(root, MAIN).read_bytes().rstrip()) < len(kept.rstrip()):
+                shard_of(root, MAIN).write_bytes(kept)
+                return
+    raise AssertionError("200 patches of 2 KB and the journal was never rewritten")
+
+
+def almost_grown(root: Path) -> None:
+    """Make three; the next record of MAIN does not fit into the room of its file."""
+    three(root)
+    shard = shard_of(root, MAIN)
+    with Store(root) as store:
+        for i in range(1000):
+            if shard.stat().st_size - len(shard.read_bytes().rstrip()) < 400:
+                return
+            store.patch(MAIN, {"tick": i})
+    raise AssertionError("1,000 patches and the room is not used up")
+
+
+def torn(root: Path) -> None:
+    """Make three, with the first half of a record at the end of MAIN's journal."""
+    three(root)
+    shard = shard_of(root, MAIN)
+    data = shard.read_bytes()
+    end = len(data.rstrip()) + 1
+    half = b'{"crc":"00000000","rev":2,"at":1763800000456,"by":"dead","set":{"n":66'
+    shard.write_bytes(data[:end] + half + data[end + len(half) :])
+
+
+def deleted(root: Path) -> None:
+    """Make three and delete MAIN."""
+    three(root)
+    with Store(root) as store:
+        assert store.delete(MAIN)
+
+
+def eight(root: Path) -> None:
+    """Make eight, of which the odd ones changed after the last list, and one more that was deleted."""
+    populate(root, 8)
+    with Store(root) as store:
+        store.update("gone", lambda d: d.update(x=1))
+        store.delete("gone")
+        for key in SESSIONS[1::2]:
+            store.patch(key, {"touched": True})
+
+
+def noted(root: Path) -> None:
+    """Make eight, one of them changed by another process too."""
+    eight(root)
+    pid = os.fork()
+    if pid == 0:
+        with Store(root) as store:
+            store.patch(SESSIONS[2], {"touched": True})
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def without_index(root: Path) -> None:
+    """Make eight; somebody removed the index."""
+    eight(root)
+    shutil.rmtree(root / "index")
+
+
+def damaged(root: Path) -> None:
+    """Make three; the third of MAIN's five records is damaged, whole durable ones are behind it."""
+    three(root)
+    with Store(root) as store:
+        for n in range(1, 5):
+            store.patch(MAIN, {"n": n})
+    shard = shard_of(root, MAIN)
+    lines = shard.read_bytes().split(b"\n")
+    lines[2] = lines[2].replace(b'"n":2', b'"n":7')
+    shard.write_bytes(b"\n".join(lines))
+
+
+def archived(root: Path) -> None:
+    """Make eight and archive four of them."""
+    eight(root)
+    with Store(root) as store:
+        _compact(store, root)
+
+
+def export(root: Path) -> None:
+    """Make an empty store and, beside it, the sessions.json of another host with three entries."""
+    Store(root).close()
+    source = root.parent / "openclaw"
+    source.mkdir(exist_ok=True)
+    rows = {k: {"sessionId": f"s{n}", "updatedAt": 1763800000000 + n, **entry(n)} for n, k in enumerate(SESSIONS[:3])}
+    (source / "sessions.json").write_text(json.dumps(rows, indent=2))
+
+
+def _create(store: Store, _root: Path) -> None:
+    store.update("new", lambda d: d.update(a=1))
+
+
+def _patch(store: Store, _root: Path) -> None:
+    store.patch(MAIN, {"n": 99}, unset=["model"])
+
+
+def _filler(store: Store, _root: Path) -> None:
+    store.update(MAIN, lambda d: d.update(n=99, filler="y" * 1500))
+
+
+def _replace(store: Store, _root: Path) -> None:
+    store.replace(MAIN, {"whole": BLOB})
+
+
+def _delete(store: Store, _root: Path) -> None:
+    assert store.delete(MAIN)
+
+
+def _again(store: Store, _root: Path) -> None:
+    store.create(MAIN, {"again": True})
+
+
+def _compact(store: Store, _root: Path) -> None:
+    store.compact(max_entries=4, keep=(MAIN,))
+
+
+def _purge(store: Store, _root: Path) -> None:
+    store.compact(max_entries=4, keep=(MAIN,), purge=True)
+
+
+def _restore(store: Store, _root: Path) -> None:
+    store.restore(SESSIONS[2])
+
+
+def _repair(store: Store, _root: Path) -> None:
+    store.verify(repair=True)
+
+
+def _list(store: Store, _root: Path) -> None:
+    assert len(store.list()) == 8
+
+
+def _import(_store: Store, root: Path) -> None:
+    from shardstore_cli.main import main
+
+    main(["--store", str(root), "import", "openclaw", str(root.parent / "openclaw" / "sessions.json")])
+
+
+def _open(_store: Store, root: Path) -> None:
+    Store(root).close()
+
+
+def _touch(store: Store) -> None:
+    """Open MAIN's shard and note it, so that what follows is the path of a hot key."""
+    store.patch(MAIN, {"warm": True})
+
+
+def _became(**fields: Any) -> Callable[[Truth, Truth], bool]:
+    def proof(before: Truth, after: Truth) -> bool:
+        others = all(before[k] == after[k] for k in KEYS if k != MAIN)
+        return others and fields.items() <= after[MAIN].items() and not fields.items() <= (before[MAIN] or {}).items()
+
+    return proof
+
+
+def _halved(before: Truth, after: Truth) -> bool:
+    left = [k for k in KEYS if after[k] is not None]
+    return sum(v is not None for v in before.values()) == 8 and len(left) == 4 and MAIN in left
+
+
+def _same(before: Truth, after: Truth) -> bool:
+    return before == after and sum(v is not None for v in after.values()) == 8
+
+
+OPERATIONS = {
+    op.name: op
+    for op in (
+        Operation("open", nothing, _open, lambda b, a: b == a == dict.fromkeys(KEYS), cold=True),
+        Operation("create", three, _create, lambda b, a: b["new"] is None and a["new"] == {"a": 1}, "new"),
+        Operation("patch", three, _patch, _became(n=99), MAIN),
+        Operation("patch-hot", three, _patch, _became(n=99), MAIN, _touch),
+        Operation("patch-relaxed", three, _patch, _became(n=99), MAIN, _touch, durability="relaxed"),
+        Operation("patch-grown", almost_grown, _filler, _became(n=99), MAIN),
+        Operation("patch-torn", torn, _patch, _became(n=99), MAIN),
+        Operation("rewrite", almost_rewritten, _filler, _became(n=99), MAIN),
+        Operation("replace", three, _replace, _became(whole=BLOB), MAIN),
+        Operation("delete", three, _delete, lambda b, a: b[MAIN] is not None and a[MAIN] is None, MAIN),
+        Operation("create-again", deleted, _again, _became(again=True), MAIN),
+        Operation("compact", eight, _compact, _halved),
+        Operation("compact-purge", eight, _purge, _halved),
+        Operation("restore", archived, _restore, lambda b, a: b[SESSIONS[2]] is None and a[SESSIONS[2]] is not None),
+        Operation("repair", damaged, _repair, lambda b, a: b[MAIN] == DAMAGED and isinstance(a[MAIN], dict)),
+        Operation("list-refresh", noted, _list, _same),
+        Operation("list-rebuild", without_index, _list, _same),
+        Operation("import", export, _import, lambda b, a: b[MAIN] is None and a[MAIN]["n"] == 0, cold=True),
+    )
+}

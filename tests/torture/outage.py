@@ -1,0 +1,342 @@
+"""Cut the power at every point of a workload, in the model of powerloss.py, and open what is left.
+
+    python -m tests.torture.outage life --durability commit
+    python -m tests.torture.outage life --mutant no-directory-sync      must complain
+    python -m tests.torture.outage life --outside                       recorded by strace, SQLite's writes included
+
+Prints one JSON object.  In durable mode every acknowledged step must be there; in relaxed mode each session must be
+in a state that existed.  Nothing may need help, nothing removed by compact may be missing from the archive.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shardstore import Store
+
+from .arena import Child, descriptors, in_child, listed, scratch, verified
+from .faults import STRACE, _wait_until_traced
+from .operations import (
+    BLOB,
+    KEYS,
+    MAIN,
+    SESSIONS,
+    Truth,
+    almost_rewritten,
+    eight,
+    nothing,
+    read_truth,
+    three,
+    torn,
+)
+from .powerloss import STRACE_OPTIONS, CrashState, Recorder, Trace, crash_states, from_strace, read_tree, write_tree
+
+MARKS = 199
+Step = Callable[[Store], Any]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A store to begin with and what is then done to it, step by step."""
+
+    prepare: Callable[[Path], None]
+    steps: tuple[Step, ...]
+    archives: bool = False
+
+
+def _patch(key: str, **fields: Any) -> Step:
+    return lambda store: store.patch(key, fields)
+
+
+def _delete(key: str) -> Step:
+    return lambda store: store.delete(key)
+
+
+class Relaxed:
+    """A patch of MAIN by a writer who did not ask for durability; its acknowledgement promises nothing yet."""
+
+    def __init__(self, **fields: Any) -> None:
+        """Choose what to set."""
+        self.fields = fields
+
+    def __call__(self, store: Store) -> Any:
+        """Patch through a store of its own on the same root."""
+        with Store(store.root, durability="relaxed") as other:
+            return other.patch(MAIN, self.fields)
+
+
+LIFE = (
+    _patch("new", a=1),
+    _patch(MAIN, n=1),
+    _patch(MAIN, filler="f" * 3000),
+    _patch(MAIN, filler="g" * 9000),
+    _patch("new", a=2),
+    _delete(MAIN),
+    lambda store: store.create(MAIN, {"again": 1}),
+    _patch(MAIN, again=2, filler="h" * 700),
+    lambda store: store.replace("new", {"whole": BLOB}),
+    _patch(SESSIONS[1], small=1),
+    _delete("new"),
+    _patch(SESSIONS[1], small=2),
+)
+WORKLOADS = {
+    "birth": Workload(nothing, (lambda _: None, _patch(MAIN, a=1), _patch(MAIN, a=2), _patch("new", b=1))),
+    "life": Workload(three, LIFE),
+    "rewrite": Workload(almost_rewritten, (_patch(MAIN, n=99, filler="y" * 1500), _patch(MAIN, n=100), _patch(MAIN, n=101))),
+    "torn": Workload(torn, (_patch(MAIN, n=50), _patch(MAIN, n=51), _delete(MAIN))),
+    "mixed": Workload(
+        three,
+        (
+            _patch(MAIN, n=1),
+            Relaxed(n=2),
+            Relaxed(n=3, filler="f" * 1200),
+            Relaxed(n=4),
+            _patch(MAIN, n=5),
+            Relaxed(n=6, filler="g" * 1200),
+            Relaxed(n=7),
+            Relaxed(n=8),
+            _patch(MAIN, n=9),
+        ),
+    ),
+    "compact": Workload(
+        eight,
+        (
+            lambda store: store.compact(max_entries=4, keep=(MAIN,)),
+            lambda store: store.restore(SESSIONS[2]),
+            _patch(SESSIONS[2], n=7),
+            lambda store: store.compact(),
+        ),
+        archives=True,
+    ),
+    "listed": Workload(
+        eight,
+        (
+            lambda store: store.list(),
+            _patch(MAIN, n=5),
+            _patch("new", a=1),
+            lambda store: store.list(),
+            _patch("new", a=2),
+            _delete(SESSIONS[1]),
+            lambda store: store.list(),
+        ),
+    ),
+}
+
+MUTANTS = {
+    "no-temp-sync": "a rewrite is renamed into place without being synced",
+    "no-directory-sync": "names are never synced",
+    "no-data-sync": "a commit is acknowledged without being synced",
+    "no-crc": "any line counts as whole",
+}
+
+
+def mutate(name: str | None) -> None:
+    """Break the store in this process.  Fails where the function that is to be broken has gone."""
+    if name is None:
+        return
+    from shardstore import disk, file, journal, record
+
+    if name == "no-temp-sync":
+        fill = file.JournalFile._fill
+
+        def unsynced(self: Any, *args: Any, **kwargs: Any) -> Any:
+            sync, disk.sync = disk.sync, lambda _fd: None
+            try:
+                return fill(self, *args, **kwargs)
+            finally:
+                disk.sync = sync
+
+        file.JournalFile._fill = unsynced  # type: ignore[method-assign]
+    elif name == "no-directory-sync":
+        assert disk.sync_directory
+        disk.sync_directory = lambda _path: None
+    elif name == "no-data-sync":
+        assert disk.sync
+        disk.sync = lambda _fd: None
+    elif name == "no-crc":
+        assert record.intact
+        whole = record.intact
+        record.intact = lambda text: whole(text) or text.startswith(record.PREFIX)
+        assert journal.record is record
+    else:
+        raise ValueError(name)
+
+
+class Outage:
+    """One workload, recorded once, cut at every point."""
+
+    def __init__(self, directory: Path, workload: Workload, durability: str, mutant: str | None, *, outside: bool) -> None:
+        """Make the template and record the workload."""
+        self.workload, self.durability, self.mutant = workload, durability, mutant
+        self.base = directory / "base"
+        self.root = self.base / "home" / "store"
+        self.base.mkdir()
+        in_child(lambda: workload.prepare(self.root))
+        if not self.root.exists():
+            shutil.rmtree(self.base / "home", ignore_errors=True)
+        self.trace, self.truths = (self._record_outside if outside else self._record)(directory)
+        self.grave = directory / "grave"
+
+    def _record(self, _directory: Path) -> tuple[Trace, list[Truth]]:
+        def run() -> tuple[Trace, list[Truth]]:
+            mutate(self.mutant)
+            recorder = Recorder(self.base)
+            truths: list[Truth] = []
+            with recorder.recording() as trace:
+                self._work(trace.step, truths)
+            trace._open.clear()
+            return trace, truths
+
+        return in_child(run)
+
+    def _record_outside(self, directory: Path) -> tuple[Trace, list[Truth]]:
+        start, log = read_tree(self.base), directory / "strace"
+
+        def run(me: Child) -> list[Truth]:
+            mutate(self.mutant)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, MARKS)
+            me.await_turn()
+            truths: list[Truth] = []
+            self._work(lambda kind, number: os.write(MARKS, f"{kind} {number}\n".encode()), truths)
+            return truths
+
+        child = Child(run)
+        assert STRACE is not None
+        tracer = subprocess.Popen([STRACE, "-o", str(log), "-p", str(child.pid), *STRACE_OPTIONS])
+        _wait_until_traced(child.pid, tracer)  # type: ignore[arg-type]
+        child.go()
+        kind, truths = child.hear()
+        child.reap()
+        tracer.wait(10)
+        if kind != "result":
+            raise RuntimeError(f"{kind}: {truths}")
+        with log.open(errors="replace") as lines:
+            return from_strace(lines, str(self.base), start, MARKS), truths
+
+    def _work(self, step: Callable[[str, int], Any], truths: list[Truth]) -> None:
+        if self.root.exists():
+            with Store(self.root) as store:
+                truths.append(read_truth(store))
+        else:
+            truths.append(dict.fromkeys(KEYS))
+        step("begin", 1)
+        with Store(self.root, durability=self.durability) as store:
+            for n, action in enumerate(self.workload.steps, 1):
+                if n > 1:
+                    step("begin", n)
+                action(store)
+                step("ack", n)
+                truths.append(read_truth(store))
+
+    def judge(self, state: CrashState) -> list[str]:
+        """Put the state on a disk and open it in a new process."""
+        write_tree(self.grave, state.tree)
+        try:
+            complaints = in_child(lambda: self._look(state))
+        except RuntimeError as error:
+            complaints = [str(error)]
+        where = f"op {state.point} ({self._name(state.point)}), step {state.begun}, acknowledged {state.acknowledged}"
+        return [f"{where}, {state.why}: {c}" for c in complaints]
+
+    def _name(self, point: int) -> str:
+        op = self.trace.ops[point - 1] if point else ("start",)
+        return " ".join(str(a)[:60] if not isinstance(a, bytes) else f"{len(a)} bytes" for a in op)
+
+    def _look(self, state: CrashState) -> list[str]:
+        after_a_restart()
+        mutate(self.mutant if self.mutant == "no-crc" else None)
+        with Store(self.grave / "home" / "store") as store:
+            found = read_truth(store)
+            complaints = []
+            for key in KEYS:
+                allowed = self._allowed(key, state)
+                if found[key] not in allowed and not self._archived(store, key, found, allowed):
+                    complaints.append(f"{key} is {str(found[key])[:200]}, allowed {str(allowed)[:400]}")
+            complaints += listed(store, found, "first")
+            complaints += [f"verify: {p}" for p in verified(store)]
+            for key in (MAIN, "new", SESSIONS[1]):
+                store.patch(key, {"next": 1})
+                if store[key].data != {**(found[key] or {}), "next": 1}:
+                    complaints.append(f"the next update of {key} gives {store[key].data}")
+        return complaints
+
+    def _allowed(self, key: str, state: CrashState) -> list[Any]:
+        durable = [n for n in range(1, state.acknowledged + 1) if not isinstance(self.workload.steps[n - 1], Relaxed)]
+        first = durable[-1] if durable and self.durability == "commit" else 0
+        return [truth[key] for truth in self.truths[first : state.begun + 1]]
+
+    def _archived(self, store: Store, key: str, found: Truth, allowed: list[Any]) -> bool:
+        """A session that compact removed may be gone early only if the archive has it."""
+        if not self.workload.archives or found[key] is not None:
+            return False
+        restored = store.restore(key).data in allowed
+        store.delete(key)
+        return restored
+
+
+def after_a_restart() -> None:
+    """Make this process believe that the machine was started again.  Fails where the store asks in another way."""
+    try:
+        from shardstore.index import boot
+    except ImportError:
+        return
+    del boot
+
+
+def main() -> int:
+    """Run and print one JSON object."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("workload", choices=sorted(WORKLOADS))
+    parser.add_argument("--durability", default="commit", choices=["commit", "relaxed"])
+    parser.add_argument("--mutant", choices=sorted(MUTANTS))
+    parser.add_argument("--outside", action="store_true")
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--enough", type=int, default=40, help="stop after this many complaints")
+    parser.add_argument("--seconds", type=float, default=1e9, help="stop after this long, and say so")
+    args = parser.parse_args()
+    began = time.monotonic()
+    directory = scratch("outage-")
+    tried = skipped = 0
+    complaints: list[str] = []
+    try:
+        outage = Outage(directory, WORKLOADS[args.workload], args.durability, args.mutant, outside=args.outside)
+        for n, state in enumerate(crash_states(outage.trace)):
+            if n % args.every or len(complaints) >= args.enough or time.monotonic() - began > args.seconds:
+                skipped += 1
+                continue
+            tried += 1
+            complaints += outage.judge(state)
+        ops = Counter(op[0] for op in outage.trace.ops)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    result = {
+        "workload": args.workload,
+        "durability": args.durability,
+        "mutant": args.mutant,
+        "recorded": "outside" if args.outside else "inside",
+        "operations": dict(ops),
+        "states": tried,
+        "skipped": skipped,
+        "complaints": complaints,
+        "descriptors": descriptors(),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    json.dump(result, sys.stdout)
+    print()
+    return bool(complaints)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""A system call that fails gives a typed error or success, never half a state, and leaves nothing behind.
+
+Not a session is lost, no descriptor and no lock is left, another process works beside it, and the same process works
+again when the fault is gone.  A failed sync is CommitUncertain, and what is read afterwards comes from the disk.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from .harness import exhaustive, needs_strace, tool
+from .operations import OPERATIONS
+
+QUICK = ("patch", "rewrite", "create")
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_each_call_fails_once(name: str) -> None:
+    """Every call through os fails once with each error it can give in life; writes are cut short."""
+    tool("exhaust", "failed-inside", name)
+
+
+@pytest.mark.parametrize("name", ["compact", "list-refresh", "delete", "patch-torn"])
+def test_some_calls_of_the_others_fail_once(name: str) -> None:
+    """The long ones are sampled here; `make torture` has every call."""
+    tool("exhaust", "failed-inside", name, "--every", "19")
+
+
+@pytest.mark.parametrize("name", ["patch"])
+def test_the_kernel_writes_less_than_asked(name: str) -> None:
+    """RLIMIT_FSIZE at lengths around what an update writes: real short writes, then EFBIG."""
+    assert tool("exhaust", "short", name, "--every", "3")["outcomes"].get("error", 0) > 3
+
+
+@exhaustive
+@pytest.mark.parametrize("name", [n for n in OPERATIONS if n not in QUICK])
+def test_each_call_of_the_others_fails_once(name: str) -> None:
+    """The operations that the quick run leaves out or samples."""
+    tool("exhaust", "failed-inside", name)
+
+
+@exhaustive
+@needs_strace
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_each_system_call_fails_once(name: str) -> None:
+    """Every system call that touches the store fails once in the kernel; the short operations with all eight errors."""
+    short = OPERATIONS[name].single is not None
+    tool("exhaust", "failed", name, *(["--all"] if short else []))
+
+
+@exhaustive
+@pytest.mark.parametrize("name", ["patch", "patch-hot", "patch-grown", "rewrite", "create", "delete", "compact", "import"])
+def test_the_kernel_writes_less_than_asked_at_every_length(name: str) -> None:
+    """RLIMIT_FSIZE at every seventh length around what each operation writes."""
+    tool("exhaust", "short", name)

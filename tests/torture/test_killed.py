@@ -1,0 +1,41 @@
+"""A process that dies at any system call leaves the old version or the new one, and nothing to clean up.
+
+Acknowledged means new.  Another process finds list equal to truth, verify finds nothing, and the next update works.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from .harness import exhaustive, needs_strace, tool
+from .operations import OPERATIONS
+
+QUICK = ("create", "patch-hot", "rewrite", "patch-torn", "delete")
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_killed_before_after_and_inside_each_call(name: str) -> None:
+    """Killed in its own process around every call through os, and half way through every write."""
+    assert tool("exhaust", "killed-inside", name)["outcomes"]["killed"] > 10
+
+
+@pytest.mark.parametrize("name", ["compact", "list-refresh", "repair"])
+def test_killed_at_some_calls_of_the_long_operations(name: str) -> None:
+    """The long ones are sampled here; `make torture` has every call."""
+    assert tool("exhaust", "killed-inside", name, "--every", "23")["outcomes"]["killed"] > 3
+
+
+@exhaustive
+@pytest.mark.parametrize("name", [n for n in OPERATIONS if n not in QUICK])
+def test_killed_before_after_and_inside_each_call_of_the_others(name: str) -> None:
+    """The operations that the quick run leaves out or samples."""
+    tool("exhaust", "killed-inside", name)
+
+
+@exhaustive
+@needs_strace
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_killed_at_each_system_call(name: str) -> None:
+    """Killed by the kernel at every system call that touches the store, SQLite's and the interpreter's included."""
+    result = tool("exhaust", "killed", name)
+    assert result["outcomes"]["killed"] == result["tries"], "a call that was seen once did not come again"

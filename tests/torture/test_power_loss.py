@@ -1,0 +1,86 @@
+"""A power cut loses nothing that was acknowledged durably, and never leaves a mixture.
+
+The model of powerloss.py is the strictest legal disk: nothing is there unless it was synced, names and data and single
+sectors in any order.  Mutants without a sync or a checksum must be caught by it, or it would prove nothing.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from .harness import exhaustive, needs_strace, tool
+from .powerloss import Trace, crash_states
+
+
+def found(ops: list, start: dict | None = None) -> list[dict]:
+    """Return every tree that a list of operations may leave."""
+    trace = Trace("/r", start or {"d": None})
+    trace.ops.extend(ops)
+    return [state.tree for state in crash_states(trace)]
+
+
+def test_the_model_tears_what_was_not_synced() -> None:
+    """A write of four sectors is found absent, whole, in part, zero where it was not written, and out of order."""
+    start = {"d": None, "d/f": b"o" * 2048}
+    contents = {tree["d/f"] for tree in found([("write", 1, 0, b"n" * 2048)], start)}
+    assert {b"o" * 2048, b"n" * 2048, b"n" * 512 + b"o" * 1536, b"o" * 512 + b"n" * 1536} <= contents
+    assert all(set(c[i : i + 512]) in ({ord("o")}, {ord("n")}) for c in contents for i in range(0, 2048, 512))
+    grown = {tree["d/f"] for tree in found([("write", 1, 2048, b"n" * 100)], start)}
+    assert {b"o" * 2048, b"o" * 2048 + b"n" * 100, b"o" * 2048 + bytes(100)} <= grown
+
+
+def test_the_model_keeps_what_was_synced() -> None:
+    """After sync and syncdir there is only one state; before, the name may be missing though the data is safe."""
+    ops = [("create", "d/f", 9), ("write", 9, 0, b"n"), ("sync", 9)]
+    assert {tree.get("d/f") for tree in found(ops)} == {None, b"", b"n", b"\0"}
+    last = [("syncdir", "d"), ("begin", 1), ("ack", 1)]
+    trace = Trace("/r", {"d": None})
+    trace.ops.extend(ops + last)
+    assert [s.tree["d/f"] for s in crash_states(trace) if s.acknowledged] == [b"n"]
+
+
+def test_the_model_knows_the_rename_without_a_sync() -> None:
+    """Rename over a file without syncing the new one: the old content is gone, the new one is not there."""
+    start = {"d": None, "d/f": b"old"}
+    ops = [("create", "d/t", 9), ("write", 9, 0, b"new"), ("rename", "d/t", "d/f")]
+    assert {b"old", b"new", b"", b"\0\0\0"} <= {tree["d/f"] for tree in found(ops, start)}
+    safe = [*ops[:2], ("sync", 9), ops[2]]
+    assert {tree["d/f"] for tree in found(safe, start)} == {b"old", b"new"}
+
+
+@pytest.mark.parametrize("name", ["rewrite", "mixed", "torn"])
+def test_every_crash_state_of_short_workloads(name: str) -> None:
+    """Rewrites, relaxed and durable writers on one session, a torn tail: every state the model allows."""
+    assert tool("outage", name)["states"] > 30
+
+
+@pytest.mark.parametrize(("name", "durability", "every"), [("life", "commit", "4"), ("life", "relaxed", "97"), ("compact", "commit", "29"), ("listed", "commit", "29")])
+def test_some_crash_states_of_long_workloads(name: str, durability: str, every: str) -> None:
+    """The long ones are sampled here; `make torture` has more."""
+    assert tool("outage", name, "--durability", durability, "--every", every)["states"] > 20
+
+
+@pytest.mark.parametrize(
+    ("mutant", "name"),
+    [("no-temp-sync", "rewrite"), ("no-directory-sync", "life"), ("no-data-sync", "life"), ("no-crc", "mixed")],
+)
+def test_a_store_that_skips_a_step_is_caught(mutant: str, name: str) -> None:
+    """Without fsync of the temp, of the directory, of the data, or without the checksum, some crash state is wrong."""
+    tool("outage", name, "--mutant", mutant, "--enough", "1", expect_complaints=True)
+
+
+@exhaustive
+@pytest.mark.parametrize("durability", ["commit", "relaxed"])
+@pytest.mark.parametrize("name", ["birth", "life", "rewrite", "torn", "mixed", "compact", "listed"])
+def test_crash_states(name: str, durability: str) -> None:
+    """Every state of a durable workload; of a relaxed one as many as fit into 80 seconds, spread over all of it."""
+    every = {"life": "5", "listed": "5", "compact": "5", "birth": "2"}.get(name, "1") if durability == "relaxed" else "1"
+    tool("outage", name, "--durability", durability, "--every", every, "--seconds", "80")
+
+
+@exhaustive
+@needs_strace
+@pytest.mark.parametrize("name", ["birth", "life", "rewrite", "compact", "listed"])
+def test_crash_states_recorded_from_outside(name: str) -> None:
+    """The same with every write that the kernel saw, SQLite's included: what is left of the index is torn too."""
+    tool("outage", name, "--outside", "--seconds", "80", "--every", "3" if name in ("compact", "listed") else "1")

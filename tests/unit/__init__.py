@@ -1,0 +1,1 @@
+"""The lower rooms, one at a time."""

@@ -1,0 +1,158 @@
+"""Every name on disk: made and parsed by one module, and the two agree."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shardstore.errors import InvalidKey
+from shardstore.layout import (
+    NAME_BYTES_MAX,
+    PREFIXES,
+    Layout,
+    is_shard_name,
+    parse_stamped,
+    parse_temp,
+    shard_name,
+    stamped_name,
+    temp_name,
+)
+from tests.inputs.strategies import keys
+
+H = "0807dbb7baa1f67840826a0521c09df4"  # blake2b-128 of "agent:main:main"
+
+TABLE = [
+    # name below ROOT/shards, is it a shard, whose temp is it
+    (f"08/agent-main-main~{H}.jsonl", True, None),
+    (f"08/key~{H}.jsonl", True, None),
+    (f"08/a~{H}.jsonl", True, None),
+    (f"09/agent-main-main~{H}.jsonl", False, None),
+    (f"8/agent-main-main~{H}.jsonl", False, None),
+    (f"080/agent-main-main~{H}.jsonl", False, None),
+    (f"/agent-main-main~{H}.jsonl", False, None),
+    (f"agent-main-main~{H}.jsonl", False, None),
+    (f"08/Agent-main-main~{H}.jsonl", False, None),
+    (f"08/agent_main~{H}.jsonl", False, None),
+    (f"08/~{H}.jsonl", False, None),
+    (f"08/agent~{H.upper()}.jsonl", False, None),
+    (f"08/agent~{H[:-1]}.jsonl", False, None),
+    (f"08/agent~{H}0.jsonl", False, None),
+    (f"08/agent~{H}.json", False, None),
+    (f"08/agent~{H}.jsonl.bak", False, None),
+    (f"08/agent~{H}.jsonl\n", False, None),
+    (f"08/{'a' * 200}~{H}.jsonl", False, None),
+    (f"08/.tmp-0123456789abcdef~agent-main-main~{H}.jsonl", False, f"08/agent-main-main~{H}.jsonl"),
+    (f"08/.tmp-~agent~{H}.jsonl", False, f"08/agent~{H}.jsonl"),
+    (f"09/.tmp-0123456789abcdef~agent-main-main~{H}.jsonl", False, None),
+    ("08/.tmp-0123456789abcdef", False, None),
+    ("08/.tmp-mine~notes.txt", False, None),
+    ("08/README.txt", False, None),
+    ("08/.DS_Store", False, None),
+    ("08/", False, None),
+    ("", False, None),
+]
+
+
+@pytest.mark.parametrize(("name", "shard", "owner"), TABLE, ids=[row[0][:60] for row in TABLE])
+def test_names_are_told_apart(name: str, shard: bool, owner: str | None) -> None:
+    """A name is a shard's, a temp's or nobody's; nothing foreign is taken for one's own."""
+    assert is_shard_name(name) is shard
+    if name.count("/") == 1:
+        assert parse_temp(name) == owner
+
+
+NAMES = [
+    ("agent:main:main", f"08/agent-main-main~{H}.jsonl"),
+    ("A", "a~"),
+    ("../../etc/passwd", "etc-passwd~"),
+    ("(multiple)", "multiple~"),
+    ("🙂", "key~"),
+    ("é", "key~"),
+    (" a  b ", "a-b~"),
+    ("CON", "con~"),
+    ("a" * 4_096, "a" * 80 + "~"),
+]
+
+
+@pytest.mark.parametrize(("key", "expected"), NAMES, ids=[row[0][:20] for row in NAMES])
+def test_a_shards_name_is_a_slug_and_the_hash_of_the_key(key: str, expected: str) -> None:
+    """The slug is for people; directory and hash come from the key's UTF-8 bytes alone."""
+    digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+    name = shard_name(key)
+    assert name.partition("/")[2].startswith(expected.partition("/")[2] or expected)
+    assert name.startswith(f"{digest[:2]}/")
+    assert name.endswith(f"~{digest}.jsonl")
+
+
+@settings(deadline=None)
+@given(one=keys, two=keys)
+def test_names_are_injective_and_portable(one: str, two: str) -> None:
+    """Different keys have different names, also for a file system that folds case; all are short lower-case ASCII."""
+    first, second = shard_name(one), shard_name(two)
+    assert (first.casefold() == second.casefold()) is (one == two)
+    for name in (first, second):
+        prefix, _, file = name.partition("/")
+        assert prefix in PREFIXES
+        assert file.isascii()
+        assert file == file.lower()
+        assert not set(file) - set("abcdefghijklmnopqrstuvwxyz0123456789-~.")
+        assert is_shard_name(name)
+        for longest in (file, temp_name(name).partition("/")[2], stamped_name(name)):
+            assert len(longest) <= NAME_BYTES_MAX
+            assert "/" not in longest
+
+
+@settings(deadline=None)
+@given(key=keys)
+def test_temps_and_stamped_names_are_parsed_back(key: str) -> None:
+    """What makes a name and what parses it agree, and every name made is a new one."""
+    name = shard_name(key)
+    temps = {temp_name(name) for _ in range(5)}
+    assert len(temps) == 5
+    assert {parse_temp(temp) for temp in temps} == {name}
+    assert not any(is_shard_name(temp) for temp in temps)
+    stamps = {stamped_name(name) for _ in range(5)}
+    assert len(stamps) == 5
+    for stamp in stamps:
+        parsed = parse_stamped(stamp)
+        assert parsed is not None
+        assert parsed[0] == name
+        assert parsed[1] > 1_700_000_000_000
+
+
+@pytest.mark.parametrize("file", ["", "notes.txt", f"a~{H}.jsonl", f"a~{H}.jsonl.123-00000000", "x.jsonl.1763800000123-0123abcd", f"a~{H}.jsonl.1763800000123-0123ABCD"])
+def test_a_foreign_file_in_the_archive_is_nobodys(file: str) -> None:
+    """Only names that this module made are parsed as archived shards."""
+    assert parse_stamped(file) is None
+
+
+@settings(deadline=None)
+@given(st.text(max_size=300))
+def test_parsers_take_any_text(name: str) -> None:
+    """No name that a directory may hold makes a parser raise."""
+    is_shard_name(name)
+    parse_temp(name)
+    parse_stamped(name)
+
+
+def test_the_hash_covers_the_whole_key() -> None:
+    """Two keys that differ in their 4,096th byte only have different names."""
+    assert shard_name("a" * 4_095 + "b") != shard_name("a" * 4_096)
+
+
+@pytest.mark.parametrize("key", ["", "\0", "a\0", "\ud800", "a" * 4_097, "é" * 2_049])
+def test_bad_keys_have_no_name(key: str) -> None:
+    """What is no key is refused before it becomes a path."""
+    with pytest.raises(InvalidKey):
+        shard_name(key)
+
+
+def test_every_path_is_below_the_root() -> None:
+    """Each directory of a store, and each shard, is below its root."""
+    layout = Layout("/x/y")
+    assert str(layout.marker) == "/x/y/shardstore.json"
+    assert layout.shard_path(shard_name("../..")).startswith("/x/y/shards/")
+    assert len({layout.shards, layout.index, layout.archive, layout.quarantine}) == 4

@@ -1,0 +1,226 @@
+"""The gate between threads and the kernel's lock between processes, each by itself."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shardstore import lock
+from shardstore.errors import UnsupportedFileSystem
+from tests.support.actions import in_background
+from tests.support.peer import one_peer
+
+
+def soon() -> float:
+    """Give a deadline that a free lock meets and a held one does not."""
+    return time.monotonic() + 0.15
+
+
+def test_the_gate_lets_one_in() -> None:
+    """While one thread is inside, no other gets in, with or without waiting; afterwards it does."""
+    gate = lock.Gate()
+    assert gate.acquire(None)
+    assert gate.owner == threading.get_ident()
+    assert in_background(gate.try_acquire)() is False
+    assert in_background(lambda: gate.acquire(soon()))() is False
+    gate.release()
+    assert gate.owner == 0
+    assert in_background(lambda: gate.acquire(soon()))() is True
+
+
+def test_the_gate_is_handed_over_in_the_order_of_arrival() -> None:
+    """Threads get in as they came, though the one that released asks again at once."""
+    gate, order = lock.Gate(), []
+    gate.acquire(None)
+
+    def enter(me: int) -> None:
+        assert gate.acquire(time.monotonic() + 30)
+        order.append(me)
+        gate.release()
+
+    waits = []
+    for me in range(10):
+        waits.append(in_background(enter, me))
+        time.sleep(0.01)
+    gate.release()
+    assert gate.acquire(time.monotonic() + 30)
+    order.append(99)
+    gate.release()
+    for wait in waits:
+        wait()
+    assert order == [*range(10), 99]
+
+
+def test_a_waiter_that_gives_up_leaves_the_queue() -> None:
+    """The gate passes over those who gave up: it never ends in the hands of nobody."""
+    gate = lock.Gate()
+    for _ in range(20):
+        gate.acquire(None)
+        impatient = [in_background(lambda: gate.acquire(time.monotonic() + 0.005)) for _ in range(4)]
+        patient = in_background(lambda: gate.acquire(time.monotonic() + 30) and gate.release() is None)
+        time.sleep(0.005)
+        gate.release()
+        got = [wait() for wait in impatient]
+        for _ in range(sum(got)):
+            gate.release()
+        assert patient()
+        assert gate.try_acquire()
+        gate.release()
+
+
+def test_the_gate_under_random_timeouts_admits_one_at_a_time() -> None:
+    """Many threads with short patience: never two inside, and in the end it is free."""
+    import random
+
+    gate, inside, entered, wrong = lock.Gate(), [0], [0], []
+    stop = time.monotonic() + 0.8
+
+    def work(seed: int) -> None:
+        rng = random.Random(seed)
+        while time.monotonic() < stop:
+            if gate.acquire(time.monotonic() + rng.choice([0.0, 0.0001, 0.001, 0.01])):
+                inside[0] += 1
+                if inside[0] != 1:
+                    wrong.append(inside[0])
+                entered[0] += 1
+                time.sleep(rng.choice([0, 0.0001, 0.001]))
+                inside[0] -= 1
+                gate.release()
+
+    for wait in [in_background(work, seed) for seed in range(8)]:
+        wait()
+    assert wrong == []
+    assert entered[0] > 50
+    assert gate.try_acquire()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Iterator[Path]:
+    """Give a file to lock."""
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    yield file
+
+
+@pytest.fixture
+def two(path: Path) -> Iterator[tuple[lock.KernelLock, lock.KernelLock, Path]]:
+    """Give two locks on one file, through two descriptors, as two processes have them."""
+    fds = [os.open(path, os.O_RDWR) for _ in range(2)]
+    locks = [lock.KernelLock(fd) for fd in fds]
+    yield locks[0], locks[1], path
+    for one in locks:
+        one.close()
+
+
+def test_the_kernel_lock_excludes(two: tuple[lock.KernelLock, lock.KernelLock, Path]) -> None:
+    """A second descriptor gets the lock only after the first released it; waiting ends on time."""
+    one, other, _ = two
+    assert one.acquire(None)
+    begun = time.monotonic()
+    assert other.acquire(soon()) is False
+    assert 0.1 < time.monotonic() - begun < 1.0
+    one.release()
+    assert other.acquire(soon())
+    assert one.acquire(time.monotonic()) is False
+    other.release()
+
+
+def test_a_wait_that_was_given_up_neither_keeps_nor_loses_the_lock(two: tuple[lock.KernelLock, lock.KernelLock, Path]) -> None:
+    """The parked helper passes an unwanted turn on, and is taken over by a caller who comes back."""
+    one, other, _ = two
+    for _ in range(10):
+        assert one.acquire(None)
+        assert other.acquire(time.monotonic() + 0.01) is False
+        one.release()
+        deadline = time.monotonic() + 5
+        assert one.acquire(deadline), "the lock went to a waiter that had given up, and stayed there"
+        back = in_background(lambda: other.acquire(time.monotonic() + 5))
+        time.sleep(0.005)
+        one.release()
+        assert back() is True
+        other.release()
+    assert one.acquire(time.monotonic() + 1)
+    one.release()
+
+
+def test_closing_while_a_helper_waits_leaves_nothing_locked(path: Path) -> None:
+    """A descriptor that is closed under a parked helper is closed by it, and its turn harms nobody."""
+    holder = lock.KernelLock(os.open(path, os.O_RDWR))
+    waiter = lock.KernelLock(os.open(path, os.O_RDWR))
+    assert holder.acquire(None)
+    assert waiter.acquire(time.monotonic() + 0.02) is False
+    waiter.close()
+    holder.release()
+    third = lock.KernelLock(os.open(path, os.O_RDWR))
+    assert third.acquire(time.monotonic() + 5)
+    third.release()
+    third.close()
+    holder.close()
+    holder.close()
+    if sys.platform == "linux":
+        deadline = time.monotonic() + 5
+        while _open_on(path) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert _open_on(path) == 0
+
+
+def _open_on(path: Path) -> int:
+    count = 0
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            count += os.readlink(f"/proc/self/fd/{fd}") == str(path)
+        except OSError:
+            continue
+    return count
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/locks"), reason="the system does not tell")
+def test_the_holder_is_named(path: Path) -> None:
+    """holder gives the pid of whoever holds the lock, of another process too, and None when nobody does."""
+    assert lock.holder(path) is None
+    mine = lock.KernelLock(os.open(path, os.O_RDWR))
+    assert mine.acquire(None)
+    assert lock.holder(path) == os.getpid()
+    mine.release()
+    mine.close()
+    with one_peer() as peer:
+        peer.start(_hold, str(path))
+        assert peer.heard() == "holding"
+        assert lock.holder(path) == peer.pid
+        peer.tell()
+        peer.result()
+    assert lock.holder(path) is None
+    assert lock.holder(path.with_name("absent")) is None
+
+
+def _hold(path: str) -> None:
+    from tests.support.peer import hear, say
+
+    held = lock.KernelLock(os.open(path, os.O_RDWR))
+    assert held.acquire(None)
+    say("holding")
+    hear()
+    held.close()
+
+
+@pytest.mark.parametrize("number", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+def test_a_file_system_without_locks_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch, number: str) -> None:
+    """Where the system cannot lock there is a typed error, never a soft lock or an endless wait."""
+    import errno
+
+    def fail(*args: object, **kwargs: object) -> bool:
+        raise OSError(getattr(errno, number), "no locks")
+
+    monkeypatch.setattr(lock, "lock_descriptor", fail)
+    fd = os.open(path, os.O_RDWR)
+    try:
+        with pytest.raises(UnsupportedFileSystem):
+            lock.try_lock(fd)
+    finally:
+        os.close(fd)
