@@ -55,7 +55,7 @@ class _Audit:
     def _directory(self, prefix: str) -> list[tuple[str, str]]:
         """Compare one directory. Raises Moved, Unusable."""
         told = self._told(prefix)
-        listed = self.place.shards.list_directory(prefix)
+        listed = self.place.shards.list_shards(prefix)
         names = {digest_of(name): name for name in [*listed, *(name for name, _ in told.values())]}
         wrong = {name: what for digest, name in names.items() if (what := self._compare(name, told.get(digest)))}
         if wrong:

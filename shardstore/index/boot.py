@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import cache
 from hashlib import blake2b
@@ -16,7 +17,7 @@ def boot_id() -> bytes:
     Where the system does not tell they are random, so that every process rebuilds the index: slow, never wrong.
     """
     text = _from_sysctl() if sys.platform == "darwin" else _from_proc()
-    return blake2b(text or secrets.token_bytes(16), digest_size=16).digest()
+    return blake2b(text or os.urandom(16), digest_size=16).digest()
 
 
 def _from_proc() -> bytes:

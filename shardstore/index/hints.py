@@ -72,7 +72,7 @@ def _mtime(path: str) -> int:
 
 
 def _differences(place: Place, catalogue: Catalogue, prefix: str) -> set[str]:
-    listed = {digest_of(name): name for name in place.shards.list_directory(prefix)}
+    listed = {digest_of(name): name for name in place.shards.list_shards(prefix)}
     known = catalogue.known(prefix)
     names = {name for digest, name in listed.items() if digest not in known}
     for digest in known - listed.keys():

@@ -29,7 +29,7 @@ from shardstore.index.look import IndexLock
 from shardstore.index.noter import GRACE_S, discard
 from shardstore.index.rows import digest_of
 from shardstore.index.shards import Busy
-from shardstore.layout import FILE_MODE, PREFIXES
+from shardstore.layout import FILE_MODE, PREFIXES, is_shard_name
 from shardstore.lock import try_lock
 
 if TYPE_CHECKING:
@@ -195,22 +195,24 @@ class _Rebuild:
 
     def _directory(self, prefix: str) -> list[Row | Other]:
         """Read the shards of one directory, in the order of their digests."""
-        shards = self.place.shards
+        shards, known = self.place.shards, self.known.get(prefix, set())
         try:
             fd = os.open(self.place.layout.shard_path(prefix), os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
         except OSError:
-            names = shards.list_directory(prefix)  # says what is wrong; nothing where it is only missing
-            return self._one_by_one(names.keys() | self.known.get(prefix, set()))
+            return self._one_by_one(shards.list_shards(prefix) | known)  # says what is wrong, if it is not just missing
         try:
             self.directories[prefix] = os.fstat(fd).st_mtime_ns
             before = shards.list_directory(prefix)
-            found = {name: shards.read_quickly(name, fd) for name in before}
+            names = [name for file in sorted(before) if is_shard_name(name := f"{prefix}/{file}")]
+            found = {name: shards.read_quickly(name, fd) for name in names}
             after = shards.list_directory(prefix)
         finally:
             os.close(fd)
-        doubtful = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-        doubtful |= {name for name, row in found.items() if row is None}
-        doubtful |= self.known.get(prefix, set()) - found.keys()
+        doubtful = {name for name, row in found.items() if row is None}
+        if before != after:
+            moved = {f"{prefix}/{file}" for file in before.keys() | after.keys() if before.get(file) != after.get(file)}
+            doubtful |= {name for name in moved if is_shard_name(name)}
+        doubtful |= known - found.keys()
         sure = [(name, row) for name, row in found.items() if name not in doubtful]
         self.busy += [name for name, row in sure if isinstance(row, Busy)]
         rows: list[Row | Other] = [row for _, row in sure if row is not None and not isinstance(row, Busy)]

@@ -76,9 +76,12 @@ class Projection:
     def of_values(self, entry: dict[str, Any]) -> tuple[bytes, bytes | None, int]:
         """Project a decoded entry, to the same result; return the entry's size as well."""
         whole = codec.dumps(entry)
-        if not self._first and len(whole) <= FIELDS_BYTES_MAX and not any(map(_is_large, entry.values())):
-            return whole, None, len(whole)
-        return *self.of_raw({name: codec.dumps(value) for name, value in entry.items()}), len(whole)
+        large = _large(entry)
+        few = {name: value for name, value in entry.items() if name not in large} if large else entry
+        fields = codec.dumps(few) if large else whole
+        if self._first or len(fields) > FIELDS_BYTES_MAX:
+            return *self.of_raw({name: codec.dumps(value) for name, value in entry.items()}), len(whole)
+        return fields, _cut_list(large), len(whole)
 
     def _ordered(self, entry: dict[str, bytes]) -> Iterable[str]:
         if not self._first:
@@ -87,11 +90,19 @@ class Projection:
         return [*first, *(name for name in entry if name not in first)]
 
 
-def _is_large(value: Any) -> bool:
-    kind = type(value)
-    if kind is int or kind is bool or (kind is str and len(value) <= _SHORT_TEXT):
-        return False
-    return len(codec.dumps(value)) > VALUE_BYTES_MAX
+def _large(entry: dict[str, Any]) -> list[str]:
+    """Name the fields whose values are too large to be projected."""
+    found = []
+    for name, value in entry.items():
+        kind = type(value)
+        if kind is str:
+            if len(value) <= _SHORT_TEXT:
+                continue
+        elif kind is not dict and kind is not list:
+            continue  # a number, true, false or null
+        if len(codec.dumps(value)) > VALUE_BYTES_MAX:
+            found.append(name)
+    return found
 
 
 def _cut_list(names: list[str]) -> bytes | None:

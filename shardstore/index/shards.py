@@ -143,18 +143,21 @@ class Shards:
         raise_io_error(error, "reading a shard", self.layout.shard_path(name))
 
     def list_directory(self, prefix: str) -> dict[str, int]:
-        """Give the shards of one directory, each with its inode. Raises StoreNotFound, StoreIOError."""
+        """Give the files in one directory, each with its inode. Raises StoreNotFound, StoreIOError."""
         path = self.layout.shard_path(prefix)
         try:
             with os.scandir(path) as entries:
-                files = {entry.name: entry.inode() for entry in entries}
+                return {entry.name: entry.inode() for entry in entries}
         except FileNotFoundError:
             if not self.layout.marker.exists():
                 raise StoreNotFound(str(self.layout.root)) from None
             return {}
         except OSError as error:
             raise_io_error(error, "listing the shards", path)
-        return {name: inode for file, inode in files.items() if is_shard_name(name := f"{prefix}/{file}")}
+
+    def list_shards(self, prefix: str) -> set[str]:
+        """Give the names of the shards in one directory. Raises StoreNotFound, StoreIOError."""
+        return {name for file in self.list_directory(prefix) if is_shard_name(name := f"{prefix}/{file}")}
 
     def names(self, noted: set[str]) -> Iterator[set[str]]:
         """Yield the names of every shard there may be, a directory at a time; `noted` are some that are known.
@@ -166,5 +169,4 @@ class Shards:
         for name in noted:
             by_prefix.setdefault(name[:2], set()).add(name)
         for prefix in PREFIXES:
-            found = self.list_directory(prefix).keys() | self.list_directory(prefix).keys()
-            yield found | by_prefix.get(prefix, set())
+            yield self.list_shards(prefix) | self.list_shards(prefix) | by_prefix.get(prefix, set())

@@ -24,13 +24,19 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
 
+def environment() -> dict[str, str]:
+    """Make the environment in which a tool finds this checkout first."""
+    paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
 def tool(module: str, *args: str, timeout: float = 900.0, expect_complaints: bool = False) -> dict[str, Any]:
     """Run one of the tools in a process of its own; note its counts; fail with its complaints."""
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", f"tests.torture.{module}", *args],
         cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDEVMODE": ""},
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -30,7 +30,7 @@ from shardstore import (
     UnsupportedFormat,
 )
 
-from .harness import REPOSITORY, linux_only, needs_root
+from .harness import REPOSITORY, environment, linux_only, needs_root
 
 VICTIM, OTHER, THIRD = "agent:main:victim", "agent:main:other", "agent:main:third"
 
@@ -365,7 +365,7 @@ def as_nobody(script: str, *args: str) -> subprocess.CompletedProcess[str]:
     prelude = "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
     return subprocess.run(
         [sys.executable, "-c", prelude + script, *args],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**environment(), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 
