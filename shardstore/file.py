@@ -127,6 +127,10 @@ class JournalFile:
         self.fd = -1
         self.lock.after_fork()
 
+    def is_named(self, status: os.stat_result) -> bool:
+        """Tell whether this is still the file that its path names, by a fresh lstat of the path."""
+        return status.st_ino == self.inode and status.st_dev == self.device
+
     # Reading
 
     def refresh(self, mtime: int, *, locked: bool) -> State:

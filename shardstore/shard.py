@@ -85,7 +85,7 @@ class Shard:
             file = self._file
             if file is not None:
                 status = self._named_file()
-                if status is not None and status.st_ino == file.inode and status.st_dev == file.device:
+                if status is not None and file.is_named(status):
                     return self._own(file.refresh(status.st_mtime_ns, locked=False))
         if self.gate.try_acquire():
             try:
@@ -186,7 +186,7 @@ class Shard:
         except OSError as error:
             file.lock.release()
             raise_io_error(error, "looking at a shard", self.path)
-        return status.st_ino == file.inode and status.st_dev == file.device
+        return file.is_named(status)
 
     def _timed_out(self, began: float) -> LockTimeout:
         return LockTimeout(self.key, time.monotonic() - began, holder(self.path))
