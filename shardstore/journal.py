@@ -6,19 +6,18 @@ either a torn tail (a commit that a death or a power cut left unfinished: never 
 
 from __future__ import annotations
 
-import re
+import os
+import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shardstore import codec, record
+from shardstore import codec, record, tear
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from shardstore.record import Record
 
-_LINE = re.compile(rb"[^\n]+\n")
 _PLAIN_MEMBERS = 5  # crc, rev, at, by, set
-SECTOR = 512  # bytes that a disk writes whole or not at all
 
 
 class State(NamedTuple):
@@ -108,6 +107,24 @@ def advance(  # noqa: PLR0913  # what a record says beside its change
             fields[name] = raw
     end, records, durables = state.end + length, state.records + 1, state.durable + durable
     return _state(State, (fields, key, rev, incarnation, created_at, at, by, end, records, live, durables))
+
+
+def make_record(state: State, change: Change, key: str, by: str, *, durable: bool) -> tuple[bytes, State]:
+    """Make the line that takes `state` through `change`, and the state after it."""
+    at = max(time.time_ns() // 1_000_000, state.updated_at)  # the clock may go back, a journal never does
+    if state.fields is None:
+        rev, incarnation, created = 1, os.urandom(12).hex(), at
+        body = record.head(incarnation, key) + record.put_body(change.changed)
+    else:
+        rev, incarnation, created = state.rev + 1, state.incarnation, state.created_at
+        if change.delete:
+            body = record.DELETE_BODY
+        elif change.whole:
+            body = record.put_body(change.changed)
+        else:
+            body = record.change_body(change.changed, change.removed)
+    line = record.line(rev, at, by, body, durable=durable)
+    return line, advance(state, change, key, len(line), rev, at, by, durable, incarnation, created)
 
 
 def apply(state: State, entry: Record, length: int) -> State | str:
@@ -225,76 +242,10 @@ def replay(data: bytes, state: State = ABSENT) -> Replay:
     if problem is None:
         return Replay(state)
     tail = data[state.end - base :]
-    reason = _damage(tail, state)
+    reason = tear.judge(tail, state.end, first=state.records == 0)
     if reason is None:
         return Replay(state, tail=tail)
     return Replay(state, damage=Damage(state.end, reason or problem.reason))
-
-
-def _damage(tail: bytes, state: State) -> str | None:  # noqa: PLR0911  # one return a judgement
-    """Judge bytes that follow `state`: None for a torn tail, else the damage (empty: as the reader found it).
-
-    Damage in front of a record that was committed durably is never a tear, since every byte before such a record
-    was on the disk when it was written. In front of a relaxed one it is, if whole sectors are missing: that is how
-    a power cut leaves appends which reached the disk out of order. With no whole record behind it, it is the commit
-    that was under way, except where the journal would then be empty and nothing but a changed byte explains it.
-    """
-    behind = _first_whole(tail)
-    if behind is not None:
-        start, durable = behind
-        if durable:
-            return "" if start == 0 else "damage in front of a durable record"
-        return None if _sector_missing(tail, state.end, start) else "damage in front of a whole record"
-    if _newline_changed(tail):
-        return "the newline behind a record was changed"
-    if state.records:
-        return None
-    if not tail.startswith(record.PREFIX[: len(tail)]) and tail[:SECTOR].strip(b"\n\0"):
-        return "it does not begin as a journal does"
-    if not tail.endswith(b"\n"):
-        return None
-    text = tail.rstrip(b"\n")
-    cut_at_sector = (state.end + len(text)) % SECTOR == 0 and not text.endswith(b"}")
-    return None if cut_at_sector or _sector_missing(text, state.end, len(text)) else ""
-
-
-def _first_whole(tail: bytes) -> tuple[int, bool] | None:
-    """Find the first intact, finished line; return its start, and whether it or a later one was committed durably."""
-    first = None
-    for line in _LINE.finditer(tail):
-        text = line[0][:-1]
-        if record.intact(text):
-            first = line.start() if first is None else first
-            found = record.parse(text)
-            if not isinstance(found, str) and found.durable:
-                return first, True
-    return None if first is None else (first, False)
-
-
-def _newline_changed(tail: bytes) -> bool:
-    """Tell whether the tail begins with an intact record and another one follows it, but no newline stands between."""
-    start = 0
-    while (start := tail.find(record.PREFIX, start + 1)) > 0:
-        if record.intact(tail[: start - 1]):
-            return True
-    return False
-
-
-def _sector_missing(tail: bytes, offset: int, stop: int) -> bool:
-    """Tell whether a sector of tail[:stop] was never written: all zero, or still the newlines of the room.
-
-    `offset` is the place of tail[0] in the file. A sector that reaches past `stop` is known to be written.
-    """
-    start = 0
-    while start < stop:
-        end = start + SECTOR - (offset + start) % SECTOR
-        if end > stop:
-            return False
-        sector = tail[start:end]
-        if not sector.strip(b"\n") or not sector.strip(b"\0"):
-            return True
-        start = end
-    return False
 
 
 def salvage(data: bytes, incarnation: str) -> State | None:

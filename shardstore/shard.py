@@ -16,12 +16,11 @@ from __future__ import annotations
 import contextvars
 import errno
 import os
-import re
 import threading
 import time
 from typing import TYPE_CHECKING
 
-from shardstore import codec, disk, journal, record
+from shardstore import disk, journal, record
 from shardstore.errors import (
     CommitUncertain,
     CorruptShard,
@@ -32,10 +31,11 @@ from shardstore.errors import (
     StoreNotFound,
     raise_io_error,
 )
-from shardstore.file import FILE_BYTES_MAX, JournalFile, read_journal, read_state
-from shardstore.journal import ABSENT, Change, State, advance
-from shardstore.layout import QUARANTINE, Layout, shard_name, stamped_name, temp_name
-from shardstore.lock import Gate, holder
+from shardstore.file import JournalFile, read_journal, read_state
+from shardstore.gate import Gate
+from shardstore.journal import ABSENT, Change, State, make_record
+from shardstore.layout import QUARANTINE, Layout, stamped_name, temp_name
+from shardstore.lock import holder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +73,11 @@ class Shard:
         self._made = False  # by the present holder, who takes it away again if nothing is committed
 
     @property
+    def claimed(self) -> str | None:
+        """The session's key; None for a file that may claim any."""
+        return self._key
+
+    @property
     def key(self) -> str:
         """The session's key; for a file whose key is not known, its name."""
         return self.name if self._key is None else self._key
@@ -86,13 +91,13 @@ class Shard:
             if file is not None:
                 status = self._named_file()
                 if status is not None and file.is_named(status):
-                    return self._own(file.refresh(status.st_mtime_ns, locked=False))
+                    return self.own(file.refresh(status.st_mtime_ns, locked=False))
         if self.gate.try_acquire():
             try:
                 return self._read_afresh()
             finally:
                 self.gate.release()
-        return self._own(self._check_absent(read_state(self.path)))  # a writer of this process is at it
+        return self.own(self._check_absent(read_state(self.path)))  # a writer of this process is at it
 
     def _read_afresh(self) -> State:
         with self._mutex:
@@ -100,7 +105,7 @@ class Shard:
             self._file = self._open(write=False)
             if self._file is None:
                 return self._check_absent(ABSENT)
-            return self._own(self._file.refresh(0, locked=False))
+            return self.own(self._file.refresh(0, locked=False))
 
     def _named_file(self) -> os.stat_result | None:
         """Look at what the path names now; None where it names nothing."""
@@ -117,7 +122,8 @@ class Shard:
             raise StoreNotFound(str(self._layout.root))
         return state
 
-    def _own(self, state: State) -> State:
+    def own(self, state: State) -> State:
+        """Return the state if it is this session's. Raises CorruptShard: a file proves whose it is."""
         if state.key is not None and state.key != self._key and self._key is not None:
             raise CorruptShard(self.path, 0, f"the file belongs to session {state.key!r}", self.key)
         return state
@@ -235,18 +241,18 @@ class Shard:
         """Return the state that is on the disk now; nothing remembered is trusted unread. Raises CorruptShard."""
         file, status = self._file, self._status
         if file is None or not self._inside:
-            file = self._held_file()
+            file = self.held_file()
         with self._mutex:
             file.size, file.links = status.st_size, status.st_nlink
             state = file.refresh(status.st_mtime_ns, locked=True)
-        return state if state.key == self._key else self._own(state)
+        return state if state.key == self._key else self.own(state)
 
     def commit(self, change: Change, by: str, *, durable: bool) -> State:
         """Write one change and return the state it leads to.
 
         Raises StoreFull, StoreIOError (nothing changed) or CommitUncertain (unknown until read again).
         """
-        file = self._held_file()
+        file = self.held_file()
         line, after = make_record(file.state, change, self.key, by, durable=durable)
         if file.torn:
             self.repair_tail()
@@ -265,7 +271,7 @@ class Shard:
         """
         if after.exists and after.records > 1:
             try:
-                return self._rewrite(file, after)
+                return self.rewrite_to(file, after)
             except StoreFull:
                 if file.links > 1:
                     raise
@@ -300,43 +306,22 @@ class Shard:
 
     def rewrite(self) -> State:
         """Reduce the journal to its present state, as of the same revision."""
-        file = self._held_file()
-        return self._rewrite(file, file.state)
+        file = self.held_file()
+        return self.rewrite_to(file, file.state)
 
-    def _rewrite(self, file: JournalFile, after: State) -> State:
+    def rewrite_to(self, file: JournalFile, after: State) -> State:
+        """Put a journal of one record, which leads to the state `after`, in the place of `file`."""
         assert after.fields is not None
         assert after.key is not None
         body = record.head(after.incarnation, after.key, after.created_at) + record.put_body(after.fields)
         line = record.line(after.rev, after.updated_at, after.by, body, durable=True)
         settled = after._replace(end=len(line), records=1, durable=1)
         fresh = file.replace(self._layout.shard_path(temp_name(self.name)), line, settled)
-        self._swap(fresh)
-        self._settle(fresh)
+        self.swap(fresh)
+        self.settle(fresh)
         return settled
 
-    def adopt(self, path: str) -> State:
-        """Put the journal file at `path` in this shard's place; return its state. Raises CorruptShard."""
-        fresh = JournalFile.open(path, write=True)
-        if fresh is None:
-            raise_io_error(FileNotFoundError(errno.ENOENT, path), "restoring a session", path)
-        try:
-            if not fresh.lock.acquire(0.0):
-                raise_io_error(BlockingIOError(errno.EAGAIN, path), "locking an archived session", path)
-            if not self._own(fresh.refresh(0, locked=True)).exists:
-                raise CorruptShard(path, 0, "it holds no session", self._key)
-            os.rename(path, self.path)
-        except OSError as error:
-            fresh.close()
-            raise_io_error(error, "restoring a session", path)
-        except BaseException:
-            fresh.close()
-            raise
-        fresh.path = self.path
-        self._swap(fresh)
-        self._settle(fresh)
-        return fresh.state
-
-    def _settle(self, fresh: JournalFile) -> None:
+    def settle(self, fresh: JournalFile) -> None:
         """Sync the directory after a rename. Raises CommitUncertain."""
         try:
             fresh.settle()
@@ -344,57 +329,22 @@ class Shard:
             self.forget_file()
             raise
 
-    def _swap(self, fresh: JournalFile) -> None:
+    def swap(self, fresh: JournalFile) -> None:
+        """Go on with another open file, which has the name already, and its lock."""
         with self._mutex:
             self._drop_file()
             self._file = fresh
 
-    def salvage(self, keep_as: str) -> State | None:
-        """Make a damaged journal readable again from its intact records; the original gets the name `keep_as`.
-
-        Returns the state, or None where no record is intact and the session is absent from now on.
-        """
-        file = self._held_file()
-        data = read_journal(self.path) if file.size <= FILE_BYTES_MAX else b""
-        state = journal.salvage(data, os.urandom(12).hex())
-        if state is not None and state.key is None:
-            state = state._replace(key=self._key or self._key_in(data))
-            state = None if state.key is None else state
-        try:
-            disk.make_directory(os.path.dirname(keep_as))
-            if state is None or not state.exists:
-                os.rename(self.path, keep_as)
-            else:
-                os.link(self.path, keep_as)
-            disk.sync_directory(os.path.dirname(keep_as))
-            disk.sync_directory(os.path.dirname(self.path))
-        except OSError as error:
-            raise_io_error(error, "moving a damaged shard to quarantine", keep_as)
-        if state is None or not state.exists:
-            return None
-        return self._rewrite(file, state)
-
-    def _key_in(self, data: bytes) -> str | None:
-        """Find the key in the remains of a record: it is the one that this file's name was made from."""
-        for found in re.finditer(rb'"key":("(?:[^"\\\\]|\\\\.)*")', data):
-            try:
-                key = codec.loads(found[1])
-                if shard_name(key) == self.name:
-                    return str(key)
-            except ValueError:
-                continue
-        return None
-
     def trim(self) -> int:
         """Give unused room back; return the bytes freed."""
         with self._mutex:
-            return self._held_file().trim()
+            return self.held_file().trim()
 
     def repair_tail(self) -> None:
         """Keep the torn tail, if there is one, in quarantine/ and turn it into room."""
         with self._mutex:
-            if self._held_file().torn:
-                self._repair(self._held_file())
+            if self.held_file().torn:
+                self._repair(self.held_file())
 
     def _repair(self, file: JournalFile) -> None:
         file.repair_tail(f"{self._layout.root}/{QUARANTINE}/{stamped_name(self.name)}")
@@ -404,7 +354,8 @@ class Shard:
         with self._mutex:
             self._drop_file()
 
-    def _held_file(self) -> JournalFile:
+    def held_file(self) -> JournalFile:
+        """Give the file whose lock is held."""
         if not self._inside or self._file is None:
             raise StoreClosed("this process does not hold the lock any more: it forked inside the update")
         return self._file
@@ -460,21 +411,3 @@ class Shard:
         """Bytes of entry kept in memory, about."""
         file = self._file
         return 0 if file is None else file.state.live
-
-
-def make_record(state: State, change: Change, key: str, by: str, *, durable: bool) -> tuple[bytes, State]:
-    """Make the line that takes `state` through `change`, and the state after it."""
-    at = max(time.time_ns() // 1_000_000, state.updated_at)  # the clock may go back, a journal never does
-    if state.fields is None:
-        rev, incarnation, created = 1, os.urandom(12).hex(), at
-        body = record.head(incarnation, key) + record.put_body(change.changed)
-    else:
-        rev, incarnation, created = state.rev + 1, state.incarnation, state.created_at
-        if change.delete:
-            body = record.DELETE_BODY
-        elif change.whole:
-            body = record.put_body(change.changed)
-        else:
-            body = record.change_body(change.changed, change.removed)
-    line = record.line(rev, at, by, body, durable=durable)
-    return line, advance(state, change, key, len(line), rev, at, by, durable, incarnation, created)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from shardstore import disk
 from shardstore.errors import SessionExists, SessionNotFound, raise_io_error
 from shardstore.layout import parse_stamped, shard_name, stamped_name
+from shardstore.maintenance.surgery import adopt
 
 if TYPE_CHECKING:
     from shardstore.engine import Engine
@@ -59,6 +60,6 @@ def restore(engine: Engine, key: str, timeout: float | None) -> State:
         if shard.refresh().exists:
             raise SessionExists(key)
         engine.index.note(shard.name)
-        return shard.adopt(str(engine.layout.archive / files[-1]))
+        return adopt(shard, str(engine.layout.archive / files[-1]))
     finally:
         shard.unlock()

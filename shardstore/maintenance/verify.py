@@ -13,6 +13,7 @@ from shardstore import disk
 from shardstore.errors import CorruptShard, ShardStoreError, raise_io_error
 from shardstore.file import read_state
 from shardstore.layout import INDEX, MARKER, QUARANTINE, SHARDS, shard_name, stamped_name
+from shardstore.maintenance.surgery import salvage
 from shardstore.maintenance.walk import Found, walk
 from shardstore.reports import Problem, VerifyReport
 
@@ -135,7 +136,7 @@ class _Verification:
             return "it vanished meanwhile"
         try:
             self.engine.index.note(name)
-            state = shard.salvage(keep_as)
+            state = salvage(shard, keep_as)
         finally:
             shard.unlock()
             shard.close_if_idle()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import enum
 import math
@@ -56,7 +56,19 @@ VALID: dict[str, Any] = {
     "booleans": [True, False],
     "integers": [0, -1, 2**31, 2**53 + 1, 2**63 - 1, -(2**63)],
     "floats": [0.0, -0.0, 1.0, 0.1, 1e-300, 1.7976931348623157e308, 5e-324],
-    "text": ["", "a", "é", "e\u0301", "日本語", "🙂", "\u2028\u2029", "\x00\x01\x1f\x7f", '"\\/\b\f\n\r\t', "\ufeff", "\U0010ffff"],
+    "text": [
+        "",
+        "a",
+        "é",
+        "e\u0301",
+        "日本語",
+        "🙂",
+        "\u2028\u2029",
+        "\x00\x01\x1f\x7f",
+        '"\\/\b\f\n\r\t',
+        "\ufeff",
+        "\U0010ffff",
+    ],
     "containers": [[], {}, [[]], [{}], {"": {"": []}}],
     "names": {"": 1, "a b": 2, "é": 3, "🙂": 4, "\n": 5, '"': 6, "\x00": 7, "crc": 8},
 }
@@ -76,7 +88,9 @@ def test_what_json_holds_comes_back_exactly(store: Store, store_factory, name: s
             assert repr(reader[key].data) == repr({"v": value})
 
 
-@pytest.mark.parametrize("name", ["", "crc", "rev", "put", "delete", "key", "a b", "\n", "é", "🙂", "\x00", '"', "\u2028", "x" * 5_000])
+@pytest.mark.parametrize(
+    "name", ["", "crc", "rev", "put", "delete", "key", "a b", "\n", "é", "🙂", "\x00", '"', "\u2028", "x" * 5_000]
+)
 def test_any_text_names_a_field(store: Store, store_factory, name: str) -> None:
     """A field may have any name, also one that the format itself uses."""
     store.create("k", {name: 1, "other": 1})
@@ -104,9 +118,9 @@ INVALID: dict[str, Any] = {
     "generator": (n for n in ()),
     "complex": 1j,
     "Decimal": decimal.Decimal("1.5"),
-    "datetime": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC),
-    "date": datetime.date(2026, 1, 1),
-    "time": datetime.time(1),
+    "datetime": dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
+    "date": dt.date(2026, 1, 1),
+    "time": dt.time(1),
     "UUID": uuid.UUID(int=1),
     "Path": Path("x"),
     "dataclass": Record(),
@@ -133,9 +147,7 @@ INVALID: dict[str, Any] = {
 
 @pytest.mark.parametrize("nested", [False, True], ids=["at the top", "nested"])
 @pytest.mark.parametrize("name", INVALID)
-def test_what_json_cannot_hold_is_refused_by_path(
-    store: Store, backend: FileBackend, name: str, nested: bool
-) -> None:
+def test_what_json_cannot_hold_is_refused_by_path(store: Store, backend: FileBackend, name: str, nested: bool) -> None:
     """No writer converts or drops such a value: InvalidEntry names where it is, and nothing is written."""
     value, at = INVALID[name], ["v"]
     if nested:

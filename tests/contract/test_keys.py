@@ -81,7 +81,22 @@ def test_every_key_is_a_session_of_its_own(store: Store, store_factory) -> None:
     assert list(store) == []
 
 
-BAD: list[Any] = ["", "\0", "a\0b", "\ud800", "a\udfffb", "a" * 4_097, "é" * 2_049, "🙂" * 1_025, None, 1, 1.5, b"a", ("a",), ["a"]]
+BAD: list[Any] = [
+    "",
+    "\0",
+    "a\0b",
+    "\ud800",
+    "a\udfffb",
+    "a" * 4_097,
+    "é" * 2_049,
+    "🙂" * 1_025,
+    None,
+    1,
+    1.5,
+    b"a",
+    ("a",),
+    ["a"],
+]
 
 
 @pytest.mark.parametrize("key", BAD, ids=lambda key: ascii(key)[:20])

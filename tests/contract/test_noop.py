@@ -39,9 +39,7 @@ NOTHING: dict[str, Callable[[Store], object]] = {
 
 
 @pytest.mark.parametrize("name", NOTHING)
-def test_nothing_changed_means_nothing_written(
-    store: Store, backend: FileBackend, store_factory, name: str
-) -> None:
+def test_nothing_changed_means_nothing_written(store: Store, backend: FileBackend, store_factory, name: str) -> None:
     """rev, version, times, bytes and file times stay as they were, and the session returned is the current one."""
     store.create("k", ENTRY)
     for writer in (store, store_factory()):
@@ -96,7 +94,17 @@ def test_reading_writes_nothing(store: Store, backend: FileBackend) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [(1, True), (0, False), (1, 1.0), (0, None), ("", None), ([], {}), (0.0, -0.0), ({"a": 1}, {"a": True}), ([1], [1.0])],
+    [
+        (1, True),
+        (0, False),
+        (1, 1.0),
+        (0, None),
+        ("", None),
+        ([], {}),
+        (0.0, -0.0),
+        ({"a": 1}, {"a": True}),
+        ([1], [1.0]),
+    ],
     ids=repr,
 )
 def test_values_that_python_calls_equal_but_json_does_not_are_changes(

@@ -119,7 +119,17 @@ def test_where_selects_by_value_and_type(filled: Store, where: Any, expected: li
 
 @pytest.mark.parametrize(
     ("prefix", "count"),
-    [("agent:", 7), ("agent:main:", 4), ("agent:ops:", 2), ("agent:main:a", 1), ("x", 0), ("", 7), ("AGENT:", 0), ("agent:%", 0), ("agent_", 0)],
+    [
+        ("agent:", 7),
+        ("agent:main:", 4),
+        ("agent:ops:", 2),
+        ("agent:main:a", 1),
+        ("x", 0),
+        ("", 7),
+        ("AGENT:", 0),
+        ("agent:%", 0),
+        ("agent_", 0),
+    ],
 )
 def test_prefix_is_taken_literally(filled: Store, prefix: str, count: int) -> None:
     """A prefix selects the keys that begin with it, letter for letter; no character in it is a wildcard."""
@@ -130,14 +140,33 @@ def test_prefix_is_taken_literally(filled: Store, prefix: str, count: int) -> No
 
 def test_prefix_in_any_script(store: Store) -> None:
     """Prefixes work where the next character is the last of its plane, and with any Unicode."""
-    names = ["é", "éa", "e\u0301", "🙂", "🙂a", "🙂\U0010ffff", "\U0010ffff", "\U0010ffff\U0010ffff", "z", "a%b", "a_b", "axb", "A", "\x7f", "*"]
+    names = [
+        "é",
+        "éa",
+        "e\u0301",
+        "🙂",
+        "🙂a",
+        "🙂\U0010ffff",
+        "\U0010ffff",
+        "\U0010ffff\U0010ffff",
+        "z",
+        "a%b",
+        "a_b",
+        "axb",
+        "A",
+        "\x7f",
+        "*",
+    ]
     for name in names:
         store.create(name, {})
     for prefix in ["é", "e", "🙂", "\U0010ffff", "a%", "a_", "a", "A", "*", "\x7f"]:
         assert keys(store, prefix=prefix, order_by="key") == sorted(name for name in names if name.startswith(prefix))
 
 
-@pytest.mark.parametrize("order", ["key", "-key", "updated_at", "-updated_at", "created_at", "-created_at", "size", "-size", "tokens", "-tokens"])
+@pytest.mark.parametrize(
+    "order",
+    ["key", "-key", "updated_at", "-updated_at", "created_at", "-created_at", "size", "-size", "tokens", "-tokens"],
+)
 def test_order_and_paging(filled: Store, order: str) -> None:
     """Every order sorts, its reverse sorts the other way, and pages put together give the whole, each session once."""
     whole = filled.list(order_by=order)

@@ -278,7 +278,9 @@ def test_field_order_survives_every_verb(store: Store, store_factory) -> None:
     assert list(store_factory()["k"].data) == expected
 
 
-def test_a_field_taken_out_and_put_back_by_one_mutator_is_where_the_mutator_left_it(store: Store, store_factory) -> None:
+def test_a_field_taken_out_and_put_back_by_one_mutator_is_where_the_mutator_left_it(
+    store: Store, store_factory
+) -> None:
     """The order that one mutator leaves is the order that every reader sees, cached or fresh."""
     store.create("k", {"a": 1, "b": 2, "c": 3})
 

@@ -62,7 +62,11 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
             parents.pop()
         drawn[name] = (parents[-1][1] if parents else "", builtin)
         parents.append((depth, name))
-    real = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.ShardStoreError)}
+    real = {
+        name: kind
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, errors.ShardStoreError)
+    }
     assert set(drawn) == set(real)
     for name, (parent, builtin) in drawn.items():
         bases = [base.__name__ for base in real[name].__bases__]
@@ -90,14 +94,22 @@ def test_every_module_can_be_imported_alone() -> None:
     )
     assert len(modules) > 15
     script = "import importlib, sys\nfor name in sys.argv[1:]:\n    importlib.import_module(name)\n    [sys.modules.pop(m) for m in [*sys.modules] if m.split('.')[0] == 'shardstore']\n"
-    outcome = subprocess.run([sys.executable, "-W", "error", "-c", script, *modules], env=environment(), capture_output=True, text=True, timeout=60)
+    outcome = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, *modules],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert outcome.returncode == 0, outcome.stderr
 
 
 def test_the_library_does_not_import_the_command_line() -> None:
     """`import shardstore` brings neither typer nor rich nor SQLite: they cost more than the library."""
     script = "import sys, shardstore; print([m for m in ('typer', 'rich', 'sqlite3', 'shardstore_cli', 'asyncio', 'multiprocessing') if m in sys.modules])"
-    outcome = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True, timeout=60)
+    outcome = subprocess.run(
+        [sys.executable, "-c", script], env=environment(), capture_output=True, text=True, timeout=60
+    )
     assert outcome.stdout.strip() == "[]", outcome.stdout + outcome.stderr
 
 
@@ -114,7 +126,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         modern = int(importlib.metadata.version("setuptools").split(".")[0]) >= 77
     isolated = ["--no-build-isolation"] if modern else []  # else pip fetches what pyproject.toml asks for
     outcome = subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", *isolated, "--wheel-dir", str(base / "out"), str(base)],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--quiet",
+            "--no-deps",
+            *isolated,
+            "--wheel-dir",
+            str(base / "out"),
+            str(base),
+        ],
         capture_output=True,
         text=True,
         timeout=300,
@@ -142,12 +165,26 @@ def test_the_wheel_works_where_it_is_installed_bare(wheel: Path, tmp_path: Path)
     """Installed alone, outside of the checkout, library and command run from the installed files."""
     target = tmp_path / "site"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target), str(wheel)],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-index",
+            "--target",
+            str(target),
+            str(wheel),
+        ],
         check=True,
         capture_output=True,
         timeout=120,
     )
-    assert {path.name for path in target.iterdir() if path.suffix != ".dist-info" and path.name != "bin"} == {"shardstore", "shardstore_cli"}
+    assert {path.name for path in target.iterdir() if path.suffix != ".dist-info" and path.name != "bin"} == {
+        "shardstore",
+        "shardstore_cli",
+    }
     script = (
         "import shardstore, shardstore_cli, sys\n"
         "assert shardstore.__file__.startswith(sys.argv[1]), shardstore.__file__\n"
@@ -159,7 +196,12 @@ def test_the_wheel_works_where_it_is_installed_bare(wheel: Path, tmp_path: Path)
     )
     env = {**os.environ, "PYTHONPATH": str(target), "PYTHONSAFEPATH": "1"}
     outcome = subprocess.run(
-        [sys.executable, "-c", script, str(target), str(tmp_path / "store")], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script, str(target), str(tmp_path / "store")],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert outcome.returncode == 0, outcome.stderr
     assert '"n"' in outcome.stdout

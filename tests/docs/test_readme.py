@@ -28,7 +28,12 @@ def test_the_python_blocks_of_the_readme_run(tmp_path: Path) -> None:
     script = "\n".join(blocks(README, "python"))
     assert "store.update(" in script
     outcome = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60
+        [sys.executable, "-W", "error", "-c", script],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert outcome.returncode == 0, outcome.stderr
     lines = outcome.stdout.splitlines()
@@ -53,7 +58,11 @@ def test_the_commands_of_the_readme_exist() -> None:
     commands |= set(also[1].split())
     assert {"inspect", "compact", "import", "export", "get", "verify"} <= commands
     help_text = subprocess.run(
-        [sys.executable, "-m", "shardstore_cli", "--help"], env=environment(TERMINAL_WIDTH="200"), capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "shardstore_cli", "--help"],
+        env=environment(TERMINAL_WIDTH="200"),
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert help_text.returncode == 0, help_text.stderr
     assert [name for name in sorted(commands) if not re.search(rf"\b{name}\b", help_text.stdout)] == []
@@ -61,7 +70,17 @@ def test_the_commands_of_the_readme_exist() -> None:
 
 def test_the_exit_codes_of_the_readme_are_the_documented_ones() -> None:
     """The list of exit codes is whole."""
-    for code in ("0 ok", "1 error", "2 usage", "3 no such session", "4 conflict", "5 corruption", "10 no store", "11 lock timeout", "130 interrupted"):
+    for code in (
+        "0 ok",
+        "1 error",
+        "2 usage",
+        "3 no such session",
+        "4 conflict",
+        "5 corruption",
+        "10 no store",
+        "11 lock timeout",
+        "130 interrupted",
+    ):
         assert code in README
 
 
@@ -141,5 +160,11 @@ def test_the_marker_on_the_format_page_is_a_marker(root: Path) -> None:
 def test_nothing_names_a_path_of_somebodys_machine() -> None:
     """No page and no source names a home directory, a temporary checkout or a sibling of the repository."""
     suspicious = re.compile(r"/work/|/tmp/brief|\.\./shared|/root/")
-    files = [*PAGES, *(REPOSITORY / "shardstore").rglob("*.py"), *(REPOSITORY / "cli").rglob("*.py"), REPOSITORY / "Makefile", REPOSITORY / "pyproject.toml"]
+    files = [
+        *PAGES,
+        *(REPOSITORY / "shardstore").rglob("*.py"),
+        *(REPOSITORY / "cli").rglob("*.py"),
+        REPOSITORY / "Makefile",
+        REPOSITORY / "pyproject.toml",
+    ]
     assert [str(path) for path in files if suspicious.search(path.read_text(encoding="utf-8"))] == []

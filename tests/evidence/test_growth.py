@@ -164,7 +164,9 @@ def _names_of_forks(name: str) -> list[str]:
 
     temp_name(name)
     reader, writer = os.pipe()
-    for child in [actions.in_child(lambda: os.write(writer, temp_name(name).encode() + b"\n") and None) for _ in range(8)]:
+    for child in [
+        actions.in_child(lambda: os.write(writer, temp_name(name).encode() + b"\n") and None) for _ in range(8)
+    ]:
         assert actions.wait_for(child) == 0
     os.close(writer)
     with os.fdopen(reader, "rb") as stream:

@@ -21,7 +21,6 @@ def test_20431_a_shard_proves_whose_it_is(root: Path) -> None:
     disks.a_file_of_another_key_is_refused(root)
 
 
-
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
 def test_20431_a_thread_that_dies_inside_a_mutator_frees_the_lock(root: Path, error: type[BaseException]) -> None:
     """SystemExit and KeyboardInterrupt out of a mutator leave nothing locked and nothing written."""
@@ -56,7 +55,9 @@ def test_20431_a_thread_that_is_killed_while_it_waits_frees_its_place(root: Path
                 thread = threading.Thread(target=_swallow, args=(lambda: store.patch("k", {"never": 1}),))
                 thread.start()
                 time.sleep(0.02)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
+                )
             thread.join(10)
             assert not thread.is_alive()
             begun = time.monotonic()
@@ -149,3 +150,36 @@ def test_93383_no_lock_file_is_ever_left_or_needed(root: Path) -> None:
     names = [path.name for path in (root / "shards").rglob("*") if path.is_file()]
     assert len(names) == 1
     assert names[0].endswith(".jsonl")
+
+
+def test_never_two_winners(root: Path) -> None:
+    """Read, compare, rename without a lock let 16 of 16 win: of 16 that expect one version exactly one does."""
+    with Store(root) as store, peers(4) as group:
+        for attempt in range(6):
+            key = f"k{attempt}"
+            seen = store.create(key, {"winner": None})
+            moment = time.monotonic() + 0.05
+            for n, peer in enumerate(group):
+                peer.start(_race_to_replace, moment, str(root), key, seen.version, n)
+            won = [name for peer in group for name in peer.result()]
+            assert len(won) == 1, won
+            assert store[key].data == {"winner": won[0]}
+            assert store[key].rev == 2
+
+
+def _race_to_replace(moment: float, root: str, key: str, version: str, me: int) -> list[str]:
+    """In a peer: four threads try to replace what they all read; return who won."""
+    from shardstore import Conflict
+
+    with Store(root) as store:
+
+        def attempt(name: str) -> list[str]:
+            actions.sleep_until(moment)
+            try:
+                store.replace(key, {"winner": name}, expect=version)
+            except Conflict:
+                return []
+            return [name]
+
+        waits = [actions.in_background(attempt, f"{me}-{n}") for n in range(4)]
+        return [name for wait in waits for name in wait()]

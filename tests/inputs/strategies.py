@@ -6,11 +6,31 @@ from hypothesis import strategies as st
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 hostile_text = st.sampled_from(
-    ["", "\x00", "\n", "\r\n", "\u2028", "\ufeff", '"', "\\", "é", "e\u0301", "🙂", "\U0010ffff", "crc", "put", "}\n{", '{"crc":"00000000",', "\x7f"]
+    [
+        "",
+        "\x00",
+        "\n",
+        "\r\n",
+        "\u2028",
+        "\ufeff",
+        '"',
+        "\\",
+        "é",
+        "e\u0301",
+        "🙂",
+        "\U0010ffff",
+        "crc",
+        "put",
+        "}\n{",
+        '{"crc":"00000000",',
+        "\x7f",
+    ]
 )
 names = text | hostile_text
 integers = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([0, -1, 2**53, 2**53 + 1, -(2**63), 2**63 - 1])
-floats = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.0, -0.0, 1.0, 5e-324, 1.7976931348623157e308])
+floats = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from(
+    [0.0, -0.0, 1.0, 5e-324, 1.7976931348623157e308]
+)
 scalars = st.none() | st.booleans() | integers | floats | names
 values = st.recursive(
     scalars,
@@ -18,7 +38,9 @@ values = st.recursive(
     max_leaves=12,
 )
 entries = st.dictionaries(names, values, max_size=6)
-keys = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=60) | st.sampled_from(
+keys = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=60
+) | st.sampled_from(
     ["..", ".", "/", "../..", "CON", "a", "A", "é", "e\u0301", "🙂", "\n", " ", "~", "-", ".tmp-0~a", "a" * 4_096]
 )
 

@@ -22,7 +22,9 @@ STATES: list[dict[str, Any]] = [
 
 
 @pytest.fixture(params=["commit", "relaxed", "rewritten"])
-def shard(request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, Path, bytes, list[int]]:
+def shard(
+    request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Store, Path, bytes, list[int]]:
     """Give a store, its one shard of three records, the shard's bytes, and where each record ends."""
     monkeypatch.setattr("shardstore.file._READER_RETRIES", 1)  # nobody else writes: what looks damaged is
     store = Store(root, durability="relaxed" if request.param == "relaxed" else "commit")
@@ -122,7 +124,15 @@ def test_every_line_removed_doubled_or_swapped(shard: tuple[Store, Path, bytes, 
     store, path, data, ends = shard
     one, two, three = data[: ends[0]], data[ends[0] : ends[1]], data[ends[1] : ends[2]]
     room = data[ends[2] :]
-    for lines in ([two, three], [one, three], [one, one, two, three], [one, three, two], [two, one, three], [one, two, two, three], [three]):
+    for lines in (
+        [two, three],
+        [one, three],
+        [one, one, two, three],
+        [one, three, two],
+        [two, one, three],
+        [one, two, two, three],
+        [three],
+    ):
         put(path, b"".join(lines) + room)
         assert outcome(store) is CorruptShard, lines
     put(path, one + two + three + three + room)
@@ -179,7 +189,13 @@ def test_zeros_noise_and_text_in_place_of_a_shard(root: Path, size: int) -> None
     with Store(root) as store:
         store.create(KEY, {"n": 1})
         path = disk.shard(root, KEY)
-        for data in (b"\0" * size, os.urandom(size), b"x" * size, b'{"a":1}\n' * (size // 8 + 1), b'{"crc":"' * (size // 8 + 1)):
+        for data in (
+            b"\0" * size,
+            os.urandom(size),
+            b"x" * size,
+            b'{"a":1}\n' * (size // 8 + 1),
+            b'{"crc":"' * (size // 8 + 1),
+        ):
             put(path, data)
             assert outcome(store) in (CorruptShard, None), data[:20]
         for data in (b'{"a":1}\n' * 3, b"[]\n", b"null\n", b"text\n", b'{"crc":"00000000"}\n'):
@@ -230,5 +246,8 @@ def test_a_record_with_a_right_crc_and_wrong_contents(root: Path) -> None:
         for record in follow:
             put(path, good + disk.line(record) + b"\n" * 100)
             assert outcome(store) in (CorruptShard, {"n": 1}), record
-            put(path, good + disk.line(record) + disk.line({"rev": 3, "at": at, "by": "x", "durable": True, "set": {"n": 7}}))
+            put(
+                path,
+                good + disk.line(record) + disk.line({"rev": 3, "at": at, "by": "x", "durable": True, "set": {"n": 7}}),
+            )
             assert outcome(store) is CorruptShard, record

@@ -45,7 +45,9 @@ def test_any_entry_under_any_key_comes_back(relaxed: Store, root: Path, key: str
 
 @QUICK
 @given(before=entries, fields=entries, unset=st.lists(names, max_size=3))
-def test_any_patch_does_what_a_dict_would(relaxed: Store, root: Path, before: dict[str, Any], fields: dict[str, Any], unset: list[str]) -> None:
+def test_any_patch_does_what_a_dict_would(
+    relaxed: Store, root: Path, before: dict[str, Any], fields: dict[str, Any], unset: list[str]
+) -> None:
     """patch equals updating a dict and dropping names, order included, in the store and in the file."""
     unset = [name for name in unset if name not in fields]
     expected = {**before, **fields}
@@ -59,7 +61,9 @@ def test_any_patch_does_what_a_dict_would(relaxed: Store, root: Path, before: di
 
 @QUICK
 @given(before=entries, after=entries)
-def test_any_replacement_leads_exactly_there(relaxed: Store, root: Path, before: dict[str, Any], after: dict[str, Any]) -> None:
+def test_any_replacement_leads_exactly_there(
+    relaxed: Store, root: Path, before: dict[str, Any], after: dict[str, Any]
+) -> None:
     """replace, and a mapping that a mutator returns, lead to that entry, also in order, or are no change at all."""
     for replace in (lambda: relaxed.replace("k", after), lambda: relaxed.update("k", lambda draft: after)):
         relaxed.delete("k")

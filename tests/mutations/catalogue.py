@@ -70,12 +70,15 @@ def lock_removed() -> None:
 
 @mutation("the gate between threads", "lost_updates.threads_of_one_process")
 def gate_removed() -> None:
-    swap("shardstore.lock:Gate.acquire", nothing(True))
-    swap("shardstore.lock:Gate.try_acquire", nothing(True))
-    swap("shardstore.lock:Gate.release", nothing())
+    swap("shardstore.gate:Gate.acquire", nothing(True))
+    swap("shardstore.gate:Gate.try_acquire", nothing(True))
+    swap("shardstore.gate:Gate.release", nothing())
 
 
-@mutation("handing the gate over in order: a plain mutex, which whoever released it gets again", "lost_updates.threads_are_served_in_turn")
+@mutation(
+    "handing the gate over in order: a plain mutex, which whoever released it gets again",
+    "lost_updates.threads_are_served_in_turn",
+)
 def gate_unfair() -> None:
     import random
     import threading
@@ -96,12 +99,15 @@ def gate_unfair() -> None:
         self.owner = 0
         mutexes[id(self)].release()
 
-    swap("shardstore.lock:Gate.acquire", lambda original: acquire)
-    swap("shardstore.lock:Gate.try_acquire", lambda original: lambda self: acquire(self, 0.0))
-    swap("shardstore.lock:Gate.release", lambda original: release)
+    swap("shardstore.gate:Gate.acquire", lambda original: acquire)
+    swap("shardstore.gate:Gate.try_acquire", lambda original: lambda self: acquire(self, 0.0))
+    swap("shardstore.gate:Gate.release", lambda original: release)
 
 
-@mutation("waiting in the kernel's queue: polling instead, as most lock libraries do", "lost_updates.processes_are_served_in_turn")
+@mutation(
+    "waiting in the kernel's queue: polling instead, as most lock libraries do",
+    "lost_updates.processes_are_served_in_turn",
+)
 def waiting_by_polling() -> None:
     import time
 
@@ -125,17 +131,27 @@ def waiting_by_polling() -> None:
     "locks.a_hard_link_elsewhere_is_not_the_shard",
 )
 def identity_check_removed() -> None:
-    swap("shardstore.file:JournalFile.is_named", nothing(True))
-    # A name that is gone then passes for the file as well.
     import os
 
-    def named(original: Any) -> Any:
-        def look(self: Any) -> Any:
-            return original(self) or os.fstat(self._file.fd)
+    def lstat(path: str) -> os.stat_result:
+        try:
+            return os.lstat(path)
+        except FileNotFoundError:
+            return os.stat(__file__)  # whatever: it passes for the file
 
-        return look
+    swap("shardstore.file:JournalFile.is_named", nothing(True))
+    swap("shardstore.journal:os", lambda original: _Altered(original, lstat=lstat))
 
-    swap("shardstore.shard:Shard._named_file", named)
+
+class _Altered:
+    """A module with some names replaced."""
+
+    def __init__(self, module: Any, **names: Any) -> None:
+        self.__dict__.update(names)
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
 
 
 @mutation("noticing a nested update", "locks.a_nested_update_raises_at_once")
@@ -143,7 +159,9 @@ def nesting_guard_removed() -> None:
     swap("shardstore.shard:Shard._refuse_nesting", nothing())
 
 
-@mutation("knowing a store by its directory, not by the path it was opened with", "locks.a_nested_update_raises_at_once")
+@mutation(
+    "knowing a store by its directory, not by the path it was opened with", "locks.a_nested_update_raises_at_once"
+)
 def engine_per_object() -> None:
     import itertools
 
@@ -164,13 +182,20 @@ def engine_per_object() -> None:
     swap("shardstore.shard:Shard._refuse_nesting", nothing())
 
 
-@mutation("the fork hook: the child keeps and shares the parent's descriptors", "locks.parent_and_child_exclude_each_other", "locks.a_child_does_not_keep_a_dead_parents_lock")
+@mutation(
+    "the fork hook: the child keeps and shares the parent's descriptors",
+    "locks.parent_and_child_exclude_each_other",
+    "locks.a_child_does_not_keep_a_dead_parents_lock",
+)
 def fork_hook_removed() -> None:
     swap("shardstore.file:JournalFile.after_fork", nothing())
     swap("shardstore.shard:Shard.after_fork", nothing())
 
 
-@mutation("knowing, in a child that forked inside a mutator, that the lock is not its own", "locks.a_child_forked_inside_a_mutator_changes_nothing")
+@mutation(
+    "knowing, in a child that forked inside a mutator, that the lock is not its own",
+    "locks.a_child_forked_inside_a_mutator_changes_nothing",
+)
 def child_goes_on() -> None:
     swap("shardstore.file:JournalFile.after_fork", nothing())
     swap("shardstore.shard:Shard.after_fork", nothing())
@@ -185,7 +210,7 @@ def rewrite_unlocked() -> None:
 
         return filled
 
-    swap("shardstore.file:JournalFile._fill", fill)
+    swap("shardstore.file:JournalFile.fill", fill)
 
 
 @mutation("reading without the lock", "locks.readers_wait_for_nobody")
@@ -215,7 +240,12 @@ def eviction_of_busy_shards() -> None:
 # What is read
 
 
-@mutation("re-reading inside the lock: what was remembered counts", "lost_updates.every_writer_works_on_what_is_on_disk", "lost_updates.two_processes", "lost_updates.a_stopped_waiter_does_not_undo")
+@mutation(
+    "re-reading inside the lock: what was remembered counts",
+    "lost_updates.every_writer_works_on_what_is_on_disk",
+    "lost_updates.two_processes",
+    "lost_updates.a_stopped_waiter_does_not_undo",
+)
 def reread_removed() -> None:
     def refresh(original: Any) -> Any:
         def remembered(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -226,17 +256,18 @@ def reread_removed() -> None:
     swap("shardstore.file:JournalFile.refresh", refresh)
 
 
-@mutation("comparing the expected version", "lost_updates.stale_replace_is_refused", "lost_updates.versions_never_match_across_incarnations")
+@mutation(
+    "comparing the expected version",
+    "lost_updates.stale_replace_is_refused",
+    "lost_updates.versions_never_match_across_incarnations",
+)
 def expectation_ignored() -> None:
     swap("shardstore.store:_check_version", nothing())
 
 
 @mutation("random ids of incarnations", "lost_updates.versions_never_match_across_incarnations")
 def ids_constant() -> None:
-    class Fixed:
-        token_hex = staticmethod(lambda count: "0" * 2 * count)
-
-    swap("shardstore.shard:secrets", lambda original: Fixed)
+    swap("shardstore.journal:os", lambda original: _Altered(original, urandom=lambda count: bytes(count)))
 
 
 @mutation("checking the crc of a line", "disks.a_changed_byte_is_refused")
@@ -246,10 +277,14 @@ def crc_unchecked() -> None:
 
 @mutation("checking whose file it is", "disks.a_file_of_another_key_is_refused")
 def key_unchecked() -> None:
-    swap("shardstore.shard:Shard._own", lambda original: lambda self, state: state)
+    swap("shardstore.shard:Shard.own", lambda original: lambda self, state: state)
 
 
-@mutation("telling damage from emptiness: what cannot be read is absent", "disks.noise_is_not_an_empty_session", "disks.a_changed_byte_is_refused")
+@mutation(
+    "telling damage from emptiness: what cannot be read is absent",
+    "disks.noise_is_not_an_empty_session",
+    "disks.a_changed_byte_is_refused",
+)
 def damage_taken_for_emptiness() -> None:
     def swallow(original: Any) -> Any:
         def refresh(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -267,14 +302,18 @@ def damage_taken_for_emptiness() -> None:
     swap("shardstore.file:JournalFile.refresh", swallow)
 
 
-@mutation("telling damage from a torn tail: everything unreadable is cut off", "disks.a_changed_byte_is_refused", "disks.noise_is_not_an_empty_session")
+@mutation(
+    "telling damage from a torn tail: everything unreadable is cut off",
+    "disks.a_changed_byte_is_refused",
+    "disks.noise_is_not_an_empty_session",
+)
 def damage_taken_for_a_tear() -> None:
-    swap("shardstore.journal:_damage", nothing())
+    swap("shardstore.tear:judge", nothing())
 
 
 @mutation("stepping over a torn tail: it is damage", "disks.a_torn_tail_is_stepped_over")
 def tear_taken_for_damage() -> None:
-    swap("shardstore.journal:_damage", nothing(""))
+    swap("shardstore.tear:judge", nothing(""))
 
 
 @mutation("keeping a torn tail in quarantine", "disks.a_torn_tail_is_stepped_over")
@@ -307,7 +346,7 @@ def no_op_written() -> None:
             from shardstore import codec
             from shardstore.journal import Change
 
-            return original(self) or Change(codec.encode_entry(self.copy()), whole=True)
+            return original(self) or Change(codec.encode_entry(self.copy()), [], True)
 
         return change
 
@@ -322,7 +361,7 @@ def whole_entry_written() -> None:
             from shardstore.journal import Change
 
             found = original(self)
-            return found if found is None or found.whole else Change(codec.encode_entry(self.copy()), whole=True)
+            return found if found is None or found.whole else Change(codec.encode_entry(self.copy()), [], True)
 
         return change
 
@@ -358,12 +397,20 @@ def failed_write_left_in_place() -> None:
     swap("shardstore.file:JournalFile._cut_back", believe)
 
 
-@mutation("syncing what is acknowledged", "disks.a_durable_commit_is_synced_before_it_returns", "disks.a_rewrite_is_synced_before_it_is_renamed")
+@mutation(
+    "syncing what is acknowledged",
+    "disks.a_durable_commit_is_synced_before_it_returns",
+    "disks.a_rewrite_is_synced_before_it_is_renamed",
+)
 def sync_removed() -> None:
     swap("shardstore.disk:sync", nothing())
 
 
-@mutation("syncing the directory of a new name", "disks.a_durable_commit_is_synced_before_it_returns", "disks.a_rewrite_is_synced_before_it_is_renamed")
+@mutation(
+    "syncing the directory of a new name",
+    "disks.a_durable_commit_is_synced_before_it_returns",
+    "disks.a_rewrite_is_synced_before_it_is_renamed",
+)
 def directory_sync_removed() -> None:
     swap("shardstore.disk:sync_directory", nothing())
 

@@ -14,7 +14,13 @@ from tests.support.peer import REPOSITORY, environment
 from tests.support.run import HELD_NOT
 
 PAIRS = [(name, scenario) for name, one in MUTATIONS.items() for scenario in one.scenarios]
-LINUX_ONLY = {"sync_removed", "directory_sync_removed", "failed_sync_ignored", "failed_sync_retried", "sync_under_the_mutex"}
+LINUX_ONLY = {
+    "sync_removed",
+    "directory_sync_removed",
+    "failed_sync_ignored",
+    "failed_sync_retried",
+    "sync_under_the_mutex",
+}
 
 
 def run(scenario: str, root: Path, mutation: str = "") -> subprocess.CompletedProcess[str]:
@@ -30,7 +36,9 @@ def run(scenario: str, root: Path, mutation: str = "") -> subprocess.CompletedPr
 
 
 @pytest.mark.damages("a broken store may leave anything")
-@pytest.mark.parametrize(("name", "scenario"), PAIRS, ids=[f"{name}-{scenario.rpartition(':')[2]}" for name, scenario in PAIRS])
+@pytest.mark.parametrize(
+    ("name", "scenario"), PAIRS, ids=[f"{name}-{scenario.rpartition(':')[2]}" for name, scenario in PAIRS]
+)
 def test_without_its_protection_the_scenario_fails(root: Path, name: str, scenario: str) -> None:
     """The scenario fails by its own assertion, or an error of the store; neither by accident, nor not at all."""
     if name in LINUX_ONLY and sys.platform != "linux":

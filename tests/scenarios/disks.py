@@ -8,7 +8,7 @@ import resource
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from shardstore import CommitUncertain, CorruptShard, Store, StoreFull
 from tests.scenarios.lost_updates import raises
@@ -58,7 +58,9 @@ def a_file_of_another_key_is_refused(root: Path) -> None:
 
 def noise_is_not_an_empty_session(root: Path) -> None:
     """What cannot be parsed is damage, never "no sessions yet": nothing is written over it, at any length."""
-    for number, noise in enumerate((b"{", b"garbage\n", b"[]\n", b"{}\n", b"\0" * 4096, os.urandom(5_000) + b"}\n", b"\n\n{}\n")):
+    for number, noise in enumerate(
+        (b"{", b"garbage\n", b"[]\n", b"{}\n", b"\0" * 4096, os.urandom(5_000) + b"}\n", b"\n\n{}\n")
+    ):
         key = f"k{number}"
         with Store(root) as store:
             for n in range(3):
@@ -89,7 +91,9 @@ def a_torn_tail_is_stepped_over(root: Path) -> None:
             path = disk.shard(root, key)
             data = path.read_bytes()
             whole = disk.end(data)
-            torn = disk.line({"rev": 2, "at": int(time.time() * 1_000), "by": "x", "durable": True, "set": {"n": 2}})[:-cut]
+            torn = disk.line({"rev": 2, "at": int(time.time() * 1_000), "by": "x", "durable": True, "set": {"n": 2}})[
+                :-cut
+            ]
             path.write_bytes(data[:whole] + torn)
             assert store[key].data == {"n": 1}
             assert path.read_bytes() == data[:whole] + torn, "a reader wrote"
@@ -152,7 +156,7 @@ class Trace:
         self.calls: list[tuple[str, str]] = []
         self._real: dict[str, Any] = {}
 
-    def __enter__(self) -> Trace:
+    def __enter__(self) -> Self:
         for name in self.NAMES:
             self._real[name] = getattr(os, name)
             setattr(os, name, self._wrap(name))
@@ -257,7 +261,9 @@ def time_never_goes_back(root: Path) -> None:
         path = disk.shard(root, KEY)
         data = path.read_bytes()
         later = int(time.time() * 1_000) + 3_600_000
-        path.write_bytes(data[: disk.end(data)] + disk.line({"rev": 2, "at": later, "by": "x", "durable": True, "set": {"n": 1}}))
+        path.write_bytes(
+            data[: disk.end(data)] + disk.line({"rev": 2, "at": later, "by": "x", "durable": True, "set": {"n": 1}})
+        )
         stamps = [store[KEY].updated_at]
         for n in range(2, 5):
             stamps.append(store.patch(KEY, {"n": n}).updated_at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -30,7 +31,9 @@ def threads_of_one_process(root: Path, threads: int = 8, times: int = 30) -> Non
     with Store(root) as store:
         store.create(KEY, {"n": 0})
         work = [
-            actions.in_background(lambda: [store.update(KEY, lambda d: actions.add_one(d, 0.001)) for _ in range(times)])
+            actions.in_background(
+                lambda: [store.update(KEY, lambda d: actions.add_one(d, 0.001)) for _ in range(times)]
+            )
             for _ in range(threads)
         ]
         for wait in work:
@@ -223,7 +226,7 @@ def a_patch_appends_itself_alone(root: Path) -> None:
             sizes.append(disk.end(disk.shard(root, KEY).read_bytes()))
         store.update(KEY, lambda draft: draft.update(n=100))
         sizes.append(disk.end(disk.shard(root, KEY).read_bytes()))
-        grown = [later - earlier for earlier, later in zip(sizes, sizes[1:], strict=False)]
+        grown = [later - earlier for earlier, later in itertools.pairwise(sizes)]
         assert all(0 < bytes_ <= 200 for bytes_ in grown), grown
         assert store[KEY].data == {"n": 100, "blob": "x" * 400_000}
 
@@ -313,7 +316,11 @@ def descriptors_in_use_are_not_evicted(root: Path, keys: int = 600) -> None:
         assert store["held"]["n"] == 2
         assert sum(store[f"cold{n}"]["n"] for n in range(keys)) == 2 * keys
     if sys.platform == "linux":
-        left = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
+        left = [
+            os.readlink(f"/proc/self/fd/{fd}")
+            for fd in os.listdir("/proc/self/fd")
+            if os.path.exists(f"/proc/self/fd/{fd}")
+        ]
         assert not [path for path in left if str(root) in path], "descriptors were left open after close"
 
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from shardstore import Store
 from tests.support import actions, disk
@@ -341,7 +341,7 @@ class _Opens:
         self.prefix = str(root / "shards") + os.sep
         self.shards: set[str] = set()
 
-    def __enter__(self) -> _Opens:
+    def __enter__(self) -> Self:
         if not _Opens._hooked:
             sys.addaudithook(_Opens._hook)
             _Opens._hooked = True

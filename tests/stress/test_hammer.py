@@ -42,7 +42,9 @@ def _ledger(arena: Path) -> Iterator[dict[str, Any]]:
     fd = os.open(arena / "ledger.json", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        book = json.loads(os.pread(fd, 1 << 20, 0) or b'{"begun": 0, "done": 0, "failed": false, "added": {}, "private": {}}')
+        book = json.loads(
+            os.pread(fd, 1 << 20, 0) or b'{"begun": 0, "done": 0, "failed": false, "added": {}, "private": {}}'
+        )
         yield book
         data = json.dumps(book).encode()
         os.ftruncate(fd, 0)

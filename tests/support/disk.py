@@ -6,6 +6,7 @@ What the tests check files with, and make files with. docs/format.md is the desc
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -52,7 +53,7 @@ def records(data: bytes) -> list[dict[str, Any]]:
         assert next(iter(record)) == "crc"
         found.append(record)
     revs = [record["rev"] for record in found]
-    assert all(later == earlier + 1 or later == 1 for earlier, later in zip(revs, revs[1:], strict=False)), revs
+    assert all(later == earlier + 1 or later == 1 for earlier, later in itertools.pairwise(revs)), revs
     times = [record["at"] for record in found]
     assert times == sorted(times), "time went back"
     return found

@@ -154,7 +154,9 @@ class Peers(list[Peer]):
         """Run `function(*args)` in all of them at once; return the values in order, or raise the first exception."""
         return self.each(function, [args] * len(self), timeout=timeout, **kwargs)
 
-    def each(self, function: Callable[..., Any], args: list[tuple[Any, ...]], timeout: float = PATIENCE, **kw: Any) -> list[Any]:
+    def each(
+        self, function: Callable[..., Any], args: list[tuple[Any, ...]], timeout: float = PATIENCE, **kw: Any
+    ) -> list[Any]:
         """Run `function(*args[n])` in process n, all at once; return the values in order."""
         for peer, mine in zip(self, args, strict=True):
             peer.start(function, *mine, **kw)

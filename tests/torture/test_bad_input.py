@@ -30,8 +30,8 @@ from .harness import exhaustive, report
 
 CORPUS = Path(__file__).parent / "corpus"
 KEY = "agent:main:fuzz"
-THOROUGH = settings(max_examples=6000, deadline=None, suppress_health_check=list(HealthCheck), derandomize=False)
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+THOROUGH = settings(max_examples=4000, deadline=None, suppress_health_check=list(HealthCheck), derandomize=False)
+QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 # -- journals -----------------------------------------------------------------------------------------------
 
@@ -278,7 +278,7 @@ def use_planted(planted: tuple[Path, Path], data: bytes, allowed: list[Any]) -> 
     disk.state(path.read_bytes())
 
 
-@settings(QUICK, max_examples=60)
+@settings(QUICK, max_examples=12)
 @given(case=damaged())
 def test_damaged_files_in_a_store(planted: tuple[Path, Path], case: tuple[bytes, bytes]) -> None:
     """The same through the store's verbs, repair included."""
@@ -286,14 +286,14 @@ def test_damaged_files_in_a_store(planted: tuple[Path, Path], case: tuple[bytes,
 
 
 @exhaustive
-@settings(THOROUGH, max_examples=1500)
+@settings(THOROUGH, max_examples=800)
 @given(case=damaged())
 def test_many_damaged_files_in_a_store(planted: tuple[Path, Path], case: tuple[bytes, bytes]) -> None:
     """The same, often."""
     use_planted(planted, case[1], went_through(case[0]))
 
 
-@settings(QUICK, max_examples=60)
+@settings(QUICK, max_examples=12)
 @given(data=st.binary(max_size=3000) | st.text(max_size=500).map(str.encode))
 def test_arbitrary_bytes_in_place_of_a_shard(planted: tuple[Path, Path], data: bytes) -> None:
     """Anything at all: absent, or CorruptShard, never a session."""
@@ -404,17 +404,18 @@ def run_import(root: Path, source: Path) -> tuple[int, str]:
     """Run the import command in this process; return its exit code and what it wrote to stderr."""
     from shardstore_cli.main import main
 
-    before, sys.argv = sys.argv, ["shardstore"]
-    errors, output = io.StringIO(), io.StringIO()
+    before, sys.argv = sys.argv, ["shardstore", "--store", str(root), "import", "openclaw", str(source)]
+    errors, output = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
     try:
         with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(output):
             try:
-                code = main(["--store", str(root), "import", "openclaw", str(source)])
+                code = main()
             except SystemExit as error:
                 code = error.code
     finally:
         sys.argv = before
-    return int(code or 0), errors.getvalue()
+    errors.flush()
+    return int(code or 0), errors.buffer.getvalue().decode()
 
 
 def check_import(place: Path, data: bytes) -> None:
@@ -450,7 +451,7 @@ sources = (
 )
 
 
-@settings(QUICK, max_examples=40)
+@settings(QUICK, max_examples=12)
 @given(data=sources)
 def test_any_import(place: Path, data: bytes) -> None:
     """Any sessions.json at all: wholly imported, or refused with nothing imported and no traceback."""
@@ -459,7 +460,7 @@ def test_any_import(place: Path, data: bytes) -> None:
 
 
 @exhaustive
-@settings(THOROUGH, max_examples=800)
+@settings(THOROUGH, max_examples=300)
 @given(data=sources)
 def test_many_imports(place: Path, data: bytes) -> None:
     """The same, often."""

@@ -22,7 +22,15 @@ def test_json_values_round_trip(value: Any) -> None:
 
 
 @settings(deadline=None)
-@given(st.recursive(values, lambda inner: st.lists(inner, min_size=1, max_size=3) | st.dictionaries(names, inner, min_size=1, max_size=3), max_leaves=8), st.sampled_from(sorted(INVALID)), st.data())
+@given(
+    st.recursive(
+        values,
+        lambda inner: st.lists(inner, min_size=1, max_size=3) | st.dictionaries(names, inner, min_size=1, max_size=3),
+        max_leaves=8,
+    ),
+    st.sampled_from(sorted(INVALID)),
+    st.data(),
+)
 def test_one_bad_value_anywhere_is_found(value: Any, name: str, data: st.DataObject) -> None:
     """A value that JSON cannot hold is refused wherever it hides in an otherwise good one, and the path is named."""
     holder = [value]
@@ -30,7 +38,11 @@ def test_one_bad_value_anywhere_is_found(value: Any, name: str, data: st.DataObj
     index: Any = 0
     while isinstance(place[index], (list, dict)) and place[index] and data.draw(st.booleans()):
         place = place[index]
-        index = data.draw(st.sampled_from(sorted(place))) if isinstance(place, dict) else data.draw(st.integers(0, len(place) - 1))
+        index = (
+            data.draw(st.sampled_from(sorted(place)))
+            if isinstance(place, dict)
+            else data.draw(st.integers(0, len(place) - 1))
+        )
     place[index] = INVALID[name]
     with pytest.raises(InvalidEntry) as caught:
         codec.encode(holder[0], "field")

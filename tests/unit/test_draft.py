@@ -56,7 +56,9 @@ CHANGES: list[tuple[str, Any, dict[str, bytes] | None, list[str]]] = [
 
 
 @pytest.mark.parametrize(("name", "mutate", "changed", "removed"), CHANGES, ids=[row[0] for row in CHANGES])
-def test_the_change_is_the_smallest(name: str, mutate: Any, changed: dict[str, bytes] | None, removed: list[str]) -> None:
+def test_the_change_is_the_smallest(
+    name: str, mutate: Any, changed: dict[str, bytes] | None, removed: list[str]
+) -> None:
     """What is committed names the fields that differ from what is stored, and no others."""
     one = draft({"a": 1, "b": {"c": [1]}})
     mutate(one)

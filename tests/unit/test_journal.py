@@ -17,8 +17,15 @@ SECTOR = 512
 def lines(count: int, *, durable: bool, size: int = 20) -> list[bytes]:
     """Make a journal of so many records: a put and changes."""
     head: dict[str, Any] = {"durable": True} if durable else {}
-    made = [disk.line({"rev": 1, "at": AT, "by": "x", **head, "id": "0" * 24, "key": "k", "put": {"n": 1, "pad": "p" * size}})]
-    made += [disk.line({"rev": n, "at": AT + n, "by": "x", **head, "set": {"n": n, "pad": f"{n}" * size}}) for n in range(2, count + 1)]
+    made = [
+        disk.line(
+            {"rev": 1, "at": AT, "by": "x", **head, "id": "0" * 24, "key": "k", "put": {"n": 1, "pad": "p" * size}}
+        )
+    ]
+    made += [
+        disk.line({"rev": n, "at": AT + n, "by": "x", **head, "set": {"n": n, "pad": f"{n}" * size}})
+        for n in range(2, count + 1)
+    ]
     return made
 
 
@@ -159,7 +166,15 @@ def test_a_deleted_session_begins_again_at_one() -> None:
     assert found.damage is None
     assert (found.state.rev, found.state.fields) == (1, {"m": b"1"})
     for wrong in ({**again, "rev": 4}, {**again, "key": "other"}, {**again, "at": AT}):
-        assert isinstance(rev_or_damage(b"".join(made) + gone + disk.line(wrong) + disk.line({"rev": wrong["rev"] + 1, "at": AT + 11, "by": "x", "durable": True, "set": {}})), str)
+        assert isinstance(
+            rev_or_damage(
+                b"".join(made)
+                + gone
+                + disk.line(wrong)
+                + disk.line({"rev": wrong["rev"] + 1, "at": AT + 11, "by": "x", "durable": True, "set": {}})
+            ),
+            str,
+        )
     change = {"rev": 4, "at": AT + 10, "by": "x", "durable": True, "set": {"n": 1}}
     assert rev_or_damage(b"".join(made) + gone + disk.line(change) + disk.line({**change, "rev": 5})) != 5
 
@@ -175,4 +190,6 @@ def test_the_size_is_that_of_the_compact_json() -> None:
     for count in range(1, len(made) + 1):
         data = b"".join(made[:count])
         entry = disk.state(data)
-        assert journal.replay(data).state.size == len(json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode())
+        assert journal.replay(data).state.size == len(
+            json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()
+        )

@@ -123,7 +123,17 @@ def test_temps_and_stamped_names_are_parsed_back(key: str) -> None:
         assert parsed[1] > 1_700_000_000_000
 
 
-@pytest.mark.parametrize("file", ["", "notes.txt", f"a~{H}.jsonl", f"a~{H}.jsonl.123-00000000", "x.jsonl.1763800000123-0123abcd", f"a~{H}.jsonl.1763800000123-0123ABCD"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "",
+        "notes.txt",
+        f"a~{H}.jsonl",
+        f"a~{H}.jsonl.123-00000000",
+        "x.jsonl.1763800000123-0123abcd",
+        f"a~{H}.jsonl.1763800000123-0123ABCD",
+    ],
+)
 def test_a_foreign_file_in_the_archive_is_nobodys(file: str) -> None:
     """Only names that this module made are parsed as archived shards."""
     assert parse_stamped(file) is None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from shardstore import gate as gate_module
 from shardstore import lock
 from shardstore.errors import UnsupportedFileSystem
 from tests.support.actions import in_background
@@ -24,7 +25,7 @@ def soon() -> float:
 
 def test_the_gate_lets_one_in() -> None:
     """While one thread is inside, no other gets in, with or without waiting; afterwards it does."""
-    gate = lock.Gate()
+    gate = gate_module.Gate()
     assert gate.acquire(None)
     assert gate.owner == threading.get_ident()
     assert in_background(gate.try_acquire)() is False
@@ -36,7 +37,7 @@ def test_the_gate_lets_one_in() -> None:
 
 def test_the_gate_is_handed_over_in_the_order_of_arrival() -> None:
     """Threads get in as they came, though the one that released asks again at once."""
-    gate, order = lock.Gate(), []
+    gate, order = gate_module.Gate(), []
     gate.acquire(None)
 
     def enter(me: int) -> None:
@@ -59,7 +60,7 @@ def test_the_gate_is_handed_over_in_the_order_of_arrival() -> None:
 
 def test_a_waiter_that_gives_up_leaves_the_queue() -> None:
     """The gate passes over those who gave up: it never ends in the hands of nobody."""
-    gate = lock.Gate()
+    gate = gate_module.Gate()
     for _ in range(20):
         gate.acquire(None)
         impatient = [in_background(lambda: gate.acquire(time.monotonic() + 0.005)) for _ in range(4)]
@@ -78,7 +79,7 @@ def test_the_gate_under_random_timeouts_admits_one_at_a_time() -> None:
     """Many threads with short patience: never two inside, and in the end it is free."""
     import random
 
-    gate, inside, entered, wrong = lock.Gate(), [0], [0], []
+    gate, inside, entered, wrong = gate_module.Gate(), [0], [0], []
     stop = time.monotonic() + 0.8
 
     def work(seed: int) -> None:
@@ -131,7 +132,9 @@ def test_the_kernel_lock_excludes(two: tuple[lock.KernelLock, lock.KernelLock, P
     other.release()
 
 
-def test_a_wait_that_was_given_up_neither_keeps_nor_loses_the_lock(two: tuple[lock.KernelLock, lock.KernelLock, Path]) -> None:
+def test_a_wait_that_was_given_up_neither_keeps_nor_loses_the_lock(
+    two: tuple[lock.KernelLock, lock.KernelLock, Path],
+) -> None:
     """The parked helper passes an unwanted turn on, and is taken over by a caller who comes back."""
     one, other, _ = two
     for _ in range(10):

@@ -1,0 +1,78 @@
+"""Replacing a shard's file by another journal. REQUIRES, throughout: the caller holds the shard's lock."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from typing import TYPE_CHECKING
+
+from shardstore import codec, disk, journal
+from shardstore.errors import CorruptShard, raise_io_error
+from shardstore.file import FILE_BYTES_MAX, JournalFile, read_journal
+from shardstore.layout import shard_name
+
+if TYPE_CHECKING:
+    from shardstore.journal import State
+    from shardstore.shard import Shard
+
+
+def adopt(shard: Shard, path: str) -> State:
+    """Put the journal file at `path` in this shard's place; return its state. Raises CorruptShard."""
+    fresh = JournalFile.open(path, write=True)
+    if fresh is None:
+        raise_io_error(FileNotFoundError(errno.ENOENT, path), "restoring a session", path)
+    try:
+        if not fresh.lock.acquire(0.0):
+            raise_io_error(BlockingIOError(errno.EAGAIN, path), "locking an archived session", path)
+        if not shard.own(fresh.refresh(0, locked=True)).exists:
+            raise CorruptShard(path, 0, "it holds no session", shard.claimed)
+        os.rename(path, shard.path)
+    except OSError as error:
+        fresh.close()
+        raise_io_error(error, "restoring a session", path)
+    except BaseException:
+        fresh.close()
+        raise
+    fresh.path = shard.path
+    shard.swap(fresh)
+    shard.settle(fresh)
+    return fresh.state
+
+
+def salvage(shard: Shard, keep_as: str) -> State | None:
+    """Make a damaged journal readable again from its intact records; the original gets the name `keep_as`.
+
+    Returns the state, or None where no record is intact and the session is absent from now on.
+    """
+    file = shard.held_file()
+    data = read_journal(shard.path) if file.size <= FILE_BYTES_MAX else b""
+    state = journal.salvage(data, os.urandom(12).hex())
+    if state is not None and state.key is None:
+        state = state._replace(key=shard.claimed or _key_in(data, shard.name))
+        state = None if state.key is None else state
+    try:
+        disk.make_directory(os.path.dirname(keep_as))
+        if state is None or not state.exists:
+            os.rename(shard.path, keep_as)
+        else:
+            os.link(shard.path, keep_as)
+        disk.sync_directory(os.path.dirname(keep_as))
+        disk.sync_directory(os.path.dirname(shard.path))
+    except OSError as error:
+        raise_io_error(error, "moving a damaged shard to quarantine", keep_as)
+    if state is None or not state.exists:
+        return None
+    return shard.rewrite_to(file, state)
+
+
+def _key_in(data: bytes, name: str) -> str | None:
+    """Find the key in the remains of a record: it is the one that this file's name was made from."""
+    for found in re.finditer(rb'"key":("(?:[^"\\\\]|\\\\.)*")', data):
+        try:
+            key = codec.loads(found[1])
+            if shard_name(key) == name:
+                return str(key)
+        except ValueError:
+            continue
+    return None

@@ -1,0 +1,1 @@
+"""The index: its files, its protocol, its answers."""

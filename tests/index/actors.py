@@ -1,0 +1,163 @@
+"""Several processes' worth of a store inside one process, so that a test decides who does what between which two steps.
+
+An `Actor` has what a process has of a store: its own shards, its own descriptors, its own index. Two of them meet only
+on the disk, as two processes do: flock excludes them, and what one has in memory the other does not see.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shardstore import codec
+from shardstore.draft import DELETE, Draft
+from shardstore.index import Index
+from shardstore.index.look import Look, Place
+from shardstore.index.rows import Projection
+from shardstore.layout import Layout, shard_name
+from shardstore.pool import Pool
+from shardstore.settings import Settings, make_store
+from tests.support import disk
+
+
+class Actor:
+    """One process."""
+
+    def __init__(self, root: Path, index_fields: tuple[str, ...] | None = None) -> None:
+        self.root = root
+        self.layout = Layout(root)
+        make_store(self.layout, Settings(index_fields=index_fields))
+        self.pool = Pool(self.layout)
+        self.index = Index(self.layout, index_fields)
+
+    def write(self, key: str, **fields: Any) -> None:
+        """Patch some fields, as Store.update does: lock, refresh, note, commit, unlock."""
+        with self.writing(key, **fields):
+            pass
+
+    @contextlib.contextmanager
+    def writing(self, key: str, **fields: Any) -> Iterator[None]:
+        """The same with a pause between note and commit; the commit is made at the end."""
+        shard = self.pool.shard(key)
+        assert shard.lock(5.0, create=True)
+        try:
+            draft = Draft(key, shard.refresh(), create=True)
+            draft.update(fields)
+            self.index.note(shard.name)
+            yield
+            change = draft.change()
+            assert change is not None, "the test changes nothing"
+            shard.commit(change, "actor", durable=False)
+        finally:
+            shard.unlock()
+
+    def delete(self, key: str) -> None:
+        """Delete a session."""
+        shard = self.pool.shard(key)
+        assert shard.lock(5.0, create=False)
+        try:
+            draft = Draft(key, shard.refresh(), create=False)
+            draft.accept(DELETE)
+            change = draft.change()
+            assert change is not None
+            self.index.note(shard.name)
+            shard.commit(change, "actor", durable=False)
+        finally:
+            shard.unlock()
+
+    def list(self, **query: Any) -> dict[str, Any]:
+        """List: the fields by key."""
+        return {info.key: info.fields for info in self.index.rows(**query)}
+
+    def close(self) -> None:
+        self.index.close()
+        self.pool.close()
+
+
+def place_of(root: Path, index_fields: tuple[str, ...] | None = None) -> Place:
+    """Make what the parts of the index work on."""
+    return Place(Layout(root), Projection(index_fields))
+
+
+def index_files(root: Path) -> list[Path]:
+    """List the files of the index, in the order of their names."""
+    return sorted(path for path in (root / "index").iterdir() if path.is_file())
+
+
+def truth(root: Path) -> dict[str, Any]:
+    """Read every shard with the tests' own eyes: the small fields by key."""
+    found = {}
+    for path in disk.shards(root):
+        data = path.read_bytes()
+        entry = disk.state(data)
+        if entry is not None:
+            found[key_of(data)] = {name: value for name, value in entry.items() if len(codec.dumps(value)) <= 256}
+    return found
+
+
+def key_of(data: bytes) -> str:
+    return str(next(record["key"] for record in disk.records(data) if "key" in record))
+
+
+def is_current(root: Path) -> bool:
+    """Tell whether a list would take its answer from the catalogue alone."""
+    with Look.open(place_of(root)) as look:
+        return look.names() == set()
+
+
+def mutate(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *changes: tuple[str, str]) -> None:
+    """Replace pieces of a function's source, each of which must be there once, and put the result in its place."""
+    original = inspect.getattr_static(owner, name)
+    source = textwrap.dedent(inspect.getsource(original))
+    for old, new in changes:
+        assert source.count(old) == 1, f"{old!r} is {source.count(old)} times in {name}:\n{source}"
+        source = source.replace(old, new)
+    namespace: dict[str, Any] = {}
+    exec("from __future__ import annotations\n" + source, original.__globals__, namespace)  # noqa: S102
+    monkeypatch.setattr(owner, name, namespace[name])
+
+
+def once_before(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, action: Callable[[], Any]) -> list[bool]:
+    """Have something happen before the next call of a function, and only then; tell in the list that it did."""
+    return _hook(monkeypatch, owner, name, action, before=True)
+
+
+def once_after(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, action: Callable[[], Any]) -> list[bool]:
+    """Have something happen after the next call of a function, and only then."""
+    return _hook(monkeypatch, owner, name, action, before=False)
+
+
+def _hook(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, action: Callable[[], Any], *, before: bool
+) -> list[bool]:
+    real = getattr(owner, name)
+    happened: list[bool] = []
+
+    def hooked(*args: Any, **kwargs: Any) -> Any:
+        if happened:
+            return real(*args, **kwargs)
+        happened.append(True)
+        if before:
+            action()
+            return real(*args, **kwargs)
+        result = real(*args, **kwargs)
+        action()
+        return result
+
+    monkeypatch.setattr(owner, name, hooked)
+    return happened
+
+
+def name_of(key: str) -> str:
+    return shard_name(key)
+
+
+def inode(path: Path) -> int:
+    return os.stat(path).st_ino
