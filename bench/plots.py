@@ -206,7 +206,7 @@ def churn(results: Results) -> Figure | None:
     at = [row.round + 1 for row in days]
     for colour, name in zip(LINES, ("create", "update", "list"), strict=False):
         latency.plot(at, [row.metrics[f"{name}_p50_us"] for row in days], marker="o", ms=3, color=colour, label=name)
-    latency.set(xlabel="day", ylabel="µs, median", yscale="log")
+    latency.set(xlabel="day", ylabel="µs, median", yscale="log", xticks=at)
     latency.set_title("latency, 378 new sessions a day", loc="left", size=10)
     latency.legend(fontsize=8)
     for colour, name, text in (
@@ -214,7 +214,7 @@ def churn(results: Results) -> Figure | None:
         (LINES[4], "archived_bytes", "archive/"),
     ):
         disk.plot(at, [row.metrics[name] / 2**20 for row in days], marker="o", ms=3, color=colour, label=text)
-    disk.set(xlabel="day", ylabel="MB on disk", ylim=(0, None))
+    disk.set(xlabel="day", ylabel="MB on disk", ylim=(0, None), xticks=at)
     disk.set_title("disk, pruned to 2,703 sessions each night", loc="left", size=10)
     disk.legend(fontsize=8)
     return figure

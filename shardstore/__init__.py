@@ -9,7 +9,7 @@ Start reading at `shardstore.store.Store.update`; docs/architecture.md has the m
 """
 
 import sys
-from typing import TYPE_CHECKING, Any
+import typing
 
 if sys.platform == "win32":
     raise ImportError("shardstore needs POSIX file locks and renames; it runs on Linux and macOS, not on Windows")
@@ -39,7 +39,7 @@ from shardstore.session import Session, SessionInfo
 from shardstore.store import Store
 from shardstore.version import __version__
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from shardstore.reports import Action, CompactReport, Problem, Skipped, StoreStats, VerifyReport
 
 __all__ = [
@@ -78,10 +78,11 @@ __all__ = [
 _REPORTS = frozenset({"Action", "CompactReport", "Problem", "Skipped", "StoreStats", "VerifyReport"})
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import the reports when they are asked for: making dataclasses takes longer than a `shardstore get`."""
     if name not in _REPORTS:
         raise AttributeError(f"module 'shardstore' has no attribute {name!r}")
     from shardstore import reports
 
-    return getattr(reports, name)
+    made: object = getattr(reports, name)
+    return made

@@ -30,7 +30,7 @@ class Level(enum.IntEnum):
     HIGH = 3
 
 
-class Text(str):
+class Text(str):  # noqa: SLOT000 - as people write them
     """A subclass of str."""
 
 

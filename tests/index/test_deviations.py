@@ -199,7 +199,7 @@ def note_half_written(root: Path, patch: Patch) -> None:
     patch.setattr(notes, "_PATIENCE", (0.0, 0.0, 0.0))
     patch.setattr(Reader, "scan", lambda self: pytest.fail("every shard was read", pytrace=False))
     read = notes._read_file
-    missing = iter([40, 70])
+    missing = iter([10, 40])
 
     def partly(path: str) -> bytes:
         data = read(path)

@@ -264,9 +264,7 @@ def time_never_goes_back(root: Path) -> None:
         path.write_bytes(
             data[: disk.end(data)] + disk.line({"rev": 2, "at": later, "by": "x", "durable": True, "set": {"n": 1}})
         )
-        stamps = [store[KEY].updated_at]
-        for n in range(2, 5):
-            stamps.append(store.patch(KEY, {"n": n}).updated_at)
+        stamps = [store[KEY].updated_at, *(store.patch(KEY, {"n": n}).updated_at for n in range(2, 5))]
         assert stamps == sorted(stamps)
         assert all(record["at"] >= later for record in disk.journal(root, KEY)[1:])
         store.delete(KEY)

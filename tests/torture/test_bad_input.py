@@ -30,7 +30,7 @@ from .harness import exhaustive, report
 
 CORPUS = Path(__file__).parent / "corpus"
 KEY = "agent:main:fuzz"
-THOROUGH = settings(max_examples=4000, deadline=None, suppress_health_check=list(HealthCheck), derandomize=False)
+THOROUGH = settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck), derandomize=False)
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 # -- journals -----------------------------------------------------------------------------------------------
@@ -286,7 +286,7 @@ def test_damaged_files_in_a_store(planted: tuple[Path, Path], case: tuple[bytes,
 
 
 @exhaustive
-@settings(THOROUGH, max_examples=800)
+@settings(THOROUGH, max_examples=400)
 @given(case=damaged())
 def test_many_damaged_files_in_a_store(planted: tuple[Path, Path], case: tuple[bytes, bytes]) -> None:
     """The same, often."""

@@ -1,0 +1,272 @@
+"""Each fault that the proof harness found, in a test of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shardstore import CorruptShard, ShardStoreError, Store, StoreIOError, UnsafeStore
+from tests.support import disk
+
+from .arena import descriptors
+
+KEY, OTHER = "agent:main:main", "agent:main:other"
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """Give a store of two sessions that nobody has open."""
+    base = Path(tempfile.mkdtemp(prefix="regression-"))
+    with Store(base / "store") as store:
+        for key in (KEY, OTHER):
+            store.update(key, lambda d: d.update(n=0))
+        store.list()
+    yield base / "store"
+    shutil.rmtree(base, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def fails(module: Any, name: str, error: int, when: Callable[..., bool] = lambda *_: True, times: int = 1) -> Iterator[list[int]]:
+    """Make a function fail, `times` times, where `when(its arguments)`; give how often it did."""
+    function, count = getattr(module, name), [0]
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        if count[0] < times and when(*args):
+            count[0] += 1
+            raise OSError(error, os.strerror(error))
+        return function(*args, **kwargs)
+
+    setattr(module, name, failing)
+    try:
+        yield count
+    finally:
+        setattr(module, name, function)
+
+
+def of_shard(root: Path, key: str = KEY) -> Callable[..., bool]:
+    """Match calls on the shard of a key, by path or by descriptor."""
+    path = disk.shard(root, key)
+    inode = path.stat().st_ino
+    real = os.stat
+
+    def match(target: Any, *_: Any) -> bool:
+        if isinstance(target, int):
+            with contextlib.suppress(OSError):
+                return real(target).st_ino == inode
+            return False
+        return os.fspath(target) == str(path)
+
+    return match
+
+
+def lock_is_free(root: Path, key: str = KEY) -> bool:
+    """Try the kernel's lock from a descriptor of our own."""
+    with disk.shard(root, key).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def test_a_failed_fstat_of_a_shard_is_typed_and_leaks_nothing(root: Path) -> None:
+    """Opening a shard let a plain OSError of fstat out."""
+    with Store(root) as store:
+        store.get(OTHER)
+        before = descriptors()
+        with fails(os, "fstat", errno.EIO, of_shard(root)) as count, pytest.raises(StoreIOError):
+            store.patch(KEY, {"n": 1})
+        assert count == [1]
+        assert descriptors() == before
+        assert store.patch(KEY, {"n": 1})["n"] == 1
+
+
+def test_a_failed_lstat_after_locking_is_typed_and_unlocks(root: Path) -> None:
+    """The comparison of the locked file with its path let a plain OSError out."""
+    with Store(root) as store:
+        store.patch(KEY, {"n": 1})
+        with fails(os, "lstat", errno.EIO, of_shard(root)) as count, pytest.raises(StoreIOError):
+            store.patch(KEY, {"n": 2})
+        assert count == [1]
+        assert lock_is_free(root)
+        assert store[KEY]["n"] == 1
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOLCK])
+def test_an_unlock_that_fails_neither_hides_a_commit_nor_keeps_the_lock(root: Path, error: int) -> None:
+    """update raised "nothing was changed" for a committed change, and everybody else waited for ever."""
+    with Store(root) as store:
+        with fails(fcntl, "flock", error, lambda _fd, how: how == fcntl.LOCK_UN) as count:
+            assert store.patch(KEY, {"n": 1})["n"] == 1
+        assert count == [1]
+        assert lock_is_free(root)
+        assert store.patch(KEY, {"n": 2})["n"] == 2
+
+
+def test_a_shard_being_opened_is_not_evicted_when_descriptors_run_out(root: Path) -> None:
+    """With EMFILE the pool dropped the very shard that was being opened: a second gate, and a descriptor for ever."""
+    before = descriptors()
+    with Store(root) as store:
+        store.get(OTHER)
+        with fails(os, "open", errno.EMFILE, of_shard(root)) as count:
+            store.patch(KEY, {"n": 1})
+        assert count == [1]
+        assert store.patch(KEY, {"n": 2})["n"] == 2
+    assert descriptors() == before
+
+
+def test_a_rewrite_that_fails_leaves_no_temp_and_the_old_journal(root: Path) -> None:
+    """A NameError took the place of every failure of a rewrite."""
+    with Store(root) as store:
+        with fails(os, "rename", errno.EIO, lambda a, _b: ".jsonl" in os.fspath(a)) as count:
+            for n in range(60):
+                try:
+                    store.patch(KEY, {"n": n, "filler": f"{n:04d}" * 750})
+                except StoreIOError:
+                    assert store[KEY]["n"] == n - 1
+                    break
+        assert count == [1]
+        assert not list(root.glob("shards/*/.tmp-*"))
+        assert store.patch(KEY, {"n": -1})["n"] == -1
+
+
+def test_a_root_that_cannot_be_looked_at_is_a_typed_error(root: Path) -> None:
+    """The look at the marker let a plain OSError out."""
+    with fails(os, "stat", errno.EIO, lambda p, *_: str(p) == str(root / "shardstore.json")), pytest.raises(ShardStoreError):
+        Store(root)
+    with fails(os, "stat", errno.EIO, lambda p, *_: str(p) == str(root), times=2), pytest.raises(ShardStoreError):
+        Store(root)
+
+
+def test_a_group_writable_root_is_refused(root: Path) -> None:
+    """Only world-writable was."""
+    root.chmod(0o770)
+    with pytest.raises(UnsafeStore):
+        Store(root)
+    root.chmod(0o700)
+
+
+def test_stats_survives_a_file_in_place_of_the_archive(root: Path) -> None:
+    """stats let ENOTDIR out."""
+    (root / "archive").rmdir()
+    (root / "archive").write_text("x")
+    with Store(root) as store, contextlib.suppress(ShardStoreError):
+        assert store.stats().sessions == 2
+
+
+def test_repair_does_not_read_two_gigabytes_of_nothing(root: Path) -> None:
+    """verify --repair read a sparse shard whole, whatever its size."""
+    with disk.shard(root, KEY).open("r+b") as file:
+        file.truncate(2 << 30)
+    began = time.monotonic()
+    with Store(root) as store:
+        store.verify(repair=True)
+        assert store[OTHER]["n"] == 0
+    assert time.monotonic() - began < 10
+
+
+def test_garbage_is_not_an_absent_session(root: Path) -> None:
+    """Bytes without a newline passed for the torn first record of a creator, and the next update wrote over them."""
+    path = disk.shard(root, KEY)
+    path.write_bytes(bytes(range(11, 251)) * 20)
+    with Store(root) as store:
+        for call in (lambda: store.get(KEY), lambda: store.patch(KEY, {"n": 1})):
+            with pytest.raises(CorruptShard):
+                call()
+    assert path.read_bytes() == bytes(range(11, 251)) * 20
+
+
+@pytest.mark.parametrize("which", ["archive", "index", "prefix"])
+def test_directories_that_are_links_are_not_followed(root: Path, which: str) -> None:
+    """Files of the store appeared wherever the link led."""
+    outside = root.parent / "outside"
+    outside.mkdir()
+    target = disk.shard(root, KEY).parent if which == "prefix" else root / which
+    shutil.rmtree(target)
+    target.symlink_to(outside)
+    with Store(root) as store:
+        for call in (lambda: store.patch(KEY, {"n": 1}), lambda: store.compact(max_entries=1), store.list):
+            with contextlib.suppress(ShardStoreError):
+                call()
+    assert list(outside.iterdir()) == []
+
+
+def test_deleting_does_not_write_through_a_hard_link(root: Path) -> None:
+    """A patch copied the file first, a delete did not: the backup got the tombstone."""
+    backup = root.parent / "backup"
+    os.link(disk.shard(root, KEY), backup)
+    before = backup.read_bytes()
+    with Store(root) as store:
+        assert store.delete(KEY)
+        assert KEY not in store
+    assert backup.read_bytes() == before
+
+
+def test_updates_go_on_without_a_usable_index_directory(root: Path) -> None:
+    """An index directory that is a link to itself made every update fail."""
+    shutil.rmtree(root / "index")
+    (root / "index").symlink_to(root / "index")
+    with Store(root) as store:
+        assert store.patch(KEY, {"n": 1})["n"] == 1
+        assert {i.key: i.fields["n"] for i in store.list()} == {KEY: 1, OTHER: 0}
+
+
+def test_a_close_that_fails_does_not_hide_a_commit(root: Path) -> None:
+    """Closing the old file after a rewrite let EIO out although the change was committed."""
+    real = os.close
+
+    def failing(fd: int) -> None:
+        real(fd)
+        raise OSError(errno.EIO, "close")
+
+    with Store(root) as store:
+        size = 0
+        for n in range(60):
+            store.patch(KEY, {"n": n, "filler": f"{n:04d}" * 750})
+            now = len(disk.shard(root, KEY).read_bytes().rstrip())
+            if now > 3 * 3000 + 65536 - 3500:
+                break
+            size = max(size, now)
+        for n in range(100, 104):
+            os.close = failing
+            try:
+                with contextlib.suppress(ShardStoreError):
+                    store.patch(KEY, {"n": n, "filler": f"{n:04d}" * 750})
+            finally:
+                os.close = real
+        assert store[KEY]["n"] == 103
+
+
+def test_an_index_file_that_cannot_be_looked_at_leaks_no_descriptor(root: Path) -> None:
+    """The noter left its descriptor open when fstat failed."""
+    real = os.fstat
+
+    def failing(fd: int) -> os.stat_result:
+        if "/index/" in os.readlink(f"/proc/self/fd/{fd}"):
+            raise OSError(errno.EIO, "fstat")
+        return real(fd)
+
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("the system does not tell which file a descriptor is of")
+    before = descriptors()
+    for _ in range(5):
+        store = Store(root)
+        os.fstat = failing
+        try:
+            with contextlib.suppress(ShardStoreError):
+                store.patch(KEY, {"n": 1})
+        finally:
+            os.fstat = real
+        store.patch(KEY, {"n": 2})
+        store.close()
+    assert descriptors() <= before
