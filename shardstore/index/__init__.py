@@ -65,7 +65,7 @@ class Index:
             self._reader = Reader(Place(self._layout, Projection(self._index_fields)))
         return self._reader
 
-    def rows(
+    def rows(  # noqa: PLR0913  # the arguments of Store.list
         self,
         *,
         prefix: str | None = None,
@@ -80,8 +80,8 @@ class Index:
     ) -> list[SessionInfo]:
         """List sessions, exact as of some moment during the call (of each session).
 
-        refresh=False writes nothing, for the same answer. Sessions whose shard is damaged are left out; `status` names them.
-        Raises InvalidQuery; StoreNotFound; StoreIOError where a shard cannot be read for lack of something.
+        refresh=False writes nothing, for the same answer. Sessions whose shard is damaged are left out; `status` names
+        them. Raises InvalidQuery; StoreNotFound; StoreIOError where a shard cannot be read for lack of something.
         """
         from shardstore.index.query import Bounds, parse
 
@@ -89,7 +89,7 @@ class Index:
         query = parse(prefix, where, order_by, limit, offset, bounds)
         return self._answers.answer(lambda view: view.select(query), refresh_first=refresh)
 
-    def count(
+    def count(  # noqa: PLR0913  # the arguments of Store.count
         self,
         *,
         prefix: str | None = None,
@@ -141,7 +141,7 @@ class Index:
         return vacuum(self._answers.place)
 
     def check(self, progress: Callable[[int, int], None] | None = None) -> list[tuple[str, str]]:
-        """Return (path relative to ROOT/index, what is wrong) for each row that differs from its shard and is believed."""
+        """Return (path relative to ROOT/index, what is wrong) for each row that is believed and differs from its shard."""
         from shardstore.index.audit import check
 
         return check(self._answers.place, progress)

@@ -58,7 +58,8 @@ class Catalogue:
         self.path = f"{directory}/{catalogue_name(epoch)}"
         self._db = _connect(self.path, mode)
         self._db.executescript(
-            f"PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; PRAGMA temp_store=MEMORY; PRAGMA cache_size=-{_CACHE_KIB};"
+            "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; PRAGMA temp_store=MEMORY; "
+            f"PRAGMA cache_size=-{_CACHE_KIB};"
             if mode != "ro"
             else f"PRAGMA cache_size=-{_CACHE_KIB}; PRAGMA query_only=ON"
         )
@@ -75,7 +76,9 @@ class Catalogue:
         source, order, ordered = "session", "", query.by_column
         if ordered:
             column = COLUMNS[query.order]
-            order = f' ORDER BY "{column}" {"DESC" if query.descending else "ASC"}' + (", key" if column != "key" else "")
+            order = f' ORDER BY "{column}" {"DESC" if query.descending else "ASC"}' + (
+                ", key" if column != "key" else ""
+            )
             if query.prefix and column != "key" and self._few(query.prefix):
                 source = "session INDEXED BY by_key"
             elif query.prefix and column == "updated":
@@ -189,13 +192,19 @@ class Catalogue:
 
     def slack(self) -> float:
         """Give the share of pages that are not used."""
-        free, all_pages = (self._db.execute(f"PRAGMA {what}").fetchone()[0] for what in ("freelist_count", "page_count"))
+        free, all_pages = (
+            self._db.execute(f"PRAGMA {what}").fetchone()[0] for what in ("freelist_count", "page_count")
+        )
         return float(free / max(1, all_pages))
+
+
+_UNQUOTED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-~")
+_BEFORE_SURROGATES, _AFTER_SURROGATES = 0xD7FF, 0xE000
 
 
 def _connect(path: str, mode: str) -> sqlite3.Connection:
     """Open a database; the path's bytes are escaped, for a root may have any name."""
-    quoted = "".join(chr(b) if (chr(b).isalnum() and b < 128) or chr(b) in "/._-~" else f"%{b:02x}" for b in os.fsencode(path))  # noqa: PLR2004
+    quoted = "".join(chr(b) if chr(b) in _UNQUOTED else f"%{b:02x}" for b in os.fsencode(path))
     if mode == "rwc":
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE))
         mode = "rw"
@@ -211,7 +220,8 @@ def _key_range(prefix: str) -> tuple[str, list[Any]]:
     stem = prefix.rstrip("\U0010ffff")
     if not stem:
         return "key >= ?", [prefix]
-    after = 0xE000 if ord(stem[-1]) == 0xD7FF else ord(stem[-1]) + 1  # no surrogates: they have no UTF-8
+    last = ord(stem[-1])
+    after = _AFTER_SURROGATES if last == _BEFORE_SURROGATES else last + 1  # surrogates have no UTF-8
     return "key >= ? AND key < ?", [prefix, stem[:-1] + chr(after)]
 
 
@@ -259,8 +269,8 @@ def look_at(path: str, base: int) -> Seal:
 class Connections:
     """Open catalogues that no thread uses right now, of the epoch that was looked at last.
 
-    A thread takes one or opens another, so none waits for the other. A forked child may not even close what it inherited:
-    it keeps it, unused.
+    A thread takes one or opens another, so none waits for the other. A forked child may not even close what it
+    inherited: it keeps it, unused.
     """
 
     __slots__ = ("_directory", "_idle", "_key", "_mutex")

@@ -1,7 +1,7 @@
 """The generation file: a number that only grows, and the seal of the catalogue.
 
     byte 0    head    magic, epoch, boot id, digest of the settings, checksum; never changed
-    byte 64   seal    what the catalogue looked like when its last publisher was done, checksum; zeros while one is at it
+    byte 64   seal    what the catalogue looked like when its last publisher was done, checksum; zeros during one
     byte 512          the end, in generation 0; the file is one byte longer in each generation after that
 
 The number is the size, because a size is read and advanced by one system call each, by whoever has the file open, and

@@ -156,7 +156,7 @@ class IndexLock:
     __slots__ = ("_place", "fd")
 
     def __init__(self, place: Place, fd: int) -> None:
-        """REQUIRES: `fd` is locked."""
+        """Stand for the lock of the open file `fd`. REQUIRES: it is held."""
         self._place = place
         self.fd = fd
 

@@ -171,7 +171,7 @@ def _parse(lines: bytes, epoch: str, number: int, copy: str) -> set[str]:
 
 
 def salvage(directory: str, file: str, epoch: str, number: int, copy: str) -> set[str]:
-    """Return whatever names a note file still gives; nothing where it cannot be read. For a scan, which needs no note."""
+    """Return whatever names a note file still gives; none where it cannot be read. For a scan, which needs no note."""
     try:
         data = _read_file(f"{directory}/{file}")
     except (OSError, NotesDamaged):

@@ -29,7 +29,15 @@ Fetch = Callable[["Row", "tuple[str, ...]"], "tuple[Row, dict[str, Any]] | None"
 COLUMNS: Final = {"key": "key", "updated_at": "updated", "created_at": "created", "size": "size", "rev": "rev"}
 _ORDERED: Final = ("number", "text")
 _TYPE_ORDER: Final = ("null", "bool", "number", "text", "array", "object")
-_KINDS: Final = {type(None): "null", bool: "bool", int: "number", float: "number", str: "text", list: "array", dict: "object"}
+_KINDS: Final = {
+    type(None): "null",
+    bool: "bool",
+    int: "number",
+    float: "number",
+    str: "text",
+    list: "array",
+    dict: "object",
+}
 
 
 class Bounds(NamedTuple):
@@ -131,13 +139,16 @@ class _Reversed:
     __hash__ = None  # type: ignore[assignment]
 
 
-def parse(
+NO_BOUNDS = Bounds()
+
+
+def parse(  # noqa: PLR0913  # the arguments of a list
     prefix: str | None,
     where: Where | None,
     order_by: str = "key",
     limit: int | None = None,
     offset: int = 0,
-    bounds: Bounds = Bounds(),
+    bounds: Bounds = NO_BOUNDS,
 ) -> Query:
     """Understand the arguments of a list. Raises InvalidQuery for everything that means nothing."""
     if prefix is not None and type(prefix) is not str:

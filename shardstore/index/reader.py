@@ -37,7 +37,9 @@ T = TypeVar("T")
 
 _LOOKS: Final = 50  # before every shard is read instead
 _PATIENT_LOOKS: Final = 4  # before the answer is worked out under the index lock, where nobody publishes
-_WAIT_S: Final = 0.25  # for somebody else's rebuild to get on; reading every shard takes as long, and that one is shared
+_WAIT_S: Final = (
+    0.25  # for somebody else's rebuild to get on; reading every shard takes as long, and that one is shared
+)
 _PAUSE_MAX_S: Final = 0.02
 _RETRY_S: Final = 5.0  # after a rebuild that could not be written
 
@@ -184,7 +186,7 @@ class Reader:
 
 @contextmanager
 def _sound(look: Look) -> Iterator[None]:
-    """Blame the index, not the caller, for what goes wrong while it is read: while somebody publishes, it may hold anything."""
+    """Blame the index, not the caller, for what goes wrong while it is read: a publisher may be at it."""
     try:
         yield
     except ShardStoreError:
@@ -234,4 +236,3 @@ class _Attempt:
         time.sleep(self._pause)
         self._pause = min(2 * self._pause, _PAUSE_MAX_S)
         return True
-

@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -52,7 +53,7 @@ class Outcome(Enum):
 
 
 def rebuild(place: Place, progress: Callable[[int, int], None] | None = None) -> Outcome:
-    """Make the index anew. `progress(done, total)` counts directories. Raises StoreNotFound, StoreIOError for shards."""
+    """Make the index anew. `progress(done, total)` counts directories. Raises StoreNotFound, StoreIOError."""
     try:
         make_directory_of(place)
         old = _lock_old(place)
@@ -77,10 +78,8 @@ def rebuild(place: Place, progress: Callable[[int, int], None] | None = None) ->
 
 def make_directory_of(place: Place) -> None:
     """Make ROOT/index if it is not there; never ROOT. Raises OSError."""
-    try:
+    with suppress(FileExistsError, NotADirectoryError):
         make_directory(place.directory)
-    except FileExistsError:
-        pass
     if not os.path.isdir(place.directory):
         discard(os.path.dirname(place.directory), os.path.basename(place.directory))
         make_directory(place.directory)

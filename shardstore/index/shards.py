@@ -135,12 +135,12 @@ class Shards:
         return row_of_bytes(name, disk.read_all(fd, 0, status.st_size), self.projection)
 
     def _unreadable(self, name: str, error: OSError) -> Other | Busy:
-        """Say what a file is that cannot be read. A fault of one file is not a fault of the list: no other is hidden."""
+        """Say what a file is that cannot be read. The fault of one file hides no other from the list."""
         if error.errno in _NO_FILE:
             return Other(name, "damaged", "byte 0: not a regular file (a link, a directory or a device)")
-        if error.errno in _THIS_FILE:
-            return Busy(str(error))
-        raise_io_error(error, "reading a shard", self.layout.shard_path(name))
+        if error.errno not in _THIS_FILE:
+            raise_io_error(error, "reading a shard", self.layout.shard_path(name))
+        return Busy(str(error))
 
     def list_directory(self, prefix: str) -> dict[str, int]:
         """Give the files in one directory, each with its inode. Raises StoreNotFound, StoreIOError."""

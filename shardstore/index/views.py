@@ -30,15 +30,19 @@ class View(Protocol):
         """Answer a list."""
 
     def count(self, query: Query) -> int:
+        """Count the lines that a query asks for."""
         """Count the sessions that a list would give, limits aside."""
 
     def keys(self, after: str | None) -> tuple[list[str], bool]:
+        """Give some keys behind `after`, in order, and whether there may be more."""
         """Give the next keys in ascending order, and whether there may be more."""
 
     def totals(self) -> tuple[int, int, int]:
+        """Give the number of sessions, the bytes of their entries and those of their journals."""
         """Give the number of sessions, the bytes of their entries and of their journals."""
 
     def damaged(self) -> list[str]:
+        """Name the shards that cannot be read."""
         """Give the names of the shards that cannot be read."""
 
 
@@ -53,6 +57,7 @@ class CatalogueView:
         self._fresh = [row for row in changed.values() if isinstance(row, Row)]
 
     def select(self, query: Query) -> list[SessionInfo]:
+        """Give the lines that a query asks for."""
         rows, ordered = self._rows(query)
         return select(query, rows, self._shards.fetch, ordered=ordered)
 
@@ -69,12 +74,14 @@ class CatalogueView:
         return heapq.merge(rows, sorted(self._fresh, key=key), key=key), True
 
     def count(self, query: Query) -> int:
+        """Count the lines that a query asks for."""
         if not (query.prefix or query.conditions or any(bound is not None for bound in query.bounds)):
             return self.totals()[0]
         rows, _ = self._rows(query)
         return sum(1 for _ in matching(query, rows, self._shards.fetch))
 
     def keys(self, after: str | None) -> tuple[list[str], bool]:
+        """Give some keys behind `after`, in order, and whether there may be more."""
         wanted = _KEYS_AT_ONCE + len(self._without)
         found = self._catalogue.keys(after, wanted)
         keys = [key for digest, key in found if digest not in self._without]
@@ -83,11 +90,15 @@ class CatalogueView:
         return sorted(keys), last is not None
 
     def totals(self) -> tuple[int, int, int]:
+        """Give the number of sessions, the bytes of their entries and those of their journals."""
         count, size, end = self._catalogue.totals(self._without)
         return count + len(self._fresh), size + sum(r.size for r in self._fresh), end + sum(r.end for r in self._fresh)
 
     def damaged(self) -> list[str]:
-        found = {other.name for digest, other in self._catalogue.others("damaged").items() if digest not in self._without}
+        """Name the shards that cannot be read."""
+        found = {
+            other.name for digest, other in self._catalogue.others("damaged").items() if digest not in self._without
+        }
         return sorted(found.union(name for name, row in self._changed.items() if is_damaged(row)))
 
 
@@ -100,6 +111,7 @@ class ScanView:
         self._damaged: list[str] = []
 
     def select(self, query: Query) -> list[SessionInfo]:
+        """Give the lines that a query asks for."""
         return select(query, self._rows(), self._shards.fetch, ordered=False)
 
     def _rows(self) -> Iterator[Row]:
@@ -113,18 +125,22 @@ class ScanView:
                     self._damaged.append(name)
 
     def count(self, query: Query) -> int:
+        """Count the lines that a query asks for."""
         return sum(1 for _ in matching(query, self._rows(), self._shards.fetch))
 
     def keys(self, after: str | None) -> tuple[list[str], bool]:
+        """Give some keys behind `after`, in order, and whether there may be more."""
         return sorted(row.key for row in self._rows() if after is None or row.key > after), False
 
     def totals(self) -> tuple[int, int, int]:
+        """Give the number of sessions, the bytes of their entries and those of their journals."""
         count = size = end = 0
         for row in self._rows():
             count, size, end = count + 1, size + row.size, end + row.end
         return count, size, end
 
     def damaged(self) -> list[str]:
+        """Name the shards that cannot be read."""
         for _ in self._rows():
             pass
         return self._damaged

@@ -72,6 +72,26 @@ class Actor:
         finally:
             shard.unlock()
 
+    def replace(self, key: str, entry: dict[str, Any]) -> None:
+        """Put a whole entry in place."""
+        shard = self.pool.shard(key)
+        assert shard.lock(5.0, create=True)
+        try:
+            draft = Draft(key, shard.refresh(), create=True)
+            draft.accept(entry)
+            change = draft.change()
+            if change is not None:
+                self.index.note(shard.name)
+                shard.commit(change, "actor", durable=False)
+        finally:
+            shard.unlock()
+
+    def entry(self, key: str) -> dict[str, Any]:
+        """Read the whole entry."""
+        fields = self.pool.shard(key).read().fields
+        assert fields is not None
+        return {name: codec.loads(raw) for name, raw in fields.items()}
+
     def list(self, **query: Any) -> dict[str, Any]:
         """List: the fields by key."""
         return {info.key: info.fields for info in self.index.rows(**query)}
@@ -120,7 +140,7 @@ def mutate(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *changes: tup
         assert source.count(old) == 1, f"{old!r} is {source.count(old)} times in {name}:\n{source}"
         source = source.replace(old, new)
     namespace: dict[str, Any] = {}
-    exec("from __future__ import annotations\n" + source, original.__globals__, namespace)  # noqa: S102
+    exec("from __future__ import annotations\n" + source, original.__globals__, namespace)
     monkeypatch.setattr(owner, name, namespace[name])
 
 

@@ -24,10 +24,11 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import shardstore
 from shardstore import CommitUncertain, ShardStoreError, Store
+from shardstore.index import audit
 from tests.support import disk
 
 from .faults import Fault
@@ -35,6 +36,26 @@ from .operations import DAMAGED, KEYS, Operation, Truth, read_truth
 
 for _module in pkgutil.walk_packages(shardstore.__path__, "shardstore."):
     importlib.import_module(_module.name)  # what the store imports when first needed, each child would import again
+
+
+
+class OneCatalogue:
+    """verify's view of the catalogue, opened once for a process instead of once for each of 256 directories."""
+
+    opened: ClassVar[dict[tuple[Any, ...], Any]] = {}
+
+    def __init__(self, *where: Any) -> None:
+        """Open, or use what is open."""
+        if where not in self.opened:
+            self.opened[where] = _catalogue(*where)
+        self.known, self.name, self.row = (getattr(self.opened[where], verb) for verb in ("known", "name", "row"))
+
+    def close(self) -> None:
+        """Stay open: a child that verifies ends soon."""
+
+
+_catalogue = audit.Catalogue
+audit.Catalogue = OneCatalogue  # type: ignore[assignment,misc]
 
 PATIENCE = 30.0
 """Seconds that a child may take before it counts as hanging."""

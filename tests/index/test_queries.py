@@ -1,0 +1,229 @@
+"""Lists: rows of the catalogue, changed shards over it and a scan of everything give the same, which is the right answer."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from shardstore.errors import InvalidQuery
+from shardstore.index.query import Bounds, parse
+from shardstore.index.reader import Reader
+from tests.index.actors import Actor, index_files, place_of
+
+NAMES = ["a", "b", 'q"', "é"]
+values = st.sampled_from(
+    [None, True, False, 0, 1, 1.0, -1, 2.5, 2**63, "", "a", "b", "1", 'q"', "é", "x" * 300, "y" * 300, [], [1], [True], {}, {"a": 1}, {"a": "a"}]
+)
+entries = st.dictionaries(st.sampled_from(NAMES), values, max_size=4)
+small = values.filter(lambda v: not isinstance(v, str) or len(v) < 100)
+ordered = st.sampled_from([0, 1, 1.5, -3, 2**63, "", "a", "b", "x" * 299])
+conditions = (
+    values
+    | st.tuples(st.sampled_from(["==", "!="]), values)
+    | st.tuples(st.sampled_from(["<", "<=", ">", ">="]), ordered)
+    | st.tuples(st.just("in"), st.lists(values, max_size=3))
+    | st.tuples(st.just("exists"), st.booleans())
+)
+orders = st.sampled_from(["key", "updated_at", "created_at", "size", "rev", *NAMES, "none"]).flatmap(lambda n: st.sampled_from([n, f"-{n}"]))
+queries = st.fixed_dictionaries(
+    {
+        "prefix": st.sampled_from([None, "", "k", "k1", "zz", "\U0010ffff"]),
+        "where": st.none() | st.dictionaries(st.sampled_from([*NAMES, "none"]), conditions, max_size=2),
+        "order_by": orders,
+        "limit": st.none() | st.integers(0, 12),
+        "offset": st.integers(0, 6),
+        "larger_than": st.none() | st.integers(0, 400),
+    }
+)
+KINDS: dict[type, str] = {type(None): "0null", bool: "1bool", int: "2number", float: "2number", str: "3text", list: "4array", dict: "5object"}
+
+
+def kind(value: Any) -> str:
+    return KINDS[type(value)]
+
+
+def same(a: Any, b: Any) -> bool:
+    """Compare as JSON, said in another way than the product does: by type at each depth."""
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return sorted(a) == sorted(b) and all(same(a[name], b[name]) for name in a)
+    return kind(a) == kind(b) and a == b
+
+
+def holds(entry: dict[str, Any], field: str, condition: Any) -> bool:
+    operator, operand = condition if isinstance(condition, tuple) else ("==", condition)
+    if operator == "exists":
+        return (field in entry) is operand
+    if field not in entry:
+        return operator == "!="
+    value = entry[field]
+    if operator in ("==", "!="):
+        return same(value, operand) is (operator == "==")
+    if operator == "in":
+        return any(same(value, one) for one in operand)
+    if kind(value) != kind(operand):
+        return False
+    return {"<": value < operand, "<=": value <= operand, ">": value > operand, ">=": value >= operand}[operator]
+
+
+def compare(a: Any, b: Any) -> int:
+    if kind(a) != kind(b):
+        return -1 if kind(a) < kind(b) else 1
+    if a is None or isinstance(a, (list, dict)):
+        a, b = repr(a), repr(b)  # arrays and objects: by their text; the ones used here sort alike
+    return (a > b) - (a < b)
+
+
+def expected(sessions: dict[str, tuple[Any, dict[str, Any]]], query: dict[str, Any]) -> list[str]:
+    """Answer a query the plain way."""
+    name, descending = query["order_by"].removeprefix("-"), query["order_by"].startswith("-")
+    found = [
+        key
+        for key, (info, entry) in sorted(sessions.items())
+        if key.startswith(query["prefix"] or "")
+        and (query["larger_than"] is None or info.size > query["larger_than"])
+        and all(holds(entry, field, condition) for field, condition in (query["where"] or {}).items())
+    ]
+
+    def value(key: str) -> Any:
+        info, entry = sessions[key]
+        columns = {"key": key, "updated_at": info.updated_ms, "created_at": info.created_ms, "size": info.size, "rev": info.rev}
+        return columns[name] if name in columns else entry.get(name, missing)
+
+    missing = object()
+    there = [key for key in found if value(key) is not missing]
+    order = functools.cmp_to_key(lambda a, b: compare(value(a), value(b)))
+    there.sort(key=order, reverse=descending)
+    if descending:  # equal ones stay in the order of their keys
+        there = sorted(there, key=functools.cmp_to_key(lambda a, b: compare(value(b), value(a)) or (a > b) - (a < b)))
+    found = there + [key for key in found if value(key) is missing]
+    return found[query["offset"] :][: query["limit"]]
+
+
+@pytest.fixture(scope="module")
+def module_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("queries") / "sessions"
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_every_way_gives_the_right_answer(module_root: Path, data: st.DataObject) -> None:
+    """Catalogue, catalogue with changes over it, and scan; all conditions, orders and limits, cut fields included."""
+    one = Actor(module_root)
+    with_changes = data.draw(st.booleans())
+    one.index.rows()
+    for key, entry in data.draw(st.dictionaries(st.sampled_from([f"k{n}" for n in range(14)]), entries, max_size=8)).items():
+        one.replace(key, entry)
+    if not with_changes:
+        one.index.rows()
+    sessions = {info.key: (info, one.entry(info.key)) for info in one.index.rows(refresh=False)}
+    for _ in range(6):
+        query = data.draw(queries)
+        right = expected(sessions, query)
+        assert [info.key for info in one.index.rows(**query, refresh=False)] == right
+        parsed = parse(query["prefix"], query["where"], query["order_by"], query["limit"], query["offset"], Bounds(larger_than=query["larger_than"]))
+        assert [info.key for info in Reader(place_of(module_root)).scan().select(parsed)] == right
+        unlimited = {name: query[name] for name in ("prefix", "where", "larger_than")}
+        assert one.index.count(**unlimited, refresh=False) == len(expected(sessions, {**query, "limit": None, "offset": 0}))
+    one.close()
+
+
+def test_cut_fields_are_read_from_the_shard(actor: Callable[..., Actor]) -> None:
+    """A condition or an order on a value that is too large for the index is as exact as any other."""
+    one = actor()
+    for n in range(8):
+        one.write(f"k{n}", blob="x" * 300 + str(n), n=n)
+    one.write("small", blob="x")
+    one.write("none", n=1)
+    one.index.rows()
+    assert list(one.list(where={"blob": "x" * 300 + "3"})) == ["k3"]
+    assert list(one.list(where={"blob": ("exists", False)})) == ["none"]
+    assert list(one.list(where={"blob": (">=", "x" * 300 + "6")}, order_by="-blob")) == ["k7", "k6"]
+    assert list(one.list(order_by="-blob"))[-2:] == ["small", "none"]
+    assert one.index.count(where={"blob": ("!=", "x")}) == 9
+
+
+def test_prefix_orders_and_pages_of_many(actor: Callable[..., Actor]) -> None:
+    """Beyond the number of keys where another way is taken through the catalogue."""
+    one = actor()
+    from shardstore.index import catalogue
+
+    for n in range(60):
+        one.write(f"a{n % 7}:{n:02}", n=n % 5)
+    one.index.rows()
+    by_many = {limit: [i.key for i in one.index.rows(prefix="a", order_by=order, limit=limit)] for limit in (1, 10, None) for order in ("-updated_at",)}
+    catalogue_many, catalogue._MANY = catalogue._MANY, 5  # type: ignore[misc]
+    try:
+        for limit, keys in by_many.items():
+            assert [i.key for i in one.index.rows(prefix="a", order_by="-updated_at", limit=limit)] == keys
+        assert [i.key for i in one.index.rows(prefix="a3", order_by="-key")] == sorted((f"a3:{n:02}" for n in range(60) if n % 7 == 3), reverse=True)
+        assert len(one.index.rows(prefix="a3", order_by="size", limit=3)) == 3
+    finally:
+        catalogue._MANY = catalogue_many  # type: ignore[misc]
+
+
+def test_times_and_sizes_bound_a_list(actor: Callable[..., Actor]) -> None:
+    """From a time on, before a time, and larger than a size; with changes over the catalogue and without."""
+    one = actor()
+    for n in range(6):
+        one.write(f"k{n}", pad="x" * 10 * n)
+    infos = {info.key: info for info in one.index.rows(order_by="key")}
+    middle = infos["k3"].updated_ms
+    for _ in range(2):
+        assert {i.key for i in one.index.rows(updated_since_ms=middle)} == {k for k, i in infos.items() if i.updated_ms >= middle}
+        assert {i.key for i in one.index.rows(updated_before_ms=middle)} == {k for k, i in infos.items() if i.updated_ms < middle}
+        assert {i.key for i in one.index.rows(larger_than=infos["k2"].size)} == {"k3", "k4", "k5"}
+        assert one.index.count(larger_than=infos["k2"].size, updated_since_ms=0) == 3
+        assert one.index.count(updated_before_ms=2**70) == 6
+        one.index.note(next(iter(one.pool._shards.values())).name)
+    with pytest.raises(InvalidQuery):
+        one.index.rows(larger_than=1.5)  # type: ignore[arg-type]
+
+
+def test_keys_come_in_order_and_once(actor: Callable[..., Actor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """In portions, with changes over the catalogue, and from a scan."""
+    from shardstore.index import views
+
+    monkeypatch.setattr(views, "_KEYS_AT_ONCE", 7)
+    one, other = actor(), actor()
+    for n in range(40):
+        one.write(f"k{n:02}", n=n)
+    everything = [f"k{n:02}" for n in range(40)]
+    assert list(one.index.keys()) == everything
+    one.write("k05", n=-1)
+    one.write("k13x", n=-1)
+    everything.insert(14, "k13x")
+    assert list(one.index.keys(refresh=False)) == everything
+    keys = one.index.keys(refresh=False)
+    first = [next(keys) for _ in range(9)]
+    other.delete("k20")
+    other.write("k00x", n=1)
+    other.write("k39x", n=1)
+    assert first + list(keys) == [k for k in everything if k != "k20"] + ["k39x"]
+    for path in index_files(one.root):
+        path.unlink()
+    assert list(one.index.keys(refresh=False)) == sorted({*everything, "k00x", "k39x"} - {"k20"})
+
+
+def test_totals_add_up(actor: Callable[..., Actor]) -> None:
+    """The same sums with and without an index, with and without changes over it."""
+    one = actor()
+    for n in range(9):
+        one.write(f"k{n}", n="x" * n)
+    scanned = one.index.totals(refresh=False)
+    assert scanned.sessions == 9
+    assert one.index.totals() == scanned
+    one.write("k3", m=1)
+    one.delete("k4")
+    one.write("new", m=1)
+    over = one.index.totals(refresh=False)
+    assert over.sessions == 9
+    assert one.index.totals() == over
+    assert over.bytes_live == sum(info.size for info in one.index.rows())
