@@ -88,13 +88,10 @@ def encode_key(key: Any, path: str = "entry") -> bytes:
 
 def encode_entry(fields: Any) -> dict[str, bytes]:
     """Encode a whole entry, field by field. Raises InvalidEntry."""
-    encoded, size = {}, 0
+    encoded = {}
     for key, value in fields.items():
         encode_key(key)
-        raw = encoded[key] = encode(value, key)
-        size += len(raw)
-    if size > ENTRY_BYTES_MAX:
-        raise InvalidEntry("entry", f"more than {ENTRY_BYTES_MAX:,} bytes of JSON")
+        encoded[key] = encode(value, key)
     return encoded
 
 

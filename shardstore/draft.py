@@ -122,7 +122,7 @@ class Draft(MutableMapping[str, Any]):
         if self._whole is not None:
             return self._replacement(codec.encode_entry(self._whole))
         raw, removed = self._raw, self._removed
-        changed, size = {}, 0
+        changed = {}
         for name, value in self._touched.items():
             encoded = codec.encode(value, name)
             before = raw.get(name)
@@ -130,9 +130,6 @@ class Draft(MutableMapping[str, Any]):
                 if before is None:
                     codec.encode_key(name)
                 changed[name] = encoded
-                size += len(encoded)
-        if size > codec.ENTRY_BYTES_MAX:
-            raise InvalidEntry("entry", f"more than {codec.ENTRY_BYTES_MAX:,} bytes of JSON")
         if not self.state.exists:
             return Change(changed, _NONE, whole=True)
         if changed or removed:

@@ -1,4 +1,4 @@
-"""The errors shardstore raises: a small closed set, each also the builtin a caller would expect.
+"""The errors shardstore raises: a small closed set, each also the builtin a caller would expect where there is one.
 
     ShardStoreError(Exception)
     ├── SessionNotFound(KeyError)           no such session
@@ -221,7 +221,7 @@ class StoreFull(StoreIOError):
 
 
 class CommitUncertain(ShardStoreError, OSError):
-    """A sync failed: whether the change is on the disk is unknown until the session is read again. `.key .filename`.
+    """A sync failed: whether the change is on the disk is unknown until the session is read again. `.filename`.
 
     The sync is never tried again: after a failed one the kernel calls the page clean, and a second
     one succeeds without writing anything.
@@ -234,6 +234,13 @@ class CommitUncertain(ShardStoreError, OSError):
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep the file name, which OSError drops when its message is not the system's own."""
         return (type(self), (self.errno, self.args[-1], self.filename))
+
+
+def raise_uncertain(error: OSError, doing: str, path: str) -> NoReturn:
+    """Raise CommitUncertain for a failed sync; `doing` completes "while ..."."""
+    number = error.errno or errno.EIO
+    text = f"{os.strerror(number)} while {doing}: {path}; the outcome is unknown until the session is read again"
+    raise CommitUncertain(number, text, path) from error
 
 
 def raise_io_error(error: OSError, doing: str, path: str | None = None) -> NoReturn:

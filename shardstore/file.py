@@ -15,7 +15,7 @@ import weakref
 from typing import NoReturn
 
 from shardstore import disk, journal
-from shardstore.errors import CommitUncertain, CorruptShard, ShardStoreError, raise_io_error
+from shardstore.errors import CorruptShard, ShardStoreError, raise_io_error, raise_uncertain
 from shardstore.journal import ABSENT, Replay, State
 from shardstore.layout import FILE_MODE
 from shardstore.lock import KernelLock
@@ -231,9 +231,7 @@ class JournalFile:
         """Have the kernel forget what it kept of the file, as far as it obeys, and raise CommitUncertain."""
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        number = error.errno or errno.EIO
-        text = f"{os.strerror(number)} while {doing}: {self.path}; the outcome is unknown until the session is read"
-        raise CommitUncertain(number, text, self.path) from error
+        raise_uncertain(error, doing, self.path)
 
     def _cut_back(self, end: int) -> None:
         """Take back a write that failed half way; a reader has seen at most a torn tail."""
@@ -245,7 +243,7 @@ class JournalFile:
             self._last = None
 
     def repair_tail(self, keep_as: str) -> None:
-        """Keep a copy of the torn tail in the file `keep_as` and turn the tail into room."""
+        """Keep a copy of the torn tail in the file `keep_as` and cut it off. Needs no mutex: readers see either."""
         try:
             disk.make_directory(os.path.dirname(keep_as))
             fd = os.open(keep_as, disk.CREATE_NEW, FILE_MODE)

@@ -69,6 +69,14 @@ def shard_name(key: str) -> str:
     return f"{digest[:2]}/{slug}~{digest}{SUFFIX}"
 
 
+def is_shard_of(name: str, key: str) -> bool:
+    """Tell whether `name` is the shard of `key`; False for what is no key."""
+    try:
+        return shard_name(key) == name
+    except InvalidKey:
+        return False
+
+
 def is_shard_name(name: str) -> bool:
     """Tell whether this is a shard's name relative to ROOT/shards, in the directory where it belongs."""
     prefix, _, file = name.partition("/")

@@ -74,6 +74,8 @@ def read_settings(layout: Layout) -> Settings:
         found = marker["format"]
         fields = marker["index_fields"]
         settings = Settings(found, marker["created_at"], None if fields is None else tuple(fields))
+        if isinstance(fields, str) or not all(type(name) is str for name in fields or ()):
+            raise TypeError(fields)
     except (codec.JSONDecodeError, KeyError, TypeError):
         raise UnsupportedFormat(f"{layout.marker} is not the marker of a store; restore it from a backup") from None
     if found != FORMAT:

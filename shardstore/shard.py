@@ -21,15 +21,18 @@ import time
 from typing import TYPE_CHECKING
 
 from shardstore import disk, journal, record
+from shardstore.codec import ENTRY_BYTES_MAX
 from shardstore.errors import (
     CommitUncertain,
     CorruptShard,
+    InvalidEntry,
     LockTimeout,
     NestedUpdate,
     StoreClosed,
     StoreFull,
     StoreNotFound,
     raise_io_error,
+    raise_uncertain,
 )
 from shardstore.file import JournalFile, read_journal, read_state
 from shardstore.gate import Gate
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
-REWRITE_BYTES, REWRITE_FACTOR = 65536, 3  # a journal is rewritten past 64 KiB and three times its live size
+REWRITE_BYTES, REWRITE_FACTOR = 65536, 3  # a journal is rewritten past 64 KiB plus three times its live size
 
 
 # The shards that this call chain is inside of, each with the turn in which it entered; see Shard._inside.
@@ -254,6 +257,8 @@ class Shard:
         """
         file = self.held_file()
         line, after = make_record(file.state, change, self.key, by, durable=durable)
+        if after.live > ENTRY_BYTES_MAX:
+            raise InvalidEntry("entry", f"{after.live:,} bytes of JSON; at most {ENTRY_BYTES_MAX:,} are allowed")
         if file.torn:
             self.repair_tail()
         if file.links > 1 and change.delete:
@@ -269,7 +274,7 @@ class Shard:
 
         A file with a second name is somebody's backup: it is copied, never written through.
         """
-        if after.exists and after.records > 1:
+        if after.exists and (after.records > 1 or file.links > 1):
             try:
                 return self.rewrite_to(file, after)
             except StoreFull:
@@ -299,10 +304,13 @@ class Shard:
         """Take the file away: the session is absent from then on, and its next incarnation begins a new journal."""
         try:
             os.unlink(self.path)
+        except OSError as error:
+            raise_io_error(error, "removing a shard", self.path)
+        try:
             if durable:
                 disk.sync_directory(os.path.dirname(self.path))
         except OSError as error:
-            raise_io_error(error, "removing a shard", self.path)
+            raise_uncertain(error, "removing a shard", self.path)
 
     def rewrite(self) -> State:
         """Reduce the journal to its present state, as of the same revision."""
@@ -341,13 +349,10 @@ class Shard:
             return self.held_file().trim()
 
     def repair_tail(self) -> None:
-        """Keep the torn tail, if there is one, in quarantine/ and turn it into room."""
-        with self._mutex:
-            if self.held_file().torn:
-                self._repair(self.held_file())
-
-    def _repair(self, file: JournalFile) -> None:
-        file.repair_tail(f"{self._layout.root}/{QUARANTINE}/{stamped_name(self.name)}")
+        """Keep the torn tail, if there is one, in quarantine/ and cut it off."""
+        file = self.held_file()
+        if file.torn:
+            file.repair_tail(f"{self._layout.root}/{QUARANTINE}/{stamped_name(self.name)}")
 
     def forget_file(self) -> None:
         """Close the descriptor, and with it the lock, after the caller moved or removed the file."""

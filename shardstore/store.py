@@ -5,39 +5,41 @@ from __future__ import annotations
 import errno
 import math
 import os
+import re
 from collections.abc import Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, overload
 
 from shardstore.draft import DELETE, Delete, Draft
 from shardstore.engine import open_engine
-from shardstore.errors import Conflict, InvalidEntry, SessionExists, SessionNotFound, StoreClosed, StoreIOError
+from shardstore.errors import (
+    Conflict,
+    InvalidEntry,
+    InvalidQuery,
+    SessionExists,
+    SessionNotFound,
+    StoreClosed,
+    StoreIOError,
+)
 from shardstore.layout import Layout
-from shardstore.session import Session
+from shardstore.session import Session, SessionInfo
 from shardstore.settings import Settings, make_store
 
 if TYPE_CHECKING:
     import builtins  # inside the class, `list` is the verb
     from collections.abc import Callable, Iterable, Iterator
-    from datetime import datetime, timedelta
+    from datetime import timedelta
     from types import TracebackType
 
     from shardstore.engine import Engine
     from shardstore.index import Where
     from shardstore.reports import CompactReport, StoreStats, VerifyReport
-    from shardstore.session import SessionInfo
     from shardstore.shard import Shard
 
+_TEXT = re.compile("[^\ud800-\udfff]{1,256}", re.DOTALL)
 Durability = Literal["commit", "relaxed"]
-
-
-class Bounds(TypedDict, total=False):
-    """What narrows a list beside its filter."""
-
-    updated_since: datetime | None
-    updated_before: datetime | None
-    larger_than: int | None  # bytes of the entry as compact JSON, strictly
 
 
 class Store:
@@ -69,13 +71,15 @@ class Store:
             raise ValueError(f'durability is "commit" or "relaxed", not {durability!r}')
         if lock_timeout is not None and (type(lock_timeout) not in (int, float) or not lock_timeout >= 0):
             raise ValueError(f"lock_timeout is a number of seconds from 0 on, or None, not {lock_timeout!r}")
+        if actor is not None and (type(actor) is not str or not _TEXT.fullmatch(actor)):
+            raise ValueError(f"actor is a text of 1 to 256 characters that UTF-8 can encode, not {actor!r}")
         self.root = Path(os.path.abspath(root))
         self._durable = durability == "commit"
         self._timeout = lock_timeout
         self._actor = actor
         self._read_only = read_only
         if create and not read_only:
-            fields = None if index_fields is None else tuple(index_fields)
+            fields = _field_names(index_fields)
             make_store(Layout(self.root), Settings(index_fields=fields))
         self._engine: Engine = open_engine(self.root, allow_shared=allow_shared)
 
@@ -167,6 +171,8 @@ class Store:
 
         `data` may be a function; it is called inside the session's lock, and only to make it. Raises as `update`.
         """
+        if not callable(data):
+            _mapping(data)
 
         def make(draft: Draft) -> Mapping[str, Any] | None:
             if draft.state.exists:
@@ -176,7 +182,9 @@ class Store:
 
         return self.get(key) or self.update(key, make)
 
-    def replace(self, key: str, data: Mapping[str, Any], *, expect: Session | str | None = None) -> Session:
+    def replace(
+        self, key: str, data: Mapping[str, Any], *, expect: Session | SessionInfo | str | None = None
+    ) -> Session:
         """Put `data` in place of the whole entry.
 
         `expect`: a Session or its version; raises Conflict, and writes nothing, unless that is the current one.
@@ -191,7 +199,7 @@ class Store:
         session: Session = self.update(key, swap)
         return session
 
-    def delete(self, key: str, *, expect: Session | str | None = None) -> bool:
+    def delete(self, key: str, *, expect: Session | SessionInfo | str | None = None) -> bool:
         """Delete a session; tell whether it was there. Raises Conflict as `replace` does, else as `update`."""
         there = False
 
@@ -236,14 +244,17 @@ class Store:
     def __iter__(self) -> Iterator[str]:
         return iter(self._engine.index.keys(refresh=not self._read_only))
 
-    def list(
+    def list(  # noqa: PLR0913  # each narrows the list in its own way
         self,
         prefix: str | None = None,
         where: Where | None = None,
         order_by: str = "-updated_at",
         limit: int | None = None,
         offset: int = 0,
-        **bounds: Unpack[Bounds],
+        *,
+        updated_since: datetime | None = None,
+        updated_before: datetime | None = None,
+        larger_than: int | None = None,
     ) -> builtins.list[SessionInfo]:
         """List sessions from the index: exact as of some moment during the call.
 
@@ -254,14 +265,25 @@ class Store:
         """
         return self._engine.index.rows(
             prefix=prefix, where=where, order_by=order_by, limit=limit, offset=offset, refresh=not self._read_only,
-            **_in_milliseconds(bounds),
+            updated_since_ms=_milliseconds(updated_since), updated_before_ms=_milliseconds(updated_before),
+            larger_than=larger_than,
         )  # fmt: skip
 
-    def count(self, prefix: str | None = None, where: Where | None = None, **bounds: Unpack[Bounds]) -> int:
+    def count(  # as list
+        self,
+        prefix: str | None = None,
+        where: Where | None = None,
+        *,
+        updated_since: datetime | None = None,
+        updated_before: datetime | None = None,
+        larger_than: int | None = None,
+    ) -> int:
         """Count what `list` would give."""
         return self._engine.index.count(
-            prefix=prefix, where=where, refresh=not self._read_only, **_in_milliseconds(bounds)
-        )
+            prefix=prefix, where=where, refresh=not self._read_only,
+            updated_since_ms=_milliseconds(updated_since), updated_before_ms=_milliseconds(updated_before),
+            larger_than=larger_than,
+        )  # fmt: skip
 
     def history(self, key: str) -> builtins.list[Session]:
         """Return the session's states, oldest first, as far back as its journal goes; empty if absent.
@@ -381,13 +403,21 @@ class _Closed:
 _CLOSED: Final[Any] = _Closed()
 
 
-def _in_milliseconds(bounds: Bounds) -> dict[str, Any]:
-    since, before = bounds.get("updated_since"), bounds.get("updated_before")
-    return {
-        "updated_since_ms": None if since is None else math.ceil(since.timestamp() * 1000),
-        "updated_before_ms": None if before is None else math.ceil(before.timestamp() * 1000),
-        "larger_than": bounds.get("larger_than"),
-    }
+def _milliseconds(moment: datetime | None) -> int | None:
+    if moment is None:
+        return None
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
+        raise InvalidQuery(f"a bound in time is a datetime with a time zone, not {moment!r}")
+    return math.ceil(moment.timestamp() * 1000)
+
+
+def _field_names(names: Iterable[str] | None) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    found = () if isinstance(names, str) else tuple(names)
+    if isinstance(names, str) or not all(isinstance(name, str) for name in found):
+        raise ValueError(f"index_fields is a list of field names, not {names!r}")
+    return found
 
 
 def _mapping(data: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -397,11 +427,15 @@ def _mapping(data: Mapping[str, Any]) -> Mapping[str, Any]:
     return data
 
 
-def _version(expect: Session | str) -> str:
-    return expect.version if isinstance(expect, Session) else expect
+def _version(expect: Session | SessionInfo | str) -> str:
+    if isinstance(expect, Session | SessionInfo):
+        return expect.version
+    if not isinstance(expect, str):
+        raise TypeError(f"expect is a Session, a SessionInfo or a version, not {type(expect).__name__}")
+    return expect
 
 
-def _check_version(draft: Draft, expect: Session | str | None) -> None:
+def _check_version(draft: Draft, expect: Session | SessionInfo | str | None) -> None:
     """Raise Conflict unless the session is at the expected version. Inside the lock: read, compare and swap are one."""
     if expect is None:
         return

@@ -130,9 +130,9 @@ class Index:
         """Refresh, comparing every directory: finds what was copied in or taken away by hand. Raises StoreIOError."""
         self._answers.refresh_all()
 
-    def rebuild(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Make the index anew unless somebody else is at it. `progress(done, total)` is called along the way."""
-        self._answers.rebuild("asked to", progress)
+    def rebuild(self, progress: Callable[[int, int], None] | None = None) -> bool:
+        """Make the index anew unless somebody else is at it; tell whether it was done."""
+        return self._answers.rebuild("asked to", progress).name == "DONE"
 
     def vacuum(self) -> int:
         """Delete what was left lying in index/, and give unused room back; return the bytes freed."""
@@ -141,7 +141,7 @@ class Index:
         return vacuum(self._answers.place)
 
     def check(self, progress: Callable[[int, int], None] | None = None) -> list[tuple[str, str]]:
-        """Return (path relative to ROOT/index, what is wrong) for each row that is believed and differs from its shard."""
+        """Return (path relative to ROOT/index, what is wrong) for each believed row that differs from its shard."""
         from shardstore.index.audit import check
 
         return check(self._answers.place, progress)

@@ -88,7 +88,7 @@ class Noter:
     def note(self, name: str) -> None:
         """Have the next list look at this shard. REQUIRES: the caller holds the shard's lock and has not written yet.
 
-        Raises StoreFull or StoreIOError when the index can neither be told nor be deleted; then nothing may be committed.
+        Raises StoreFull or StoreIOError when the index can neither be told nor deleted; then nothing may be committed.
         """
         held = self._held
         if held is None:
@@ -139,7 +139,7 @@ class Noter:
             return held
 
     def _look(self, held: _Held | None) -> _Held | None:
-        """See which generation file the path names now: `held` if it is that, else the other one opened. Raises OSError."""
+        """See which generation file the path names: `held` if it is that, else the other one opened. Raises OSError."""
         before = time.monotonic()
         try:
             status = os.stat(self._path, follow_symlinks=False)

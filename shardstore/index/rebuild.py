@@ -16,7 +16,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -77,11 +76,11 @@ def rebuild(place: Place, progress: Callable[[int, int], None] | None = None) ->
 
 
 def make_directory_of(place: Place) -> None:
-    """Make ROOT/index if it is not there; never ROOT. Raises OSError."""
-    with suppress(FileExistsError, NotADirectoryError):
+    """Make ROOT/index if it is not there, in place of whatever else has its name; never ROOT. Raises OSError."""
+    try:
         make_directory(place.directory)
-    if not os.path.isdir(place.directory):
-        discard(os.path.dirname(place.directory), os.path.basename(place.directory))
+    except NotADirectoryError:
+        os.unlink(place.directory)
         make_directory(place.directory)
 
 

@@ -104,14 +104,13 @@ class _Refresh:
         return True
 
     def _publish(self, changes: list[Row | Other], directories: dict[str, int], base: int) -> None:
-        generation.break_seal(self.fd)
         try:
+            generation.break_seal(self.fd)
             catalogue = Catalogue(self.place.directory, self.look.epoch, mode="rw")
             try:
                 catalogue.publish(changes, directories)
             finally:
                 catalogue.close()
-            seal = seal_of(catalogue.path, base)
+            generation.write_seal(self.fd, seal_of(catalogue.path, base), self.look.epoch)
         except (CatalogueError, OSError) as error:
             raise Unusable(f"the catalogue cannot be written: {error}") from error
-        generation.write_seal(self.fd, seal, self.look.epoch)

@@ -30,19 +30,15 @@ class View(Protocol):
         """Answer a list."""
 
     def count(self, query: Query) -> int:
-        """Count the lines that a query asks for."""
         """Count the sessions that a list would give, limits aside."""
 
     def keys(self, after: str | None) -> tuple[list[str], bool]:
-        """Give some keys behind `after`, in order, and whether there may be more."""
         """Give the next keys in ascending order, and whether there may be more."""
 
     def totals(self) -> tuple[int, int, int]:
-        """Give the number of sessions, the bytes of their entries and those of their journals."""
         """Give the number of sessions, the bytes of their entries and of their journals."""
 
     def damaged(self) -> list[str]:
-        """Name the shards that cannot be read."""
         """Give the names of the shards that cannot be read."""
 
 

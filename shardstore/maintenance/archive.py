@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from shardstore import disk
-from shardstore.errors import SessionExists, SessionNotFound, raise_io_error
+from shardstore.errors import SessionExists, SessionNotFound, raise_io_error, raise_uncertain
 from shardstore.layout import parse_stamped, shard_name, stamped_name
 from shardstore.maintenance.surgery import adopt
 
@@ -24,11 +24,14 @@ def archive(engine: Engine, shard: Shard) -> None:
     try:
         disk.make_directory(layout.archive)
         os.rename(shard.path, target)
+    except OSError as error:
+        raise_io_error(error, "archiving a session", shard.path)
+    try:
         # The new name first: between the two syncs a power cut may leave both names, never none.
         disk.sync_directory(layout.archive)
         disk.sync_directory(os.path.dirname(shard.path))
     except OSError as error:
-        raise_io_error(error, "archiving a session", shard.path)
+        raise_uncertain(error, "archiving a session", shard.path)
 
 
 def archived(engine: Engine, key: str) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from shardstore.errors import CorruptShard, LockTimeout, ShardStoreError, StoreNotFound
 from shardstore.file import discard_dead, read_state
-from shardstore.layout import shard_name
+from shardstore.layout import INDEX, SHARDS, is_shard_of
 from shardstore.maintenance.archive import archive
 from shardstore.maintenance.walk import Found, walk
 from shardstore.reports import Action, CompactReport, Skipped
@@ -61,11 +61,20 @@ class _Compaction:
             progress(done, total)
             self._tend(found, gone)
         if not self.dry_run:
-            self.engine.index.refresh()
-            self.engine.index.vacuum()
+            self._tend_index()
         progress(total, total)
         freed = sum(action.bytes_freed for action in self.actions)
         return CompactReport(self.dry_run, tuple(self.actions), freed, tuple(self.skipped))
+
+    def _tend_index(self) -> None:
+        try:
+            self.engine.index.refresh()
+            freed = self.engine.index.vacuum()
+        except (ShardStoreError, OSError) as error:
+            self.skipped.append(Skipped(INDEX, None, str(error), failed=True))
+            return
+        if freed:
+            self._did("refresh-index", None, 0, "unused room in the index", None, freed)
 
     def _plan(self, rules: Retention) -> list[Removal]:
         if not rules.removes:
@@ -83,7 +92,7 @@ class _Compaction:
 
         def act(shard: Shard, state: State) -> None:
             if state.version != info.version or not state.exists:
-                self.skipped.append(Skipped(shard.name, info.key, "changed since it was chosen"))
+                self.skipped.append(Skipped(f"{SHARDS}/{shard.name}", info.key, "changed since it was chosen"))
                 return
             size = os.path.getsize(shard.path)
             if self.purge:
@@ -116,7 +125,7 @@ class _Compaction:
             except OSError as error:
                 self.skipped.append(Skipped(found.path, None, str(error), failed=True))
                 return
-            if state.key is not None and shard_name(state.key) != found.name:
+            if state.key is not None and not is_shard_of(found.name, state.key):
                 why = f"belongs to session {state.key!r}; run verify"
                 self.skipped.append(Skipped(found.path, state.key, why, failed=True))
             elif state.key not in gone:
@@ -166,6 +175,11 @@ class _Compaction:
         path = self.engine.layout.shard_path(found.name)
         size = _size(path)
         if self.dry_run:
+            try:
+                read_state(self.engine.layout.shard_path(found.owner))
+            except ShardStoreError as error:
+                self.skipped.append(Skipped(found.path, None, f"its shard is damaged: {error}", failed=True))
+                return
             self._did("sweep-temp", None, size, "left by a rewrite that died", None, size)
             return
 
@@ -196,11 +210,11 @@ class _Compaction:
                 shard.unlock()
         except LockTimeout as error:
             owner = f" by process {error.pid}" if error.pid else ""
-            self.skipped.append(Skipped(shard.name, key, f"in use{owner}"))
+            self.skipped.append(Skipped(f"{SHARDS}/{shard.name}", key, f"in use{owner}"))
         except StoreNotFound:
             raise
         except (ShardStoreError, OSError) as error:
-            self.skipped.append(Skipped(shard.name, key, str(error), failed=True))
+            self.skipped.append(Skipped(f"{SHARDS}/{shard.name}", key, str(error), failed=True))
 
     def _did(self, action: str, key: str | None, size: int, why: str, age: float | None, freed: int) -> None:  # noqa: PLR0913
         self.actions.append(Action(action, key, size, why, age, freed))

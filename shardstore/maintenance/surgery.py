@@ -8,13 +8,22 @@ import re
 from typing import TYPE_CHECKING
 
 from shardstore import codec, disk, journal
-from shardstore.errors import CorruptShard, raise_io_error
-from shardstore.file import FILE_BYTES_MAX, JournalFile, read_journal
-from shardstore.layout import shard_name
+from shardstore.errors import CorruptShard, ShardStoreError, raise_io_error
+from shardstore.file import FILE_BYTES_MAX, JournalFile, read_journal, read_state
+from shardstore.layout import is_shard_of
 
 if TYPE_CHECKING:
     from shardstore.journal import State
     from shardstore.shard import Shard
+
+
+def is_sound(shard: Shard) -> bool:
+    """Tell whether the file is this shard's and can be read: somebody else may have mended it meanwhile."""
+    try:
+        state = read_state(shard.path)
+    except CorruptShard:
+        return False
+    return state.key is None or is_shard_of(shard.name, state.key)
 
 
 def adopt(shard: Shard, path: str) -> State:
@@ -23,16 +32,15 @@ def adopt(shard: Shard, path: str) -> State:
     if fresh is None:
         raise_io_error(FileNotFoundError(errno.ENOENT, path), "restoring a session", path)
     try:
-        if not fresh.lock.acquire(0.0):
+        if not fresh.lock.try_acquire():
             raise_io_error(BlockingIOError(errno.EAGAIN, path), "locking an archived session", path)
         if not shard.own(fresh.refresh(0, locked=True)).exists:
             raise CorruptShard(path, 0, "it holds no session", shard.claimed)
         os.rename(path, shard.path)
-    except OSError as error:
+    except BaseException as error:
         fresh.close()
-        raise_io_error(error, "restoring a session", path)
-    except BaseException:
-        fresh.close()
+        if isinstance(error, OSError) and not isinstance(error, ShardStoreError):
+            raise_io_error(error, "restoring a session", path)
         raise
     fresh.path = shard.path
     shard.swap(fresh)
@@ -68,10 +76,10 @@ def salvage(shard: Shard, keep_as: str) -> State | None:
 
 def _key_in(data: bytes, name: str) -> str | None:
     """Find the key in the remains of a record: it is the one that this file's name was made from."""
-    for found in re.finditer(rb'"key":("(?:[^"\\\\]|\\\\.)*")', data):
+    for found in re.finditer(rb'"key":("(?:[^"\\]|\\.)*")', data):
         try:
             key = codec.loads(found[1])
-            if shard_name(key) == name:
+            if is_shard_of(name, key):
                 return str(key)
         except ValueError:
             continue

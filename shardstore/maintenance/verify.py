@@ -10,10 +10,10 @@ import stat
 from typing import TYPE_CHECKING
 
 from shardstore import disk
-from shardstore.errors import CorruptShard, ShardStoreError, raise_io_error
+from shardstore.errors import CorruptShard, ShardStoreError, StoreIOError, raise_io_error
 from shardstore.file import read_state
-from shardstore.layout import INDEX, MARKER, QUARANTINE, SHARDS, shard_name, stamped_name
-from shardstore.maintenance.surgery import salvage
+from shardstore.layout import ARCHIVE, INDEX, MARKER, QUARANTINE, SHARDS, is_shard_of, stamped_name
+from shardstore.maintenance.surgery import is_sound, salvage
 from shardstore.maintenance.walk import Found, walk
 from shardstore.reports import Problem, VerifyReport
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from shardstore.engine import Engine
 
-_KNOWN = frozenset({MARKER, SHARDS, INDEX, "archive", QUARANTINE})
+_KNOWN = frozenset({MARKER, SHARDS, INDEX, ARCHIVE, QUARANTINE})
 
 
 def verify(engine: Engine, *, repair: bool, progress: Callable[[int, int], None] | None) -> VerifyReport:
@@ -66,10 +66,13 @@ class _Verification:
         except CorruptShard as error:
             self._problem(found, error.key, "damaged", f"byte {error.offset}: {error.reason}")
             return
+        except StoreIOError as error:
+            self.problems.append(Problem(found.path, None, "unreadable", str(error)))
+            return
         self.shards += 1
         self.records += state.records
         self.sessions += state.exists
-        if state.key is not None and shard_name(state.key) != found.name:
+        if state.key is not None and not is_shard_of(found.name, state.key):
             self._problem(found, state.key, "misplaced", f"it claims to be session {state.key!r}")
             return
         self._check_mode(found, path)
@@ -91,10 +94,9 @@ class _Verification:
                 self.problems.append(Problem(name, None, "misplaced", "it should be a directory, and no link to one"))
 
     def _check_index(self) -> None:
-        for path, detail in self.engine.index.check():
-            if self.repair:
-                self.engine.index.rebuild()
-            self.problems.append(Problem(f"{INDEX}/{path}", None, "index", detail, self.repair))
+        wrong = self.engine.index.check()
+        mended = self.repair and bool(wrong) and self.engine.index.rebuild()
+        self.problems += [Problem(f"{INDEX}/{path}", None, "index", detail, mended) for path, detail in wrong]
 
     def _problem(self, found: Found, key: str | None, kind: str, detail: str) -> None:
         repaired = False
@@ -119,9 +121,13 @@ class _Verification:
         shard = self.engine.shards.unnamed(name)
         locked = os.path.isfile(shard.path) and not os.path.islink(shard.path) and shard.lock(1.0, create=False)
         try:
+            if locked and is_sound(shard):
+                return "it is whole by now"
             disk.make_directory(self.engine.layout.quarantine)
             self.engine.index.note(name)
             os.rename(shard.path, keep_as)
+            disk.sync_directory(os.path.dirname(keep_as))
+            disk.sync_directory(os.path.dirname(shard.path))
         except OSError as error:
             raise_io_error(error, "moving a file to quarantine", shard.path)
         finally:
@@ -135,6 +141,8 @@ class _Verification:
         if not shard.lock(1.0, create=False):
             return "it vanished meanwhile"
         try:
+            if is_sound(shard):
+                return "it is whole by now"
             self.engine.index.note(name)
             state = salvage(shard, keep_as)
         finally:

@@ -64,6 +64,7 @@ def nothing(result: Any = None) -> Callable[[Any], Any]:
 
 @mutation("the kernel's lock", "lost_updates.two_processes", "locks.a_live_holder_is_never_broken")
 def lock_removed() -> None:
+    swap("shardstore.lock:KernelLock.try_acquire", nothing(True))
     swap("shardstore.lock:KernelLock.acquire", nothing(True))
     swap("shardstore.lock:KernelLock.release", nothing())
 
@@ -140,7 +141,7 @@ def identity_check_removed() -> None:
             return os.stat(__file__)  # whatever: it passes for the file
 
     swap("shardstore.file:JournalFile.is_named", nothing(True))
-    swap("shardstore.journal:os", lambda original: _Altered(original, lstat=lstat))
+    swap("shardstore.shard:os", lambda original: _Altered(original, lstat=lstat))
 
 
 class _Altered:

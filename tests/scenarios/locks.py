@@ -138,7 +138,7 @@ def a_live_holder_is_never_broken(root: Path, patience: float = 0.6) -> None:
         store.create(KEY, {"a": 0})
         holder.start(actions.hold, root, KEY)
         assert holder.heard() == "holding"
-        holder.signal(signal.SIGSTOP)
+        holder.stop()
         before = disk.fingerprint(root)
         for _ in range(3):
             begun = time.monotonic()
@@ -151,7 +151,7 @@ def a_live_holder_is_never_broken(root: Path, patience: float = 0.6) -> None:
                 raise AssertionError("a live holder's lock was broken")
             assert patience * 0.9 <= time.monotonic() - begun < patience + 1.0
         assert disk.fingerprint(root) == before
-        holder.signal(signal.SIGCONT)
+        holder.resume()
         holder.tell()
         assert holder.result() == 2
         assert store.patch(KEY, {"a": 1}).data == {"a": 1, "held": 1}
@@ -179,14 +179,14 @@ def readers_wait_for_nobody(root: Path) -> None:
         reader.run(actions.get_data, root, KEY)
         holder.start(actions.hold, root, KEY)
         assert holder.heard() == "holding"
-        holder.signal(signal.SIGSTOP)
+        holder.stop()
         begun = time.monotonic()
         assert store[KEY].data == {"a": 0}
         assert reader.run(actions.get_data, root, KEY) == {"a": 0}
         assert [session.rev for session in store.history(KEY)] == [1]
         assert list(store) == [KEY]
         assert time.monotonic() - begun < 1.0
-        holder.signal(signal.SIGCONT)
+        holder.resume()
         holder.tell()
         holder.result()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import signal
 import sys
 import threading
 import time
@@ -179,11 +178,11 @@ def a_stopped_waiter_does_not_undo(root: Path) -> None:
         a.start(actions.timed_update, root, KEY, "a", 1)
         assert a.heard() == "calling"
         time.sleep(0.1)
-        a.signal(signal.SIGSTOP)
+        a.stop()
         holder.tell()
         assert holder.result() == 2
         assert b.run(actions.call, root, "patch", KEY, {"b": 1}).rev == 3
-        a.signal(signal.SIGCONT)
+        a.resume()
         assert a.result()[0] == 4
         assert store[KEY].data == {"a": 1, "b": 1, "held": 1}
 

@@ -268,9 +268,9 @@ def simultaneous_creates_all_succeed(root: Path, processes: int = 10, rounds: in
             peer.start(_create_in_step, str(root), me, [first + 0.02 * n for n in range(rounds)])
         while time.monotonic() < first + 0.02 * rounds:
             victim = rng.choice(group)
-            victim.signal(signal.SIGSTOP)
+            victim.stop()
             time.sleep(0.003)
-            victim.signal(signal.SIGCONT)
+            victim.resume()
         for peer in group:
             assert peer.result() == rounds
     with Store(root) as store:

@@ -109,6 +109,15 @@ class Peer:
         """Send it a signal."""
         os.kill(self.pid, number)
 
+    def stop(self) -> None:
+        """Stop it as a debugger or a busy machine would, and wait until all its threads stand still."""
+        self.signal(signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)
+
+    def resume(self) -> None:
+        """Let a stopped process go on."""
+        self.signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """End it at once, as the system's out-of-memory killer would, and wait until it is gone."""
         with contextlib.suppress(ProcessLookupError):
