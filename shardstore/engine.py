@@ -42,8 +42,8 @@ def open_engine(root: Path, *, allow_shared: bool) -> Engine:
     identity = (status.st_dev, status.st_ino)
     with _registry:
         engine = _engines.get(identity)
-        if engine is None or not engine.layout.marker.exists():
-            # An inode's number is used again: an engine whose path is gone is another store's.
+        if engine is None or not engine.is_at(identity):
+            # The store was moved, or is gone and its inode's number was given to another one.
             engine = _engines[identity] = Engine(identity, layout, settings.index_fields)
         engine.members += 1
         return engine
@@ -59,6 +59,14 @@ class Engine:
         self.process = str(os.getpid())  # who writes, unless the caller gave a name
         self.members = 0  # Store objects that use it
         self._identity = identity
+
+    def is_at(self, identity: tuple[int, int]) -> bool:
+        """Tell whether this engine's path still leads to the store of this identity."""
+        try:
+            status = os.stat(self.layout.root)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == identity and self.layout.marker.exists()
 
     def leave(self) -> None:
         """Leave; the last one out closes what is open."""

@@ -18,7 +18,7 @@ from shardstore import disk, journal
 from shardstore.errors import CorruptShard, ShardStoreError, raise_io_error, raise_uncertain
 from shardstore.journal import ABSENT, Replay, State
 from shardstore.layout import FILE_MODE
-from shardstore.lock import KernelLock
+from shardstore.lock import KernelLock, descriptors
 
 FILE_BYTES_MAX = 1 << 30
 ROOM_MIN, ROOM_STEP = 4096, 65536  # bytes: the file grows to 4 KB, doubles to 64 KB, then grows by 64 KB
@@ -78,28 +78,30 @@ class JournalFile:
     def open(cls, path: str, *, write: bool, create: bool = False) -> JournalFile | None:
         """Open a shard's file; None where there is none. Raises CorruptShard for what is no journal file."""
         try:
-            disk.check_directory(os.path.dirname(path))
-            fd, writable = _open(path, write=write, create=create)
+            with descriptors:
+                disk.check_directory(os.path.dirname(path))
+                fd, writable = _open(path, write=write, create=create)
+                return cls._adopt(fd, path, writable=writable)
         except FileNotFoundError:
             return None
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
                 raise CorruptShard(path, 0, "not a regular file (a link, a directory or a device)") from error
             raise_io_error(error, "opening a shard", path)
-        return cls._adopt(fd, path, writable=writable)
 
     @classmethod
     def create_temp(cls, temp: str, path: str) -> JournalFile:
         """Make the file that is to replace the one at `path`, under the name `temp`."""
-        try:
-            fd = os.open(temp, disk.CREATE_NEW, FILE_MODE)
-        except OSError as error:
-            raise_io_error(error, "rewriting a shard", path)
-        try:
-            return cls._adopt(fd, path, writable=True)
-        except BaseException:
-            _discard(temp)
-            raise
+        with descriptors:
+            try:
+                fd = os.open(temp, disk.CREATE_NEW, FILE_MODE)
+            except OSError as error:
+                raise_io_error(error, "rewriting a shard", path)
+            try:
+                return cls._adopt(fd, path, writable=True)
+            except OSError as error:
+                _discard(temp)
+                raise_io_error(error, "rewriting a shard", path)
 
     @classmethod
     def _adopt(cls, fd: int, path: str, *, writable: bool) -> JournalFile:
@@ -108,9 +110,6 @@ class JournalFile:
             if not stat.S_ISREG(status.st_mode):
                 raise CorruptShard(path, 0, "not a regular file")
             return cls(fd, path, status, writable=writable)
-        except OSError as error:
-            os.close(fd)
-            raise_io_error(error, "opening a shard", path)
         except BaseException:
             os.close(fd)
             raise
@@ -203,11 +202,10 @@ class JournalFile:
     def secure(self) -> None:
         """Put the file's name and all its bytes on the medium, so that the next, durable, record vouches for them.
 
-        Two durable records prove the name: the second was written by somebody who had come through here.
-        Bytes that somebody else wrote prove nothing: their writer may have died before its sync.
-        Raises CommitUncertain.
+        Whoever made the name or wrote the bytes may have died before its sync, so what this descriptor has not
+        synced itself proves nothing. Raises CommitUncertain.
         """
-        if not self._anchored and self.state.durable < 2:  # noqa: PLR2004
+        if not self._anchored:
             self._anchor()
         if self._synced < self.state.end:
             self.sync()

@@ -33,7 +33,6 @@ class State(NamedTuple):
     end: int = 0  # logical end of the journal in bytes; whatever lies behind it is room
     records: int = 0  # in this file
     live: int = 0  # bytes of the entry's fields as JSON, braces aside
-    durable: int = 0  # how many records of this file were committed durably
 
     @property
     def exists(self) -> bool:
@@ -87,7 +86,7 @@ _state = tuple.__new__  # a commit makes one State; this is half the price of ca
 
 
 def advance(  # noqa: PLR0913  # what a record says beside its change
-    state: State, change: Change, key: str | None, length: int, rev: int, at: int, by: str, durable: int,
+    state: State, change: Change, key: str | None, length: int, rev: int, at: int, by: str,
     incarnation: str, created_at: int,
 ) -> State:  # fmt: skip
     """Return the state after one more record of `length` bytes."""
@@ -105,8 +104,9 @@ def advance(  # noqa: PLR0913  # what a record says beside its change
             before = fields.get(name)
             live += field_size(name, raw) if before is None else len(raw) - len(before)
             fields[name] = raw
-    end, records, durables = state.end + length, state.records + 1, state.durable + durable
-    return _state(State, (fields, key, rev, incarnation, created_at, at, by, end, records, live, durables))
+    return _state(
+        State, (fields, key, rev, incarnation, created_at, at, by, state.end + length, state.records + 1, live)
+    )
 
 
 def make_record(state: State, change: Change, key: str, by: str, *, durable: bool) -> tuple[bytes, State]:
@@ -124,7 +124,7 @@ def make_record(state: State, change: Change, key: str, by: str, *, durable: boo
         else:
             body = record.change_body(change.changed, change.removed)
     line = record.line(rev, at, by, body, durable=durable)
-    return line, advance(state, change, key, len(line), rev, at, by, durable, incarnation, created)
+    return line, advance(state, change, key, len(line), rev, at, by, incarnation, created)
 
 
 def apply(state: State, entry: Record, length: int) -> State | str:
@@ -144,9 +144,7 @@ def apply(state: State, entry: Record, length: int) -> State | str:
         created = entry.at if entry.created is None else entry.created
     if entry.at < state.updated_at:
         return "time goes back"
-    return advance(
-        state, change_of(entry), key, length, entry.rev, entry.at, entry.by, entry.durable, incarnation, created
-    )
+    return advance(state, change_of(entry), key, length, entry.rev, entry.at, entry.by, incarnation, created)
 
 
 def change_of(entry: Record) -> Change:
@@ -190,7 +188,7 @@ def _follow(data: bytes, state: State) -> State:
     """
     if state.fields is None:
         return state
-    fields, rev, at, by, live, durables = dict(state.fields), state.rev, state.updated_at, state.by, state.live, 0
+    fields, rev, at, by, live = dict(state.fields), state.rev, state.updated_at, state.by, state.live
     start, records = 0, 0
     while (stop := data.find(b"\n", start)) > start:
         given = _plain(data[start:stop])
@@ -201,13 +199,12 @@ def _follow(data: bytes, state: State) -> State:
             live += field_size(name, raw) if before is None else len(raw) - len(before)
             fields[name] = raw
         rev, at, by = rev + 1, given["at"], given["by"]
-        durables += "durable" in given
         records, start = records + 1, stop + 1
     if not records:
         return state
-    end, records, durables = state.end + start, state.records + records, state.durable + durables
+    end, records = state.end + start, state.records + records
     return State(
-        fields, state.key, rev, state.incarnation, state.created_at, at, by, end, records, live, durables
+        fields, state.key, rev, state.incarnation, state.created_at, at, by, end, records, live
     )  # fmt: skip
 
 
@@ -261,7 +258,7 @@ def salvage(data: bytes, incarnation: str) -> State | None:
         before = ABSENT if state is None else state
         state = advance(
             before, change_of(entry), entry.key or before.key, 0, max(before.rev, entry.rev) + 1,
-            max(before.updated_at, entry.at), entry.by, False, incarnation,
+            max(before.updated_at, entry.at), entry.by, incarnation,
             entry.created or before.created_at or entry.at,
         )  # fmt: skip
     return state

@@ -33,6 +33,29 @@ _SHORT_SLEEPS: Final = (0.00005, 0.0002)  # seconds; a holder is usually gone af
 _WITHOUT_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF})
 
 
+class _Descriptors:
+    """Held while a shard's descriptor is opened or closed, and over a fork: a child must know each one it inherits."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # a collected file is closed in the middle of anything
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def renew(self) -> None:
+        """Make it anew in a forked child."""
+        self._lock = threading.RLock()
+
+
+descriptors = _Descriptors()
+os.register_at_fork(
+    before=descriptors.__enter__, after_in_parent=descriptors.__exit__, after_in_child=descriptors.renew
+)
+
+
 def try_lock(fd: int) -> bool:
     """Take the lock of an open file if it is free right now; tell whether it is held afterwards."""
     try:
@@ -72,9 +95,10 @@ class KernelLock:
 
     def close(self) -> None:
         """Close the descriptor, and with it the lock; where a helper still waits on it, the helper does at its turn."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0 and (self._parked is None or not self._parked.inherit()):
-            os.close(fd)
+        with descriptors:
+            fd, self._fd = self._fd, -1
+            if fd >= 0 and (self._parked is None or not self._parked.inherit()):
+                os.close(fd)
 
     def after_fork(self) -> None:
         """Close the descriptor in a forked child, where no helper waits on it, whatever the parent's do."""
@@ -158,6 +182,8 @@ class _Parked:
         with self._mutex:
             self.over = True
             if self._inherited:
+                if self.error is None:
+                    fcntl.flock(self._fd, fcntl.LOCK_UN)  # a child forked meanwhile has the descriptor too
                 os.close(self._fd)
             elif self._wanted:
                 self._arrived.release()

@@ -52,7 +52,7 @@ class Pool:
         return Shard(self.layout, name, None, self.close_idle)
 
     def _cached(self) -> int:
-        return sum(shard.cached_bytes for shard in self._shards.values())
+        return sum(shard.cached_bytes for shard in list(self._shards.values()))  # others use it meanwhile
 
     def _evict(self, count: int, *, spare: str | None = None) -> int:
         """Close up to `count` shards that nobody uses, oldest first; return how many. REQUIRES: the mutex."""

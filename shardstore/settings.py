@@ -36,6 +36,7 @@ def make_store(layout: Layout, settings: Settings) -> None:
     try:
         if layout.marker.exists():
             return
+        missing = [path for path in layout.root.parents if not path.exists()]
         layout.root.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):  # a link to a directory is as good a root as any
             layout.root.mkdir(DIRECTORY_MODE)
@@ -43,7 +44,7 @@ def make_store(layout: Layout, settings: Settings) -> None:
             disk.make_directory(path)
         for prefix in PREFIXES:
             disk.make_directory(layout.shards / prefix)
-        for path in (layout.shards, layout.root, layout.root.parent):
+        for path in (layout.shards, layout.root, layout.root.parent, *(path.parent for path in missing)):
             disk.sync_directory(path)
         disk.publish(layout.marker, _encode(settings), replace=False)
     except OSError as error:

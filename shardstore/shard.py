@@ -145,9 +145,11 @@ class Shard:
 
     # Locking
 
-    def lock(self, timeout: float | None, *, create: bool) -> bool:
+    def lock(self, timeout: float | None, *, create: bool, hold: list[int] | None = None) -> bool:
         """Wait for the lock of this session; False where there is no file and none was to be made.
 
+        `hold` is filled in the moment the lock is held, for an `unlock` that must know even if an exception from
+        outside (a signal handler's) arrives before this returns.
         Raises NestedUpdate, LockTimeout, CorruptShard, StoreNotFound, StoreIOError; then nothing is held.
         """
         outer = _holds.get()
@@ -162,12 +164,23 @@ class Shard:
                 if not self._open_named(create=create):
                     self.gate.release()
                     return False
-        except BaseException:
-            self.gate.release()
+            _holds.set((*outer, (self, self._turn)))
+            self._inside = True
+            if hold is not None:
+                hold.append(self._turn)
+        except BaseException as error:
+            if not isinstance(error, LockTimeout):
+                self.forget_file()  # and with it a lock that was granted in this very moment
+            self._leave(outer)
             raise
-        self._inside = True
-        _holds.set((*outer, (self, self._turn)))
         return True
+
+    def _leave(self, outer: tuple[tuple[Shard, int], ...]) -> None:
+        """Let the next thread in, whatever else fails."""
+        self._inside = False
+        self._turn += 1
+        _holds.set(outer)
+        self.gate.release()
 
     def _refuse_nesting(self, outer: tuple[tuple[Shard, int], ...]) -> None:
         """Raise NestedUpdate where waiting would never end: this thread, or this chain of calls, holds the lock."""
@@ -209,14 +222,11 @@ class Shard:
             self._check_absent(ABSENT)
         return self._file is not None
 
-    def unlock(self) -> None:
-        """Let the next writer in. REQUIRES: `lock` returned True."""
-        if not self._inside:
-            return  # a forked child: nothing is held here, and the parent's lock is not ours to drop
-        self._inside = False
-        self._turn += 1
+    def unlock(self, hold: list[int] | None = None) -> None:
+        """Let the next writer in. REQUIRES: `lock` returned True, or was given this `hold`, which tells."""
+        if not self._inside or (hold is not None and hold != [self._turn]):
+            return  # nothing is held: an interrupted lock(), or a forked child, where the parent's is not ours to drop
         outer = _holds.get()
-        _holds.set(() if len(outer) <= 1 else tuple([hold for hold in outer if hold[0] is not self]))
         try:
             if self._made:
                 self._remove_if_empty()
@@ -226,17 +236,22 @@ class Shard:
             # What was committed is committed: that the lock cannot be given back is no reason to deny it.
             # Closing the descriptor gives it back for certain.
             self.forget_file()
+        except BaseException:
+            self.forget_file()
+            raise
         finally:
-            self.gate.release()
+            self._leave(() if len(outer) <= 1 else tuple([held for held in outer if held[0] is not self]))
 
     def _remove_if_empty(self) -> None:
         """Take away the file of a creation that did not happen; an empty file left behind is an absent session."""
         self._made = False
-        if self._file is not None and self._file.state.end == 0 and os.fstat(self._file.fd).st_size == 0:
-            try:
+        file = self._file
+        try:
+            empty = file is not None and file.state.end == 0 and os.fstat(file.fd).st_size == 0
+            if empty and file is not None and file.is_named(os.lstat(self.path)):  # else another file has the name
                 os.unlink(self.path)
-            except OSError:
-                return  # an empty file is an absent session as well
+        except OSError:
+            return  # an empty file is an absent session as well
 
     # Committing. REQUIRES, for everything below: `lock` returned True.
 
@@ -259,11 +274,11 @@ class Shard:
         line, after = make_record(file.state, change, self.key, by, durable=durable)
         if after.live > ENTRY_BYTES_MAX:
             raise InvalidEntry("entry", f"{after.live:,} bytes of JSON; at most {ENTRY_BYTES_MAX:,} are allowed")
-        if file.torn:
-            self.repair_tail()
         if file.links > 1 and change.delete:
             self.remove(durable=durable)
             return after
+        if file.torn:
+            self.repair_tail()
         if file.links > 1 or after.end > REWRITE_BYTES + REWRITE_FACTOR * after.live:
             return self._commit_by_rewriting(file, line, after, durable=durable)
         self._append(file, line, after, durable=durable)
@@ -323,7 +338,7 @@ class Shard:
         assert after.key is not None
         body = record.head(after.incarnation, after.key, after.created_at) + record.put_body(after.fields)
         line = record.line(after.rev, after.updated_at, after.by, body, durable=True)
-        settled = after._replace(end=len(line), records=1, durable=1)
+        settled = after._replace(end=len(line), records=1)
         fresh = file.replace(self._layout.shard_path(temp_name(self.name)), line, settled)
         self.swap(fresh)
         self.settle(fresh)

@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import re
+import threading
 from collections.abc import Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -75,7 +76,7 @@ class Store:
             raise ValueError(f"actor is a text of 1 to 256 characters that UTF-8 can encode, not {actor!r}")
         self.root = Path(os.path.abspath(root))
         self._durable = durability == "commit"
-        self._timeout = lock_timeout
+        self._timeout = None if lock_timeout is None or lock_timeout > threading.TIMEOUT_MAX else lock_timeout
         self._actor = actor
         self._read_only = read_only
         if create and not read_only:
@@ -104,8 +105,10 @@ class Store:
         Raises LockTimeout, NestedUpdate, InvalidKey, InvalidEntry, CorruptShard, StoreFull, StoreIOError,
         CommitUncertain; TypeError for a coroutine function or a result of another type.
         """
-        shard = self._lock(key, create=create)
+        shard, hold = self._shard(key), list[int]()
         try:
+            if not shard.lock(self._timeout, create=create, hold=hold):
+                raise SessionNotFound(key)
             state = shard.refresh()
             draft = Draft(key, state, create=create)
             result = fn(draft)
@@ -116,7 +119,7 @@ class Store:
                 self._engine.index.note(shard.name)
                 state = shard.commit(change, self._by(), durable=self._durable)
         finally:
-            shard.unlock()
+            shard.unlock(hold)
         return Session(key, state) if state.exists else None
 
     @contextmanager
@@ -125,8 +128,10 @@ class Store:
 
         Raises what `update` raises. Await nothing inside: the session's other writers would wait for it.
         """
-        shard = self._lock(key, create=create)
+        shard, hold = self._shard(key), list[int]()
         try:
+            if not shard.lock(self._timeout, create=create, hold=hold):
+                raise SessionNotFound(key)
             draft = Draft(key, shard.refresh(), create=create)
             yield draft
             change = draft.change()
@@ -134,7 +139,7 @@ class Store:
                 self._engine.index.note(shard.name)
                 shard.commit(change, self._by(), durable=self._durable)
         finally:
-            shard.unlock()
+            shard.unlock(hold)
 
     def patch(
         self, key: str, fields: Mapping[str, Any] | None = None, *, unset: Iterable[str] = (), create: bool = True
@@ -376,14 +381,11 @@ class Store:
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a Store cannot be pickled: open it again, by its root, in the other process")
 
-    def _lock(self, key: str, *, create: bool) -> Shard:
-        """Take the session's lock, which the caller releases. Raises SessionNotFound, with nothing held."""
-        shard = self._engine.shards.shard(key)
+    def _shard(self, key: str) -> Shard:
+        """Give the shard to be written to. Raises InvalidKey, StoreClosed, StoreIOError for a read-only Store."""
         if self._read_only:
             self._check_writable()
-        if not shard.lock(self._timeout, create=create):
-            raise SessionNotFound(key)
-        return shard
+        return self._engine.shards.shard(key)
 
     def _by(self) -> str:
         return self._actor or self._engine.process

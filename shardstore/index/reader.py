@@ -92,8 +92,6 @@ class Reader:
                 view = CatalogueView(catalogue, self.place.shards, changed)
                 with _sound(look):
                     result = ask(view)
-            if not look.stands():
-                raise Moved
             return result
 
     def _refresh(self) -> bool:
@@ -113,6 +111,9 @@ class Reader:
             raise Unusable(f"the catalogue cannot be opened: {error}") from error
         try:
             yield catalogue
+            # Read while somebody published, it may have cached old pages under the new change counter, for good.
+            if not look.stands():
+                raise Moved
         except BaseException:
             catalogue.close()
             raise

@@ -11,7 +11,7 @@ import stat
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shardstore import codec, disk
-from shardstore.errors import CorruptShard, StoreNotFound, raise_io_error
+from shardstore.errors import CorruptShard, ShardStoreError, StoreNotFound, raise_io_error
 from shardstore.file import FILE_BYTES_MAX, read_state
 from shardstore.index.rows import Other, Row, row_of_bytes, row_of_state
 from shardstore.layout import PREFIXES, is_shard_name, shard_name
@@ -120,7 +120,8 @@ class Shards:
             if not try_lock(fd):
                 return Busy("in use")
             data = os.read(fd, _CHUNK)
-        except OSError:
+            unlock(fd)  # closing alone would leave it to a child that was forked meanwhile
+        except (OSError, ShardStoreError):
             return None
         finally:
             self.locked.discard(fd)

@@ -147,6 +147,7 @@ class _Compaction:
             before = os.path.getsize(shard.path)
             if (_need(now, before) or ("",))[0] != verb:
                 return  # it changed since it was looked at
+            shard.repair_tail()
             self.engine.index.note(shard.name)  # its row holds the journal's length
             if verb == "rewrite":
                 shard.rewrite()
@@ -164,6 +165,7 @@ class _Compaction:
 
         def act(shard: Shard, state: State) -> None:
             if state.end == 0:
+                shard.repair_tail()
                 self._drop(shard)
                 self._did("drop-tombstone", None, 0, "an empty shard", None, 0)
 

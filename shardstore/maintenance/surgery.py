@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import time
 from typing import TYPE_CHECKING
 
 from shardstore import codec, disk, journal
@@ -15,6 +16,8 @@ from shardstore.layout import is_shard_of
 if TYPE_CHECKING:
     from shardstore.journal import State
     from shardstore.shard import Shard
+
+_WAIT_S = 2.0
 
 
 def is_sound(shard: Shard) -> bool:
@@ -32,7 +35,7 @@ def adopt(shard: Shard, path: str) -> State:
     if fresh is None:
         raise_io_error(FileNotFoundError(errno.ENOENT, path), "restoring a session", path)
     try:
-        if not fresh.lock.try_acquire():
+        if not fresh.lock.acquire(time.monotonic() + _WAIT_S):  # somebody may still let go of it
             raise_io_error(BlockingIOError(errno.EAGAIN, path), "locking an archived session", path)
         if not shard.own(fresh.refresh(0, locked=True)).exists:
             raise CorruptShard(path, 0, "it holds no session", shard.claimed)

@@ -67,7 +67,7 @@ def test_cut_off_anywhere(pair: tuple[Actor, Actor], kind: str) -> None:
     """Each file of the index, cut off at every byte: before, between and after changes."""
     writer, lister = pair
     writer.write("k1", n=next(counter))
-    every = {"generation": 4, "catalogue": 1}.get(kind, 9)  # test_files.py has every byte of the notes
+    every = {"generation": 37, "catalogue": 1}.get(kind, 9)  # test_files.py has every byte of the notes
     for size in sizes(file_of(writer.root, kind))[::every]:
         suffer(writer, lister, lambda size=size: os.truncate(file_of(writer.root, kind), size), look_only=False)
 

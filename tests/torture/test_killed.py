@@ -14,9 +14,9 @@ QUICK = ("create", "patch-hot", "rewrite", "patch-torn", "delete")
 
 
 @pytest.mark.parametrize("name", QUICK)
-def test_killed_before_after_and_inside_each_call(name: str) -> None:
-    """Killed in its own process around every call through os, and half way through every write."""
-    assert tool("exhaust", "killed-inside", name)["outcomes"]["killed"] > 10
+def test_killed_before_after_and_inside_calls(name: str) -> None:
+    """Killed in its own process around the calls through os, and half way through writes: every third such try."""
+    assert tool("exhaust", "killed-inside", name, "--every", "3")["outcomes"]["killed"] > 5
 
 
 @pytest.mark.parametrize("name", ["compact", "list-refresh", "repair"])
@@ -26,9 +26,9 @@ def test_killed_at_some_calls_of_the_long_operations(name: str) -> None:
 
 
 @exhaustive
-@pytest.mark.parametrize("name", [n for n in OPERATIONS if n not in QUICK])
-def test_killed_before_after_and_inside_each_call_of_the_others(name: str) -> None:
-    """The operations that the quick run leaves out or samples."""
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_killed_before_after_and_inside_each_call_of_all(name: str) -> None:
+    """All of it, which the quick run samples."""
     tool("exhaust", "killed-inside", name)
 
 
