@@ -18,6 +18,7 @@ import os
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from filelock import lock_descriptor, unlock_descriptor
@@ -98,7 +99,8 @@ class KernelLock:
         with descriptors:
             fd, self._fd = self._fd, -1
             if fd >= 0 and (self._parked is None or not self._parked.inherit()):
-                os.close(fd)
+                with suppress(OSError):  # it is closed all the same, and whatever had to be synced was
+                    os.close(fd)
 
     def after_fork(self) -> None:
         """Close the descriptor in a forked child, where no helper waits on it, whatever the parent's do."""

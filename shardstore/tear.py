@@ -7,6 +7,7 @@ Damage is everything else. docs/format.md has the table.
 from __future__ import annotations
 
 import re
+from zlib import crc32
 
 from shardstore import record
 
@@ -58,10 +59,13 @@ def _first_whole(tail: bytes) -> tuple[int, bool] | None:
 
 def _newline_changed(tail: bytes) -> bool:
     """Tell whether the tail begins with an intact record and another one follows it, but no newline stands between."""
-    start = 0
-    while (start := tail.find(record.PREFIX, start + 1)) > 0:
-        if record.intact(tail[: start - 1]):
+    claimed, crc, done = tail[len(record.PREFIX) : record.BODY - 2], 0, record.BODY
+    start = tail.find(record.PREFIX, record.BODY + 1)
+    while start > 0:  # one pass, however often an entry holds what looks like the start of a record
+        crc, done = crc32(tail[done : start - 1], crc), start - 1
+        if claimed == b"%08x" % crc:
             return True
+        start = tail.find(record.PREFIX, start + 1)
     return False
 
 

@@ -25,6 +25,7 @@ import errno
 import os
 import threading
 import time
+from contextlib import suppress
 from typing import Final
 
 from shardstore.errors import raise_io_error
@@ -64,7 +65,8 @@ class _Held:
     def close(self) -> None:
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            os.close(fd)
+            with suppress(OSError):  # nothing was written through it
+                os.close(fd)
         if self.notes is not None:
             self.notes.close()
 
@@ -152,8 +154,9 @@ class Noter:
         identity = (status.st_dev, status.st_ino)
         if held is None or held.identity != identity:
             fd = open_generation(self._path, write=False)
+            held = _Held(fd, "", identity)  # which closes the descriptor, whatever fails from here on
             status = os.fstat(fd)
-            held = _Held(fd, "", (status.st_dev, status.st_ino))
+            held.identity = (status.st_dev, status.st_ino)
             head = parse_head(read_page(fd))
             if head is None:
                 raise OSError(errno.EIO, "the generation file is damaged", self._path)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shardstore import CorruptShard, Store
+from shardstore import CorruptShard, ShardStoreError, Store
 
 Truth = dict[str, Any]
 """Every session that any test of an operation speaks of: its entry, None when absent, DAMAGED when unreadable."""
@@ -207,12 +207,18 @@ def _again(store: Store, _root: Path) -> None:
     store.create(MAIN, {"again": True})
 
 
-def _compact(store: Store, _root: Path) -> None:
-    store.compact(max_entries=4, keep=(MAIN,))
+class NotAllDone(ShardStoreError):
+    """The report says that something could not be done: no acknowledgement of the whole."""
 
 
-def _purge(store: Store, _root: Path) -> None:
-    store.compact(max_entries=4, keep=(MAIN,), purge=True)
+def _compact(store: Store, _root: Path, *, purge: bool = False) -> None:
+    report = store.compact(max_entries=4, keep=(MAIN,), purge=purge)
+    if not report.ok:
+        raise NotAllDone(str(report.skipped))
+
+
+def _purge(store: Store, root: Path) -> None:
+    _compact(store, root, purge=True)
 
 
 def _restore(store: Store, _root: Path) -> None:
@@ -220,7 +226,9 @@ def _restore(store: Store, _root: Path) -> None:
 
 
 def _repair(store: Store, _root: Path) -> None:
-    store.verify(repair=True)
+    report = store.verify(repair=True)
+    if not report.ok:
+        raise NotAllDone(str(report.problems))
 
 
 def _list(store: Store, _root: Path) -> None:
