@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .openclaw import Source
 
 app = plain_app()
+_MOMENTS_END = 10**14  # milliseconds: the year 5138; beyond is no moment
 _CONFLICTS_NAMED = 5
 
 
@@ -128,10 +130,18 @@ def _create(store: Store, key: str, entry: dict[str, Any]) -> Session | None:
     from shardstore.errors import SessionExists
 
     try:
-        store.create(key, entry)
+        store.create(key, entry, at=_last_change(entry))
     except SessionExists:
         return store.get(key)
     return None
+
+
+def _last_change(entry: dict[str, Any]) -> datetime | None:
+    """Give the moment of an entry's `updatedAt`, in milliseconds, so that ages and retention go on from there."""
+    moment = entry.get("updatedAt")
+    if type(moment) is not int or not 0 < moment < _MOMENTS_END:
+        return None
+    return datetime.fromtimestamp(moment / 1000, UTC)
 
 
 def _same(session: Session, entry: dict[str, Any]) -> bool:

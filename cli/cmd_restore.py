@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from . import receipts
+from shardstore.errors import SessionNotFound
+
+from . import exits, receipts, show
 from .options import (
     ActorOption,
     JsonOption,
@@ -34,5 +36,12 @@ def restore(
     Exit code 3 when there is none in archive/, 4 when a session of this key is there already.
     """
     with open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=False) as opened:
-        session = opened.restore(key)
+        try:
+            session = opened.restore(key)
+        except SessionNotFound:
+            raise exits.CommandError(
+                f"nothing is archived under {show.text(key)}",
+                "only `shardstore compact` archives; what `delete` took away is gone",
+                code=exits.NO_SESSION,
+            ) from None
     receipts.written(session, as_json=json)

@@ -34,7 +34,7 @@ class Draft(MutableMapping[str, Any]):
     cost of an update is that of the fields it touches, not of the entry. `copy()` gives a plain dict.
     """
 
-    __slots__ = ("_raw", "_removed", "_touched", "_whole", "key", "state")
+    __slots__ = ("_handed", "_raw", "_removed", "_touched", "_whole", "at", "key", "state")
 
     def __init__(self, key: str, state: State, *, create: bool = True) -> None:
         if state.fields is None and not create:
@@ -44,6 +44,8 @@ class Draft(MutableMapping[str, Any]):
         self._raw = state.fields if state.fields is not None else _NOTHING
         self._touched: dict[str, Any] = {}
         self._removed: set[str] = set()
+        self._handed: list[dict[str, Any]] = []  # the entry's own objects that user code has
+        self.at: int | None = None  # when a session that is made anew last changed, in milliseconds; None: now
         self._whole: Mapping[str, Any] | Delete | None = None
 
     def __getitem__(self, name: str) -> Any:
@@ -53,6 +55,8 @@ class Draft(MutableMapping[str, Any]):
         if name in self._removed:
             raise KeyError(name)
         value = touched[name] = codec.loads(self._raw[name])
+        if type(value) is dict:
+            self._handed.append(value)
         return value
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -112,6 +116,12 @@ class Draft(MutableMapping[str, Any]):
             raise TypeError(
                 f"a mutator returns None, a mapping or DELETE, not {type(result).__name__}; it runs inside the "
                 "session's lock, so it cannot be a coroutine: await first, then update with the result"
+            )
+        own = [*self._handed, *self._touched.values()]
+        if any(result is value for value in own):
+            raise TypeError(
+                "the mutator returned one of the entry's own values, which would replace the whole entry "
+                "(as in `lambda draft: draft.setdefault(...)`); return None, or a mapping of all fields"
             )
         self._whole = result
 

@@ -115,13 +115,16 @@ class LockTimeout(ShardStoreError, TimeoutError):
 
 
 class NestedUpdate(ShardStoreError, RuntimeError):
-    """The same session is being updated further up this call chain; waiting would never end. `.key`."""
+    """The same session is being updated further up this call chain, or by another task of this thread. `.key`."""
 
     _fields = ("key",)
 
     def __init__(self, key: str) -> None:
         self.key = key
-        super().__init__(f"session {key!r} is being updated by this very call chain; use the draft it was given")
+        super().__init__(
+            f"session {key!r} is being updated further up this call chain, or by another task of this thread "
+            "that awaits inside edit(); use the draft it was given"
+        )
 
 
 class CorruptShard(ShardStoreError):

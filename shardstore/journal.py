@@ -109,9 +109,12 @@ def advance(  # noqa: PLR0913  # what a record says beside its change
     )
 
 
-def make_record(state: State, change: Change, key: str, by: str, *, durable: bool) -> tuple[bytes, State]:
-    """Make the line that takes `state` through `change`, and the state after it."""
-    at = max(time.time_ns() // 1_000_000, state.updated_at)  # the clock may go back, a journal never does
+def make_record(  # noqa: PLR0913  # what a record says
+    state: State, change: Change, key: str, by: str, at: int | None = None, *, durable: bool
+) -> tuple[bytes, State]:
+    """Make the line that takes `state` through `change`, and the state after it. `at`: if not now, but earlier."""
+    now = time.time_ns() // 1_000_000
+    at = max(now if at is None else min(at, now), state.updated_at)  # the clock may go back, a journal never does
     if state.fields is None:
         rev, incarnation, created = 1, os.urandom(12).hex(), at
         body = record.head(incarnation, key) + record.put_body(change.changed)

@@ -265,13 +265,13 @@ class Shard:
             state = file.refresh(status.st_mtime_ns, locked=True)
         return state if state.key == self._key else self.own(state)
 
-    def commit(self, change: Change, by: str, *, durable: bool) -> State:
+    def commit(self, change: Change, by: str, *, durable: bool, at: int | None = None) -> State:
         """Write one change and return the state it leads to.
 
         Raises StoreFull, StoreIOError (nothing changed) or CommitUncertain (unknown until read again).
         """
         file = self.held_file()
-        line, after = make_record(file.state, change, self.key, by, durable=durable)
+        line, after = make_record(file.state, change, self.key, by, at, durable=durable)
         if after.live > ENTRY_BYTES_MAX:
             raise InvalidEntry("entry", f"{after.live:,} bytes of JSON; at most {ENTRY_BYTES_MAX:,} are allowed")
         if file.links > 1 and change.delete:

@@ -117,7 +117,7 @@ class Store:
             change = draft.change()
             if change is not None:
                 self._engine.index.note(shard.name)
-                state = shard.commit(change, self._by(), durable=self._durable)
+                state = shard.commit(change, self._by(), durable=self._durable, at=draft.at)
         finally:
             shard.unlock(hold)
         return Session(key, state) if state.exists else None
@@ -159,13 +159,18 @@ class Store:
 
         return self.update(key, change, create=create)
 
-    def create(self, key: str, data: Mapping[str, Any]) -> Session:
-        """Make a session. Raises SessionExists if it is there, else as `update`."""
+    def create(self, key: str, data: Mapping[str, Any], *, at: datetime | None = None) -> Session:
+        """Make a session. Raises SessionExists if it is there, else as `update`.
+
+        `at`, for importers: when it last changed where it comes from; a moment in the future counts as now.
+        """
         _mapping(data)
+        since = _milliseconds(at)
 
         def make(draft: Draft) -> Mapping[str, Any]:
             if draft.state.exists:
                 raise SessionExists(key)
+            draft.at = since
             return data
 
         session: Session = self.update(key, make)

@@ -11,7 +11,7 @@ from zlib import crc32
 
 from shardstore import record
 
-_LINE = re.compile(rb"[^\n]+\n")
+_LINE = re.compile(rb"^[^\n]+\n", re.MULTILINE)  # anchored: a search may not begin again at every byte
 SECTOR = 512  # bytes that a disk writes whole or not at all
 
 

@@ -112,7 +112,7 @@ class _Verification:
         try:
             if kind == "misplaced" or not stat.S_ISREG(os.lstat(layout.shard_path(found.name)).st_mode):
                 return True, self._set_aside(found.name, keep_as)
-            return True, self._salvage(found.name, keep_as)
+            return self._salvage(found.name, keep_as)
         except (ShardStoreError, OSError) as error:
             return False, f"not repaired: {error}"
 
@@ -136,13 +136,13 @@ class _Verification:
             shard.close_if_idle()
         return f"moved to {QUARANTINE}/{os.path.basename(keep_as)}"
 
-    def _salvage(self, name: str, keep_as: str) -> str:
+    def _salvage(self, name: str, keep_as: str) -> tuple[bool, str]:
         shard = self.engine.shards.unnamed(name)
         if not shard.lock(1.0, create=False):
-            return "it vanished meanwhile"
+            return True, "it vanished meanwhile"
         try:
             if is_sound(shard):
-                return "it is whole by now"
+                return True, "it is whole by now"
             self.engine.index.note(name)
             state = salvage(shard, keep_as)
         finally:
@@ -150,8 +150,8 @@ class _Verification:
             shard.close_if_idle()
         kept = f"the original is {QUARANTINE}/{os.path.basename(keep_as)}"
         if state is None:
-            return f"nothing could be salvaged; {kept}"
-        return f"salvaged {len(state.fields or ())} fields; {kept}"
+            return False, f"LOST: no record of it is whole; {kept}"
+        return True, f"salvaged {len(state.fields or ())} fields; {kept}"
 
     def _note(self, path: str, kind: str, detail: str) -> None:
         self.notes.append(Problem(path, None, kind, detail))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def test_14411_one_sick_session_leaves_the_others_alone(root: Path) -> None:
     populations.one_sick_session_leaves_the_others_alone(root)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="replaces fdatasync")
 def test_76881_a_slow_sync_holds_up_its_own_session_only(root: Path) -> None:
     """No shared lock is held across a sync: others write, and everybody reads, while one disk write takes its time."""
     populations.a_slow_sync_of_one_session_does_not_stop_others(root)

@@ -350,9 +350,9 @@ class Arena:
             faced.found = read_truth(store)
             for key, data in faced.found.items():
                 if data not in (None, DAMAGED):
-                    session = store.patch(key, {"again": 1})
-                    assert session.data == {**data, "again": 1}, (key, session.data)
-                    store.patch(key, {}, unset=["again"])
+                    session = store.patch(key, {"went on": 1})
+                    assert session.data == {**data, "went on": 1}, (key, session.data)
+                    store.patch(key, {}, unset=["went on"])
             keys = {info.key for info in store.list()}
             assert keys == {k for k, v in read_truth(store).items() if v not in (None, DAMAGED)} or DAMAGED in faced.found.values(), keys
             faced.descriptors = descriptors()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,9 +237,14 @@ def _list(store: Store, _root: Path) -> None:
 
 
 def _import(_store: Store, root: Path) -> None:
-    from shardstore_cli.main import main
+    from shardstore_cli.main import main  # the library's operations must not need the commands
 
-    main(["--store", str(root), "import", "openclaw", str(root.parent / "openclaw" / "sessions.json")])
+    sys.argv = ["shardstore", "--store", str(root), "import", "openclaw", str(root.parent / "openclaw" / "sessions.json")]
+    try:
+        main()
+    except SystemExit as error:
+        if error.code:
+            raise
 
 
 def _open(_store: Store, root: Path) -> None:
