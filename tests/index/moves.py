@@ -1,0 +1,74 @@
+"""What the other processes of test_processes.py do. Each keeps its store open from one call to the next."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from shardstore import Draft, Store
+from tests.support.peer import hear, say
+
+_open: dict[str, Store] = {}
+
+
+def store(root: str) -> Store:
+    """Give this process's store; one of an earlier test is closed."""
+    if root not in _open:
+        for other in _open.values():
+            other.close()
+        _open.clear()
+        _open[root] = Store(root, durability="relaxed", lock_timeout=5.0)
+    return _open[root]
+
+
+def write(root: str, key: str, value: int) -> None:
+    store(root).patch(key, {"n": value, "status": "even" if value % 2 == 0 else "odd"})
+
+
+def delete(root: str, key: str) -> None:
+    store(root).delete(key)
+
+
+def listed(root: str, *, refresh: bool = True) -> dict[str, Any]:
+    """List, and check that what is listed agrees with itself."""
+    index = store(root)._engine.index
+    found = {info.key: info.fields for info in index.rows(refresh=refresh)}
+    return found
+
+
+def counted(root: str, value: str) -> int:
+    return store(root).count(where={"status": value})
+
+
+def hold(root: str, key: str, value: int) -> None:
+    """Stay inside an update until told to go on, listing meanwhile: nobody waits for that."""
+
+    def wait(draft: Draft) -> None:
+        begun = time.monotonic()
+        store(root).list(limit=3)
+        say(time.monotonic() - begun)
+        hear()
+        draft["n"] = value
+
+    store(root).update(key, wait)
+
+
+def write_on(root: str, key: str, count: int) -> None:
+    """Update one session many times, to be stopped or killed somewhere in it."""
+    for number in range(count):
+        store(root).patch(key, {"n": number})
+        if number == 2:
+            say("busy")
+
+
+def list_on(root: str, count: int) -> None:
+    """List many times, changing a session in between, to be stopped or killed somewhere in it."""
+    for number in range(count):
+        store(root).patch("listing", {"n": number})
+        store(root).list(limit=1)
+        if number == 2:
+            say("busy")
+
+
+def compact(root: str) -> None:
+    store(root).compact()
