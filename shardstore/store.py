@@ -21,8 +21,10 @@ from shardstore.errors import (
     InvalidQuery,
     SessionExists,
     SessionNotFound,
+    ShardStoreError,
     StoreClosed,
     StoreIOError,
+    raise_io_error,
 )
 from shardstore.layout import Layout
 from shardstore.session import Session, SessionInfo
@@ -273,11 +275,12 @@ class Store:
         `updated_before` (aware datetimes) and `larger_than` (bytes) narrow it further. A session whose shard is
         damaged is left out; `stats().damaged` names it. Raises InvalidQuery.
         """
-        return self._engine.index.rows(
+        with _typed("listing"):
+            return self._engine.index.rows(
             prefix=prefix, where=where, order_by=order_by, limit=limit, offset=offset, refresh=not self._read_only,
-            updated_since_ms=_milliseconds(updated_since), updated_before_ms=_milliseconds(updated_before),
-            larger_than=larger_than,
-        )  # fmt: skip
+                updated_since_ms=_milliseconds(updated_since), updated_before_ms=_milliseconds(updated_before),
+                larger_than=larger_than,
+            )  # fmt: skip
 
     def count(  # as list
         self,
@@ -289,11 +292,12 @@ class Store:
         larger_than: int | None = None,
     ) -> int:
         """Count what `list` would give."""
-        return self._engine.index.count(
+        with _typed("counting"):
+            return self._engine.index.count(
             prefix=prefix, where=where, refresh=not self._read_only,
-            updated_since_ms=_milliseconds(updated_since), updated_before_ms=_milliseconds(updated_before),
-            larger_than=larger_than,
-        )  # fmt: skip
+                updated_since_ms=_milliseconds(updated_since), updated_before_ms=_milliseconds(updated_before),
+                larger_than=larger_than,
+            )  # fmt: skip
 
     def history(self, key: str) -> builtins.list[Session]:
         """Return the session's states, oldest first, as far back as its journal goes; empty if absent.
@@ -333,7 +337,8 @@ class Store:
 
         rules = Retention.parse(older_than, max_entries, max_bytes, where, prefix, keep)
         self._check_writable(harmless=dry_run)
-        return compact(self._engine, rules, purge=purge, dry_run=dry_run, progress=progress)
+        with _typed("compacting"):
+            return compact(self._engine, rules, purge=purge, dry_run=dry_run, progress=progress)
 
     def restore(self, key: str) -> Session:
         """Bring back what compact archived last of this session.
@@ -343,8 +348,8 @@ class Store:
         from shardstore.maintenance.archive import restore
 
         self._check_writable()
-        state = restore(self._engine, key, self._timeout)
-        return Session(key, state)
+        with _typed("restoring a session"):
+            return Session(key, restore(self._engine, key, self._timeout))
 
     def verify(self, *, repair: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """Check every shard, every record, and the index against the shards.
@@ -356,13 +361,15 @@ class Store:
 
         if repair:
             self._check_writable()
-        return verify(self._engine, repair=repair, progress=progress)
+        with _typed("verifying"):
+            return verify(self._engine, repair=repair, progress=progress)
 
     def stats(self) -> StoreStats:
         """Count sessions, bytes, and what is waiting for maintenance."""
         from shardstore.maintenance.stats import stats
 
-        return stats(self._engine, refresh=not self._read_only)
+        with _typed("counting"):
+            return stats(self._engine, refresh=not self._read_only)
 
     # Life
 
@@ -398,6 +405,17 @@ class Store:
     def _check_writable(self, *, harmless: bool = False) -> None:
         if self._read_only and not harmless:
             raise StoreIOError(errno.EROFS, f"{self.root} was opened with read_only=True", str(self.root))
+
+
+@contextmanager
+def _typed(doing: str) -> Iterator[None]:
+    """Raise the typed error for a system call that failed on the way, whichever it was."""
+    try:
+        yield
+    except ShardStoreError:
+        raise
+    except OSError as error:
+        raise_io_error(error, doing)
 
 
 class _Closed:

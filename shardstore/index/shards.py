@@ -85,26 +85,17 @@ class Shards:
             try:
                 if not try_lock(fd):
                     return Busy("in use")
-                found = self._read_held(name, path, fd)
+                data = _content(path, fd)
                 unlock(fd)
             except OSError as error:
                 return self._unreadable(name, error)
             finally:
                 self.locked.discard(fd)
                 os.close(fd)
-            if found is not None:
-                return found
-
-    def _read_held(self, name: str, path: str, fd: int) -> Row | Other | None:
-        """Read a locked file; None where it is not the one that the path names any more."""
-        status = os.fstat(fd)
-        try:
-            named = os.stat(path, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-        if (named.st_dev, named.st_ino) != (status.st_dev, status.st_ino):
-            return None
-        return self._row(name, fd, status)
+            if isinstance(data, str):
+                return Other(name, "damaged", data)
+            if data is not None:
+                return row_of_bytes(name, data, self.projection)
 
     def read_quickly(self, name: str, directory: int) -> Row | Other | Busy | None:
         """Read as read_locked, but leave it to the caller to prove that the file is the one that its name names.
@@ -127,13 +118,6 @@ class Shards:
             self.locked.discard(fd)
             os.close(fd)
         return row_of_bytes(name, data, self.projection) if 0 < len(data) < _CHUNK else None
-
-    def _row(self, name: str, fd: int, status: os.stat_result) -> Row | Other:
-        if not stat.S_ISREG(status.st_mode):
-            return Other(name, "damaged", "byte 0: not a regular file")
-        if status.st_size > FILE_BYTES_MAX:
-            return Other(name, "damaged", f"byte 0: {status.st_size:,} bytes, more than any shard can have")
-        return row_of_bytes(name, disk.read_all(fd, 0, status.st_size), self.projection)
 
     def _unreadable(self, name: str, error: OSError) -> Other | Busy:
         """Say what a file is that cannot be read. The fault of one file hides no other from the list."""
@@ -171,3 +155,19 @@ class Shards:
             by_prefix.setdefault(name[:2], set()).add(name)
         for prefix in PREFIXES:
             yield self.list_shards(prefix) | self.list_shards(prefix) | by_prefix.get(prefix, set())
+
+
+def _content(path: str, fd: int) -> bytes | str | None:
+    """Read a locked file whole, or say why it is no shard; None where the path names another file by now."""
+    status = os.fstat(fd)
+    try:
+        named = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if (named.st_dev, named.st_ino) != (status.st_dev, status.st_ino):
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return "byte 0: not a regular file"
+    if status.st_size > FILE_BYTES_MAX:
+        return f"byte 0: {status.st_size:,} bytes, more than any shard can have"
+    return disk.read_all(fd, 0, status.st_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from shardstore import Draft, Store
+from shardstore import Draft, LockTimeout, Store
 from tests.support.peer import hear, say
 
 _open: dict[str, Store] = {}
@@ -17,16 +17,25 @@ def store(root: str) -> Store:
         for other in _open.values():
             other.close()
         _open.clear()
-        _open[root] = Store(root, durability="relaxed", lock_timeout=5.0)
+        _open[root] = Store(root, durability="relaxed", lock_timeout=0.3)
     return _open[root]
 
 
-def write(root: str, key: str, value: int) -> None:
-    store(root).patch(key, {"n": value, "status": "even" if value % 2 == 0 else "odd"})
+def write(root: str, key: str, value: int) -> bool:
+    """Patch a session; False where somebody who is stopped holds its lock."""
+    try:
+        store(root).patch(key, {"n": value, "status": "even" if value % 2 == 0 else "odd"})
+    except LockTimeout:
+        return False
+    return True
 
 
-def delete(root: str, key: str) -> None:
-    store(root).delete(key)
+def delete(root: str, key: str) -> bool:
+    """Delete a session; False as above."""
+    try:
+        return store(root).delete(key)
+    except LockTimeout:
+        return False
 
 
 def listed(root: str, *, refresh: bool = True) -> dict[str, Any]:
@@ -41,7 +50,7 @@ def counted(root: str, value: str) -> int:
 
 
 def hold(root: str, key: str, value: int) -> None:
-    """Stay inside an update until told to go on, listing meanwhile: nobody waits for that."""
+    """Stay inside an update until told to go on, listing meanwhile: that waits for nobody."""
 
     def wait(draft: Draft) -> None:
         begun = time.monotonic()
@@ -50,21 +59,25 @@ def hold(root: str, key: str, value: int) -> None:
         hear()
         draft["n"] = value
 
-    store(root).update(key, wait)
+    try:
+        store(root).update(key, wait)
+    except LockTimeout:
+        say(0.0)
+        hear()
 
 
 def write_on(root: str, key: str, count: int) -> None:
     """Update one session many times, to be stopped or killed somewhere in it."""
     for number in range(count):
-        store(root).patch(key, {"n": number})
+        write(root, key, number)
         if number == 2:
             say("busy")
 
 
-def list_on(root: str, count: int) -> None:
+def list_on(root: str, key: str, count: int) -> None:
     """List many times, changing a session in between, to be stopped or killed somewhere in it."""
     for number in range(count):
-        store(root).patch("listing", {"n": number})
+        write(root, key, number)
         store(root).list(limit=1)
         if number == 2:
             say("busy")

@@ -10,6 +10,13 @@ import pytest
 from .harness import exhaustive, needs_strace, tool
 from .operations import OPERATIONS
 
+
+
+def sample(name: str, every: str = "3") -> list[str]:
+    """Of the operations on many sessions, hundreds of calls each, take a part: make torture is to end in 20 minutes."""
+    return [] if OPERATIONS[name].single else ["--every", every]
+
+
 QUICK = ("create", "patch-hot", "rewrite", "patch-torn", "delete")
 
 
@@ -29,7 +36,7 @@ def test_killed_at_some_calls_of_the_long_operations(name: str) -> None:
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_killed_before_after_and_inside_each_call_of_all(name: str) -> None:
     """All of it, which the quick run samples."""
-    tool("exhaust", "killed-inside", name)
+    tool("exhaust", "killed-inside", name, *sample(name))
 
 
 @exhaustive
@@ -37,5 +44,5 @@ def test_killed_before_after_and_inside_each_call_of_all(name: str) -> None:
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_killed_at_each_system_call(name: str) -> None:
     """Killed by the kernel at every system call that touches the store, SQLite's and the interpreter's included."""
-    result = tool("exhaust", "killed", name)
+    result = tool("exhaust", "killed", name, *sample(name, "2"))
     assert result["outcomes"]["killed"] == result["tries"], "a call that was seen once did not come again"

@@ -73,9 +73,9 @@ def test_a_store_that_skips_a_step_is_caught(mutant: str, name: str) -> None:
 @pytest.mark.parametrize("durability", ["commit", "relaxed"])
 @pytest.mark.parametrize("name", ["birth", "life", "rewrite", "torn", "mixed", "compact", "listed"])
 def test_crash_states(name: str, durability: str) -> None:
-    """Every state of a durable workload; of a relaxed one as many as fit into 45 seconds, spread over it."""
+    """Every state of a durable workload; of a relaxed one as many as fit into 25 seconds, spread over it."""
     every = {"life": "5", "listed": "5", "compact": "5", "birth": "2"}.get(name, "1") if durability == "relaxed" else "1"
-    tool("outage", name, "--durability", durability, "--every", every, "--seconds", "45")
+    tool("outage", name, "--durability", durability, "--every", every, "--seconds", "25")
 
 
 @exhaustive
@@ -83,4 +83,4 @@ def test_crash_states(name: str, durability: str) -> None:
 @pytest.mark.parametrize("name", ["birth", "life", "rewrite", "compact", "listed"])
 def test_crash_states_recorded_from_outside(name: str) -> None:
     """The same with every write that the kernel saw, SQLite's included: what is left of the index is torn too."""
-    tool("outage", name, "--outside", "--seconds", "45", "--every", "3" if name in ("compact", "listed") else "1")
+    tool("outage", name, "--outside", "--seconds", "25", "--every", "3" if name in ("compact", "listed") else "1")
