@@ -277,10 +277,16 @@ class Store:
         """
         with _typed("listing"):
             return self._engine.index.rows(
-            prefix=prefix, where=where, order_by=order_by, limit=limit, offset=offset, refresh=not self._read_only,
-                updated_since_ms=_milliseconds(updated_since), updated_before_ms=_milliseconds(updated_before),
+                prefix=prefix,
+                where=where,
+                order_by=order_by,
+                limit=limit,
+                offset=offset,
+                updated_since_ms=_milliseconds(updated_since),
+                updated_before_ms=_milliseconds(updated_before),
                 larger_than=larger_than,
-            )  # fmt: skip
+                refresh=not self._read_only,
+            )
 
     def count(  # as list
         self,
@@ -294,10 +300,13 @@ class Store:
         """Count what `list` would give."""
         with _typed("counting"):
             return self._engine.index.count(
-            prefix=prefix, where=where, refresh=not self._read_only,
-                updated_since_ms=_milliseconds(updated_since), updated_before_ms=_milliseconds(updated_before),
+                prefix=prefix,
+                where=where,
+                updated_since_ms=_milliseconds(updated_since),
+                updated_before_ms=_milliseconds(updated_before),
                 larger_than=larger_than,
-            )  # fmt: skip
+                refresh=not self._read_only,
+            )
 
     def history(self, key: str) -> builtins.list[Session]:
         """Return the session's states, oldest first, as far back as its journal goes; empty if absent.
