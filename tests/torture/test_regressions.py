@@ -226,8 +226,13 @@ def test_a_close_that_fails_does_not_hide_a_commit(root: Path) -> None:
     real = os.close
 
     def failing(fd: int) -> None:
+        shard = ".jsonl" in os.readlink(f"/proc/self/fd/{fd}")
         real(fd)
-        raise OSError(errno.EIO, "close")
+        if shard:
+            raise OSError(errno.EIO, "close")
+
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("the system does not tell which file a descriptor is of")
 
     with Store(root) as store:
         size = 0
@@ -240,8 +245,7 @@ def test_a_close_that_fails_does_not_hide_a_commit(root: Path) -> None:
         for n in range(100, 104):
             os.close = failing
             try:
-                with contextlib.suppress(ShardStoreError):
-                    store.patch(KEY, {"n": n, "filler": f"{n:04d}" * 750})
+                store.patch(KEY, {"n": n, "filler": f"{n:04d}" * 750})
             finally:
                 os.close = real
         assert store[KEY]["n"] == 103
