@@ -150,7 +150,7 @@ class Index:
         """Close what is open. The index can be used again."""
         self._noter.close()
         if self._reader is not None:
-            self._reader.place.connections.close()
+            self._reader.place.close()
 
     def after_fork(self) -> None:
         """Drop, in a forked child, what it inherited, without touching the parent's."""

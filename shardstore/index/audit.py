@@ -27,7 +27,7 @@ def check(place: Place, progress: Callable[[int, int], None] | None = None) -> l
     for _ in range(_LOOKS):
         try:
             with Look.open(place) as look:
-                return _Audit(place, look).run(progress)
+                return _checked(place, look, progress)
         except Moved:
             continue
         except Unusable:
@@ -35,10 +35,27 @@ def check(place: Place, progress: Callable[[int, int], None] | None = None) -> l
     return []
 
 
+def _checked(place: Place, look: Look, progress: Callable[[int, int], None] | None) -> list[tuple[str, str]]:
+    """Compare every directory through one connection. Raises Moved, Unusable."""
+    try:
+        catalogue = Catalogue(place.directory, look.epoch)
+    except CatalogueError as error:
+        raise Unusable(str(error)) from None
+    try:
+        return _Audit(place, look, catalogue).run(progress)
+    except CatalogueError as error:
+        if not look.stands():
+            raise Moved from None
+        raise Unusable(str(error)) from None
+    finally:
+        catalogue.close()
+
+
 class _Audit:
-    def __init__(self, place: Place, look: Look) -> None:
+    def __init__(self, place: Place, look: Look, catalogue: Catalogue) -> None:
         self.place = place
         self.look = look
+        self.catalogue = catalogue
         self.noted = look.names()
         self.path = catalogue_name(look.epoch)
 
@@ -67,19 +84,8 @@ class _Audit:
 
     def _told(self, prefix: str) -> dict[bytes, tuple[str, Row | None]]:
         """Give what the catalogue says of a directory: name and row by digest; no row for what is no session."""
-        try:
-            catalogue = Catalogue(self.place.directory, self.look.epoch)
-            try:
-                told = {}
-                for digest in catalogue.known(prefix):
-                    told[digest] = (catalogue.name(digest) or "", catalogue.row(digest))
-                return told
-            finally:
-                catalogue.close()
-        except CatalogueError as error:
-            if not self.look.stands():
-                raise Moved from None
-            raise Unusable(str(error)) from None
+        known = self.catalogue.known(prefix)
+        return {digest: (self.catalogue.name(digest) or "", self.catalogue.row(digest)) for digest in known}
 
     def _noted_now(self) -> set[str]:
         with Look.open(self.place) as now:

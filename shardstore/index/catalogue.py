@@ -273,12 +273,13 @@ class Connections:
     inherited: it keeps it, unused.
     """
 
-    __slots__ = ("_directory", "_idle", "_key", "_mutex")
+    __slots__ = ("_directory", "_idle", "_key", "_mode", "_mutex")
 
     _inherited: list[Catalogue] = []  # noqa: RUF012 - of all stores, on purpose
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, mode: str) -> None:
         self._directory = directory
+        self._mode = mode
         self._mutex = threading.Lock()
         self._idle: list[Catalogue] = []
         self._key: tuple[str, int] = ("", 0)
@@ -292,7 +293,7 @@ class Connections:
             found = self._idle.pop() if self._idle else None
         for one in stale:
             one.close()
-        return found or Catalogue(self._directory, epoch)
+        return found or Catalogue(self._directory, epoch, mode=self._mode)
 
     def give_back(self, epoch: str, inode: int, catalogue: Catalogue) -> None:
         """Keep a connection for the next, unless its epoch is over."""

@@ -46,7 +46,7 @@ class Moved(Exception):
 class Place:
     """What every part of the index needs to know of its store."""
 
-    __slots__ = ("connections", "directory", "layout", "locked", "path", "projection", "shards")
+    __slots__ = ("connections", "directory", "layout", "locked", "path", "projection", "publishing", "shards")
 
     def __init__(self, layout: Layout, projection: Projection) -> None:
         self.layout = layout
@@ -54,7 +54,8 @@ class Place:
         self.directory = os.fspath(layout.index)
         self.path = f"{self.directory}/{GENERATION}"
         self.shards = Shards(layout, projection)
-        self.connections = Connections(self.directory)
+        self.connections = Connections(self.directory, "ro")
+        self.publishing = Connections(self.directory, "rw")
         self.locked = self.shards.locked
 
     def after_fork(self) -> None:
@@ -62,6 +63,12 @@ class Place:
         while self.locked:
             os.close(self.locked.pop())
         self.connections.after_fork()
+        self.publishing.after_fork()
+
+    def close(self) -> None:
+        """Close what is open and not in use."""
+        self.connections.close()
+        self.publishing.close()
 
 
 class Look:
@@ -70,12 +77,15 @@ class Look:
     __slots__ = ("_fd", "_owned", "_page", "epoch", "number", "place", "seal")
 
     def __init__(self, place: Place, fd: int, *, owned: bool = True) -> None:
-        """Look through an open generation file, which is closed here if `owned`. Raises Unusable, OSError."""
+        """Look through an open generation file, which is closed here if `owned`. Raises Unusable."""
         self.place = place
         self._fd = fd
         self._owned = owned
         try:
             head = self._read()
+        except OSError as error:
+            self.close()
+            raise Unusable(f"the index cannot be read: {error}") from error
         except BaseException:
             self.close()
             raise
@@ -110,7 +120,7 @@ class Look:
             self.seal: Seal = seal
             if self._catalogue_is(head.epoch, seal):
                 return head
-            if generation.read_page(self._fd) == self._page:
+            if not self._page_changed():
                 break
         raise Unusable("the catalogue was changed by somebody else")
 
@@ -127,14 +137,20 @@ class Look:
             for number in range(self.seal.base, self.number + 1):
                 found |= notes.read(self.place.directory, self.epoch, number)
         except (notes.NotesDamaged, OSError) as error:
-            if generation.read_page(self._fd) != self._page:
+            if self._page_changed():
                 raise Moved from None
             raise Unusable(str(error)) from None
         return found
 
     def stands(self) -> bool:
         """Tell whether nothing was published since, so that what the catalogue told in between is true."""
-        return generation.read_page(self._fd) == self._page and self._catalogue_is(self.epoch, self.seal)
+        return not self._page_changed() and self._catalogue_is(self.epoch, self.seal)
+
+    def _page_changed(self) -> bool:
+        try:
+            return generation.read_page(self._fd) != self._page
+        except OSError:
+            return True
 
     def close(self) -> None:
         """Close the generation file."""

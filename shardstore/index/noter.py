@@ -36,7 +36,7 @@ from shardstore.index.notes import NoteWriter
 LEASE_S: Final = 0.001
 GRACE_S: Final = 2 * LEASE_S
 _ATTEMPTS: Final = 1000  # generations that may pass while one note is made
-_ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
+_ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})  # ELOOP: of index/ itself, so nobody has one
 
 
 class _Held:

@@ -100,7 +100,7 @@ def _lock_old(place: Place) -> IndexLock | Outcome | None:
 def _noted(place: Place) -> set[str]:
     """Collect every name in any note file, so that a shard which the listings miss may still be found."""
     found: set[str] = set()
-    for file in os.listdir(place.directory):
+    for file in _listed(place.directory):
         name = files.parse(file)
         if name is not None and name.kind == "notes":
             found |= notes.salvage(place.directory, file, name.epoch, name.number, name.copy)
@@ -234,9 +234,16 @@ def _digest(row: Row | Other) -> bytes:
     return digest if digest is not None else digest_of(row.name)  # type: ignore[union-attr]
 
 
+def _listed(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []  # tidying and finding more names: the answer needs neither
+
+
 def sweep(directory: str, epoch: str, base: int = 0) -> None:
     """Delete what older epochs and generations left in the index. REQUIRES: the index lock of `epoch`."""
-    for file in os.listdir(directory):
+    for file in _listed(directory):
         name = files.parse(file)
         if name is None or name.kind == "generation":
             continue

@@ -17,7 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from shardstore.index import generation, notes
-from shardstore.index.catalogue import Catalogue, CatalogueError, seal_of
+from shardstore.index.catalogue import CatalogueError, seal_of
 from shardstore.index.look import IndexLock, Look, Unusable
 from shardstore.index.shards import Busy
 
@@ -104,13 +104,19 @@ class _Refresh:
         return True
 
     def _publish(self, changes: list[Row | Other], directories: dict[str, int], base: int) -> None:
+        epoch, inode, publishing = self.look.epoch, self.look.seal.inode, self.place.publishing
         try:
             generation.break_seal(self.fd)
-            catalogue = Catalogue(self.place.directory, self.look.epoch, mode="rw")
+            catalogue = publishing.take(epoch, inode)
             try:
                 catalogue.publish(changes, directories)
-            finally:
+            except BaseException:
                 catalogue.close()
-            generation.write_seal(self.fd, seal_of(catalogue.path, base), self.look.epoch)
+                raise
+            publishing.give_back(epoch, inode, catalogue)
+            seal = seal_of(catalogue.path, base)
+            if seal.inode != inode:
+                raise Unusable("the catalogue was replaced while it was published")
+            generation.write_seal(self.fd, seal, epoch)
         except (CatalogueError, OSError) as error:
             raise Unusable(f"the catalogue cannot be written: {error}") from error

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from shardstore.index.reader import Reader
     from shardstore.index.views import View
 
+_LOOKS = 50  # while others refresh
+
 
 def status(reader: Reader, *, refresh_first: bool) -> tuple[int, int, int, tuple[str, ...], str | None]:
     """Do what Index.status says."""
@@ -20,7 +22,7 @@ def status(reader: Reader, *, refresh_first: bool) -> tuple[int, int, int, tuple
 
     rows, damaged = reader.answer(ask, refresh_first=refresh_first)
     paths = tuple(f"{SHARDS}/{name}" for name in damaged)
-    while True:
+    for _ in range(_LOOKS):
         try:
             with Look.open(reader.place) as look:
                 return look.number, len(look.names()), rows, paths, reader.rebuilt_because
@@ -28,3 +30,4 @@ def status(reader: Reader, *, refresh_first: bool) -> tuple[int, int, int, tuple
             continue
         except Unusable as problem:
             return 0, 0, rows, paths, str(problem)
+    return 0, 0, rows, paths, "it does not stand still"

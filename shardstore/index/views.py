@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from shardstore.index.query import Candidate, Query, matching, select
 from shardstore.index.rows import Other, Row, digest_of
 from shardstore.index.shards import Busy
-from shardstore.layout import shard_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,8 +144,3 @@ class ScanView:
 def is_damaged(row: Row | Other | Busy) -> bool:
     """Tell whether a shard could not be read, by anybody or by this process."""
     return isinstance(row, Busy) or (isinstance(row, Other) and row.kind == "damaged")
-
-
-def name_of(row: Row) -> str:
-    """Name the shard of a row."""
-    return shard_name(row.key)

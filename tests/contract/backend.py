@@ -8,6 +8,7 @@ from typing import Any
 from shardstore import Session, Store
 from tests.support import disk
 from tests.support.actions import add_one, in_child, sleep_until, wait_for
+from tests.support.peer import Peer
 
 
 class FileBackend:
@@ -23,6 +24,28 @@ class FileBackend:
     def written(self) -> object:
         """Return something that is equal only to a later one if nothing was written to the sessions in between."""
         return disk.fingerprint(self.root)
+
+
+class Elsewhere:
+    """Reads the store as another process finds it, which remembers nothing of it."""
+
+    def __init__(self, peer: Peer, backend: FileBackend) -> None:
+        self._peer, self._backend = peer, backend
+
+    def get(self, key: str) -> Session | None:
+        """Read a session."""
+        session: Session | None = self._peer.run(session_of, self._backend, key)
+        return session
+
+    def __getitem__(self, key: str) -> Session:
+        """Read a session that is there."""
+        session: Session = self._peer.run(call, self._backend, "__getitem__", key)
+        return session
+
+    def history(self, key: str) -> list[Session]:
+        """Read the states of a session."""
+        states: list[Session] = self._peer.run(call, self._backend, "history", key)
+        return states
 
 
 def call(backend: FileBackend, verb: str, *args: Any, **kwargs: Any) -> Any:

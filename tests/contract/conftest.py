@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from shardstore import Store
-from tests.contract.backend import FileBackend
+from tests.contract.backend import Elsewhere, FileBackend
+from tests.support.peer import Peers
 
 
 @pytest.fixture
@@ -30,6 +31,12 @@ def store_factory(backend: FileBackend) -> Iterator[Callable[..., Store]]:
     yield factory
     for one in opened:
         one.close()
+
+
+@pytest.fixture
+def elsewhere(backend: FileBackend, crew: Callable[[int], Peers]) -> Elsewhere:
+    """Give a way to read the store in another process; a second Store object of this one shares what it remembers."""
+    return Elsewhere(crew(1)[0], backend)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

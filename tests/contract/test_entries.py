@@ -75,7 +75,7 @@ VALID: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", VALID)
-def test_what_json_holds_comes_back_exactly(store: Store, store_factory, name: str) -> None:
+def test_what_json_holds_comes_back_exactly(store: Store, elsewhere, name: str) -> None:
     """Every JSON value returns with its type, its last bit and its order, through every writing verb."""
     value = VALID[name]
     store.create("create", {"v": value})
@@ -83,7 +83,7 @@ def test_what_json_holds_comes_back_exactly(store: Store, store_factory, name: s
     store.update("update", lambda draft: draft.update(v=value))
     store.update("mapping", lambda draft: {"v": value})
     store.replace("create", {"v": value})
-    for reader in (store, store_factory()):
+    for reader in (store, elsewhere):
         for key in ("create", "patch", "update", "mapping"):
             assert repr(reader[key].data) == repr({"v": value})
 
@@ -91,13 +91,13 @@ def test_what_json_holds_comes_back_exactly(store: Store, store_factory, name: s
 @pytest.mark.parametrize(
     "name", ["", "crc", "rev", "put", "delete", "key", "a b", "\n", "é", "🙂", "\x00", '"', "\u2028", "x" * 5_000]
 )
-def test_any_text_names_a_field(store: Store, store_factory, name: str) -> None:
+def test_any_text_names_a_field(store: Store, elsewhere, name: str) -> None:
     """A field may have any name, also one that the format itself uses."""
     store.create("k", {name: 1, "other": 1})
     store.patch("k", {name: 2})
-    assert store_factory()["k"].data == {name: 2, "other": 1}
+    assert elsewhere["k"].data == {name: 2, "other": 1}
     store.patch("k", {}, unset=[name])
-    assert store_factory()["k"].data == {"other": 1}
+    assert elsewhere["k"].data == {"other": 1}
 
 
 INVALID: dict[str, Any] = {
@@ -227,7 +227,7 @@ def test_a_value_inside_itself_is_refused(store: Store) -> None:
 
 
 @pytest.mark.parametrize("depth", [100, 150, 199, 200, 201, 250, 253, 254, 255, 256, 1_000, 50_000])
-def test_depth_is_either_stored_whole_or_refused(store: Store, store_factory, depth: int) -> None:
+def test_depth_is_either_stored_whole_or_refused(store: Store, elsewhere, depth: int) -> None:
     """Deep nesting comes back exactly or is an InvalidEntry; 150 levels are always possible."""
     for opening in (list, dict):
         value: Any = opening()
@@ -239,11 +239,11 @@ def test_depth_is_either_stored_whole_or_refused(store: Store, store_factory, de
             assert depth > 150
             assert "k" not in store
         else:
-            assert store_factory()["k"].data == {"v": value}
+            assert elsewhere["k"].data == {"v": value}
             store.delete("k")
 
 
-def test_unknown_fields_survive_everything_but_their_own_change(store: Store, store_factory) -> None:
+def test_unknown_fields_survive_everything_but_their_own_change(store: Store, store_factory, elsewhere) -> None:
     """Fields that this program never heard of pass through every verb untouched and in place."""
     entry = {f"known{n}": n for n in range(30)} | {f"x-unknown{n}": {"deep": [n, None]} for n in range(5)}
     store.create("k", entry)
@@ -252,14 +252,14 @@ def test_unknown_fields_survive_everything_but_their_own_change(store: Store, st
     with store_factory().edit("k") as draft:
         draft["known9"] = "changed"
     expected = entry | {f"known{n}": "changed" for n in (7, 8, 9)}
-    for reader in (store, store_factory()):
+    for reader in (store, elsewhere):
         assert reader["k"].data == expected
         assert list(reader["k"].data) == list(entry)
 
 
-def test_a_large_entry_comes_back(store: Store, store_factory) -> None:
+def test_a_large_entry_comes_back(store: Store, elsewhere) -> None:
     """An entry of several megabytes is stored, patched and read back whole."""
     entry = {"small": 1, "blob": "é🙂\n" * 400_000, "list": list(range(50_000))}
     store.create("k", entry)
     store.patch("k", {"small": 2})
-    assert store_factory()["k"].data == entry | {"small": 2}
+    assert elsewhere["k"].data == entry | {"small": 2}

@@ -7,14 +7,14 @@ from shardstore import Store
 BOTH_DURABILITIES = True
 
 
-def test_history_gives_every_state_of_the_incarnation(store: Store, store_factory) -> None:
+def test_history_gives_every_state_of_the_incarnation(store: Store, elsewhere) -> None:
     """Each revision is there with its entry, author and time, and the last one is the current state."""
     made = [store.create("k", {"a": 1, "b": [1]})]
     made.append(store.patch("k", {"a": 2}))
     made.append(store.update("k", lambda draft: draft["b"].append(2)))
     made.append(store.patch("k", {}, unset=["a"]))
     made.append(store.replace("k", {"c": 3}))
-    for reader in (store, store_factory()):
+    for reader in (store, elsewhere):
         kept = reader.history("k")
         assert [session.rev for session in kept] == [1, 2, 3, 4, 5]
         assert [session.data for session in kept] == [

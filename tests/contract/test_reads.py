@@ -67,7 +67,7 @@ def test_a_snapshot_stays_what_it_was(store: Store) -> None:
 
 
 @pytest.mark.parametrize("verb", ["get", "getitem", "create", "update", "patch", "replace", "get_or_create", "history"])
-def test_returned_data_is_the_callers_own(store: Store, store_factory, backend: peers.FileBackend, verb: str) -> None:
+def test_returned_data_is_the_callers_own(store: Store, elsewhere, backend: peers.FileBackend, verb: str) -> None:
     """Changing what any verb returned, however deep, changes neither the store nor what anybody else gets."""
     store.create("k", ENTRY)
     store.patch("k", {"a": 1, "extra": [1]})
@@ -94,7 +94,7 @@ def test_returned_data_is_the_callers_own(store: Store, store_factory, backend: 
     assert kept.data == expected
     assert store["k"].data == expected
     assert store.history("k")[-1].data == expected
-    assert store_factory()["k"].data == expected
+    assert elsewhere["k"].data == expected
     assert backend.written() == before
     assert store.patch("k", {"z": 1}).data == {**expected, "z": 1}
 

@@ -201,7 +201,7 @@ def test_an_exception_while_creating_leaves_the_session_absent(store: Store) -> 
     assert store.history("k") == []
 
 
-def test_a_draft_kept_after_its_update_changes_nothing(store: Store, store_factory) -> None:
+def test_a_draft_kept_after_its_update_changes_nothing(store: Store, elsewhere) -> None:
     """Neither a draft nor a nested value that leaks out of a mutator reaches the store afterwards."""
     store.create("k", {"a": 1, "b": {"c": [1]}, "d": [1]})
     leaked: list[Any] = []
@@ -222,10 +222,10 @@ def test_a_draft_kept_after_its_update_changes_nothing(store: Store, store_facto
         draft["a"] = "late"
     except Exception:
         pass
-    for reader in (store, store_factory()):
+    for reader in (store, elsewhere):
         assert reader["k"].data == expected
     assert store.patch("k", {"a": 2}).data == {**expected, "a": 2}
-    assert store_factory()["k"].data == {**expected, "a": 2}
+    assert elsewhere["k"].data == {**expected, "a": 2}
 
 
 def test_what_a_mutator_stores_is_a_copy(store: Store) -> None:
@@ -263,7 +263,7 @@ def test_patch_creates_an_absent_session(store: Store) -> None:
     assert store["k"].rev == 1
 
 
-def test_field_order_survives_every_verb(store: Store, store_factory) -> None:
+def test_field_order_survives_every_verb(store: Store, elsewhere) -> None:
     """Fields keep their order; a new one comes last; one that was removed and set again comes last."""
     names = [f"field{n:02}" for n in range(35)]
     store.create("k", {name: n for n, name in enumerate(reversed(names))})
@@ -275,12 +275,10 @@ def test_field_order_survives_every_verb(store: Store, store_factory) -> None:
     store.patch("k", {"field30": 1})
     expected = [name for name in order if name != "field30"] + ["new", "field30"]
     assert list(store["k"].data) == expected
-    assert list(store_factory()["k"].data) == expected
+    assert list(elsewhere["k"].data) == expected
 
 
-def test_a_field_taken_out_and_put_back_by_one_mutator_is_where_the_mutator_left_it(
-    store: Store, store_factory
-) -> None:
+def test_a_field_taken_out_and_put_back_by_one_mutator_is_where_the_mutator_left_it(store: Store, elsewhere) -> None:
     """The order that one mutator leaves is the order that every reader sees, cached or fresh."""
     store.create("k", {"a": 1, "b": 2, "c": 3})
 
@@ -289,7 +287,7 @@ def test_a_field_taken_out_and_put_back_by_one_mutator_is_where_the_mutator_left
 
     returned = store.update("k", move)
     assert returned.data == {"a": 2, "b": 2, "c": 3}
-    assert list(returned.data) == list(store["k"].data) == list(store_factory()["k"].data)
+    assert list(returned.data) == list(store["k"].data) == list(elsewhere["k"].data)
 
 
 def test_edit_is_update_as_a_with_statement(store: Store) -> None:

@@ -109,7 +109,9 @@ def test_filled_with_noise(pair: tuple[Actor, Actor], kind: str, noise: str) -> 
         suffer(writer, lister, damage)
 
 
-@pytest.mark.parametrize("kind", ["generation", "notes.a", "notes.b", "catalogue", "everything", "all but the generation"])
+@pytest.mark.parametrize(
+    "kind", ["generation", "notes.a", "notes.b", "catalogue", "everything", "all but the generation"]
+)
 def test_deleted(pair: tuple[Actor, Actor], kind: str) -> None:
     """Each file, the whole content, and the directory."""
     writer, lister = pair

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -215,13 +215,13 @@ def note_half_written(root: Path, patch: Patch) -> None:
 
 def listing_misses_a_file(root: Path, patch: Patch) -> None:
     """A directory is listed while a file in it is renamed over, and the file is not in the listing, as btrfs does."""
-    writer, lister = two(root)
+    _, lister = two(root)
     prefix, file = name_of("s").split("/")
     real = os.scandir
     missed: list[bool] = []
 
     class Listing(list[Any]):
-        def __enter__(self) -> Listing:
+        def __enter__(self) -> Self:
             return self
 
         def __exit__(self, *_: object) -> None:
@@ -254,7 +254,7 @@ def made_anew_while_a_writer_is_inside(root: Path, patch: Patch) -> None:
 
 def directory_compared_while_a_file_is_missed(root: Path, patch: Patch) -> None:
     """The comparison of directories with the catalogue misses a file: it is looked for before it is called absent."""
-    writer, lister = two(root)
+    _, lister = two(root)
     prefix, file = name_of("s").split("/")
     real = shards.Shards.list_directory
     patch.setattr(
@@ -301,7 +301,12 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
             (
                 refresh._Refresh,
                 "_publish",
-                (("generation.break_seal(self.fd)", "generation.advance(self.fd, self.number); generation.break_seal(self.fd)"),),
+                (
+                    (
+                        "generation.break_seal(self.fd)",
+                        "generation.advance(self.fd, self.number); generation.break_seal(self.fd)",
+                    ),
+                ),
             ),
         ],
     ),
@@ -313,7 +318,7 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
                 "update",
                 (
                     ("self._engine.index.note(shard.name)", "pass"),
-                    ("durable=self._durable)", "durable=self._durable); self._engine.index.note(shard.name)"),
+                    ("at=draft.at)", "at=draft.at); self._engine.index.note(shard.name)"),
                 ),
             )
         ],
@@ -334,14 +339,18 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
                 "_try",
                 (
                     ("names = look.names()", "names = set()"),
-                    ("if not look.stands():\n            raise Moved", "if Look.open(self.place).names():\n            raise Moved"),
+                    (
+                        "result = ask(view)",
+                        "result = ask(view)\n                if Look.open(self.place).names(): raise Moved",
+                    ),
                 ),
-            )
+            ),
+            (Reader, "_catalogue", (("if not look.stands():", "if False:"),)),
         ],
     ),
     "no second look at the seal": (
         published_while_rows_are_read,
-        [(look.Look, "stands", (("return generation", "return True or generation"),))],
+        [(look.Look, "stands", (("return not", "return True or not"),))],
     ),
     "notes read past the last newline": (
         note_half_written,

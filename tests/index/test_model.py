@@ -69,9 +69,17 @@ def writer(rules: frozenset[str]) -> Any:
         elif p.at == "note":
             again = "no second look" not in rules and note_first
             noted = p if again else p._replace(noted=p.seen)
-            yield s._replace(notes=s.notes | {p.seen}), noted._replace(at="look" if again else "commit" if note_first else "unlock")
+            yield (
+                s._replace(notes=s.notes | {p.seen}),
+                noted._replace(at="look" if again else "commit" if note_first else "unlock"),
+            )
         elif p.at == "look":
-            yield s, p._replace(at="commit", noted=p.seen) if s.generation == p.seen else p._replace(at="note", seen=s.generation)
+            yield (
+                s,
+                p._replace(at="commit", noted=p.seen)
+                if s.generation == p.seen
+                else p._replace(at="note", seen=s.generation),
+            )
         elif p.at == "commit":
             yield s._replace(revision=s.revision + 1), p._replace(at="unlock" if note_first else "check")
         elif p.at == "unlock":
@@ -206,7 +214,10 @@ def noter(rules: frozenset[str]) -> Any:
         elif p.at == "check":
             fresh = p.believed >= 0 and p.since >= s.expired
             if not fresh:
-                yield s, p._replace(believed=s.epoch, since=s.made, noted=p.noted if p.noted == s.epoch else -1, at="check")
+                yield (
+                    s,
+                    p._replace(believed=s.epoch, since=s.made, noted=p.noted if p.noted == s.epoch else -1, at="check"),
+                )
             elif p.believed in (0, p.noted):
                 yield s, p._replace(at="commit")
             else:

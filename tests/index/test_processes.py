@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from shardstore import Store, codec
 from shardstore.file import read_state
@@ -191,7 +198,11 @@ def test_lists_equal_scans() -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=12, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+            max_examples=8,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
         ),
     )
 
@@ -200,5 +211,8 @@ def test_lists_equal_scans() -> None:
 def test_lists_equal_scans_for_long() -> None:
     """The same for as long as a night allows."""
     run_state_machine_as_test(
-        Machine, settings=settings(max_examples=400, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck))
+        Machine,
+        settings=settings(
+            max_examples=400, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
     )

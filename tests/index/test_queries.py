@@ -18,7 +18,31 @@ from tests.index.actors import Actor, index_files, place_of
 
 NAMES = ["a", "b", 'q"', "é"]
 values = st.sampled_from(
-    [None, True, False, 0, 1, 1.0, -1, 2.5, 2**63, "", "a", "b", "1", 'q"', "é", "x" * 300, "y" * 300, [], [1], [True], {}, {"a": 1}, {"a": "a"}]
+    [
+        None,
+        True,
+        False,
+        0,
+        1,
+        1.0,
+        -1,
+        2.5,
+        2**63,
+        "",
+        "a",
+        "b",
+        "1",
+        'q"',
+        "é",
+        "x" * 300,
+        "y" * 300,
+        [],
+        [1],
+        [True],
+        {},
+        {"a": 1},
+        {"a": "a"},
+    ]
 )
 entries = st.dictionaries(st.sampled_from(NAMES), values, max_size=4)
 small = values.filter(lambda v: not isinstance(v, str) or len(v) < 100)
@@ -30,7 +54,9 @@ conditions = (
     | st.tuples(st.just("in"), st.lists(values, max_size=3))
     | st.tuples(st.just("exists"), st.booleans())
 )
-orders = st.sampled_from(["key", "updated_at", "created_at", "size", "rev", *NAMES, "none"]).flatmap(lambda n: st.sampled_from([n, f"-{n}"]))
+orders = st.sampled_from(["key", "updated_at", "created_at", "size", "rev", *NAMES, "none"]).flatmap(
+    lambda n: st.sampled_from([n, f"-{n}"])
+)
 queries = st.fixed_dictionaries(
     {
         "prefix": st.sampled_from([None, "", "k", "k1", "zz", "\U0010ffff"]),
@@ -41,7 +67,15 @@ queries = st.fixed_dictionaries(
         "larger_than": st.none() | st.integers(0, 400),
     }
 )
-KINDS: dict[type, str] = {type(None): "0null", bool: "1bool", int: "2number", float: "2number", str: "3text", list: "4array", dict: "5object"}
+KINDS: dict[type, str] = {
+    type(None): "0null",
+    bool: "1bool",
+    int: "2number",
+    float: "2number",
+    str: "3text",
+    list: "4array",
+    dict: "5object",
+}
 
 
 def kind(value: Any) -> str:
@@ -94,7 +128,13 @@ def expected(sessions: dict[str, tuple[Any, dict[str, Any]]], query: dict[str, A
 
     def value(key: str) -> Any:
         info, entry = sessions[key]
-        columns = {"key": key, "updated_at": info.updated_ms, "created_at": info.created_ms, "size": info.size, "rev": info.rev}
+        columns = {
+            "key": key,
+            "updated_at": info.updated_ms,
+            "created_at": info.created_ms,
+            "size": info.size,
+            "rev": info.rev,
+        }
         return columns[name] if name in columns else entry.get(name, missing)
 
     missing = object()
@@ -112,14 +152,16 @@ def module_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("queries") / "sessions"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_every_way_gives_the_right_answer(module_root: Path, data: st.DataObject) -> None:
     """Catalogue, catalogue with changes over it, and scan; all conditions, orders and limits, cut fields included."""
     one = Actor(module_root)
     with_changes = data.draw(st.booleans())
     one.index.rows()
-    for key, entry in data.draw(st.dictionaries(st.sampled_from([f"k{n}" for n in range(14)]), entries, max_size=8)).items():
+    for key, entry in data.draw(
+        st.dictionaries(st.sampled_from([f"k{n}" for n in range(14)]), entries, max_size=8)
+    ).items():
         one.replace(key, entry)
     if not with_changes:
         one.index.rows()
@@ -128,10 +170,19 @@ def test_every_way_gives_the_right_answer(module_root: Path, data: st.DataObject
         query = data.draw(queries)
         right = expected(sessions, query)
         assert [info.key for info in one.index.rows(**query, refresh=False)] == right
-        parsed = parse(query["prefix"], query["where"], query["order_by"], query["limit"], query["offset"], Bounds(larger_than=query["larger_than"]))
+        parsed = parse(
+            query["prefix"],
+            query["where"],
+            query["order_by"],
+            query["limit"],
+            query["offset"],
+            Bounds(larger_than=query["larger_than"]),
+        )
         assert [info.key for info in Reader(place_of(module_root)).scan().select(parsed)] == right
         unlimited = {name: query[name] for name in ("prefix", "where", "larger_than")}
-        assert one.index.count(**unlimited, refresh=False) == len(expected(sessions, {**query, "limit": None, "offset": 0}))
+        assert one.index.count(**unlimited, refresh=False) == len(
+            expected(sessions, {**query, "limit": None, "offset": 0})
+        )
     one.close()
 
 
@@ -158,12 +209,18 @@ def test_prefix_orders_and_pages_of_many(actor: Callable[..., Actor]) -> None:
     for n in range(60):
         one.write(f"a{n % 7}:{n:02}", n=n % 5)
     one.index.rows()
-    by_many = {limit: [i.key for i in one.index.rows(prefix="a", order_by=order, limit=limit)] for limit in (1, 10, None) for order in ("-updated_at",)}
+    by_many = {
+        limit: [i.key for i in one.index.rows(prefix="a", order_by=order, limit=limit)]
+        for limit in (1, 10, None)
+        for order in ("-updated_at",)
+    }
     catalogue_many, catalogue._MANY = catalogue._MANY, 5  # type: ignore[misc]
     try:
         for limit, keys in by_many.items():
             assert [i.key for i in one.index.rows(prefix="a", order_by="-updated_at", limit=limit)] == keys
-        assert [i.key for i in one.index.rows(prefix="a3", order_by="-key")] == sorted((f"a3:{n:02}" for n in range(60) if n % 7 == 3), reverse=True)
+        assert [i.key for i in one.index.rows(prefix="a3", order_by="-key")] == sorted(
+            (f"a3:{n:02}" for n in range(60) if n % 7 == 3), reverse=True
+        )
         assert len(one.index.rows(prefix="a3", order_by="size", limit=3)) == 3
     finally:
         catalogue._MANY = catalogue_many  # type: ignore[misc]
@@ -177,8 +234,12 @@ def test_times_and_sizes_bound_a_list(actor: Callable[..., Actor]) -> None:
     infos = {info.key: info for info in one.index.rows(order_by="key")}
     middle = infos["k3"].updated_ms
     for _ in range(2):
-        assert {i.key for i in one.index.rows(updated_since_ms=middle)} == {k for k, i in infos.items() if i.updated_ms >= middle}
-        assert {i.key for i in one.index.rows(updated_before_ms=middle)} == {k for k, i in infos.items() if i.updated_ms < middle}
+        assert {i.key for i in one.index.rows(updated_since_ms=middle)} == {
+            k for k, i in infos.items() if i.updated_ms >= middle
+        }
+        assert {i.key for i in one.index.rows(updated_before_ms=middle)} == {
+            k for k, i in infos.items() if i.updated_ms < middle
+        }
         assert {i.key for i in one.index.rows(larger_than=infos["k2"].size)} == {"k3", "k4", "k5"}
         assert one.index.count(larger_than=infos["k2"].size, updated_since_ms=0) == 3
         assert one.index.count(updated_before_ms=2**70) == 6

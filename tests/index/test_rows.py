@@ -17,9 +17,15 @@ from tests.support import disk
 KEY = "agent:main:main"
 NAME = shard_name(KEY)
 
-texts = st.text(max_size=300) | st.sampled_from(["x" * 254, "x" * 255, '"' * 127, '"' * 128, "\x01" * 42, "\x01" * 43, "é" * 127])
+texts = st.text(max_size=300) | st.sampled_from(
+    ["x" * 254, "x" * 255, '"' * 127, '"' * 128, "\x01" * 42, "\x01" * 43, "é" * 127]
+)
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=8,
 )
@@ -56,7 +62,13 @@ def test_the_bounds_of_the_projection(entry: dict[str, Any]) -> None:
     assert orjson.dumps(fields) == row.fields
     assert all(len(orjson.dumps(value)) <= 256 for value in fields.values())
     assert fields == {name: entry[name] for name in fields}
-    cut = [] if row.cut is None else orjson.loads(row.cut) if row.cut != CUT_ANY else [n for n in entry if n not in fields]
+    cut = (
+        []
+        if row.cut is None
+        else orjson.loads(row.cut)
+        if row.cut != CUT_ANY
+        else [n for n in entry if n not in fields]
+    )
     assert set(cut) == set(entry) - set(fields)
 
 

@@ -194,11 +194,11 @@ def readers_wait_for_nobody(root: Path) -> None:
 def a_nested_update_raises_at_once(root: Path) -> None:
     """An update inside a mutator of the same session raises; also through another Store object and an alias."""
     alias = root.with_name("alias")
-    with Store(root, lock_timeout=3.0) as store:
+    with contextlib.ExitStack() as stack, Store(root, lock_timeout=3.0) as store:
         store.create(KEY, {})
         alias.symlink_to(root, target_is_directory=True)
-        others = [store, Store(root, lock_timeout=3.0), Store(alias, lock_timeout=3.0)]
-        for other in others:
+        for path in (root, alias, os.path.relpath(root)):
+            other = stack.enter_context(Store(path, lock_timeout=3.0))
 
             def nest(draft: Draft, other: Store = other) -> None:
                 begun = time.monotonic()

@@ -34,29 +34,6 @@ from tests.support import disk
 from .faults import Fault
 from .operations import DAMAGED, KEYS, Operation, Truth, read_truth
 
-for _module in pkgutil.walk_packages(shardstore.__path__, "shardstore."):
-    importlib.import_module(_module.name)  # what the store imports when first needed, each child would import again
-
-
-
-class OneCatalogue:
-    """verify's view of the catalogue, opened once for a process instead of once for each of 256 directories."""
-
-    opened: ClassVar[dict[tuple[Any, ...], Any]] = {}
-
-    def __init__(self, *where: Any) -> None:
-        """Open, or use what is open."""
-        if where not in self.opened:
-            self.opened[where] = _catalogue(*where)
-        self.known, self.name, self.row = (getattr(self.opened[where], verb) for verb in ("known", "name", "row"))
-
-    def close(self) -> None:
-        """Stay open: a child that verifies ends soon."""
-
-
-_catalogue = audit.Catalogue
-audit.Catalogue = OneCatalogue  # type: ignore[assignment,misc]
-
 PATIENCE = 30.0
 """Seconds that a child may take before it counts as hanging."""
 MEMORY = Path("/dev/shm")
@@ -74,6 +51,29 @@ def scratch(prefix: str = "torture-") -> Path:
     """Make a directory for stores: in memory where the system has such a place."""
     where = MEMORY if os.access(MEMORY, os.W_OK) else None
     return Path(tempfile.mkdtemp(prefix=prefix, dir=where))
+
+
+class OneCatalogue:
+    """verify's view of the catalogue, opened once for a process instead of once for each of 256 directories."""
+
+    opened: ClassVar[dict[tuple[Any, ...], Any]] = {}
+    real: ClassVar[Any] = None
+
+    def __init__(self, *where: Any) -> None:
+        """Open, or use what is open."""
+        if where not in self.opened:
+            self.opened[where] = OneCatalogue.real(*where)
+        self.known, self.name, self.row = (getattr(self.opened[where], verb) for verb in ("known", "name", "row"))
+
+    def close(self) -> None:
+        """Stay open: a child that verifies ends soon."""
+
+
+def quicken() -> None:
+    """Make children cheap: import now what each would import.  Only for a process that opens no store itself."""
+    for module in pkgutil.walk_packages(shardstore.__path__, "shardstore."):
+        importlib.import_module(module.name)
+    OneCatalogue.real, audit.Catalogue = audit.Catalogue, OneCatalogue  # type: ignore[assignment,misc]
 
 
 class Child:
@@ -354,7 +354,10 @@ class Arena:
                     assert session.data == {**data, "went on": 1}, (key, session.data)
                     store.patch(key, {}, unset=["went on"])
             keys = {info.key for info in store.list()}
-            assert keys == {k for k, v in read_truth(store).items() if v not in (None, DAMAGED)} or DAMAGED in faced.found.values(), keys
+            assert (
+                keys == {k for k, v in read_truth(store).items() if v not in (None, DAMAGED)}
+                or DAMAGED in faced.found.values()
+            ), keys
             faced.descriptors = descriptors()
         except BaseException:
             faced.works_again = brief(traceback.format_exc())

@@ -20,7 +20,7 @@ from typing import Any
 from shardstore import Store
 
 from . import logdisk
-from .arena import Child, in_child, scratch, verified
+from .arena import Child, in_child, quicken, scratch, verified
 from .operations import Truth
 from .outage import MUTANTS, WORKLOADS, Outage, mutate
 from .powerloss import CrashState
@@ -99,7 +99,9 @@ class BusyOutage(DiskOutage):
                 for turn in range(1, TURNS + 1):
                     for key in (f"own{number}", "common"):
                         os.write(out, f"begin {key} {turn}\n".encode())
-                        store.update(key, lambda d: d.update(n=d.get("n", 0) + 1, filler="f" * 1500 * (d.get("n", 0) % 5)))
+                        store.update(
+                            key, lambda d: d.update(n=d.get("n", 0) + 1, filler="f" * 1500 * (d.get("n", 0) % 5))
+                        )
                         os.write(out, f"ack {key} {turn}\n".encode())
 
         children = [Child(lambda _, n=n: write(n)) for n in range(WRITERS)]
@@ -141,6 +143,7 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=1e9)
     args = parser.parse_args()
+    quicken()
     began = time.monotonic()
     directory = scratch("disk-")
     tried = skipped = 0

@@ -20,7 +20,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from .arena import Arena, scratch
+from .arena import Arena, quicken, scratch
 from .faults import WRITES, Call, Fault, Patched, SizeLimit, Strace, likeness, thinned, traced_calls
 from .operations import OPERATIONS
 
@@ -163,6 +163,7 @@ def main() -> int:
     parser.add_argument("--only")
     parser.add_argument("--unthinned", action="store_true", help="also try every one of many calls that look alike")
     args = parser.parse_args()
+    quicken()
     began = time.monotonic()
     directory = scratch()
     try:

@@ -125,7 +125,9 @@ class Patched(Fault):
             raise OSError(self.action, os.strerror(self.action))
         if name in WRITES and self.action in ("half", "first", "last", "short"):
             data = bytes(args[1])
-            size = {"half": len(data) // 2, "short": (len(data) + 1) // 2, "first": 1, "last": len(data) - 1}[self.action]
+            size = {"half": len(data) // 2, "short": (len(data) + 1) // 2, "first": 1, "last": len(data) - 1}[
+                self.action
+            ]
             done = function(args[0], data[:size], *args[2:])
             if self.action == "short":
                 return done

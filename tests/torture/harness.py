@@ -43,7 +43,9 @@ def tool(module: str, *args: str, timeout: float = 900.0, expect_complaints: boo
         check=False,
     )
     last = done.stdout.strip().splitlines()[-1:] or [""]
-    assert last[0].startswith("{"), f"{module} {args} ended with {done.returncode}:\n{done.stderr[-3000:]}{done.stdout[-1000:]}"
+    assert last[0].startswith("{"), (
+        f"{module} {args} ended with {done.returncode}:\n{done.stderr[-3000:]}{done.stdout[-1000:]}"
+    )
     result: dict[str, Any] = json.loads(last[0])
     report(module, {**result, "args": list(args), "seconds": round(time.monotonic() - began, 1)})
     shown = {k: v for k, v in result.items() if k != "complaints"}
@@ -51,7 +53,9 @@ def tool(module: str, *args: str, timeout: float = 900.0, expect_complaints: boo
     if expect_complaints:
         assert result["complaints"], f"{module} {args}: a broken store, and nothing was noticed"
     else:
-        assert not result["complaints"], f"{len(result['complaints'])} complaints:\n" + "\n".join(result["complaints"][:12])
+        assert not result["complaints"], f"{len(result['complaints'])} complaints:\n" + "\n".join(
+            result["complaints"][:12]
+        )
     return result
 
 

@@ -99,7 +99,9 @@ def client_process(root: Path, number: int, args: argparse.Namespace, until: flo
         except BaseException:
             import traceback
 
-            os.write(log, json.dumps(["failed", client.name, 0, "", "", brief(traceback.format_exc())]).encode() + b"\n")
+            os.write(
+                log, json.dumps(["failed", client.name, 0, "", "", brief(traceback.format_exc())]).encode() + b"\n"
+            )
 
     threads = [threading.Thread(target=run, args=(t,)) for t in range(1, args.threads)]
     for thread in threads:

@@ -113,10 +113,12 @@ STEPS: dict[str, Step] = {
 
 def never_happened(op: Op) -> bool:
     """Return whether the answer says that the call did nothing."""
-    return op.result in ("LockTimeout",)
+    return op.result == "LockTimeout"
 
 
-def check(ops: Iterable[Op], *, initial: Any = None, key: str = "", steps: Mapping[str, Step] | None = None) -> list[int]:
+def check(
+    ops: Iterable[Op], *, initial: Any = None, key: str = "", steps: Mapping[str, Step] | None = None
+) -> list[int]:
     """Return one explaining order, as positions in `ops` sorted by call.  Raises Rejected when there is none."""
     history = sorted((o for o in ops if not never_happened(o)), key=lambda o: o.call)
     return _Search(history, key, STEPS if steps is None else steps).run(initial)
@@ -139,7 +141,9 @@ def together(keys: Iterable[str]) -> tuple[dict[str, Step], tuple[tuple[str, Sta
     def listed(state: Any, _args: Mapping[str, Any]) -> tuple[Any, Any]:
         return state, {key: dict(fields) for key, fields in state if fields is not None}
 
-    return {**{kind: of_one(step) for kind, step in STEPS.items()}, "list": listed}, tuple(sorted((k, None) for k in keys))
+    return {**{kind: of_one(step) for kind, step in STEPS.items()}, "list": listed}, tuple(
+        sorted((k, None) for k in keys)
+    )
 
 
 class _Search:

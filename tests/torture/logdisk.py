@@ -33,7 +33,18 @@ _OUT = struct.Struct("<IiQ")
 _ATTR = struct.Struct("<QQQQQQIIIIIIIIII")
 _ENTRY = struct.Struct("<QQQQII")
 LOOKUP, FORGET, GETATTR, SETATTR, OPEN, READ, WRITE, STATFS, RELEASE, FSYNC = 1, 2, 3, 4, 14, 15, 16, 17, 18, 20
-FLUSH, INIT, OPENDIR, READDIR, RELEASEDIR, ACCESS, INTERRUPT, DESTROY, BATCH_FORGET, FALLOCATE = 25, 26, 27, 28, 29, 34, 36, 38, 42, 43
+FLUSH, INIT, OPENDIR, READDIR, RELEASEDIR, ACCESS, INTERRUPT, DESTROY, BATCH_FORGET, FALLOCATE = (
+    25,
+    26,
+    27,
+    28,
+    29,
+    34,
+    36,
+    38,
+    42,
+    43,
+)
 ROOT, DISK, MARKS = 1, 2, 3
 MAX_WRITE = 1 << 20
 ENOENT, ENOSYS, EOPNOTSUPP = 2, 38, 95
@@ -74,8 +85,21 @@ class Server:
 
     def _answer(self, opcode: int, node: int, body: bytes) -> bytes | int:
         if opcode == INIT:
-            major, minor, readahead, _flags = struct.unpack_from("<IIII", body)
-            return struct.pack("<IIIIHHIIHHI28x", 7, min(minor, 31), readahead, 1 << 5 | 1 << 22, 16, 12, MAX_WRITE, 1, MAX_WRITE >> 12, 0, 0)
+            _major, minor, readahead, _flags = struct.unpack_from("<IIII", body)
+            return struct.pack(
+                "<IIIIHHIIHHI28x",
+                7,
+                min(minor, 31),
+                readahead,
+                1 << 5 | 1 << 22,
+                16,
+                12,
+                MAX_WRITE,
+                1,
+                MAX_WRITE >> 12,
+                0,
+                0,
+            )
         if opcode == LOOKUP:
             node = {b"disk": DISK, b"marks": MARKS}.get(body.rstrip(b"\0"), 0)
             return _ENTRY.pack(node, 0, 3600, 3600, 0, 0) + self._attributes(node) if node else ENOENT
@@ -244,7 +268,10 @@ def mounted(kind: str, image: Path, where: Path) -> Iterator[Path]:
     where.mkdir(parents=True, exist_ok=True)
     options = ",".join(filter(None, ["loop", FILE_SYSTEMS[kind][2]]))
     done = subprocess.run(
-        ["mount", "-t", kind.partition("-")[0], "-o", options, str(image), str(where)], capture_output=True, text=True, check=False
+        ["mount", "-t", kind.partition("-")[0], "-o", options, str(image), str(where)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise OSError(f"mount: {done.stderr.strip()}")

@@ -239,7 +239,14 @@ def _list(store: Store, _root: Path) -> None:
 def _import(_store: Store, root: Path) -> None:
     from shardstore_cli.main import main  # the library's operations must not need the commands
 
-    sys.argv = ["shardstore", "--store", str(root), "import", "openclaw", str(root.parent / "openclaw" / "sessions.json")]
+    sys.argv = [
+        "shardstore",
+        "--store",
+        str(root),
+        "import",
+        "openclaw",
+        str(root.parent / "openclaw" / "sessions.json"),
+    ]
     try:
         main()
     except SystemExit as error:

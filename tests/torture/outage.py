@@ -25,7 +25,7 @@ from typing import Any
 
 from shardstore import Store
 
-from .arena import Child, descriptors, in_child, listed, scratch, verified
+from .arena import Child, descriptors, in_child, listed, quicken, scratch, verified
 from .faults import STRACE, _wait_until_traced
 from .operations import (
     BLOB,
@@ -93,7 +93,9 @@ LIFE = (
 WORKLOADS = {
     "birth": Workload(nothing, (lambda _: None, _patch(MAIN, a=1), _patch(MAIN, a=2), _patch("new", b=1))),
     "life": Workload(three, LIFE),
-    "rewrite": Workload(almost_rewritten, (_patch(MAIN, n=99, filler="y" * 1500), _patch(MAIN, n=100), _patch(MAIN, n=101))),
+    "rewrite": Workload(
+        almost_rewritten, (_patch(MAIN, n=99, filler="y" * 1500), _patch(MAIN, n=100), _patch(MAIN, n=101))
+    ),
     "torn": Workload(torn, (_patch(MAIN, n=50), _patch(MAIN, n=51), _delete(MAIN))),
     "mixed": Workload(
         three,
@@ -176,7 +178,9 @@ def mutate(name: str | None) -> None:
 class Outage:
     """One workload, recorded once, cut at every point."""
 
-    def __init__(self, directory: Path, workload: Workload, durability: str, mutant: str | None, *, outside: bool) -> None:
+    def __init__(
+        self, directory: Path, workload: Workload, durability: str, mutant: str | None, *, outside: bool
+    ) -> None:
         """Make the template and record the workload."""
         self.workload, self.durability, self.mutant = workload, durability, mutant
         self.base = directory / "base"
@@ -306,6 +310,7 @@ def main() -> int:
     parser.add_argument("--enough", type=int, default=40, help="stop after this many complaints")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after this long, and say so")
     args = parser.parse_args()
+    quicken()
     began = time.monotonic()
     directory = scratch("outage-")
     tried = skipped = 0

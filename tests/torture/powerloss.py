@@ -46,7 +46,9 @@ class Trace:
         """Begin with the tree that is on the disk."""
         self.root, self.start = root.rstrip("/"), start
         self.ops: list[Op] = []
-        self.names: dict[str, int] = {path: n for n, (path, data) in enumerate(sorted(start.items())) if data is not None}
+        self.names: dict[str, int] = {
+            path: n for n, (path, data) in enumerate(sorted(start.items())) if data is not None
+        }
         self._next = len(start)
         self._open: dict[int, tuple[int | str, int, bool]] = {}
 
@@ -173,7 +175,6 @@ class Recorder:
     def __init__(self, root: Path) -> None:
         """Read the tree that is there: all of it counts as on the disk."""
         self.trace = Trace(str(root), read_tree(root) if root.exists() else {})
-        self.trace.ops.extend([] if root.exists() else [])
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[Trace]:
@@ -227,9 +228,10 @@ class Recorder:
 
 STRACE_OPTIONS = (
     *("-f", "-qq", "-xx", "-s", "16000000", "-e", "signal=none"),
-    *("-e", "trace=?open,openat,creat,close,write,pwrite64,writev,pwritev,read,lseek,ftruncate,truncate,fallocate,fsync,fdatasync,"
-            "?rename,?renameat,renameat2,?link,linkat,?unlink,unlinkat,?mkdir,mkdirat,?rmdir,sync_file_range,dup,dup2,fcntl"),
-)  # fmt: skip
+    "-e",
+    "trace=?open,openat,creat,close,write,pwrite64,writev,pwritev,read,lseek,ftruncate,truncate,fallocate,fsync,"
+    "fdatasync,?rename,?renameat,renameat2,?link,linkat,?unlink,unlinkat,?mkdir,mkdirat,?rmdir,sync_file_range,dup,dup2,fcntl",
+)
 _CALL = re.compile(r"^(?:\d+\s+)?(\w+)\((.*)\)\s+= (-?\d+)")
 _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 _SILENT = {"fcntl", "sync_file_range", "dup", "dup2"}
@@ -492,8 +494,12 @@ def _at_this_point(disk: Disk, rng: random.Random, extra: int) -> Iterator[tuple
         for data in file_states(disk.files[number], rng, extra):
             for what, content in extremes if len(dirty) > 1 else extremes[:1]:
                 for why, names in ends:
-                    yield f"{why}, {what}, file {number} torn", disk.tree(
-                        names, lambda n, data=data, content=content, number=number: data if n == number else content(n)
+                    yield (
+                        f"{why}, {what}, file {number} torn",
+                        disk.tree(
+                            names,
+                            lambda n, data=data, content=content, number=number: data if n == number else content(n),
+                        ),
                     )
     for _ in range(extra if len(dirty) > 1 else 0):
         chosen = {n: rng.choice(list(file_states(disk.files[n], rng, 2))) for n in dirty}

@@ -101,8 +101,15 @@ class Soaker:
         return {
             "done": dict(self.done),
             "failed": self.failed,
-            "rss": [statistics.median(s[0] for s in self.samples[third : 2 * third] or self.samples), statistics.median(s[0] for s in self.samples[-third:])],
-            "descriptors": [max(s[1] for s in self.samples[third : 2 * third] or self.samples), self.samples[-1][1], descriptors()],
+            "rss": [
+                statistics.median(s[0] for s in self.samples[third : 2 * third] or self.samples),
+                statistics.median(s[0] for s in self.samples[-third:]),
+            ],
+            "descriptors": [
+                max(s[1] for s in self.samples[third : 2 * third] or self.samples),
+                self.samples[-1][1],
+                descriptors(),
+            ],
         }
 
     def _guard(self, what: Callable[[], Any]) -> None:
@@ -201,12 +208,20 @@ def mixed(root: Path, args: argparse.Namespace) -> dict[str, Any]:
         for key in KEYS:
             session = store.get(key)
             if (session["n"] if session else 0) != done[key]:
-                complaints.append(f"{key}: {done[key]} increments were acknowledged, {session and session['n']} are there")
+                complaints.append(
+                    f"{key}: {done[key]} increments were acknowledged, {session and session['n']} are there"
+                )
             times = [s.updated_at for s in store.history(key)]
             if times != sorted(times):
                 complaints.append(f"{key}: time went back")
         complaints += [str(p) for p in store.verify().problems]
-    return {"increments": sum(done.values()), "stops": stops, "memory": [v["rss"] for v in said], "descriptors": [v["descriptors"] for v in said], "complaints": complaints}
+    return {
+        "increments": sum(done.values()),
+        "stops": stops,
+        "memory": [v["rss"] for v in said],
+        "descriptors": [v["descriptors"] for v in said],
+        "complaints": complaints,
+    }
 
 
 def flat(value: dict[str, Any], seconds: float) -> list[str]:
@@ -215,7 +230,7 @@ def flat(value: dict[str, Any], seconds: float) -> list[str]:
     before, after = value["rss"]
     if seconds >= 20 and after > before * 1.15 + (4 << 20):
         complaints.append(f"memory grew from {before >> 20} to {after >> 20} MB")
-    middle, last, closed = value["descriptors"]
+    middle, last, _closed = value["descriptors"]
     if last > middle + 4:
         complaints.append(f"descriptors grew from {middle} to {last}")
     return complaints
@@ -259,7 +274,15 @@ def fair(root: Path, args: argparse.Namespace) -> dict[str, Any]:
         complaints.append(f"{over} of {len(waits)} waits were longer than 3 x {share} turns, the longest {waits[-1]}")
     if min(map(len, each)) * 3 < max(map(len, each)):
         complaints.append(f"turns of the processes: {[len(v) for v in each]}")
-    return {"turns": len(waits), "fair_share": share, "median": waits[len(waits) // 2], "p99": waits[len(waits) * 99 // 100], "longest": waits[-1], "turns_of_each_process": [len(v) for v in each], "complaints": complaints}
+    return {
+        "turns": len(waits),
+        "fair_share": share,
+        "median": waits[len(waits) // 2],
+        "p99": waits[len(waits) * 99 // 100],
+        "longest": waits[-1],
+        "turns_of_each_process": [len(v) for v in each],
+        "complaints": complaints,
+    }
 
 
 def many(root: Path, args: argparse.Namespace) -> dict[str, Any]:

@@ -66,7 +66,9 @@ def races(found: list[dict[str, Any]]) -> Iterator[str]:
     """Give the sums of the races and the soak."""
     mine = [r for r in found if r["part"] == "histories"]
     if mine:
-        total = {k: sum(r[k] for r in mine) for k in ("histories", "operations", "lists", "pending", "kills", "complaints")}
+        total = {
+            k: sum(r[k] for r in mine) for k in ("histories", "operations", "lists", "pending", "kills", "complaints")
+        }
         yield "; ".join(f"{n:,} {name}" for name, n in total.items())
     for r in found:
         if r["part"] in ("soak", "index-fuzz", "full-disk", "no-inode", "file-system"):

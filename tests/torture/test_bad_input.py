@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from shardstore import CorruptShard, ShardStoreError, Store, journal
 from tests.support import disk
 
+from .arena import scratch
 from .harness import exhaustive, report
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -35,8 +36,18 @@ QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(Heal
 
 # -- journals -----------------------------------------------------------------------------------------------
 
-scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=30)
-values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=6)
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=30)
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
 names = st.sampled_from(["a", "b", "key", "crc", "put", "set", "ü", "", "unset", '"', "\\", "\n"])
 entries = st.dictionaries(names, values, max_size=4)
 
@@ -67,8 +78,14 @@ def journals(draw: st.DrawFn) -> bytes:
                 if kind in ("set", "both"):
                     record["set"] = draw(entries.filter(bool))
                 if kind in ("unset", "both"):
-                    record["unset"] = draw(st.lists(names.filter(lambda n: n not in record.get("set", {})), min_size=1, max_size=2, unique=True))
-                current = {k: v for k, v in {**current, **record.get("set", {})}.items() if k not in record.get("unset", ())}
+                    record["unset"] = draw(
+                        st.lists(
+                            names.filter(lambda n: n not in record.get("set", {})), min_size=1, max_size=2, unique=True
+                        )
+                    )
+                current = {
+                    k: v for k, v in {**current, **record.get("set", {})}.items() if k not in record.get("unset", ())
+                }
         lines.append(disk.line(record))
     whole = b"".join(lines)
     return whole.ljust(draw(st.sampled_from([len(whole), len(whole), 4096, 8192])), b"\n")
@@ -100,7 +117,9 @@ def damaged(draw: st.DrawFn) -> tuple[bytes, bytes]:
     whole = draw(journals())
     data = bytearray(whole)
     for _ in range(draw(st.integers(1, 3))):
-        kind = draw(st.sampled_from(["flip", "byte", "cut", "drop", "insert", "swap", "double", "zero", "newlines", "sector"]))
+        kind = draw(
+            st.sampled_from(["flip", "byte", "cut", "drop", "insert", "swap", "double", "zero", "newlines", "sector"])
+        )
         size = len(data)
         if not size:
             break
@@ -232,7 +251,7 @@ def test_many_senseless_records(whole: bytes, record: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
     """Give a directory."""
-    path = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    path = scratch("fuzz-")
     yield path
     shutil.rmtree(path, ignore_errors=True)
 
@@ -389,7 +408,11 @@ def test_a_thoroughly_spoilt_index(place: Path, seed: int) -> None:
 
 
 @QUICK
-@given(data=st.binary(max_size=200) | values.map(lambda v: json.dumps(v).encode()) | values.map(lambda v: json.dumps({"shardstore": v}).encode()))
+@given(
+    data=st.binary(max_size=200)
+    | values.map(lambda v: json.dumps(v).encode())
+    | values.map(lambda v: json.dumps({"shardstore": v}).encode())
+)
 def test_any_marker(place: Path, data: bytes) -> None:
     """Whatever stands in shardstore.json, opening the store is a typed error or works."""
     root = place / "marker"
@@ -447,7 +470,16 @@ sources = (
     | exports.map(lambda v: json.dumps(v, indent=2).encode())
     | exports.map(lambda v: json.dumps(v, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass"))
     | st.tuples(exports, st.integers(0, 300)).map(lambda v: json.dumps(v[0], indent=2).encode()[: v[1]])
-    | st.sampled_from([b'{"a":{},"a":{"x":1}}', b'{"a":{"x":NaN}}', b'{"a":{"x":1e999}}', b'{"a":{"x":123456789012345678901234567890}}', b'{"\\ud800":{}}', b"[" * 5000])
+    | st.sampled_from(
+        [
+            b'{"a":{},"a":{"x":1}}',
+            b'{"a":{"x":NaN}}',
+            b'{"a":{"x":1e999}}',
+            b'{"a":{"x":123456789012345678901234567890}}',
+            b'{"\\ud800":{}}',
+            b"[" * 5000,
+        ]
+    )
 )
 
 

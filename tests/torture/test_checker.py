@@ -182,7 +182,7 @@ def test_true_histories_are_accepted_and_their_forgeries_rejected() -> None:
         o = history[i]
         lie = Op(o.process, o.call, o.back, o.kind, o.args, {**o.result, "n": o.result.get("n", 0) + 1000})
         with pytest.raises(Rejected):
-            check(history[:i] + [lie] + history[i + 1 :])
+            check([*history[:i], lie, *history[i + 1 :]])
         forged += 1
     assert forged > 40
 

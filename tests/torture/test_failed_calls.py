@@ -49,7 +49,9 @@ def test_each_system_call_fails_once(name: str) -> None:
 
 
 @exhaustive
-@pytest.mark.parametrize("name", ["patch", "patch-hot", "patch-grown", "rewrite", "create", "delete", "compact", "import"])
+@pytest.mark.parametrize(
+    "name", ["patch", "patch-hot", "patch-grown", "rewrite", "create", "delete", "compact", "import"]
+)
 def test_the_kernel_writes_less_than_asked_at_every_length(name: str) -> None:
     """RLIMIT_FSIZE at every seventh length around what each operation writes."""
     tool("exhaust", "short", name)

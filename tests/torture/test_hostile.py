@@ -13,7 +13,6 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +29,7 @@ from shardstore import (
     UnsupportedFormat,
 )
 
+from .arena import scratch
 from .harness import REPOSITORY, environment, linux_only, needs_root
 
 VICTIM, OTHER, THIRD = "agent:main:victim", "agent:main:other", "agent:main:third"
@@ -38,7 +38,7 @@ VICTIM, OTHER, THIRD = "agent:main:victim", "agent:main:other", "agent:main:thir
 @pytest.fixture
 def place() -> Iterator[Path]:
     """Give a directory of its own, whatever is planted in it."""
-    path = Path(tempfile.mkdtemp(prefix="hostile-"))
+    path = scratch("hostile-")
     yield path
     for directory, names, _ in os.walk(path):
         for name in names:
@@ -183,7 +183,7 @@ def test_in_place_of_a_shard(root: Path, place: Path, plant: str) -> None:
     assert untouched(outside)
 
 
-@pytest.mark.parametrize("plant", [p for p in PLANTS if p not in ("a terabyte of nothing", "two gigabytes of nothing")])
+@pytest.mark.parametrize("plant", ["a symbolic link to a directory", "a symbolic link to itself", "a FIFO", "garbage"])
 @pytest.mark.parametrize("which", ["archive", "quarantine", "index", "prefix"])
 def test_in_place_of_a_directory(root: Path, place: Path, which: str, plant: str) -> None:
     """A directory of the store replaced by something else: typed errors or a repair, nothing written outside."""
@@ -234,7 +234,9 @@ def test_in_place_of_every_file_of_the_index(root: Path, place: Path, plant: str
         assert untouched(outside), name
 
 
-@pytest.mark.parametrize("plant", ["a symbolic link to nothing", "a FIFO", "a directory", "garbage", "a device", "two gigabytes of nothing"])
+@pytest.mark.parametrize(
+    "plant", ["a symbolic link to nothing", "a FIFO", "a directory", "garbage", "a device", "two gigabytes of nothing"]
+)
 def test_in_place_of_the_marker(root: Path, place: Path, plant: str) -> None:
     """A store whose marker is something else is refused, not made anew."""
     outside = outside_of(place)

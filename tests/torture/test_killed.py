@@ -11,7 +11,6 @@ from .harness import exhaustive, needs_strace, tool
 from .operations import OPERATIONS
 
 
-
 def sample(name: str, every: str = "3") -> list[str]:
     """Of the operations on many sessions, hundreds of calls each, take a part: make torture is to end in 20 minutes."""
     return [] if OPERATIONS[name].single else ["--every", every]

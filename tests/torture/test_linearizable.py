@@ -10,7 +10,9 @@ import pytest
 from .harness import exhaustive, tool
 
 
-@pytest.mark.parametrize("args", ["--processes 4 --seconds 1.5", "--processes 4 --threads 2 --seconds 2 --kills 12 --seed 2"])
+@pytest.mark.parametrize(
+    "args", ["--processes 4 --seconds 1.5", "--processes 4 --threads 2 --seconds 2 --kills 12 --seed 2"]
+)
 def test_a_short_race(args: str) -> None:
     """Four processes on three sessions; the second time with two threads each, and a dozen of them killed."""
     result = tool("histories", *args.split())

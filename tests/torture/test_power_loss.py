@@ -54,7 +54,10 @@ def test_every_crash_state_of_short_workloads(name: str) -> None:
     assert tool("outage", name)["states"] > 30
 
 
-@pytest.mark.parametrize(("name", "durability", "every"), [("rewrite", "commit", "5"), ("life", "commit", "9"), ("life", "relaxed", "397"), ("compact", "commit", "59")])
+@pytest.mark.parametrize(
+    ("name", "durability", "every"),
+    [("rewrite", "commit", "5"), ("life", "commit", "9"), ("life", "relaxed", "397"), ("compact", "commit", "59")],
+)
 def test_some_crash_states_of_long_workloads(name: str, durability: str, every: str) -> None:
     """The long ones are sampled here; `make torture` has more."""
     assert tool("outage", name, "--durability", durability, "--every", every)["states"] > 20
@@ -74,7 +77,9 @@ def test_a_store_that_skips_a_step_is_caught(mutant: str, name: str) -> None:
 @pytest.mark.parametrize("name", ["birth", "life", "rewrite", "torn", "mixed", "compact", "listed"])
 def test_crash_states(name: str, durability: str) -> None:
     """Every state of a durable workload; of a relaxed one as many as fit into 25 seconds, spread over it."""
-    every = {"life": "5", "listed": "5", "compact": "5", "birth": "2"}.get(name, "1") if durability == "relaxed" else "1"
+    every = (
+        {"life": "5", "listed": "5", "compact": "5", "birth": "2"}.get(name, "1") if durability == "relaxed" else "1"
+    )
     tool("outage", name, "--durability", durability, "--every", every, "--seconds", "25")
 
 

@@ -7,7 +7,6 @@ import errno
 import fcntl
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 from shardstore import CorruptShard, ShardStoreError, Store, StoreIOError, UnsafeStore
 from tests.support import disk
 
-from .arena import descriptors
+from .arena import descriptors, scratch
 
 KEY, OTHER = "agent:main:main", "agent:main:other"
 
@@ -26,7 +25,7 @@ KEY, OTHER = "agent:main:main", "agent:main:other"
 @pytest.fixture
 def root() -> Iterator[Path]:
     """Give a store of two sessions that nobody has open."""
-    base = Path(tempfile.mkdtemp(prefix="regression-"))
+    base = scratch("regression-")
     with Store(base / "store") as store:
         for key in (KEY, OTHER):
             store.update(key, lambda d: d.update(n=0))
@@ -36,7 +35,9 @@ def root() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def fails(module: Any, name: str, error: int, when: Callable[..., bool] = lambda *_: True, times: int = 1) -> Iterator[list[int]]:
+def fails(
+    module: Any, name: str, error: int, when: Callable[..., bool] = lambda *_: True, times: int = 1
+) -> Iterator[list[int]]:
     """Make a function fail, `times` times, where `when(its arguments)`; give how often it did."""
     function, count = getattr(module, name), [0]
 
@@ -142,7 +143,10 @@ def test_a_rewrite_that_fails_leaves_no_temp_and_the_old_journal(root: Path) -> 
 
 def test_a_root_that_cannot_be_looked_at_is_a_typed_error(root: Path) -> None:
     """The look at the marker let a plain OSError out."""
-    with fails(os, "stat", errno.EIO, lambda p, *_: str(p) == str(root / "shardstore.json")), pytest.raises(ShardStoreError):
+    with (
+        fails(os, "stat", errno.EIO, lambda p, *_: str(p) == str(root / "shardstore.json")),
+        pytest.raises(ShardStoreError),
+    ):
         Store(root)
     with fails(os, "stat", errno.EIO, lambda p, *_: str(p) == str(root), times=2), pytest.raises(ShardStoreError):
         Store(root)

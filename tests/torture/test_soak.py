@@ -23,7 +23,14 @@ from . import logdisk
 from .harness import REPOSITORY, environment, exhaustive, linux_only, needs_root, report, tool
 
 FAKETIME = next(
-    (p for p in (os.environ.get("SHARDSTORE_FAKETIME", ""), *map(str, Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))) if p and os.path.exists(p)),
+    (
+        p
+        for p in (
+            os.environ.get("SHARDSTORE_FAKETIME", ""),
+            *map(str, Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")),
+        )
+        if p and os.path.exists(p)
+    ),
     None,
 )
 
@@ -75,7 +82,14 @@ def incrementers(root: Path, prefix: list[str], count: int = 3, times: int = 200
     """Run several counters at once behind a command; return their pids as they see them."""
     command = [*prefix, sys.executable, "-m", "tests.torture.soak", "increments", str(root), "--times", str(times)]
     running = [
-        subprocess.Popen(command, cwd=REPOSITORY, env={**environment(), **env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            command,
+            cwd=REPOSITORY,
+            env={**environment(), **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(count)
     ]
     pids = []
@@ -93,13 +107,18 @@ def incrementers(root: Path, prefix: list[str], count: int = 3, times: int = 200
 def test_the_same_pid_twice(place: Path) -> None:
     """Processes with one pid, each in a pid namespace of its own, exclude each other all the same."""
     unshare = ["unshare", "--pid", "--fork", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
-    if shutil.which("unshare") is None or subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode
+    ):
         pytest.skip("a pid namespace is not permitted here (unshare --pid)")
     pids = incrementers(place / "store", unshare)
     assert len(set(pids)) == 1, pids
 
 
-@pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed; one process of the soak jumps its own clock instead")
+@pytest.mark.skipif(
+    FAKETIME is None, reason="libfaketime is not installed; one process of the soak jumps its own clock instead"
+)
 def test_clocks_that_disagree(place: Path) -> None:
     """Processes whose clock is years off, or runs a thousand times too fast, count together with one that is right."""
     assert FAKETIME is not None
@@ -119,11 +138,31 @@ def test_clocks_that_disagree(place: Path) -> None:
 def incrementers_of(root: Path, **env: str) -> None:
     """Run one counter."""
     command = [sys.executable, "-m", "tests.torture.soak", "increments", str(root), "--times", "200"]
-    done = subprocess.run(command, cwd=REPOSITORY, env={**environment(), **env}, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env={**environment(), **env}, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-ODD_KEYS = ["A", "a", "Ä", "ä", "A\u0308", "agent:Main", "agent:main", "CON", "aux.", "ß", "SS", "ﬁ", "fi", "İ", "i̇", "../../x", "x" * 4096]
+ODD_KEYS = [
+    "A",
+    "a",
+    "Ä",
+    "ä",
+    "A\u0308",
+    "agent:Main",
+    "agent:main",
+    "CON",
+    "aux.",
+    "ß",
+    "SS",
+    "ﬁ",
+    "fi",
+    "İ",
+    "i̇",
+    "../../x",
+    "x" * 4096,
+]
 
 
 def use_odd_keys(root: Path) -> None:
@@ -167,7 +206,9 @@ def _mount(kind: str, image: Path, where: Path) -> None:
     where.mkdir()
     logdisk.make_image(base, image)
     if kind == "ext4-casefold":
-        made = subprocess.run(["mkfs.ext4", "-q", "-F", "-O", "casefold", str(image)], capture_output=True, text=True, check=False)
+        made = subprocess.run(
+            ["mkfs.ext4", "-q", "-F", "-O", "casefold", str(image)], capture_output=True, text=True, check=False
+        )
         if made.returncode:
             pytest.skip(f"mkfs.ext4 -O casefold: {made.stderr.strip()}")
     done = subprocess.run(["mount", "-o", "loop", str(image), str(where)], capture_output=True, text=True, check=False)
@@ -181,6 +222,8 @@ def _overlay(place: Path, where: Path) -> None:
     for name in ("lower", "upper", "work", "mnt"):
         (place / name).mkdir()
     options = f"lowerdir={place}/lower,upperdir={place}/upper,workdir={place}/work"
-    done = subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, str(where)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["mount", "-t", "overlay", "overlay", "-o", options, str(where)], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         pytest.skip(f"overlay cannot be mounted here: {done.stderr.strip().splitlines()[0]}")
