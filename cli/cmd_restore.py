@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import typer
 
-from shardstore.errors import SessionNotFound
-
 from . import exits, receipts, show
 from .options import (
     ActorOption,
@@ -36,6 +34,8 @@ def restore(
     Exit code 3 when there is none in archive/, 4 when a session of this key is there already.
     """
     with open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=False) as opened:
+        from shardstore.errors import SessionNotFound
+
         try:
             session = opened.restore(key)
         except SessionNotFound:

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shardstore import journal
@@ -50,6 +50,37 @@ def test_the_quick_reading_is_the_careful_one(entry: dict[str, Any], named: list
     assert row == row_of_state(NAME, state, projection)
     assert isinstance(row, Row)
     assert row.size == state.size == len(orjson.dumps(entry))
+
+
+steps = st.one_of(
+    st.tuples(st.just("set"), entries.filter(bool)),
+    st.tuples(st.just("unset"), st.lists(st.text(max_size=3), min_size=1, max_size=3)),
+    st.tuples(st.just("put"), entries),
+    st.tuples(st.sampled_from(["delete", "torn", "gap", "back"]), st.none()),
+)
+
+
+@settings(max_examples=60)
+@given(entries, st.lists(steps, max_size=5))
+def test_the_quick_reading_of_any_journal(entry: dict[str, Any], changes: list[tuple[str, Any]]) -> None:
+    """Changes, removals, deletions, tears, gaps: what the careful reading says."""
+    data, rev = first(entry), 1
+    for kind, value in changes:
+        rev += 2 if kind == "gap" else 1
+        at = 1 if kind == "back" else 5 + rev
+        if kind == "torn":
+            data += b'{"crc":"0123'
+        elif kind == "delete":
+            data += record(rev, at, delete=True)
+        else:
+            data += record(rev, at, **({kind: value} if value is not None else {"set": {"x": 1}}))
+    found = journal.replay(data)
+    row = row_of_bytes(NAME, data, Projection(None))
+    if found.damage is not None:
+        assert isinstance(row, Other)
+        assert row.kind == "damaged"
+    else:
+        assert row == row_of_state(NAME, found.state, Projection(None))
 
 
 @given(entries)

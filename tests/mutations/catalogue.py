@@ -6,6 +6,7 @@ protection that moved must take its mutation along.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -163,41 +164,25 @@ def nesting_guard_removed() -> None:
 @mutation(
     "knowing a store by its directory, not by the path it was opened with", "locks.a_nested_update_raises_at_once"
 )
-def engine_per_object() -> None:
-    import itertools
+def engine_per_path() -> None:
+    import os
 
-    numbers = itertools.count()
+    class Forgetful(dict[Any, Any]):
+        def get(self, key: Any, default: Any = None) -> Any:
+            return default
 
-    def fresh_identity(original: Any) -> Any:
-        def open_engine(*args: Any, **kwargs: Any) -> Any:
-            import shardstore.engine as module
-
-            module._engines.clear()
-            next(numbers)
-            return original(*args, **kwargs)
-
-        return open_engine
-
-    # Each Store gets shards, gates and a nesting guard of its own, under a path of its own.
-    swap("shardstore.store:open_engine", fresh_identity)
-    swap("shardstore.shard:Shard._refuse_nesting", nothing())
+    path = _Altered(os.path, realpath=os.path.abspath)
+    swap("shardstore.engine:os", lambda original: _Altered(original, path=path))
+    swap("shardstore.engine:_engines", lambda original: Forgetful())
 
 
 @mutation(
     "the fork hook: the child keeps and shares the parent's descriptors",
     "locks.parent_and_child_exclude_each_other",
     "locks.a_child_does_not_keep_a_dead_parents_lock",
-)
-def fork_hook_removed() -> None:
-    swap("shardstore.file:JournalFile.after_fork", nothing())
-    swap("shardstore.shard:Shard.after_fork", nothing())
-
-
-@mutation(
-    "knowing, in a child that forked inside a mutator, that the lock is not its own",
     "locks.a_child_forked_inside_a_mutator_changes_nothing",
 )
-def child_goes_on() -> None:
+def fork_hook_removed() -> None:
     swap("shardstore.file:JournalFile.after_fork", nothing())
     swap("shardstore.shard:Shard.after_fork", nothing())
 
@@ -381,7 +366,13 @@ def decoded_values_shared() -> None:
 
 @mutation("checking how much a write wrote", "disks.a_full_disk_changes_nothing")
 def short_write_unchecked() -> None:
-    swap("shardstore.disk:write_all", nothing())
+    import os
+
+    def write_once(fd: int, data: bytes, offset: int) -> None:
+        with contextlib.suppress(OSError):
+            os.pwrite(fd, data, offset)
+
+    swap("shardstore.disk:write_all", lambda original: write_once)
 
 
 @mutation("cutting back a write that failed half way", "disks.a_full_disk_changes_nothing")
@@ -515,3 +506,14 @@ def note_after_the_commit() -> None:
 
     swap("shardstore.index.noter:Noter.note", postpone)
     swap("shardstore.shard:Shard.commit", commit_first)
+
+
+@mutation("archiving what compact removes", "populations.growth_is_bounded")
+def removed_without_archive() -> None:
+    import os
+
+    def remove(engine: Any, shard: Any) -> None:
+        engine.index.note(shard.name)
+        os.unlink(shard.path)
+
+    swap("shardstore.maintenance.compact:archive", lambda original: remove)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shardstore import Draft, Session, Store
+from shardstore import Draft, Store
 from tests.support.peer import hear, say
 
 Where = str | Path
@@ -88,16 +88,6 @@ def keep_patching(root: Where, key: str, field: str, **options: Any) -> None:
             say(number)
 
 
-def die_in_mutator(root: Where, key: str) -> None:
-    """Be killed while holding the lock, after changing the draft."""
-
-    def die(draft: Draft) -> None:
-        draft["half"] = True
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    Store(root).update(key, die)
-
-
 def in_child(function: Callable[[], Any]) -> int:
     """Run a function in a forked child and return its pid; the child ends with 0, or 1 when the function raised."""
     pid = os.fork()
@@ -159,8 +149,3 @@ def seconds(function: Callable[[], Any]) -> float:
     begun = time.monotonic()
     function()
     return time.monotonic() - begun
-
-
-def summary(session: Session | None) -> tuple[Any, ...] | None:
-    """Give what identifies a state, to compare across processes."""
-    return None if session is None else (session.key, session.rev, session.version, session.data)

@@ -306,7 +306,8 @@ def main() -> int:
     parser.add_argument("--durability", default="commit", choices=["commit", "relaxed"])
     parser.add_argument("--mutant", choices=sorted(MUTANTS))
     parser.add_argument("--outside", action="store_true")
-    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--every", type=int, default=1, help="open each so many states only")
+    parser.add_argument("--stride", type=int, default=1, help="cut at each so many operations only")
     parser.add_argument("--enough", type=int, default=40, help="stop after this many complaints")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after this long, and say so")
     args = parser.parse_args()
@@ -317,7 +318,7 @@ def main() -> int:
     complaints: list[str] = []
     try:
         outage = Outage(directory, WORKLOADS[args.workload], args.durability, args.mutant, outside=args.outside)
-        for n, state in enumerate(crash_states(outage.trace)):
+        for n, state in enumerate(crash_states(outage.trace, stride=args.stride)):
             if n % args.every or len(complaints) >= args.enough or time.monotonic() - began > args.seconds:
                 skipped += 1
                 continue

@@ -226,12 +226,11 @@ class Recorder:
 
 # -- recorded from outside ----------------------------------------------------------------------------------
 
-STRACE_OPTIONS = (
-    *("-f", "-qq", "-xx", "-s", "16000000", "-e", "signal=none"),
-    "-e",
-    "trace=?open,openat,creat,close,write,pwrite64,writev,pwritev,read,lseek,ftruncate,truncate,fallocate,fsync,"
-    "fdatasync,?rename,?renameat,renameat2,?link,linkat,?unlink,unlinkat,?mkdir,mkdirat,?rmdir,sync_file_range,dup,dup2,fcntl",
+_TRACED = (
+    "?open,openat,creat,close,write,pwrite64,writev,pwritev,read,lseek,ftruncate,truncate,fallocate,fsync,fdatasync,?rename,"
+    "?renameat,renameat2,?link,linkat,?unlink,unlinkat,?mkdir,mkdirat,?rmdir,sync_file_range,dup,dup2,fcntl"
 )
+STRACE_OPTIONS = ("-f", "-qq", "-xx", "-s", "16000000", "-e", "signal=none", "-e", f"trace={_TRACED}")
 _CALL = re.compile(r"^(?:\d+\s+)?(\w+)\((.*)\)\s+= (-?\d+)")
 _STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 _SILENT = {"fcntl", "sync_file_range", "dup", "dup2"}
@@ -458,8 +457,11 @@ def _mover(a: str, b: str, file: int | None, *, keep: bool) -> Callable[[dict[st
     return move
 
 
-def crash_states(trace: Trace, *, seed: int = 1, extra: int = 3) -> Iterator[CrashState]:
-    """Replay a trace and yield every state that the model allows, each different tree once per acknowledged step."""
+def crash_states(trace: Trace, *, seed: int = 1, extra: int = 3, stride: int = 1) -> Iterator[CrashState]:
+    """Replay a trace and yield every state that the model allows, each different tree once per acknowledged step.
+
+    With a stride, at every so many operations only.
+    """
     rng = random.Random(seed)
     disk = Disk(trace)
     begun = acknowledged = 0
@@ -471,6 +473,8 @@ def crash_states(trace: Trace, *, seed: int = 1, extra: int = 3) -> Iterator[Cra
             acknowledged = op[1]
         else:
             disk.apply(op)
+        if point % stride:
+            continue
         for why, tree in _at_this_point(disk, rng, extra):
             digest = fingerprint(tree, begun, acknowledged)
             if digest not in seen:

@@ -55,12 +55,18 @@ def test_every_crash_state_of_short_workloads(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "durability", "every"),
-    [("rewrite", "commit", "5"), ("life", "commit", "9"), ("life", "relaxed", "397"), ("compact", "commit", "59")],
+    ("name", "durability", "stride", "every"),
+    [
+        ("rewrite", "commit", "1", "5"),
+        ("life", "commit", "3", "5"),
+        ("life", "relaxed", "9", "60"),
+        ("compact", "commit", "17", "15"),
+    ],
 )
-def test_some_crash_states_of_long_workloads(name: str, durability: str, every: str) -> None:
+def test_some_crash_states_of_long_workloads(name: str, durability: str, stride: str, every: str) -> None:
     """The long ones are sampled here; `make torture` has more."""
-    assert tool("outage", name, "--durability", durability, "--every", every)["states"] > 20
+    args = ("--durability", durability, "--stride", stride, "--every", every, "--seconds", "20")
+    assert tool("outage", name, *args)["states"] > 5
 
 
 @pytest.mark.parametrize(
@@ -76,11 +82,10 @@ def test_a_store_that_skips_a_step_is_caught(mutant: str, name: str) -> None:
 @pytest.mark.parametrize("durability", ["commit", "relaxed"])
 @pytest.mark.parametrize("name", ["birth", "life", "rewrite", "torn", "mixed", "compact", "listed"])
 def test_crash_states(name: str, durability: str) -> None:
-    """Every state of a durable workload; of a relaxed one as many as fit into 25 seconds, spread over it."""
-    every = (
-        {"life": "5", "listed": "5", "compact": "5", "birth": "2"}.get(name, "1") if durability == "relaxed" else "1"
-    )
-    tool("outage", name, "--durability", durability, "--every", every, "--seconds", "25")
+    """Every state of the short workloads; of the long ones those at every third operation, as far as 30 seconds go."""
+    stride = {"life": "3", "listed": "3", "compact": "3", "birth": "11"}.get(name, "1")
+    every = {"life": "9", "listed": "9", "compact": "9"}.get(name, "1") if durability == "relaxed" else "1"
+    tool("outage", name, "--durability", durability, "--stride", stride, "--every", every, "--seconds", "30")
 
 
 @exhaustive
@@ -88,4 +93,5 @@ def test_crash_states(name: str, durability: str) -> None:
 @pytest.mark.parametrize("name", ["birth", "life", "rewrite", "compact", "listed"])
 def test_crash_states_recorded_from_outside(name: str) -> None:
     """The same with every write that the kernel saw, SQLite's included: what is left of the index is torn too."""
-    tool("outage", name, "--outside", "--seconds", "25", "--every", "3" if name in ("compact", "listed") else "1")
+    stride = {"compact": "5", "listed": "5", "birth": "11"}.get(name, "1")
+    tool("outage", name, "--outside", "--stride", stride, "--seconds", "30")
