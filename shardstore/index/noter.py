@@ -93,10 +93,16 @@ class Noter:
         Raises StoreFull or StoreIOError when the index can neither be told nor deleted; then nothing may be committed.
         """
         held = self._held
-        if held is None:
-            if time.monotonic() < self._absent_until:
+        try:
+            if held is None:
+                if time.monotonic() < self._absent_until:
+                    return
+            elif (
+                name in held.names and os.lseek(held.fd, 0, os.SEEK_END) == held.size and time.monotonic() < held.until
+            ):
                 return
-        elif name in held.names and os.lseek(held.fd, 0, os.SEEK_END) == held.size and time.monotonic() < held.until:
+        except OSError as error:
+            self._invalidate(error)
             return
         with self._mutex:
             try:

@@ -150,7 +150,7 @@ def mutate(name: str | None) -> None:
     from shardstore import disk, file, journal, record
 
     if name == "no-temp-sync":
-        fill = file.JournalFile._fill
+        fill = file.JournalFile.fill
 
         def unsynced(self: Any, *args: Any, **kwargs: Any) -> Any:
             sync, disk.sync = disk.sync, lambda _fd: None
@@ -159,7 +159,7 @@ def mutate(name: str | None) -> None:
             finally:
                 disk.sync = sync
 
-        file.JournalFile._fill = unsynced  # type: ignore[method-assign]
+        file.JournalFile.fill = unsynced  # type: ignore[method-assign]
     elif name == "no-directory-sync":
         assert disk.sync_directory
         disk.sync_directory = lambda _path: None
