@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Set
 from types import CoroutineType
 from typing import Any, Final, Self, final
 
@@ -25,6 +25,7 @@ class Delete:
 DELETE: Final = Delete()
 _NOTHING: Final[dict[str, bytes]] = {}
 _NONE: Final[list[str]] = []
+_NO_NAMES: Final[Set[str]] = frozenset()
 
 
 class Draft(MutableMapping[str, Any]):
@@ -43,8 +44,8 @@ class Draft(MutableMapping[str, Any]):
         self.state = state
         self._raw = state.fields if state.fields is not None else _NOTHING
         self._touched: dict[str, Any] = {}
-        self._removed: set[str] = set()
-        self._handed: list[dict[str, Any]] = []  # the entry's own objects that user code has
+        self._removed: Set[str] = _NO_NAMES
+        self._handed: tuple[dict[str, Any], ...] = ()  # the entry's own objects that user code has
         self.at: int | None = None  # when a session that is made anew last changed, in milliseconds; None: now
         self._whole: Mapping[str, Any] | Delete | None = None
 
@@ -56,7 +57,7 @@ class Draft(MutableMapping[str, Any]):
             raise KeyError(name)
         value = touched[name] = codec.loads(self._raw[name])
         if type(value) is dict:
-            self._handed.append(value)
+            self._handed = (*self._handed, value)
         return value
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -64,14 +65,14 @@ class Draft(MutableMapping[str, Any]):
             raise InvalidEntry("entry", f"field name {name!r} is {type(name).__name__}, not str")
         self._touched[name] = value
         if self._removed:
-            self._removed.discard(name)
+            self._removed -= {name}
 
     def __delitem__(self, name: str) -> None:
         if name not in self:
             raise KeyError(name)
         self._touched.pop(name, None)
         if name in self._raw:
-            self._removed.add(name)
+            self._removed |= {name}
 
     def __contains__(self, name: object) -> bool:
         return name in self._touched or (name in self._raw and name not in self._removed)

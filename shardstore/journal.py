@@ -82,6 +82,16 @@ class Change(NamedTuple):
     delete: bool = False
 
 
+def set_fields(fields: dict[str, bytes], changed: dict[str, bytes]) -> int:
+    """Give fields new values, in place; return by how many bytes the entry grew."""
+    grown = 0
+    for name, raw in changed.items():
+        before = fields.get(name)
+        grown += field_size(name, raw) if before is None else len(raw) - len(before)
+        fields[name] = raw
+    return grown
+
+
 _state = tuple.__new__  # a commit makes one State; this is half the price of calling the class
 
 
@@ -95,15 +105,12 @@ def advance(  # noqa: PLR0913  # what a record says beside its change
     elif change.whole or state.fields is None:
         fields, live = change.changed, sum([field_size(name, raw) for name, raw in change.changed.items()])
     else:
-        fields, live = dict(state.fields), state.live
+        fields, live = state.fields.copy(), state.live
         for name in change.removed:
             before = fields.pop(name, None)
             if before is not None:
                 live -= field_size(name, before)
-        for name, raw in change.changed.items():
-            before = fields.get(name)
-            live += field_size(name, raw) if before is None else len(raw) - len(before)
-            fields[name] = raw
+        live += set_fields(fields, change.changed)
     return _state(
         State, (fields, key, rev, incarnation, created_at, at, by, state.end + length, state.records + 1, live)
     )
@@ -113,8 +120,18 @@ def make_record(  # noqa: PLR0913  # what a record says
     state: State, change: Change, key: str, by: str, at: int | None = None, *, durable: bool
 ) -> tuple[bytes, State]:
     """Make the line that takes `state` through `change`, and the state after it. `at`: if not now, but earlier."""
+    fields, _, rev, incarnation, created, updated, _, end, records, live = state
     now = time.time_ns() // 1_000_000
-    at = max(now if at is None else min(at, now), state.updated_at)  # the clock may go back, a journal never does
+    at = now if at is None or at > now else at
+    if at < updated:
+        at = updated  # the clock may go back, a journal never does
+    if fields is not None and not (change.whole or change.delete or change.removed):
+        # What nearly every commit is: `advance` says the same, for every kind of change.
+        line = record.line(rev + 1, at, by, record.change_body(change.changed, change.removed), durable=durable)
+        fields = fields.copy()
+        live += set_fields(fields, change.changed)
+        end += len(line)
+        return line, _state(State, (fields, key, rev + 1, incarnation, created, at, by, end, records + 1, live))
     if state.fields is None:
         rev, incarnation, created = 1, os.urandom(12).hex(), at
         body = record.head(incarnation, key) + record.put_body(change.changed)
@@ -197,10 +214,7 @@ def _follow(data: bytes, state: State) -> State:
         given = _plain(data[start:stop])
         if given is None or given["rev"] != rev + 1 or given["at"] < at:
             break
-        for name, value in given["set"].items():
-            raw, before = codec.dumps(value), fields.get(name)
-            live += field_size(name, raw) if before is None else len(raw) - len(before)
-            fields[name] = raw
+        live += set_fields(fields, {name: codec.dumps(value) for name, value in given["set"].items()})
         rev, at, by = rev + 1, given["at"], given["by"]
         records, start = records + 1, stop + 1
     if not records:

@@ -270,7 +270,9 @@ class Shard:
 
         Raises StoreFull, StoreIOError (nothing changed) or CommitUncertain (unknown until read again).
         """
-        file = self.held_file()
+        file = self._file
+        if file is None or not self._inside:
+            file = self.held_file()
         line, after = make_record(file.state, change, self.key, by, at, durable=durable)
         if after.live > ENTRY_BYTES_MAX:
             raise InvalidEntry("entry", f"{after.live:,} bytes of JSON; at most {ENTRY_BYTES_MAX:,} are allowed")
