@@ -37,10 +37,11 @@ class Busy(NamedTuple):
 class Shards:
     """Reads the shards of one store."""
 
-    __slots__ = ("layout", "locked", "projection")
+    __slots__ = ("_root", "layout", "locked", "projection")
 
     def __init__(self, layout: Layout, projection: Projection) -> None:
         self.layout = layout
+        self._root = layout.shard_path("")
         self.projection = projection
         self.locked: set[int] = set()  # descriptors that hold a lock, for the child of a fork to close
 
@@ -73,7 +74,7 @@ class Shards:
 
     def read_locked(self, name: str) -> Row | Other | Busy:
         """Read a shard under its lock, or give Busy where the lock is not free right now. Raises StoreIOError."""
-        path = self.layout.shard_path(name)
+        path = self._root + name
         while True:
             try:
                 fd = os.open(path, disk.READ)

@@ -327,6 +327,10 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
         generation_file_deleted_under_a_writer,
         [(rebuild._Rebuild, "run", (("time.sleep(GRACE_S)", "time.sleep(0)"),))],
     ),
+    "the path not looked at again when the lease is over": (
+        generation_file_deleted_under_a_writer,
+        [(noter.Noter, "_is_named", (("(status.st_dev, status.st_ino) != held.identity", "False"),))],
+    ),
     "index not deleted when it cannot be told": (
         note_that_cannot_be_written,
         [(noter.Noter, "_invalidate", (("discard(self._directory, GENERATION)", "pass"),))],
