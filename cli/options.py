@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import parse
+from . import parse, progress
 
 if TYPE_CHECKING:
     from shardstore import Store
@@ -57,7 +57,8 @@ def open_existing(ctx: typer.Context, store: str | None, *, read_only: bool = Fa
 
     shared = ctx.find_object(Globals) or Globals()
     path = store_path(ctx, store)
-    return Store(path, create=False, read_only=read_only, allow_shared=shared.allow_shared)
+    scanning = progress.on_demand("Reading every session")
+    return Store(path, create=False, read_only=read_only, allow_shared=shared.allow_shared, scan_progress=scanning)
 
 
 def open_for_writing(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from shardstore import codec, disk
 from shardstore.errors import CorruptShard, ShardStoreError, StoreNotFound, raise_io_error
 from shardstore.file import FILE_BYTES_MAX, read_state
+from shardstore.index.progress import told
 from shardstore.index.rows import Other, Row, row_of_bytes, row_of_state
 from shardstore.layout import PREFIXES, is_shard_name, shard_name
 from shardstore.lock import try_lock, unlock
@@ -20,6 +21,7 @@ from shardstore.lock import try_lock, unlock
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from shardstore.index.progress import Progress
     from shardstore.index.rows import Projection
     from shardstore.layout import Layout
 
@@ -145,7 +147,7 @@ class Shards:
         """Give the names of the shards in one directory. Raises StoreNotFound, StoreIOError."""
         return {name for file in self.list_directory(prefix) if is_shard_name(name := f"{prefix}/{file}")}
 
-    def names(self, noted: set[str]) -> Iterator[set[str]]:
+    def names(self, noted: set[str], progress: Progress | None = None) -> Iterator[set[str]]:
         """Yield the names of every shard there may be, a directory at a time; `noted` are some that are known.
 
         A listing does not prove absence: on some file systems it misses files that are renamed over meanwhile. Each
@@ -154,7 +156,7 @@ class Shards:
         by_prefix: dict[str, set[str]] = {}
         for name in noted:
             by_prefix.setdefault(name[:2], set()).add(name)
-        for prefix in PREFIXES:
+        for prefix in told(PREFIXES, progress):
             yield self.list_shards(prefix) | self.list_shards(prefix) | by_prefix.get(prefix, set())
 
 
