@@ -197,7 +197,7 @@ def note_half_written(root: Path, patch: Patch) -> None:
     """A list looks while half of a note is in the file: it waits for the rest, and neither takes it for damage nor for a name."""
     writer, lister = two(root)
     patch.setattr(notes, "_PATIENCE", (0.0, 0.0, 0.0))
-    patch.setattr(Reader, "scan", lambda self: pytest.fail("every shard was read", pytrace=False))
+    patch.setattr(Reader, "scan", lambda self, progress: pytest.fail("every shard was read", pytrace=False))
     read = notes._read_file
     missing = iter([10, 40])
 
