@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import parse
+from . import parse, progress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shardstore import Store
 
 PATH_VARIABLE = "SHARDSTORE_PATH"
@@ -57,7 +59,13 @@ def open_existing(ctx: typer.Context, store: str | None, *, read_only: bool = Fa
 
     shared = ctx.find_object(Globals) or Globals()
     path = store_path(ctx, store)
-    return Store(path, create=False, read_only=read_only, allow_shared=shared.allow_shared)
+    return Store(
+        path, create=False, read_only=read_only, allow_shared=shared.allow_shared, scan_progress=_scan_progress()
+    )
+
+
+def _scan_progress() -> Callable[[int, int], None] | None:
+    return progress.on_demand("Reading every session")
 
 
 def open_for_writing(
@@ -73,6 +81,7 @@ def open_for_writing(
         lock_timeout=parse.seconds(lock_timeout, "--lock-timeout"),
         actor=actor or default_actor(),
         allow_shared=shared.allow_shared,
+        scan_progress=_scan_progress(),
     )
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import sys
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from rich.progress import Progress, TaskID
+
+_SOON_S = 0.3
+_shown: list[Progress] = []  # the one that is on the screen: two would write over each other
 
 
 @contextmanager
@@ -16,10 +23,63 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
     if not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
+    with _made() as shown:
+        _shown.append(shown)
+        try:
+            task = shown.add_task(title, total=None)
+            yield lambda done, total: shown.update(task, completed=done, total=total)
+        finally:
+            _shown.remove(shown)
+
+
+def on_demand(title: str) -> Callable[[int, int], None] | None:
+    """Give `progress(done, total)` for work that is seldom needed; None where nothing is shown.
+
+    Its bar is there from the first call that comes _SOON_S after the first of all until everything is done: what
+    is over sooner does not flicker, and does not pay for the imports.
+    """
+    return _OnDemand(title).progress if sys.stderr.isatty() else None
+
+
+class _OnDemand:
+    """A line of the bar that is shown, or a bar of its own."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._own = False
+        self._begun = 0.0
+
+    def progress(self, done: int, total: int) -> None:
+        if done == 0:
+            self._begun = time.monotonic()
+        if self._task is None and time.monotonic() - self._begun > _SOON_S:
+            self._start(total)
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done)
+            if done == total:
+                self._stop(self._progress, self._task)
+
+    def _start(self, total: int) -> None:
+        self._own = not _shown
+        self._progress = _made() if self._own else _shown[-1]
+        if self._own:
+            atexit.register(self._progress.stop)  # after an error too: a bar hides the cursor
+            self._progress.start()
+        self._task = self._progress.add_task(self._title, total=total)
+        self._progress.refresh()  # it may be over before the bar would move by itself
+
+    def _stop(self, shown: Progress, task: TaskID) -> None:
+        self._progress = self._task = None
+        shown.remove_task(task)
+        if self._own:
+            shown.stop()
+
+
+def _made() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     looks = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*looks, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(title, total=None)
-        yield lambda done, total: shown.update(task, completed=done, total=total)
+    return Progress(*looks, console=Console(stderr=True), transient=True)

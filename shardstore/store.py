@@ -53,7 +53,8 @@ class Store:
     `actor` stands in every record written; by default the process id. `create=False` raises StoreNotFound instead of
     making the store. `read_only=True` writes nothing at all, not even the index. `allow_shared` opens a store that
     other users own or can write to. `index_fields` names the fields that come first in the index; it is
-    settled when the store is made.
+    settled when the store is made. `scan_progress(done, total)` is called whenever a list has to read every session,
+    because there is no index to believe; others may be waiting for it, so it should be quick and not use the store.
 
     Raises StoreNotFound, UnsafeStore, UnsupportedFormat, StoreIOError.
     """
@@ -69,6 +70,7 @@ class Store:
         read_only: bool = False,
         allow_shared: bool = False,
         index_fields: Iterable[str] | None = None,
+        scan_progress: Callable[[int, int], None] | None = None,
     ) -> None:
         if durability not in ("commit", "relaxed"):
             raise ValueError(f'durability is "commit" or "relaxed", not {durability!r}')
@@ -81,6 +83,7 @@ class Store:
         self._timeout = None if lock_timeout is None or lock_timeout > threading.TIMEOUT_MAX else lock_timeout
         self._actor = actor
         self._read_only = read_only
+        self._scan_progress = scan_progress
         if create and not read_only:
             fields = _field_names(index_fields)
             make_store(Layout(self.root), Settings(index_fields=fields))
@@ -254,7 +257,7 @@ class Store:
         return True  # an empty store is a store
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._engine.index.keys(refresh=not self._read_only))
+        return iter(self._engine.index.keys(refresh=not self._read_only, progress=self._scan_progress))
 
     def list(  # noqa: PLR0913  # each narrows the list in its own way
         self,
@@ -286,6 +289,7 @@ class Store:
                 updated_before_ms=_milliseconds(updated_before),
                 larger_than=larger_than,
                 refresh=not self._read_only,
+                progress=self._scan_progress,
             )
 
     def count(  # as list
@@ -306,6 +310,7 @@ class Store:
                 updated_before_ms=_milliseconds(updated_before),
                 larger_than=larger_than,
                 refresh=not self._read_only,
+                progress=self._scan_progress,
             )
 
     def history(self, key: str) -> builtins.list[Session]:
@@ -347,7 +352,14 @@ class Store:
         rules = Retention.parse(older_than, max_entries, max_bytes, where, prefix, keep)
         self._check_writable(harmless=dry_run)
         with _typed("compacting"):
-            return compact(self._engine, rules, purge=purge, dry_run=dry_run, progress=progress)
+            return compact(
+                self._engine,
+                rules,
+                purge=purge,
+                dry_run=dry_run,
+                progress=progress,
+                scan_progress=self._scan_progress,
+            )
 
     def restore(self, key: str) -> Session:
         """Bring back what compact archived last of this session.
@@ -378,7 +390,7 @@ class Store:
         from shardstore.maintenance.stats import stats
 
         with _typed("counting"):
-            return stats(self._engine, refresh=not self._read_only)
+            return stats(self._engine, refresh=not self._read_only, progress=self._scan_progress)
 
     # Life
 

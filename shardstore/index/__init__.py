@@ -17,6 +17,7 @@ from shardstore.index.noter import Noter
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from shardstore.index.progress import Progress
     from shardstore.index.reader import Reader
     from shardstore.index.views import View
     from shardstore.layout import Layout
@@ -77,17 +78,20 @@ class Index:
         updated_before_ms: int | None = None,
         larger_than: int | None = None,
         refresh: bool = True,
+        progress: Progress | None = None,
     ) -> list[SessionInfo]:
         """List sessions, exact as of some moment during the call (of each session).
 
-        refresh=False writes nothing, for the same answer. Sessions whose shard is damaged are left out; `status` names
-        them. Raises InvalidQuery; StoreNotFound; StoreIOError where a shard cannot be read for lack of something.
+        refresh=False writes nothing, for the same answer. `progress(done, total)`, here and below, counts directories
+        whenever every shard has to be read; a rebuild calls it under the index lock. Sessions whose shard is damaged
+        are left out; `status` names them. Raises InvalidQuery; StoreNotFound;
+        StoreIOError where a shard cannot be read for lack of something.
         """
         from shardstore.index.query import Bounds, parse
 
         bounds = Bounds(updated_since_ms, updated_before_ms, larger_than)
         query = parse(prefix, where, order_by, limit, offset, bounds)
-        return self._answers.answer(lambda view: view.select(query), refresh_first=refresh)
+        return self._answers.answer(lambda view: view.select(query), refresh_first=refresh, progress=progress)
 
     def count(  # noqa: PLR0913  # the arguments of Store.count
         self,
@@ -98,39 +102,41 @@ class Index:
         updated_before_ms: int | None = None,
         larger_than: int | None = None,
         refresh: bool = True,
+        progress: Progress | None = None,
     ) -> int:
         """Count what `rows` would give. Raises as it does."""
         from shardstore.index.query import Bounds, parse
 
         query = parse(prefix, where, bounds=Bounds(updated_since_ms, updated_before_ms, larger_than))
-        return self._answers.answer(lambda view: view.count(query), refresh_first=refresh)
+        return self._answers.answer(lambda view: view.count(query), refresh_first=refresh, progress=progress)
 
-    def keys(self, *, refresh: bool = True) -> Iterator[str]:
+    def keys(self, *, refresh: bool = True, progress: Progress | None = None) -> Iterator[str]:
         """Yield every key in ascending order; the store may change meanwhile.
 
         A session that is there all the time is given once; one made or deleted meanwhile once or not at all.
         """
         after, more = None, True
         while more:
-            keys, more = self._answers.answer(_next_keys(after), refresh_first=refresh)
+            keys, more = self._answers.answer(_next_keys(after), refresh_first=refresh, progress=progress)
             yield from keys
             after = keys[-1] if keys else after
 
-    def totals(self, *, refresh: bool = True) -> Totals:
+    def totals(self, *, refresh: bool = True, progress: Progress | None = None) -> Totals:
         """Sum up all sessions. Raises StoreNotFound, StoreIOError."""
-        return Totals(*self._answers.answer(lambda view: view.totals(), refresh_first=refresh))
+        found = self._answers.answer(lambda view: view.totals(), refresh_first=refresh, progress=progress)
+        return Totals(*found)
 
-    def status(self, *, refresh: bool = False) -> Status:
+    def status(self, *, refresh: bool = False, progress: Progress | None = None) -> Status:
         """Say how the index is doing. Raises StoreNotFound, StoreIOError."""
         from shardstore.index.status import status
 
-        return Status(*status(self._answers, refresh_first=refresh))
+        return Status(*status(self._answers, refresh_first=refresh, progress=progress))
 
-    def refresh(self) -> None:
+    def refresh(self, progress: Progress | None = None) -> None:
         """Refresh, comparing every directory: finds what was copied in or taken away by hand. Raises StoreIOError."""
-        self._answers.refresh_all()
+        self._answers.refresh_all(progress)
 
-    def rebuild(self, progress: Callable[[int, int], None] | None = None) -> bool:
+    def rebuild(self, progress: Progress | None = None) -> bool:
         """Make the index anew unless somebody else is at it; tell whether it was done."""
         return self._answers.rebuild("asked to", progress).name == "DONE"
 
@@ -140,7 +146,7 @@ class Index:
 
         return vacuum(self._answers.place)
 
-    def check(self, progress: Callable[[int, int], None] | None = None) -> list[tuple[str, str]]:
+    def check(self, progress: Progress | None = None) -> list[tuple[str, str]]:
         """Return (path relative to ROOT/index, what is wrong) for each believed row that differs from its shard."""
         from shardstore.index.audit import check
 

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Final
 from shardstore.index.catalogue import Catalogue, CatalogueError
 from shardstore.index.files import catalogue_name
 from shardstore.index.look import Look, Moved, Unusable
+from shardstore.index.progress import told
 from shardstore.index.rows import Other, Row, digest_of
 from shardstore.index.shards import Busy
 from shardstore.layout import PREFIXES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from shardstore.index.look import Place
+    from shardstore.index.progress import Progress
 
 _LOOKS: Final = 5
 
 
-def check(place: Place, progress: Callable[[int, int], None] | None = None) -> list[tuple[str, str]]:
+def check(place: Place, progress: Progress | None = None) -> list[tuple[str, str]]:
     """Return (path relative to ROOT/index, what is wrong) for every row that a list would wrongly believe.
 
     An index that is missing, damaged or behind is no problem: it knows that it is, and is made anew or refreshed.
@@ -35,7 +35,7 @@ def check(place: Place, progress: Callable[[int, int], None] | None = None) -> l
     return []
 
 
-def _checked(place: Place, look: Look, progress: Callable[[int, int], None] | None) -> list[tuple[str, str]]:
+def _checked(place: Place, look: Look, progress: Progress | None) -> list[tuple[str, str]]:
     """Compare every directory through one connection. Raises Moved, Unusable."""
     try:
         catalogue = Catalogue(place.directory, look.epoch)
@@ -59,14 +59,10 @@ class _Audit:
         self.noted = look.names()
         self.path = catalogue_name(look.epoch)
 
-    def run(self, progress: Callable[[int, int], None] | None) -> list[tuple[str, str]]:
+    def run(self, progress: Progress | None) -> list[tuple[str, str]]:
         problems: list[tuple[str, str]] = []
-        for done, prefix in enumerate(PREFIXES):
-            if progress is not None:
-                progress(done, len(PREFIXES))
+        for prefix in told(PREFIXES, progress):
             problems += self._directory(prefix)
-        if progress is not None:
-            progress(len(PREFIXES), len(PREFIXES))
         return problems
 
     def _directory(self, prefix: str) -> list[tuple[str, str]]:

@@ -38,8 +38,9 @@ CREATE INDEX figures ON session(size, rev, created, "end");
 """
 _COLUMNS: Final = 'digest, key, rev, version, created, updated, size, "end", fields, cut'
 _INSERT: Final = f"INSERT INTO session({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?)"
-_UPSERT: Final = f"""{_INSERT} ON CONFLICT(digest) DO UPDATE SET key=excluded.key, rev=excluded.rev,
-    version=excluded.version, created=excluded.created, updated=excluded.updated, size=excluded.size,
+# The key stays: the digest is the key's own, and naming it would write its index anew for each change.
+_UPSERT: Final = f"""{_INSERT} ON CONFLICT(digest) DO UPDATE SET rev=excluded.rev, version=excluded.version,
+    created=excluded.created, updated=excluded.updated, size=excluded.size,
     "end"=excluded."end", fields=excluded.fields, cut=excluded.cut"""
 _CACHE_KIB: Final = 2048
 _MANY: Final = 2000  # keys with a prefix beyond which going through the order's index is quicker than sorting
@@ -51,16 +52,17 @@ CatalogueError = sqlite3.Error
 class Catalogue:
     """One catalogue file, seen through one connection. Not for two threads at once."""
 
-    __slots__ = ("_db", "path")
+    __slots__ = ("_db", "path", "writable")
 
     def __init__(self, directory: str, epoch: str, *, mode: str = "ro") -> None:
         """Open it; `mode` is SQLite's: ro, rw or rwc. Raises sqlite3.Error."""
         self.path = f"{directory}/{catalogue_name(epoch)}"
+        self.writable = mode != "ro"
         self._db = _connect(self.path, mode)
         self._db.executescript(
             "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; PRAGMA temp_store=MEMORY; "
             f"PRAGMA cache_size=-{_CACHE_KIB};"
-            if mode != "ro"
+            if self.writable
             else f"PRAGMA cache_size=-{_CACHE_KIB}; PRAGMA query_only=ON"
         )
 
@@ -160,17 +162,17 @@ class Catalogue:
         self._db.execute("COMMIT")
         self._db.executescript(_INDEXES)
 
-    def publish(self, changes: Iterable[Row | Other], directories: dict[str, int]) -> None:
+    def publish(self, changes: list[Row | Other], directories: dict[str, int]) -> None:
         """Take in changed shards in one transaction."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            for change in changes:
-                if isinstance(change, Row):
-                    self._db.execute(_UPSERT, change)
-                    self._db.execute("DELETE FROM other WHERE digest=?", (change.digest,))
-                else:
-                    self._db.execute("DELETE FROM session WHERE digest=?", (digest_of(change.name),))
-                    self._set_others([change])
+            rows = [change for change in changes if isinstance(change, Row)]
+            others = [change for change in changes if isinstance(change, Other)]
+            self._db.executemany(_UPSERT, rows)
+            if self._db.execute("SELECT 1 FROM other LIMIT 1").fetchone():
+                self._db.executemany("DELETE FROM other WHERE digest=?", ((row.digest,) for row in rows))
+            self._db.executemany("DELETE FROM session WHERE digest=?", ((digest_of(one.name),) for one in others))
+            self._set_others(others)
             self._db.executemany("INSERT OR REPLACE INTO directory VALUES(?, ?)", directories.items())
             self._db.execute("COMMIT")
         except BaseException:
@@ -269,31 +271,37 @@ def look_at(path: str, base: int) -> Seal:
 class Connections:
     """Open catalogues that no thread uses right now, of the epoch that was looked at last.
 
-    A thread takes one or opens another, so none waits for the other. A forked child may not even close what it
-    inherited: it keeps it, unused.
+    A thread takes one or opens another, so none waits for the other. Whoever published asks through the same one next:
+    it has the pages that changed. A forked child may not even close what it inherited: it keeps it, unused.
     """
 
-    __slots__ = ("_directory", "_idle", "_key", "_mode", "_mutex")
+    __slots__ = ("_directory", "_idle", "_key", "_mutex")
 
     _inherited: list[Catalogue] = []  # noqa: RUF012 - of all stores, on purpose
 
-    def __init__(self, directory: str, mode: str) -> None:
+    def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._mode = mode
         self._mutex = threading.Lock()
         self._idle: list[Catalogue] = []
         self._key: tuple[str, int] = ("", 0)
 
-    def take(self, epoch: str, inode: int) -> Catalogue:
+    def take(self, epoch: str, inode: int, *, write: bool = False) -> Catalogue:
         """Give a connection to the catalogue of an epoch, which is the file `inode`. Raises sqlite3.Error."""
         stale = []
         with self._mutex:
             if self._key != (epoch, inode):
                 stale, self._idle, self._key = self._idle, [], (epoch, inode)
-            found = self._idle.pop() if self._idle else None
+            found = self._pop(write=write)
         for one in stale:
             one.close()
-        return found or Catalogue(self._directory, epoch, mode=self._mode)
+        return found or Catalogue(self._directory, epoch, mode="rw" if write else "ro")
+
+    def _pop(self, *, write: bool) -> Catalogue | None:
+        """Take out the one used last that will do. REQUIRES: the mutex."""
+        for number in reversed(range(len(self._idle))):
+            if self._idle[number].writable or not write:
+                return self._idle.pop(number)
+        return None
 
     def give_back(self, epoch: str, inode: int, catalogue: Catalogue) -> None:
         """Keep a connection for the next, unless its epoch is over."""

@@ -46,7 +46,7 @@ class Moved(Exception):
 class Place:
     """What every part of the index needs to know of its store."""
 
-    __slots__ = ("connections", "directory", "layout", "locked", "path", "projection", "publishing", "shards")
+    __slots__ = ("connections", "directory", "layout", "locked", "path", "projection", "shards")
 
     def __init__(self, layout: Layout, projection: Projection) -> None:
         self.layout = layout
@@ -54,8 +54,7 @@ class Place:
         self.directory = os.fspath(layout.index)
         self.path = f"{self.directory}/{GENERATION}"
         self.shards = Shards(layout, projection)
-        self.connections = Connections(self.directory, "ro")
-        self.publishing = Connections(self.directory, "rw")
+        self.connections = Connections(self.directory)
         self.locked = self.shards.locked
 
     def after_fork(self) -> None:
@@ -63,12 +62,10 @@ class Place:
         while self.locked:
             os.close(self.locked.pop())
         self.connections.after_fork()
-        self.publishing.after_fork()
 
     def close(self) -> None:
         """Close what is open and not in use."""
         self.connections.close()
-        self.publishing.close()
 
 
 class Look:

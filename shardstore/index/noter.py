@@ -98,7 +98,9 @@ class Noter:
                 if time.monotonic() < self._absent_until:
                     return
             elif (
-                name in held.names and os.lseek(held.fd, 0, os.SEEK_END) == held.size and time.monotonic() < held.until
+                name in held.names
+                and os.lseek(held.fd, 0, os.SEEK_END) == held.size
+                and (time.monotonic() < held.until or self._is_named(held))
             ):
                 return
         except OSError as error:
@@ -109,6 +111,18 @@ class Noter:
                 self._note(name)
             except OSError as error:
                 self._invalidate(error)
+
+    def _is_named(self, held: _Held) -> bool:
+        """Look whether `held` still is what the path names, as _look does, without the mutex; False: do that."""
+        before = time.monotonic()
+        try:
+            status = os.lstat(self._path)
+        except OSError:
+            return False
+        if (status.st_dev, status.st_ino) != held.identity:
+            return False
+        held.until = before + LEASE_S
+        return True
 
     def _note(self, name: str) -> None:
         """Note until the generation does not move meanwhile."""

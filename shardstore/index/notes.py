@@ -125,8 +125,13 @@ class NoteWriter:
 
 def read(directory: str, epoch: str, number: int) -> set[str]:
     """Return the names noted in a generation. Raises NotesDamaged; OSError when a file cannot be read."""
-    a, b = (_read_copy(directory, epoch, number, copy) for copy in COPIES)
-    return _parse(a, epoch, number, "a") | _parse(b, epoch, number, "b")
+    raw: set[bytes] = set()
+    for copy, lines in [(copy, _read_copy(directory, epoch, number, copy)) for copy in COPIES]:
+        raw |= _parse(lines, epoch, number, copy)
+    names = {name.decode("ascii", "replace") for name in raw}
+    if not all(map(is_shard_name, names)):
+        raise NotesDamaged(f"notes {epoch} {number} name what is no shard")
+    return names
 
 
 def _read_copy(directory: str, epoch: str, number: int, copy: str) -> bytes:
@@ -157,14 +162,15 @@ def _read_file(path: str) -> bytes:
         os.close(fd)
 
 
-def _parse(lines: bytes, epoch: str, number: int, copy: str) -> set[str]:
+def _parse(lines: bytes, epoch: str, number: int, copy: str) -> set[bytes]:
+    """Check the lines of one file; return the names as they stand there, each once for all its notes."""
     if not lines:
         return set()
     seed = crc32(header(epoch, number, copy))
     names = set()
     for line in lines[:-1].split(b"\n"):
-        name = parse_line(line, seed)
-        if name is None:
+        name = line[9:]
+        if line[:9] != b"%08x " % crc32(name, seed):
             raise NotesDamaged(f"notes {epoch} {number} {copy} hold a line that is not a note")
         names.add(name)
     return names

@@ -248,6 +248,10 @@ def matching(query: Query, rows: Iterable[Row], fetch: Fetch) -> Iterator[Candid
     `fetch(row, fields)` reads a session whose row lacks a field that decides; None when it is gone by now.
     """
     needed = query.needed
+    if not (needed or query.prefix or query.bounds != NO_BOUNDS):
+        for row in rows:
+            yield Candidate(row, {})
+        return
     for row in rows:
         if not row.key.startswith(query.prefix) or not query.bounds.admit(row):
             continue

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from shardstore.index.look import Place
+    from shardstore.index.progress import Progress
 
 T = TypeVar("T")
 
@@ -55,12 +56,13 @@ class Reader:
         self._directories = Directories()
         self._no_rebuild_until = 0.0
 
-    def answer(self, ask: Callable[[View], T], *, refresh_first: bool) -> T:
+    def answer(self, ask: Callable[[View], T], *, refresh_first: bool, progress: Progress | None = None) -> T:
         """Give what `ask` makes of the sessions as of some moment during the call.
 
+        `progress` is told of every rebuild or scan that this takes.
         Raises what `ask` raises; StoreNotFound, and StoreIOError for a shard that cannot be read.
         """
-        attempt = _Attempt(self, refresh_first=refresh_first)
+        attempt = _Attempt(self, refresh_first=refresh_first, progress=progress)
         while attempt.moved < _LOOKS:
             with self._quiet(attempt.moved):
                 try:
@@ -74,7 +76,7 @@ class Reader:
                     return result
             if not attempt.cure(reason):
                 break
-        return ask(self.scan())
+        return ask(self.scan(progress))
 
     def _try(self, ask: Callable[[View], T], attempt: _Attempt) -> T:
         """Answer once. Raises Moved where the index was published meanwhile, Unusable."""
@@ -134,7 +136,7 @@ class Reader:
         with lock or nullcontext():
             yield
 
-    def scan(self) -> ScanView:
+    def scan(self, progress: Progress | None = None) -> ScanView:
         """Give a view that reads every shard. Raises nothing; what it is asked may."""
         noted: set[str] = set()
         try:
@@ -144,9 +146,9 @@ class Reader:
                     noted |= notes.salvage(self.place.directory, file, name.epoch, name.number, name.copy)
         except OSError:
             pass
-        return ScanView(self.place.shards, noted)
+        return ScanView(self.place.shards, noted, progress)
 
-    def refresh_all(self) -> None:
+    def refresh_all(self, progress: Progress | None = None) -> None:
         """Refresh, and find every file that was copied in or taken away by hand. Raises StoreIOError for shards."""
         for _ in range(_LOOKS):
             try:
@@ -156,10 +158,10 @@ class Reader:
             except Moved:
                 continue
             except Unusable as problem:
-                self.rebuild(str(problem))
+                self.rebuild(str(problem), progress)
             return
 
-    def rebuild(self, reason: str, progress: Callable[[int, int], None] | None = None) -> Outcome:
+    def rebuild(self, reason: str, progress: Progress | None = None) -> Outcome:
         """Make the index anew."""
         outcome = rebuild(self.place, progress)
         if outcome is Outcome.DONE:
@@ -168,7 +170,7 @@ class Reader:
             self._no_rebuild_until = time.monotonic() + _RETRY_S
         return outcome
 
-    def progress(self) -> object:
+    def traces(self) -> object:
         """Give something that changes while somebody makes the index."""
         seen: list[object] = []
         try:
@@ -203,10 +205,11 @@ def _sound(look: Look) -> Iterator[None]:
 class _Attempt:
     """What one call has tried so far."""
 
-    def __init__(self, reader: Reader, *, refresh_first: bool) -> None:
+    def __init__(self, reader: Reader, *, refresh_first: bool, progress: Progress | None) -> None:
         self.moved = 0
         self.refresh_first = refresh_first
         self._reader = reader
+        self._progress = progress
         self._may_write = refresh_first
         self._pause = 0.0005
         self._waiting_since = time.monotonic()
@@ -215,7 +218,7 @@ class _Attempt:
         """Do something about an index that cannot be used; tell whether looking again makes sense."""
         reader = self._reader
         if self._may_write and reader.may_rebuild():
-            outcome = reader.rebuild(str(problem))
+            outcome = reader.rebuild(str(problem), self._progress)
             if outcome is not Outcome.BUSY:
                 self.refresh_first = False
                 return outcome is Outcome.DONE
@@ -226,7 +229,7 @@ class _Attempt:
     def _wait(self) -> bool:
         """Wait for whoever is making the index, as long as it gets on; a stopped process is not waited for."""
         reader, now = self._reader, time.monotonic()
-        seen = reader.progress()
+        seen = reader.traces()
         if seen == reader.stuck_at:
             return False
         if seen != reader.seen:

@@ -27,15 +27,17 @@ from shardstore.index.catalogue import Catalogue, CatalogueError, seal_of
 from shardstore.index.generation import Head
 from shardstore.index.look import IndexLock
 from shardstore.index.noter import GRACE_S, discard
+from shardstore.index.progress import told
 from shardstore.index.rows import digest_of
 from shardstore.index.shards import Busy
 from shardstore.layout import FILE_MODE, PREFIXES, is_shard_name
 from shardstore.lock import try_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from shardstore.index.look import Place
+    from shardstore.index.progress import Progress
     from shardstore.index.rows import Other, Row
 
 _NO_FILE: Final = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENOTDIR})
@@ -51,7 +53,7 @@ class Outcome(Enum):
     IMPOSSIBLE = "no right or no room to write the index"
 
 
-def rebuild(place: Place, progress: Callable[[int, int], None] | None = None) -> Outcome:
+def rebuild(place: Place, progress: Progress | None = None) -> Outcome:
     """Make the index anew. `progress(done, total)` counts directories. Raises StoreNotFound, StoreIOError."""
     try:
         make_directory_of(place)
@@ -156,7 +158,7 @@ class _Rebuild:
         for name in known:
             self.known.setdefault(name[:2], set()).add(name)
 
-    def run(self, progress: Callable[[int, int], None] | None) -> Outcome:
+    def run(self, progress: Progress | None) -> Outcome:
         time.sleep(GRACE_S)
         try:
             catalogue = Catalogue(self.place.directory, self.epoch, mode="rwc")
@@ -183,13 +185,8 @@ class _Rebuild:
             finally:
                 writer.close()
 
-    def _batches(self, progress: Callable[[int, int], None] | None) -> Iterator[list[Row | Other]]:
-        for done, prefix in enumerate(PREFIXES):
-            if progress is not None:
-                progress(done, len(PREFIXES))
-            yield self._directory(prefix)
-        if progress is not None:
-            progress(len(PREFIXES), len(PREFIXES))
+    def _batches(self, progress: Progress | None) -> Iterator[list[Row | Other]]:
+        return (self._directory(prefix) for prefix in told(PREFIXES, progress))
 
     def _directory(self, prefix: str) -> list[Row | Other]:
         """Read the shards of one directory, in the order of their digests."""

@@ -104,16 +104,16 @@ class _Refresh:
         return True
 
     def _publish(self, changes: list[Row | Other], directories: dict[str, int], base: int) -> None:
-        epoch, inode, publishing = self.look.epoch, self.look.seal.inode, self.place.publishing
+        epoch, inode, connections = self.look.epoch, self.look.seal.inode, self.place.connections
         try:
             generation.break_seal(self.fd)
-            catalogue = publishing.take(epoch, inode)
+            catalogue = connections.take(epoch, inode, write=True)
             try:
                 catalogue.publish(changes, directories)
             except BaseException:
                 catalogue.close()
                 raise
-            publishing.give_back(epoch, inode, catalogue)
+            connections.give_back(epoch, inode, catalogue)
             seal = seal_of(catalogue.path, base)
             if seal.inode != inode:
                 raise Unusable("the catalogue was replaced while it was published")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from shardstore import codec, disk
 from shardstore.errors import CorruptShard, ShardStoreError, StoreNotFound, raise_io_error
 from shardstore.file import FILE_BYTES_MAX, read_state
+from shardstore.index.progress import told
 from shardstore.index.rows import Other, Row, row_of_bytes, row_of_state
 from shardstore.layout import PREFIXES, is_shard_name, shard_name
 from shardstore.lock import try_lock, unlock
@@ -20,6 +21,7 @@ from shardstore.lock import try_lock, unlock
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from shardstore.index.progress import Progress
     from shardstore.index.rows import Projection
     from shardstore.layout import Layout
 
@@ -37,10 +39,11 @@ class Busy(NamedTuple):
 class Shards:
     """Reads the shards of one store."""
 
-    __slots__ = ("layout", "locked", "projection")
+    __slots__ = ("_root", "layout", "locked", "projection")
 
     def __init__(self, layout: Layout, projection: Projection) -> None:
         self.layout = layout
+        self._root = layout.shard_path("")
         self.projection = projection
         self.locked: set[int] = set()  # descriptors that hold a lock, for the child of a fork to close
 
@@ -73,7 +76,7 @@ class Shards:
 
     def read_locked(self, name: str) -> Row | Other | Busy:
         """Read a shard under its lock, or give Busy where the lock is not free right now. Raises StoreIOError."""
-        path = self.layout.shard_path(name)
+        path = self._root + name
         while True:
             try:
                 fd = os.open(path, disk.READ)
@@ -144,7 +147,7 @@ class Shards:
         """Give the names of the shards in one directory. Raises StoreNotFound, StoreIOError."""
         return {name for file in self.list_directory(prefix) if is_shard_name(name := f"{prefix}/{file}")}
 
-    def names(self, noted: set[str]) -> Iterator[set[str]]:
+    def names(self, noted: set[str], progress: Progress | None = None) -> Iterator[set[str]]:
         """Yield the names of every shard there may be, a directory at a time; `noted` are some that are known.
 
         A listing does not prove absence: on some file systems it misses files that are renamed over meanwhile. Each
@@ -153,7 +156,7 @@ class Shards:
         by_prefix: dict[str, set[str]] = {}
         for name in noted:
             by_prefix.setdefault(name[:2], set()).add(name)
-        for prefix in PREFIXES:
+        for prefix in told(PREFIXES, progress):
             yield self.list_shards(prefix) | self.list_shards(prefix) | by_prefix.get(prefix, set())
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from shardstore.index.catalogue import Catalogue
+    from shardstore.index.progress import Progress
     from shardstore.index.shards import Shards
     from shardstore.session import SessionInfo
 
@@ -100,9 +101,10 @@ class CatalogueView:
 class ScanView:
     """Every shard, read without a lock: what there is when there is no index."""
 
-    def __init__(self, shards: Shards, noted: set[str]) -> None:
+    def __init__(self, shards: Shards, noted: set[str], progress: Progress | None = None) -> None:
         self._shards = shards
         self._noted = noted
+        self._progress = progress
         self._damaged: list[str] = []
 
     def select(self, query: Query) -> list[SessionInfo]:
@@ -111,7 +113,7 @@ class ScanView:
 
     def _rows(self) -> Iterator[Row]:
         self._damaged = []
-        for names in self._shards.names(self._noted):
+        for names in self._shards.names(self._noted, self._progress):
             for name in sorted(names):
                 row = self._shards.read(name)
                 if isinstance(row, Row):

@@ -30,11 +30,17 @@ RECORD_OVERHEAD = 256  # a rewritten journal is its entry and about this much
 IDLE_SECONDS = 3600  # room is given back when a session has rested this long
 
 
-def compact(
-    engine: Engine, rules: Retention, *, purge: bool, dry_run: bool, progress: Progress | None
+def compact(  # noqa: PLR0913  # what Store.compact is asked, and what it knows of its caller
+    engine: Engine,
+    rules: Retention,
+    *,
+    purge: bool,
+    dry_run: bool,
+    progress: Progress | None,
+    scan_progress: Progress | None = None,
 ) -> CompactReport:
     """Do what Store.compact says."""
-    return _Compaction(engine, purge=purge, dry_run=dry_run).run(rules, progress or _silent)
+    return _Compaction(engine, scan_progress, purge=purge, dry_run=dry_run).run(rules, progress or _silent)
 
 
 def _silent(_done: int, _total: int) -> None:
@@ -42,8 +48,9 @@ def _silent(_done: int, _total: int) -> None:
 
 
 class _Compaction:
-    def __init__(self, engine: Engine, *, purge: bool, dry_run: bool) -> None:
+    def __init__(self, engine: Engine, scan_progress: Progress | None, *, purge: bool, dry_run: bool) -> None:
         self.engine = engine
+        self.scan_progress = scan_progress
         self.purge = purge
         self.dry_run = dry_run
         self.actions: list[Action] = []
@@ -68,7 +75,7 @@ class _Compaction:
 
     def _tend_index(self) -> None:
         try:
-            self.engine.index.refresh()
+            self.engine.index.refresh(self.scan_progress)
             freed = self.engine.index.vacuum()
         except (ShardStoreError, OSError) as error:
             self.skipped.append(Skipped(INDEX, None, str(error), failed=True))
@@ -80,7 +87,11 @@ class _Compaction:
         if not rules.removes:
             return []
         rows = self.engine.index.rows(
-            prefix=rules.prefix, where=rules.where, order_by="updated_at", refresh=not self.dry_run
+            prefix=rules.prefix,
+            where=rules.where,
+            order_by="updated_at",
+            refresh=not self.dry_run,
+            progress=self.scan_progress,
         )
         return rules.plan(rows)
 

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shardstore.engine import Engine
+    from shardstore.index.progress import Progress
 
 
-def stats(engine: Engine, *, refresh: bool) -> StoreStats:
+def stats(engine: Engine, *, refresh: bool, progress: Progress | None = None) -> StoreStats:
     """Do what Store.stats says."""
-    totals = engine.index.totals(refresh=refresh)
-    status = engine.index.status()
+    totals = engine.index.totals(refresh=refresh, progress=progress)
+    status = engine.index.status(progress=progress)
     files = sum(_shards(engine.layout.shards / prefix) for prefix in PREFIXES)
     return StoreStats(
         sessions=totals.sessions,

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+
+import pytest
 
 from bench import openclaw
+from shardstore import Store
 from tests.cli.conftest import LONG
 from tests.cli.shell import Shell
+from tests.support import disk
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -30,3 +35,34 @@ def test_progress_is_shown_on_a_terminal_only(shell: Shell) -> None:
     piped = shell("import", "openclaw", source, "--json")
     assert piped.err == ""
     assert json.loads(piped.out)["unchanged"] == 72
+
+
+@pytest.fixture
+def slow(shell: Shell) -> Shell:
+    """Give a shell whose store takes a second to be read: one session has a long history."""
+    with Store(shell.store) as store:
+        store.create("k", {"n": 0})
+        path = next((shell.store / "shards").glob("*/*.jsonl"))
+    journal = path.read_bytes().rstrip(b"\n") + b"\n"
+    at = disk.records(journal)[0]["at"]
+    changes = [disk.line({"rev": rev, "at": at, "by": "me", "set": {"n": rev}}) for rev in range(2, 60_000)]
+    path.write_bytes(journal + b"".join(changes))
+    return shell
+
+
+@pytest.mark.parametrize("command", [["list"], ["list", "--count"], ["inspect"], ["compact", "--older-than", "30d"]])
+def test_reading_every_session_is_shown_on_a_terminal(slow: Shell, command: list[str]) -> None:
+    """Without an index every session is read, which may take long; with one there is nothing to wait for."""
+    first = slow.on_terminal(*command).out
+    assert "Reading every session" in first
+    assert re.search(r"\d+/256", first)
+    assert first.count("\x1b[?25l") == first.count("\x1b[?25h"), "the cursor stays hidden"
+    slow("list")
+    assert "Reading every" not in slow.on_terminal(*command).out
+    shutil.rmtree(slow.store / "index")
+    assert "Reading every" not in slow(*command).err
+
+
+def test_reading_a_few_sessions_shows_nothing(busy: Shell) -> None:
+    """A bar that is gone at once only flickers, and costs the import of rich."""
+    assert "Reading every" not in busy.on_terminal("list").out

@@ -197,7 +197,7 @@ def note_half_written(root: Path, patch: Patch) -> None:
     """A list looks while half of a note is in the file: it waits for the rest, and neither takes it for damage nor for a name."""
     writer, lister = two(root)
     patch.setattr(notes, "_PATIENCE", (0.0, 0.0, 0.0))
-    patch.setattr(Reader, "scan", lambda self: pytest.fail("every shard was read", pytrace=False))
+    patch.setattr(Reader, "scan", lambda self, progress: pytest.fail("every shard was read", pytrace=False))
     read = notes._read_file
     missing = iter([10, 40])
 
@@ -326,6 +326,10 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
     "no wait before a new generation file is believed to be seen": (
         generation_file_deleted_under_a_writer,
         [(rebuild._Rebuild, "run", (("time.sleep(GRACE_S)", "time.sleep(0)"),))],
+    ),
+    "the path not looked at again when the lease is over": (
+        generation_file_deleted_under_a_writer,
+        [(noter.Noter, "_is_named", (("(status.st_dev, status.st_ino) != held.identity", "False"),))],
     ),
     "index not deleted when it cannot be told": (
         note_that_cannot_be_written,
