@@ -19,9 +19,13 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from shardstore import CompactReport
+    from collections.abc import Sequence
+
+    from shardstore import Action, CompactReport
 
 app = plain_app()
+
+ACTIONS_SHOWN = 40  # a plan of thousands scrolls its own sums away
 
 
 @app.command()
@@ -45,6 +49,7 @@ def compact(
         typer.Option("--keep", metavar="KEY|PREFIX*", help="Never remove these. Repeatable."),
     ] = None,
     purge: Annotated[bool, typer.Option("--purge", help="Remove for good, instead of moving to archive/.")] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="Print every action, however many.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; change nothing.")] = False,
     store: StoreOption = None,
     lock_timeout: TimeoutOption = "10",
@@ -75,7 +80,7 @@ def compact(
     if json:
         output.json_object(_for_programs(report))
     else:
-        _print_report(report)
+        _print_report(report, most=None if show_all else ACTIONS_SHOWN)
     if not report.ok:
         failed = sum(one.failed for one in report.skipped)
         message = f"{failed:,} {'file' if failed == 1 else 'files'} could not be compacted"
@@ -104,8 +109,55 @@ def _for_programs(report: CompactReport) -> dict[str, Any]:
     }
 
 
-def _print_report(report: CompactReport) -> None:
-    """Print the plan, or what was done, then one line with the sum."""
+def _print_report(report: CompactReport, most: int | None) -> None:
+    """Print the sums, then the plan or what was done, then what was left alone."""
+    verb = "would free" if report.dry_run else "freed"
+    count = len(report.actions)
+    output.line(f"{count:,} {'action' if count == 1 else 'actions'}, {verb} {show.size(report.bytes_freed)}")
+    if report.actions:
+        output.line()
+        _print_sums(report.actions)
+        output.line()
+        _print_actions(report.actions[:most])
+    if most is not None and count > most:
+        output.line(f"... and {count - most:,} more (--all prints them, --json too)")
+    for one in report.skipped[:most]:
+        output.message(f"skipped {show.text(one.key or one.path)}: {show.text(one.why)}")
+    if most is not None and len(report.skipped) > most:
+        output.message(f"... and {len(report.skipped) - most:,} more skipped (--all prints them, --json too)")
+
+
+def _print_sums(actions: Sequence[Action]) -> None:
+    """Print how many files and bytes each action concerns; the reason is told where all of them share it."""
+    groups: dict[str, list[Action]] = {}
+    for one in actions:
+        groups.setdefault(one.action, []).append(one)
+    columns = (
+        output.Column("action", lead=True),
+        output.Column("count", right=True),
+        output.Column("size", right=True),
+        output.Column("frees", right=True),
+        output.Column("why", fold=True),
+    )
+    rows = [
+        (
+            action,
+            f"{len(those):,}",
+            show.size(sum(one.size for one in those)),
+            show.size(sum(one.bytes_freed for one in those)),
+            _reasons(those),
+        )
+        for action, those in groups.items()
+    ]
+    output.table(columns, rows)
+
+
+def _reasons(actions: Sequence[Action]) -> str:
+    reasons = {one.why for one in actions}
+    return show.text(reasons.pop()) if len(reasons) == 1 else "several reasons"
+
+
+def _print_actions(actions: Sequence[Action]) -> None:
     columns = (
         output.Column("action"),
         output.Column("key", fold=True, lead=True),
@@ -119,14 +171,8 @@ def _print_report(report: CompactReport) -> None:
             show.text(one.key or ""),
             "" if one.age is None else show.duration(one.age),
             show.size(one.size),
-            one.why,
+            show.text(one.why),
         )
-        for one in report.actions
+        for one in actions
     ]
-    if rows:
-        output.table(columns, rows)
-        output.line()
-    verb = "would free" if report.dry_run else "freed"
-    output.line(f"{len(rows):,} {'action' if len(rows) == 1 else 'actions'}, {verb} {show.size(report.bytes_freed)}")
-    for one in report.skipped:
-        output.message(f"skipped {show.text(one.key or one.path)}: {one.why}")
+    output.table(columns, rows)

@@ -9,6 +9,7 @@ import typer
 from . import parse, receipts
 from .options import (
     ActorOption,
+    CreateOption,
     JsonOption,
     KeyArgument,
     StoreOption,
@@ -31,13 +32,15 @@ def patch(
     unset: Annotated[
         list[str] | None, typer.Option("--unset", metavar="FIELD", help="Remove a field. Repeatable.")
     ] = None,
-    create: Annotated[bool, typer.Option("--create/--no-create", help="Make the session where there is none.")] = True,
+    create: CreateOption = True,
     store: StoreOption = None,
     lock_timeout: TimeoutOption = "10",
     actor: ActorOption = None,
     json: JsonOption = False,
 ) -> None:
     """Set and unset single fields of a session.
+
+    Makes the session, and the store, where there is none, and says so; with --no-create exit code 3.
 
     Every other field stays what it is at that moment. A value that is no JSON is taken as text: status=done is the
     same as 'status="done"'.
@@ -47,5 +50,6 @@ def patch(
         message = "nothing to change; give FIELD=JSON or --unset FIELD"
         raise typer.BadParameter(message, ctx=ctx, param_hint="FIELD=JSON")
     with open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=create) as opened:
+        before = opened.get(key)
         session = opened.patch(key, changes, unset=tuple(unset or ()), create=create)
-    receipts.written(session, as_json=json)
+    receipts.written(session, before, as_json=json)

@@ -44,4 +44,4 @@ def restore(
                 "only `shardstore compact` archives; what `delete` took away is gone",
                 code=exits.NO_SESSION,
             ) from None
-    receipts.written(session, as_json=json)
+    receipts.restored(session, as_json=json)

@@ -10,6 +10,7 @@ import typer
 from . import parse, receipts
 from .options import (
     ActorOption,
+    CreateOption,
     ExpectOption,
     JsonOption,
     KeyArgument,
@@ -28,6 +29,7 @@ def set_(
     key: KeyArgument,
     entry: Annotated[str, typer.Argument(metavar="JSON", help="The entry, a JSON object; - reads it from stdin.")],
     expect: ExpectOption = None,
+    create: CreateOption = True,
     store: StoreOption = None,
     lock_timeout: TimeoutOption = "10",
     actor: ActorOption = None,
@@ -35,13 +37,19 @@ def set_(
 ) -> None:
     """Replace a session's entry as a whole.
 
-    Makes the session, and the store, where there is none. Beside other writers use --expect (from `get --json` or
-    `inspect`), or `patch` for single fields.
+    Makes the session, and the store, where there is none, and says so; with --no-create exit code 3. Beside
+    other writers use --expect (from `get --json` or `inspect`), or `patch` for single fields.
     """
     fields = _entry(entry)
-    with open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=expect is None) as opened:
-        session = opened.replace(key, fields, expect=expect)
-    receipts.written(session, as_json=json)
+    with open_for_writing(
+        ctx, store, lock_timeout=lock_timeout, actor=actor, create=create and expect is None
+    ) as opened:
+        before = opened.get(key)
+        if create or expect is not None:
+            session = opened.replace(key, fields, expect=expect)
+        else:
+            session = opened.update(key, lambda _: fields, create=False)
+    receipts.written(session, before, as_json=json)
 
 
 def _entry(text: str) -> dict[str, Any]:

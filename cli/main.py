@@ -13,7 +13,7 @@ from . import exits, output
 from .light import lighten
 from .options import HELP_OPTIONS, PATH_VARIABLE, Globals
 
-# Name and module, in the order of the help. `import` and `export` are groups: one subcommand a foreign format.
+# Name and module, in the order of the help. `archive`, `import` and `export` are groups.
 COMMANDS = {
     "get": "cmd_get",
     "set": "cmd_set",
@@ -25,6 +25,7 @@ COMMANDS = {
     "compact": "cmd_compact",
     "verify": "cmd_verify",
     "restore": "cmd_restore",
+    "archive": "cmd_archive",
     "import": "cmd_import",
     "export": "cmd_export",
     "doctor": "cmd_doctor",

@@ -139,6 +139,10 @@ ActorOption = Annotated[
     str | None,
     typer.Option("--actor", metavar="NAME", help="Who the history says made the change.  [default: cli:<user>]"),
 ]
+CreateOption = Annotated[
+    bool,
+    typer.Option("--create/--no-create", help="Make the session where there is none, or exit 3."),
+]
 ExpectOption = Annotated[
     str | None,
     typer.Option("--expect", metavar="VERSION", help="Only if the session is at this version; otherwise exit 4."),

@@ -10,9 +10,26 @@ if TYPE_CHECKING:
     from shardstore import Session
 
 
-def written(session: Session, *, as_json: bool) -> None:
-    """Tell which revision the session has now; its version is what --expect takes."""
+def written(session: Session, before: Session | None, *, as_json: bool) -> None:
+    """Tell what became of the session; its version is what --expect takes. `before`: what was read before writing.
+
+    A session that was made is told in capitals: a mistyped key makes one, too.
+    """
+    created = before is None and session.rev == 1
     if as_json:
-        output.json_object({"key": session.key, "rev": session.rev, "version": session.version})
-    else:
-        output.message(f"{show.text(session.key)}: revision {session.rev}, version {session.version}")
+        fields = {"key": session.key, "rev": session.rev, "version": session.version}
+        return output.json_object({**fields, "created": created, "changed": _changed(session, before)})
+    done = "CREATED, a new session" if created else f"revision {session.rev}"
+    unchanged = "" if _changed(session, before) else " (nothing changed)"
+    return output.message(f"{show.text(session.key)}: {done}{unchanged}, version {session.version}")
+
+
+def restored(session: Session, *, as_json: bool) -> None:
+    """Tell that a session is back."""
+    if as_json:
+        return output.json_object({"key": session.key, "rev": session.rev, "version": session.version})
+    return output.message(f"{show.text(session.key)}: restored at revision {session.rev}, version {session.version}")
+
+
+def _changed(session: Session, before: Session | None) -> bool:
+    return before is None or before.version != session.version

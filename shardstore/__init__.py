@@ -40,7 +40,7 @@ from shardstore.store import Store
 from shardstore.version import __version__
 
 if typing.TYPE_CHECKING:
-    from shardstore.reports import Action, CompactReport, Problem, Skipped, StoreStats, VerifyReport
+    from shardstore.reports import Action, CompactReport, Kept, Problem, PurgeReport, Skipped, StoreStats, VerifyReport
 
 __all__ = [
     "DELETE",
@@ -53,9 +53,11 @@ __all__ = [
     "InvalidEntry",
     "InvalidKey",
     "InvalidQuery",
+    "Kept",
     "LockTimeout",
     "NestedUpdate",
     "Problem",
+    "PurgeReport",
     "Session",
     "SessionExists",
     "SessionInfo",
@@ -75,7 +77,9 @@ __all__ = [
     "__version__",
 ]
 
-_REPORTS = frozenset({"Action", "CompactReport", "Problem", "Skipped", "StoreStats", "VerifyReport"})
+_REPORTS = frozenset(
+    {"Action", "CompactReport", "Kept", "Problem", "PurgeReport", "Skipped", "StoreStats", "VerifyReport"}
+)
 
 
 def __getattr__(name: str) -> object:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping, Set
+from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Set as AbstractSet
 from types import CoroutineType
 from typing import Any, Final, Self, final
 
@@ -25,7 +26,7 @@ class Delete:
 DELETE: Final = Delete()
 _NOTHING: Final[dict[str, bytes]] = {}
 _NONE: Final[list[str]] = []
-_NO_NAMES: Final[Set[str]] = frozenset()
+_NO_NAMES: Final[AbstractSet[str]] = frozenset()
 
 
 class Draft(MutableMapping[str, Any]):
@@ -44,7 +45,7 @@ class Draft(MutableMapping[str, Any]):
         self.state = state
         self._raw = state.fields if state.fields is not None else _NOTHING
         self._touched: dict[str, Any] = {}
-        self._removed: Set[str] = _NO_NAMES
+        self._removed: AbstractSet[str] = _NO_NAMES
         self._handed: tuple[dict[str, Any], ...] = ()  # the entry's own objects that user code has
         self.at: int | None = None  # when a session that is made anew last changed, in milliseconds; None: now
         self._whole: Mapping[str, Any] | Delete | None = None

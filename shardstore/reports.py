@@ -43,6 +43,32 @@ class CompactReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """One file in archive/ or quarantine/."""
+
+    place: str  # "archive" or "quarantine"
+    path: str  # relative to the root
+    key: str | None  # None where the file is too damaged to tell
+    size: int  # bytes
+    moved_at: float  # seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeReport:
+    """The outcome of Store.purge_archive."""
+
+    dry_run: bool
+    removed: tuple[Kept, ...]
+    bytes_freed: int
+    skipped: tuple[Skipped, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed."""
+        return not self.skipped
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that verify found."""
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from shardstore.engine import Engine
     from shardstore.index import Where
-    from shardstore.reports import CompactReport, StoreStats, VerifyReport
+    from shardstore.reports import CompactReport, Kept, PurgeReport, StoreStats, VerifyReport
     from shardstore.shard import Shard
 
 _TEXT = re.compile("[^\ud800-\udfff]{1,256}", re.DOTALL)
@@ -371,6 +371,31 @@ class Store:
         self._check_writable()
         with _typed("restoring a session"):
             return Session(key, restore(self._engine, key, self._timeout))
+
+    def kept(self, *, prefix: str | None = None) -> builtins.list[Kept]:
+        """List what lies in archive/ and quarantine/, what was moved there first in front."""
+        from shardstore.maintenance.attic import kept
+
+        with _typed("listing the archive"):
+            return kept(self._engine, prefix)
+
+    def purge_archive(
+        self,
+        older_than: timedelta | float,
+        *,
+        prefix: str | None = None,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> PurgeReport:
+        """Remove for good what was moved to archive/ more than `older_than` (seconds) ago; quarantine/ stays.
+
+        Raises InvalidQuery for a malformed limit, before anything is removed.
+        """
+        from shardstore.maintenance.attic import purge
+
+        self._check_writable(harmless=dry_run)
+        with _typed("purging the archive"):
+            return purge(self._engine, older_than, prefix=prefix, dry_run=dry_run, progress=progress)
 
     def verify(self, *, repair: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """Check every shard, every record, and the index against the shards.

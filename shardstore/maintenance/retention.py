@@ -50,7 +50,7 @@ class Retention(NamedTuple):
         if not all(isinstance(pattern, str) and pattern for pattern in kept):
             raise InvalidQuery(f"keep holds something that is neither a key nor a prefix: {kept!r}")
         return cls(
-            _seconds(older_than),
+            seconds(older_than),
             _count("max_entries", max_entries),
             _count("max_bytes", max_bytes),
             where or None,
@@ -94,13 +94,14 @@ class Retention(NamedTuple):
         return None
 
 
-def _seconds(value: object) -> float | None:
+def seconds(value: object) -> float | None:
+    """Check `older_than`; raise InvalidQuery for what is no span of time."""
     if value is None:
         return None
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if type(seconds) not in (int, float) or not math.isfinite(seconds) or seconds < 0:  # type: ignore[arg-type,operator]
+    given = value.total_seconds() if isinstance(value, timedelta) else value
+    if type(given) not in (int, float) or not math.isfinite(given) or given < 0:  # type: ignore[arg-type,operator]
         raise InvalidQuery(f"older_than is a timedelta or a number of seconds from 0 on, not {value!r}")
-    return float(seconds)  # type: ignore[arg-type]
+    return float(given)  # type: ignore[arg-type]
 
 
 def _count(name: str, value: object) -> int | None:

@@ -12,7 +12,10 @@ from tests.cli.shell import Shell
 def test_a_dry_run_prints_the_plan_and_changes_nothing(busy: Shell) -> None:
     text = busy("compact", "--where", "status in done,failed", "--keep", "agent:ops:*", "--dry-run")
     assert text.code == 0
-    assert text.out.splitlines()[0].split() == ["ACTION", "KEY", "AGE", "SIZE", "WHY"]
+    lines = text.out.splitlines()
+    assert lines[0].startswith("1 action, would free")
+    assert lines[2].split() == ["ACTION", "COUNT", "SIZE", "FREES", "WHY"]
+    assert ["ACTION", "KEY", "AGE", "SIZE", "WHY"] in [line.split() for line in lines]
     assert LONG in text.out
     assert "agent:ops:hook" not in text.out
     told = busy("compact", "--max-entries", "1", "--dry-run", "--json").json
@@ -29,6 +32,21 @@ def test_the_plan_is_readable_at_forty_columns(busy: Shell) -> None:
     assert "age" in told
 
 
+def test_a_long_plan_begins_with_its_sums_and_is_cut(shell: Shell) -> None:
+    with Store(shell.store, durability="relaxed") as store:
+        for n in range(60):
+            store.create(f"agent:main:{n}", {"status": "done"})
+    for width in ({}, {"COLUMNS": "80"}, {"COLUMNS": "40"}):
+        told = shell("compact", "--where", "status=done", "--dry-run", **width).out
+        assert told.startswith("60 actions, would free")
+        assert told.splitlines()[-1] == "... and 20 more (--all prints them, --json too)"
+        assert told.count("agent:main:") == 40
+    whole = shell("compact", "--where", "status=done", "--dry-run", "--all").out
+    assert whole.count("agent:main:") == 60
+    assert "more (" not in whole
+    assert len(shell("compact", "--where", "status=done", "--dry-run", "--json").json["actions"]) == 60
+
+
 def test_compact_archives_or_purges(busy: Shell) -> None:
     done = busy("compact", "--where", "status=done", "--json")
     assert done.code == 0
@@ -36,7 +54,7 @@ def test_compact_archives_or_purges(busy: Shell) -> None:
     assert busy("restore", LONG).code == 0
     purged = busy("compact", "--where", "status=done", "--purge")
     assert "purge" in purged.out
-    assert "freed" in purged.out.splitlines()[-1]
+    assert "freed" in purged.out.splitlines()[0]
     assert busy("restore", LONG).code == 3
 
 

@@ -92,3 +92,28 @@ def test_restore_brings_back_what_compact_archived(shell: Shell) -> None:
         store.compact(where={"n": 1})
         store.create(KEY, {"n": 2})
     assert shell("restore", KEY).code == 4
+
+
+def test_a_receipt_says_that_a_session_was_created(shell: Shell) -> None:
+    """A mistyped key makes a session; whoever typed it must see that."""
+    for verb, word in (("patch", "n=1"), ("set", '{"n": 1}')):
+        key = f"agent:{verb}"
+        made = shell(verb, key, word)
+        assert (made.code, made.out) == (0, "")
+        assert f"{key}: CREATED" in made.err
+        same = shell(verb, key, word)
+        assert "CREATED" not in same.err
+        assert "nothing changed" in same.err
+        told = shell(verb, f"{key}:json", word, "--json").json
+        assert (told["created"], told["changed"], told["rev"]) == (True, True, 1)
+        told = shell(verb, f"{key}:json", word, "--json").json
+        assert (told["created"], told["changed"]) == (False, False)
+
+
+def test_set_makes_nothing_when_told_so(shell: Shell) -> None:
+    assert shell("set", KEY, "{}", "--no-create").code == 10
+    assert not shell.store.exists()
+    assert shell("set", KEY, "{}").code == 0
+    refused = shell("set", "agent:mian", "{}", "--no-create")
+    assert (refused.code, refused.out) == (3, "")
+    assert shell("set", KEY, '{"n": 2}', "--no-create", "--json").json["rev"] == 2

@@ -1,0 +1,108 @@
+"""`shardstore archive`: what compact and verify moved aside; and the way to get rid of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import exits, output, parse, progress, show
+from .options import JsonOption, PrefixOption, StoreOption, open_existing, plain_app
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from shardstore import Kept
+
+app = plain_app()
+
+
+@app.callback()
+def archive() -> None:
+    """Look at what was moved aside, and remove it for good."""
+
+
+@app.command("list")
+def list_(ctx: typer.Context, prefix: PrefixOption = None, store: StoreOption = None, json: JsonOption = False) -> None:
+    """List what lies in archive/ and quarantine/, what was moved there first in front.
+
+    `restore KEY` brings the archived file of a session that was moved last back.
+    """
+    with open_existing(ctx, store, read_only=True) as opened:
+        found = opened.kept(prefix=prefix)
+    if json:
+        total = sum(one.size for one in found)
+        return output.json_rows("files", map(_as_json, found), count=len(found), bytes=total)
+    if not found:
+        return output.message("nothing was moved aside")
+    _print_table(found)
+    return output.line(f"\n{_sum(found)}")
+
+
+@app.command()
+def purge(
+    ctx: typer.Context,
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", metavar="30d", help="Only what was archived longer ago than this.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of archive/, however young.")] = False,
+    prefix: PrefixOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would go; remove nothing.")] = False,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Remove archived sessions for good. Needs --older-than or --all. What is in quarantine/ stays.
+
+    Exit code 1 when a file could not be removed.
+    """
+    if (older_than is None) is not everything:
+        message = "give either --older-than or --all"
+        raise typer.BadParameter(message, ctx=ctx, param_hint="--older-than")
+    age = 0 if older_than is None else parse.duration(older_than, "--older-than")
+    with open_existing(ctx, store, read_only=dry_run) as opened, progress.bar("Removing") as shown:
+        report = opened.purge_archive(age, prefix=prefix, dry_run=dry_run, progress=shown)
+    if json:
+        fields = {"dry_run": dry_run, "ok": report.ok, "bytes_freed": report.bytes_freed}
+        skipped = [{"path": one.path, "why": one.why} for one in report.skipped]
+        output.json_rows("removed", map(_as_json, report.removed), **fields, skipped=skipped)
+    else:
+        if report.removed:
+            _print_table(report.removed)
+            output.line()
+        output.line(f"{'would remove' if dry_run else 'removed'} {_sum(report.removed)}")
+    for one in report.skipped if not json else ():
+        output.message(f"skipped {one.path}: {show.text(one.why)}")
+    if not report.ok:
+        message = f"{len(report.skipped):,} of the files could not be removed"
+        raise exits.CommandError(message, "check who may write to archive/, then run it again")
+
+
+def _as_json(one: Kept) -> dict[str, Any]:
+    moved = show.iso(datetime.fromtimestamp(one.moved_at, UTC))
+    return {"place": one.place, "key": one.key, "path": one.path, "size": one.size, "moved_at": moved}
+
+
+def _print_table(found: Sequence[Kept]) -> None:
+    columns = (
+        output.Column("place"),
+        output.Column("key", fold=True, lead=True),
+        output.Column("moved", right=True),
+        output.Column("size", right=True),
+    )
+    now = datetime.now(UTC)
+    rows = [
+        (
+            one.place,
+            show.text(one.key if one.key is not None else one.path),
+            show.age(datetime.fromtimestamp(one.moved_at, UTC), now),
+            show.size(one.size),
+        )
+        for one in found
+    ]
+    output.table(columns, rows)
+
+
+def _sum(found: Sequence[Kept]) -> str:
+    files = f"{len(found):,} {'file' if len(found) == 1 else 'files'}"
+    return f"{files}, {show.size(sum(one.size for one in found))}"

@@ -1,0 +1,93 @@
+"""What lies in archive/ and quarantine/: listing it, and emptying the archive for good."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from typing import TYPE_CHECKING
+
+from shardstore import disk
+from shardstore.errors import InvalidQuery, ShardStoreError, raise_io_error
+from shardstore.file import read_state
+from shardstore.layout import ARCHIVE, QUARANTINE, parse_stamped
+from shardstore.maintenance.retention import seconds
+from shardstore.reports import Kept, PurgeReport, Skipped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import timedelta
+    from pathlib import Path
+
+    from shardstore.engine import Engine
+
+
+def kept(engine: Engine, prefix: str | None = None) -> list[Kept]:
+    """List the files of both directories, the oldest first; what no shard's name has is not ours, and left out."""
+    layout = engine.layout
+    found = [*_files(ARCHIVE, layout.archive), *_files(QUARANTINE, layout.quarantine)]
+    if prefix:
+        found = [one for one in found if one.key is not None and one.key.startswith(prefix)]
+    return sorted(found, key=lambda one: (one.moved_at, one.path))
+
+
+def purge(
+    engine: Engine,
+    older_than: timedelta | float,
+    *,
+    prefix: str | None,
+    dry_run: bool,
+    progress: Callable[[int, int], None] | None,
+) -> PurgeReport:
+    """Remove from archive/ what was moved there longer ago than this. Never touches quarantine/.
+
+    Raises InvalidQuery for a malformed limit, before anything is removed.
+    """
+    age = seconds(older_than)
+    if age is None:
+        raise InvalidQuery("purging the archive needs older_than; 0 means all of it")
+    limit = time.time() - age
+    chosen = [one for one in kept(engine, prefix) if one.place == ARCHIVE and one.moved_at <= limit]
+    removed, skipped = [], []
+    for done, one in enumerate(chosen):
+        if progress is not None:
+            progress(done, len(chosen))
+        try:
+            if not dry_run:
+                os.unlink(engine.layout.root / one.path)
+            removed.append(one)
+        except FileNotFoundError:
+            continue  # restored, or purged by another, meanwhile
+        except OSError as error:
+            skipped.append(Skipped(one.path, one.key, str(error), failed=True))
+    if removed and not dry_run:
+        disk.sync_directory(engine.layout.archive)
+    return PurgeReport(dry_run, tuple(removed), sum(one.size for one in removed), tuple(skipped))
+
+
+def _files(place: str, directory: Path) -> Iterator[Kept]:
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise_io_error(error, f"listing {place}/", str(directory))
+    for name in names:
+        parsed = parse_stamped(name)
+        if parsed is None:
+            continue
+        path = f"{directory}/{name}"
+        try:
+            status = os.lstat(path)
+        except FileNotFoundError:
+            continue  # restored or purged meanwhile
+        if stat.S_ISREG(status.st_mode):
+            yield Kept(place, f"{place}/{name}", _key(path), status.st_size, parsed[1] / 1000)
+
+
+def _key(path: str) -> str | None:
+    """Read whose it was; None where the file is damaged, as most in quarantine are."""
+    try:
+        return read_state(path).key
+    except (ShardStoreError, OSError) as error:
+        return getattr(error, "key", None)
