@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import shardstore
 from shardstore import CommitUncertain, ShardStoreError, Store
 from shardstore.index import audit
 from tests.support import disk
@@ -71,8 +70,14 @@ class OneCatalogue:
 
 def quicken() -> None:
     """Make children cheap: import now what each would import.  Only for a process that opens no store itself."""
-    for module in pkgutil.walk_packages(shardstore.__path__, "shardstore."):
-        importlib.import_module(module.name)
+    for package in ("shardstore", "shardstore_cli"):  # the commands are imported by the import alone
+        try:
+            top = importlib.import_module(package)
+        except ImportError:
+            continue
+        for module in pkgutil.walk_packages(top.__path__, f"{package}."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
     OneCatalogue.real, audit.Catalogue = audit.Catalogue, OneCatalogue  # type: ignore[assignment,misc]
 
 
