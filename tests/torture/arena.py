@@ -11,6 +11,7 @@ with warm modules and no state, in a few milliseconds.  REQUIRES: the process ha
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import os
@@ -335,6 +336,7 @@ class Arena:
         me.consume_turn()
         if store is not None:
             store.close()
+        gc.collect()  # an exception that was caught may hold on to a file in a cycle: late, not for ever
         return descriptors() - lowest
 
     def _attempt(self, store: Store | None) -> Faced:
