@@ -186,7 +186,7 @@ def use_odd_keys(root: Path) -> None:
 @needs_root
 @linux_only
 @pytest.mark.parametrize(
-    "kind", ["ext4", "ext4-nojournal", "xfs", "btrfs", "ext4-casefold", "ntfs", "exfat", "tmpfs-casefold", "overlay"]
+    "kind", ["ext4", "ext4-nojournal", "xfs", "btrfs", "ext4-casefold", "ntfs", "tmpfs-casefold", "overlay"]
 )
 def test_on_another_file_system(place: Path, kind: str) -> None:
     """Keys that differ in case or normalisation, and counting from three processes, wherever it can be mounted."""
@@ -221,15 +221,14 @@ def _mount(kind: str, image: Path, where: Path) -> None:
             pytest.skip(f"mkfs.ext4 -O casefold: {made.stderr.strip()}")
     done = subprocess.run(["mount", "-o", "loop", str(image), str(where)], capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"{kind} cannot be mounted here: {done.stderr.strip().splitlines()[0]}")
+        pytest.skip(f"{kind}: this kernel cannot mount it")
     if kind == "ext4-casefold":
         subprocess.run(["chattr", "+F", str(where)], check=True)
 
 
 FOLDING = {
-    # They fold case and have no modes of their own: umask says who may.
+    # NTFS is mounted without modes of its own: umask says who may.  Not exFAT: it has no links, and a store needs them.
     "ntfs": ("mkfs.ntfs", ["-q", "-F"], ["lowntfs-3g", "-o", "ignore_case,umask=077"]),
-    "exfat": ("mkfs.exfat", [], ["mount.exfat-fuse", "-o", "umask=077"]),
     "tmpfs-casefold": ("mount", None, ["mount", "-t", "tmpfs", "-o", "casefold,mode=700", "tmpfs"]),
 }
 
