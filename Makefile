@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 WORKERS ?= 2
+MINUTES ?= 20
 
 .PHONY: demo test lint format torture bench bench-quick clean
 
@@ -13,7 +14,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 torture: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(WORKERS) -m torture tests/torture
+	$(BIN)/python -m tests.torture --workers $(WORKERS) --minutes $(MINUTES) --out build/torture.json
 
 lint: $(VENV)/.dev build/typing/shardstore_cli
 	$(BIN)/ruff check .

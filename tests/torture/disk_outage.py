@@ -22,7 +22,7 @@ from shardstore import Store
 from . import logdisk
 from .arena import Child, in_child, quicken, scratch, verified
 from .operations import Truth
-from .outage import MUTANTS, WORKLOADS, Outage, mutate
+from .outage import MUTANTS, WORKLOADS, Outage, after_a_restart, mutate
 from .powerloss import CrashState
 
 
@@ -113,6 +113,7 @@ class BusyOutage(DiskOutage):
         return []
 
     def _look(self, state: CrashState) -> list[str]:
+        after_a_restart()
         begun, acknowledged = (Counter(m.split()[1] for m in self.marks if m.startswith(w)) for w in ("begin", "ack"))
         complaints = []
         with Store(self.grave / "home" / "store") as store:

@@ -6,7 +6,8 @@
     python -m tests.torture.exhaust failed patch --all         every error at every system call (strace)
     python -m tests.torture.exhaust short patch                RLIMIT_FSIZE at every length around the write
 
-`--only "pwrite64 3"` tries a single call again.  `--every K` takes each K-th try only, and says so.
+`--only "pwrite64 3"` tries a single call again.  `--every K` takes each K-th try only.  `--seconds S` takes, of all
+tries, as many as the time allows, spread evenly over the operation.  What was not tried is counted as skipped.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import math
 import shutil
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from .arena import Arena, quicken, scratch
@@ -39,6 +42,17 @@ LIKELY = {
 """The errors that each kind of call can give in life; --all tries all of them everywhere."""
 
 
+AGAIN = 4
+"""A call that does not come on one run comes on the next: a wait that another run did not need shifts the count."""
+
+
+def spread(count: int) -> list[int]:
+    """Order 0 to count - 1 so that any beginning of it is spread evenly over the whole: 0, 1/2, 1/4, 3/4, 1/8, ..."""
+    bits = max(1, (count - 1).bit_length())
+    reverse = (int(f"{n:0{bits}b}"[::-1], 2) for n in range(1 << bits))
+    return [n for n in reverse if n < count]
+
+
 def likely(name: str) -> tuple[str, ...]:
     """Return the errors that a call of this name gives in life."""
     return next(errors for part, errors in LIKELY.items() if part in name)
@@ -56,6 +70,7 @@ class Campaign:
         self.skipped = 0
         self.turn = -1
         self.calls = self.alike = 0
+        self.plan: list[Callable[[], None]] = []
 
     def killed_inside(self) -> None:
         """Kill before and after each call through os; in the middle of each write."""
@@ -97,17 +112,33 @@ class Campaign:
         for limit in sorted(limits):
             self._fail("short", SizeLimit(limit))
 
+    def run(self, until: float) -> None:
+        """Make the plan of the mode, and try what it holds until the time is over."""
+        getattr(self, self.args.mode.replace("-", "_"))()
+        for at in spread(len(self.plan)) if until < math.inf else range(len(self.plan)):
+            if time.monotonic() > until:
+                self.skipped += 1
+            else:
+                self.plan[at]()
+
     def _kill(self, name: str, fault: Fault) -> None:
-        if not self._wanted(fault):
-            return
-        struck, complaints = self.arena.kill(fault)
-        self.by_call[name] += 1
-        self.outcomes["killed" if struck else "finished"] += 1
-        self.complaints += [f"{self.arena.op.name}: {fault}: {c}" for c in complaints]
+        if self._wanted(fault):
+            self.plan.append(lambda: self._killed_by(name, fault))
 
     def _fail(self, name: str, fault: Fault) -> None:
-        if not self._wanted(fault):
-            return
+        if self._wanted(fault):
+            self.plan.append(lambda: self._failed_by(name, fault))
+
+    def _killed_by(self, name: str, fault: Fault) -> None:
+        for _ in range(AGAIN):
+            struck, complaints = self.arena.kill(fault)
+            self.complaints += [f"{self.arena.op.name}: {fault}: {c}" for c in complaints]
+            if struck or complaints:
+                break
+        self.by_call[name] += 1
+        self.outcomes["killed" if struck else "finished"] += 1
+
+    def _failed_by(self, name: str, fault: Fault) -> None:
         outcome, complaints = self.arena.fail(fault)
         self.by_call[name] += 1
         self.outcomes[outcome] += 1
@@ -161,6 +192,7 @@ def main() -> int:
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--only")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="stop after this long, and say so")
     parser.add_argument("--unthinned", action="store_true", help="also try every one of many calls that look alike")
     args = parser.parse_args()
     quicken()
@@ -169,13 +201,15 @@ def main() -> int:
     try:
         arena = Arena(Path(directory) / "arena", OPERATIONS[args.operation])
         campaign = Campaign(arena, args)
-        getattr(campaign, args.mode.replace("-", "_"))()
+        campaign.run(began + args.seconds)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     json.dump(
         {
             "mode": args.mode,
             "operation": args.operation,
+            "durability": OPERATIONS[args.operation].durability,
+            "errors": "all" if args.all else "likely",
             "tries": sum(campaign.by_call.values()),
             "by_call": dict(campaign.by_call),
             "outcomes": dict(campaign.outcomes),

@@ -19,6 +19,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 exhaustive = pytest.mark.torture
 """Runs with `make torture` only."""
+sampled = pytest.mark.sampled
+"""A part of what `make torture` has whole: runs with `make test` only."""
 needs_strace = pytest.mark.skipif(STRACE is None, reason="strace is not installed: no fault from outside the process")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
@@ -59,12 +61,18 @@ def tool(module: str, *args: str, timeout: float = 900.0, expect_complaints: boo
     return result
 
 
+def seconds(share: float) -> str:
+    """Give a part's time as an argument: `share` seconds of a run of 20 minutes, as `make torture MINUTES=...` scales it."""
+    return f"{share * float(os.environ.get('SHARDSTORE_TORTURE_MINUTES', '20')) / 20:.1f}"
+
+
 def report(part: str, counts: dict[str, Any]) -> None:
-    """Append machine-readable counts to the report that docs/reliability.md is made from."""
-    path = Path(os.environ.get("SHARDSTORE_TORTURE_REPORT", REPOSITORY / "build" / "torture.json"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    counts = {k: v for k, v in counts.items() if k != "complaints"} | {"complaints": len(counts.get("complaints", ()))}
-    test = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0]
-    with path.open("a") as file:
+    """Append machine-readable counts to the report of this run, where one is kept: that of `make torture`."""
+    where = os.environ.get("SHARDSTORE_TORTURE_REPORT")
+    if where is None:
+        return
+    said = [str(c)[:600] for c in counts.get("complaints", ())]
+    row = {"part": part, "test": os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0], **counts}
+    with open(where, "a", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        file.write(json.dumps({"part": part, "test": test, **counts}) + "\n")
+        file.write(json.dumps(row | {"complaints": len(said), "said": said[:5]}) + "\n")

@@ -25,7 +25,7 @@ from typing import Any
 from shardstore import Conflict, Session, SessionExists, Store
 
 from .arena import brief, scratch
-from .linearizable import PENDING, Op, Rejected, check, together
+from .linearizable import PENDING, Op, Rejected, Undecided, check, together
 
 KINDS = ["get"] * 6 + ["update"] * 5 + ["patch"] * 4 + ["replace"] * 4 + ["delete"] * 2 + ["create"] * 2 + ["list"]
 
@@ -174,9 +174,9 @@ def read_logs(directory: Path) -> tuple[dict[str, list[Op]], list[Op], list[str]
     return histories, lists, failures
 
 
-def judge(histories: dict[str, list[Op]], lists: list[Op], every: list[str]) -> list[str]:
-    """Check every key on its own; a list is a read of each."""
-    complaints = []
+def judge(histories: dict[str, list[Op]], lists: list[Op], every: list[str]) -> tuple[list[str], int]:
+    """Check every key on its own; a list is a read of each.  Return complaints, and how many could not be decided."""
+    complaints, undecided = [], 0
     for key in every:
         history = list(histories.get(key, []))
         history += [Op(o.process, o.call, o.back, "get", {}, o.result.get(key)) for o in lists]
@@ -184,7 +184,9 @@ def judge(histories: dict[str, list[Op]], lists: list[Op], every: list[str]) -> 
             check(history, key=key)
         except Rejected as error:
             complaints.append(str(error))
-    return complaints
+        except Undecided:
+            undecided += 1
+    return complaints, undecided
 
 
 def main() -> int:
@@ -209,7 +211,8 @@ def main() -> int:
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     began = time.monotonic()
-    complaints = failures + problems + judge(histories, lists, keys(args.keys))
+    complaints, undecided = judge(histories, lists, keys(args.keys))
+    complaints = failures + problems + complaints
     if args.together:
         steps, initial = together(keys(args.keys))
         try:
@@ -218,7 +221,8 @@ def main() -> int:
             complaints.append(str(error))
     operations = [o for h in histories.values() for o in h]
     result = {
-        "histories": args.keys,
+        "histories": args.keys - undecided,
+        "undecided": undecided,
         "operations": len(operations),
         "lists": len(lists),
         "pending": sum(o.pending for o in operations),

@@ -58,6 +58,14 @@ class Rejected(AssertionError):
         )
 
 
+class Undecided(Exception):
+    """The search was given up: many calls without an answer leave too many orders to try."""
+
+
+PATIENCE = 3_000_000
+"""Configurations that a search visits at most; a minute or so."""
+
+
 def frozen(fields: Mapping[str, Any] | None) -> State:
     """Return the fields as a hashable state."""
     return None if fields is None else tuple(sorted(fields.items()))
@@ -119,7 +127,7 @@ def never_happened(op: Op) -> bool:
 def check(
     ops: Iterable[Op], *, initial: Any = None, key: str = "", steps: Mapping[str, Step] | None = None
 ) -> list[int]:
-    """Return one explaining order, as positions in `ops` sorted by call.  Raises Rejected when there is none."""
+    """Return one explaining order, as positions in `ops` sorted by call.  Raises Rejected when there is none, or Undecided."""
     history = sorted((o for o in ops if not never_happened(o)), key=lambda o: o.call)
     return _Search(history, key, STEPS if steps is None else steps).run(initial)
 
@@ -172,6 +180,8 @@ class _Search:
                 if mark in self.seen:
                     continue
                 self.seen.add(mark)
+                if len(self.seen) > PATIENCE:
+                    raise Undecided(f"{self.key}: {len(self.ops)} operations, {len(self.best[0])} explained so far")
                 self.order.append(i)
                 if len(self.order) > len(self.best[0]):
                     self.best = (list(self.order), after)

@@ -263,6 +263,17 @@ def _touch(store: Store) -> None:
     store.patch(MAIN, {"warm": True})
 
 
+def _read(store: Store) -> None:
+    """Have MAIN's shard open, with nothing noted and nothing written."""
+    assert store[MAIN]["n"] != 99
+
+
+def _backed_up(store: Store) -> None:
+    """Give MAIN's file a second name, as a backup of hard links does: the next change writes a new file."""
+    _touch(store)
+    os.link(shard_of(store.root, MAIN), store.root.parent / "backup")
+
+
 def _became(**fields: Any) -> Callable[[Truth, Truth], bool]:
     def proof(before: Truth, after: Truth) -> bool:
         others = all(before[k] == after[k] for k in KEYS if k != MAIN)
@@ -291,6 +302,9 @@ OPERATIONS = {
         Operation("patch-grown", almost_grown, _filler, _became(n=99), MAIN),
         Operation("patch-torn", torn, _patch, _became(n=99), MAIN),
         Operation("rewrite", almost_rewritten, _filler, _became(n=99), MAIN),
+        Operation("rewrite-relaxed", almost_rewritten, _filler, _became(n=99), MAIN, durability="relaxed"),
+        Operation("rewrite-hot", almost_rewritten, _filler, _became(n=99), MAIN, _read),
+        Operation("rewrite-linked", three, _patch, _became(n=99), MAIN, _backed_up),
         Operation("replace", three, _replace, _became(whole=BLOB), MAIN),
         Operation("delete", three, _delete, lambda b, a: b[MAIN] is not None and a[MAIN] is None, MAIN),
         Operation("create-again", deleted, _again, _became(again=True), MAIN),

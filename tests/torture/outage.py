@@ -292,11 +292,12 @@ class Outage:
 
 def after_a_restart() -> None:
     """Make this process believe that the machine was started again.  Fails where the store asks in another way."""
-    try:
-        from shardstore.index import boot
-    except ImportError:
-        return
-    del boot
+    name = "boot_id"
+    asking = [m for n, m in list(sys.modules.items()) if n.startswith("shardstore.") and hasattr(m, name)]
+    if len(asking) < 2:
+        raise LookupError(f"no module of the index asks for {name}: the restart of the machine cannot be played")
+    for module in asking:
+        setattr(module, name, lambda: b"another start...")
 
 
 def main() -> int:

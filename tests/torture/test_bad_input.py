@@ -23,11 +23,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shardstore import CorruptShard, ShardStoreError, Store, journal
+from shardstore import CorruptShard, ShardStoreError, Store, journal, layout
+from shardstore.index import notes
 from tests.support import disk
 
 from .arena import scratch
-from .harness import exhaustive, report
+from .harness import exhaustive, report, sampled
 
 CORPUS = Path(__file__).parent / "corpus"
 KEY = "agent:main:fuzz"
@@ -402,6 +403,54 @@ def test_a_spoilt_index_never_answers_wrongly(place: Path, seed: int) -> None:
 def test_a_thoroughly_spoilt_index(place: Path, seed: int) -> None:
     """The same, hundreds of times."""
     report("index-fuzz", {"spoilt": fuzz_index(place / f"index{seed}", seed, 60)})
+
+
+# -- the notes ----------------------------------------------------------------------------------------------
+
+
+def check_notes(place: Path, keys: list[str], cut: int, at: int, junk: bytes) -> None:
+    """Spoil one of the two copies of a note file: all names come out, or NotesDamaged; never another name."""
+    directory = tempfile.mkdtemp(dir=place)
+    try:
+        notes.create(directory, "ab" * 8, 3)
+        names = {layout.shard_name(key) for key in keys}
+        writer = notes.NoteWriter(directory, "ab" * 8, 3)
+        for name in sorted(names):
+            writer.append(name)
+        writer.close()
+        assert notes.read(directory, "ab" * 8, 3) == names
+        victim = sorted(Path(directory).iterdir())[at % 2]
+        data = victim.read_bytes()
+        at %= len(data) + 1
+        victim.write_bytes(data[:at] + junk + data[at + cut :])
+        with contextlib.suppress(notes.NotesDamaged):
+            assert notes.read(directory, "ab" * 8, 3) == names
+    finally:
+        shutil.rmtree(directory)
+
+
+SPOILT = {
+    "keys": st.lists(st.text("abc:ü", min_size=1, max_size=6), max_size=5, unique=True),
+    "cut": st.integers(0, 400),
+    "at": st.integers(0, 1000),
+    "junk": st.binary(max_size=20) | st.sampled_from([b"\n", b"00000000 3f/a~00.jsonl\n", bytes(64)]),
+}
+
+
+@sampled
+@QUICK
+@given(**SPOILT)
+def test_a_spoilt_note_file(place: Path, keys: list[str], cut: int, at: int, junk: bytes) -> None:
+    """Of two copies one is spoilt: nothing that was noted is lost without a word."""
+    check_notes(place, keys, cut, at, junk)
+
+
+@exhaustive
+@THOROUGH
+@given(**SPOILT)
+def test_many_spoilt_note_files(place: Path, keys: list[str], cut: int, at: int, junk: bytes) -> None:
+    """The same, often."""
+    check_notes(place, keys, cut, at, junk)
 
 
 # -- the marker and the import ------------------------------------------------------------------------------

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import pytest
 
-from .harness import exhaustive, tool
+from .harness import exhaustive, sampled, tool
 
 
+@sampled
 @pytest.mark.parametrize(
     "args", ["--processes 4 --seconds 1.5", "--processes 4 --threads 2 --seconds 2 --kills 12 --seed 2"]
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from .harness import exhaustive, needs_strace, tool
+from .harness import exhaustive, needs_strace, sampled, seconds, tool
 from .powerloss import Trace, crash_states
 
 
@@ -48,12 +48,14 @@ def test_the_model_knows_the_rename_without_a_sync() -> None:
     assert {tree["d/f"] for tree in found(safe, start)} == {b"old", b"new"}
 
 
+@sampled
 @pytest.mark.parametrize("name", ["mixed", "torn"])
 def test_every_crash_state_of_short_workloads(name: str) -> None:
     """Relaxed and durable writers on one session, a torn tail: every state the model allows."""
     assert tool("outage", name)["states"] > 30
 
 
+@sampled
 @pytest.mark.parametrize(
     ("name", "durability", "stride", "every"),
     [
@@ -82,10 +84,10 @@ def test_a_store_that_skips_a_step_is_caught(mutant: str, name: str) -> None:
 @pytest.mark.parametrize("durability", ["commit", "relaxed"])
 @pytest.mark.parametrize("name", ["birth", "life", "rewrite", "torn", "mixed", "compact", "listed"])
 def test_crash_states(name: str, durability: str) -> None:
-    """Every state of the short workloads; of the long ones those at every third operation, as far as 30 seconds go."""
+    """Every state of the short workloads; of the long ones those at every third operation, as far as the time goes."""
     stride = {"life": "3", "listed": "3", "compact": "3", "birth": "11"}.get(name, "1")
     every = {"life": "9", "listed": "9", "compact": "9"}.get(name, "1") if durability == "relaxed" else "1"
-    tool("outage", name, "--durability", durability, "--stride", stride, "--every", every, "--seconds", "30")
+    tool("outage", name, "--durability", durability, "--stride", stride, "--every", every, "--seconds", seconds(14))
 
 
 @exhaustive
@@ -94,4 +96,4 @@ def test_crash_states(name: str, durability: str) -> None:
 def test_crash_states_recorded_from_outside(name: str) -> None:
     """The same with every write that the kernel saw, SQLite's included: what is left of the index is torn too."""
     stride = {"compact": "5", "listed": "5", "birth": "11"}.get(name, "1")
-    tool("outage", name, "--outside", "--stride", stride, "--seconds", "30")
+    tool("outage", name, "--outside", "--stride", stride, "--seconds", seconds(14))
