@@ -123,8 +123,7 @@ def make_record(  # noqa: PLR0913  # what a record says
     fields, _, rev, incarnation, created, updated, _, end, records, live = state
     now = time.time_ns() // 1_000_000
     at = now if at is None or at > now else at
-    if at < updated:
-        at = updated  # the clock may go back, a journal never does
+    at = max(at, updated)  # the clock may go back, a journal never does
     if fields is not None and not (change.whole or change.delete or change.removed):
         # What nearly every commit is: `advance` says the same, for every kind of change.
         line = record.line(rev + 1, at, by, record.change_body(change.changed, change.removed), durable=durable)
