@@ -24,7 +24,7 @@ FILE_BYTES_MAX = 1 << 30
 ROOM_MIN, ROOM_STEP = 4096, 65536  # bytes: the file grows to 4 KB, doubles to 64 KB, then grows by 64 KB
 _WITNESS = 24  # bytes in front of the logical end that must still be there
 _READER_RETRIES = 5  # a reader may look while a commit is half way; what stays wrong is damage
-_NEWLINE = 10
+_UNREAD: tuple[State, bytes, int] = (ABSENT, b"\n", -1)
 _READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 open_files: weakref.WeakSet[JournalFile] = weakref.WeakSet()
@@ -43,8 +43,7 @@ class JournalFile:
     __slots__ = (
         "__weakref__",
         "_anchored",
-        "_last",
-        "_seen",
+        "_known",
         "_synced",
         "device",
         "fd",
@@ -53,7 +52,6 @@ class JournalFile:
         "lock",
         "path",
         "size",
-        "state",
         "torn",
         "writable",
     )  # fmt: skip
@@ -66,10 +64,10 @@ class JournalFile:
         self.device, self.inode = status.st_dev, status.st_ino
         self.size = status.st_size
         self.links = status.st_nlink
-        self.state = ABSENT
         self.torn = b""
-        self._last: bytes | None = None  # the last bytes of what was read; None: nothing was yet
-        self._seen = -1  # nanoseconds since the epoch: a modification after this moment is somebody else's
+        # State; the last bytes that it was read from, with the newline of the room behind them, as its proof; and in
+        # nanoseconds since the epoch until when: a modification after this moment is somebody else's.
+        self._known: tuple[State, bytes, int] = _UNREAD
         self._synced = 0  # every byte before this one is known to be on the medium
         self._anchored = False  # the file's name is known to be
         open_files.add(self)
@@ -114,6 +112,11 @@ class JournalFile:
             os.close(fd)
             raise
 
+    @property
+    def state(self) -> State:
+        """The state that was read or written last."""
+        return self._known[0]
+
     def close(self) -> None:
         """Close the descriptor, and with it the lock. A second call does nothing."""
         self.fd = -1
@@ -140,44 +143,43 @@ class JournalFile:
         Raises CorruptShard. A torn tail is left in `torn`. Without the lock a record may be half written:
         what looks damaged is read again before it is believed.
         """
-        last = self._last
+        state, proof, seen = self._known
         try:
-            known = ABSENT
-            if last is not None:
-                seen = os.pread(self.fd, _WITNESS + 1, self.state.end - len(last))
-                if seen.startswith(last):
-                    if len(seen) > len(last) and seen[len(last)] != _NEWLINE:
-                        known = self.state
-                    elif mtime <= self._seen:
-                        return self.state
-            return self._reread(known, 2 if locked else _READER_RETRIES)
+            found = os.pread(self.fd, len(proof), state.end + 1 - len(proof))
+            if found == proof and mtime <= seen:
+                return state
+            return self._changed(found, mtime, locked=locked)
         except OSError as error:
             raise_io_error(error, "reading a shard", self.path)
 
-    def _reread(self, known: State, attempts: int) -> State:
-        for attempt in range(attempts):
+    def _changed(self, found: bytes, mtime: int, *, locked: bool) -> State:
+        """Say what the journal says now that these bytes, or its mtime, are not what was remembered."""
+        state, proof, seen = self._known
+        if len(proof) > 1 and found.startswith(proof[:-1]):
+            if len(found) == len(proof) and found != proof:
+                return self._reread(state, locked=locked)  # it goes on: the new lines are enough
+            if mtime <= seen:
+                return state  # it has no room
+        return self._reread(ABSENT, locked=locked)
+
+    def _reread(self, known: State, *, locked: bool) -> State:
+        for attempt in range(2 if locked else _READER_RETRIES):
             status = os.fstat(self.fd)
             if status.st_size > FILE_BYTES_MAX:
                 raise CorruptShard(self.path, 0, f"{status.st_size:,} bytes, more than any shard can have")
             data = disk.read_all(self.fd, known.end, status.st_size - known.end)
             found = journal.replay(data, known)
             if found.damage is None:
-                self.size, self._seen = status.st_size, status.st_mtime_ns
-                return self._remember(known, found, data)
+                fresh = data[: found.state.end - known.end][-_WITNESS:]
+                proof = fresh + b"\n" if fresh or known is ABSENT else self._known[1]
+                self._known = (found.state, proof, status.st_mtime_ns)
+                self.size, self.torn = status.st_size, found.tail
+                return found.state
             known = ABSENT
             time.sleep(0.0005 * attempt)
         assert found.damage is not None
-        self._last = None
+        self._known = _UNREAD
         raise CorruptShard(self.path, found.damage.offset, found.damage.reason, found.state.key)
-
-    def _remember(self, known: State, found: Replay, data: bytes) -> State:
-        fresh = found.state.end - known.end
-        if self._last is None or known is ABSENT:
-            self._last = data[max(0, fresh - _WITNESS) : fresh]
-        elif fresh:
-            self._last = (self._last + data[:fresh])[-_WITNESS:]
-        self.state, self.torn = found.state, found.tail
-        return self.state
 
     # Writing. REQUIRES, for everything below: the caller holds the lock and has refreshed under it.
 
@@ -195,9 +197,7 @@ class JournalFile:
             raise_io_error(error, "writing a shard", self.path)
         if need > self.size:
             self.size = max(need, end + written)
-        self.state = after
-        self._last = line[-_WITNESS:]
-        self._seen = time.time_ns()
+        self._known = (after, line[-_WITNESS:] + b"\n", time.time_ns())
 
     def secure(self) -> None:
         """Put the file's name and all its bytes on the medium, so that the next, durable, record vouches for them.
@@ -238,7 +238,7 @@ class JournalFile:
             self.size = os.fstat(self.fd).st_size
         except OSError:
             # The torn tail stays, which every reader steps over and the next writer repairs.
-            self._last = None
+            self._known = _UNREAD
 
     def repair_tail(self, keep_as: str) -> None:
         """Keep a copy of the torn tail in the file `keep_as` and cut it off. Needs no mutex: readers see either."""
@@ -295,9 +295,8 @@ class JournalFile:
             raise OSError(errno.EAGAIN, "somebody has locked a temp of our own", self.path)
         disk.write_all(self.fd, line.ljust(room_after(len(line)), b"\n"), 0)
         disk.sync(self.fd)
-        self.state, self._last = after, line[-_WITNESS:]
+        self._known = (after, line[-_WITNESS:] + b"\n", time.time_ns())
         self._synced = len(line)
-        self._seen = time.time_ns()
         self.size = room_after(len(line))
 
 

@@ -17,6 +17,23 @@ def moment(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
+_WHOLES_MAX, _WHOLE_BYTES_MAX = 256, 8192  # where the small fields cost more to put together than to decode
+_wholes: dict[int, tuple[dict[str, bytes], bytes]] = {}  # by id of the fields, which the entry keeps alive
+
+
+def _whole(fields: dict[str, bytes]) -> bytes:
+    """Make the JSON of an entry; of a small one that is read again unchanged, once."""
+    kept = _wholes.get(id(fields))
+    if kept is not None and kept[0] is fields:
+        return kept[1]
+    raw = codec.join(fields)
+    if len(raw) <= _WHOLE_BYTES_MAX:
+        if len(_wholes) >= _WHOLES_MAX:
+            _wholes.clear()
+        _wholes[id(fields)] = (fields, raw)
+    return raw
+
+
 class Session(Mapping[str, Any]):
     """One session as it was at one moment. Immutable; equal to another exactly when key and version are.
 
@@ -44,7 +61,7 @@ class Session(Mapping[str, Any]):
             return self._data
         except AttributeError:
             pass
-        self._data = codec.loads(codec.join(self._fields()))
+        self._data = codec.loads(_whole(self._fields()))
         return self._data
 
     @property

@@ -224,7 +224,7 @@ class Shard:
 
     def unlock(self, hold: list[int] | None = None) -> None:
         """Let the next writer in. REQUIRES: `lock` returned True, or was given this `hold`, which tells."""
-        if not self._inside or (hold is not None and hold != [self._turn]):
+        if not self._inside or (hold is not None and (not hold or hold[0] != self._turn)):
             return  # nothing is held: an interrupted lock(), or a forked child, where the parent's is not ours to drop
         outer = _holds.get()
         try:

@@ -235,7 +235,7 @@ def eviction_of_busy_shards() -> None:
 def reread_removed() -> None:
     def refresh(original: Any) -> Any:
         def remembered(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return self.state if self._last is not None else original(self, *args, **kwargs)
+            return self.state if self._known[2] >= 0 else original(self, *args, **kwargs)
 
         return remembered
 
@@ -280,7 +280,7 @@ def damage_taken_for_emptiness() -> None:
             try:
                 return original(self, *args, **kwargs)
             except CorruptShard:
-                self.state, self._last = ABSENT, b""
+                self._known = (ABSENT, b"\n", -1)
                 return ABSENT
 
         return refresh

@@ -136,7 +136,7 @@ WRITERS: dict[str, Callable[[Store, str, Any], None]] = {
     "compact": _compact,
     "verify": _verify,
 }
-READERS = {"get", "list", "count", "history", "stats", "close"}
+READERS = {"get", "list", "count", "history", "stats", "close", "kept", "purge_archive"}  # these write no session
 
 
 class _raises:  # noqa: N801 - reads as a statement, without importing pytest into every process

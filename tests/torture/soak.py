@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import concurrent.futures.thread  # noqa: F401 - it registers fork hooks, which must not happen while a fork is under way
 import contextlib
 import json
 import os
