@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from shardstore import disk, journal
 from shardstore.errors import CorruptShard, ShardStoreError, raise_io_error, raise_uncertain
-from shardstore.journal import ABSENT, Replay, State
+from shardstore.journal import ABSENT, State
 from shardstore.layout import FILE_MODE
 from shardstore.lock import KernelLock, descriptors
 
