@@ -19,6 +19,7 @@ CREATE = WRITE | os.O_CREAT
 CREATE_NEW = CREATE | os.O_EXCL
 
 _READ_CHUNK = 1 << 30
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK})
 
 if sys.platform == "darwin":
 
@@ -78,6 +79,22 @@ def check_directory(path: str | os.PathLike[str]) -> None:
         raise NotADirectoryError(errno.ENOTDIR, "not a directory, or a link to one", os.fspath(path))
 
 
+def link(path: str, name: str) -> bool:
+    """Give a file a second name if nothing has it yet; False where the file system knows no links (FAT).
+
+    Raises FileExistsError. A caller that renames instead may replace what somebody else made in the same moment.
+    """
+    try:
+        os.link(path, name)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(name):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from None
+        return False
+    return True
+
+
 def publish(path: str | os.PathLike[str], data: bytes, *, replace: bool = True) -> bool:
     """Put a whole file in place at once, on the medium and under its final name, 0600.
 
@@ -92,11 +109,9 @@ def publish(path: str | os.PathLike[str], data: bytes, *, replace: bool = True) 
             sync(fd)
         finally:
             os.close(fd)
-        if replace:
+        if replace or not link(temp, target):
             os.rename(temp, target)
             temp = ""
-        else:
-            os.link(temp, target)
     except FileExistsError:
         return False
     finally:

@@ -19,7 +19,7 @@ import time
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from shardstore.disk import make_directory
+from shardstore.disk import link, make_directory
 from shardstore.errors import ShardStoreError
 from shardstore.index import files, generation, notes
 from shardstore.index.boot import boot_id
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from shardstore.index.rows import Other, Row
 
 _NO_FILE: Final = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENOTDIR})
-_NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK})
 _NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -120,7 +119,9 @@ def _begin_epoch(place: Place, epoch: str, *, replace: bool) -> IndexLock:
         if os.write(fd, head) != len(head) or not try_lock(fd):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), temp)
         notes.create(place.directory, epoch, 0)
-        if replace or not _link(temp, place.path):
+        if not replace and link(temp, place.path):
+            os.unlink(temp)
+        else:  # without links the last of several that begin at once wins; the others work for nothing
             os.rename(temp, place.path)
     except BaseException:
         lock.__exit__(None, None, None)
@@ -128,21 +129,6 @@ def _begin_epoch(place: Place, epoch: str, *, replace: bool) -> IndexLock:
         discard(place.directory, os.path.basename(temp))
         raise
     return lock
-
-
-def _link(temp: str, path: str) -> bool:
-    """Give a file its name if nothing has it yet; False where the file system knows no links.
-
-    Raises FileExistsError. Without links the last of several that begin at once wins; the others work for nothing.
-    """
-    try:
-        os.link(temp, path)
-    except OSError as error:
-        if error.errno in _NO_LINKS:
-            return False
-        raise
-    os.unlink(temp)
-    return True
 
 
 class _Rebuild:

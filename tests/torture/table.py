@@ -87,7 +87,16 @@ def races(found: Rows) -> Iterator[str]:
     yield "- Races: " + ", ".join(f"{sum(r[k] for r in mine):,} {k}" for k in names)
     for r in found:
         if r["part"] == "soak":
-            kept = ("increments", "stops", "sessions", "turns", "fair_share", "longest", "over_three_shares", "complaints")
+            kept = (
+                "increments",
+                "stops",
+                "sessions",
+                "turns",
+                "fair_share",
+                "longest",
+                "over_three_shares",
+                "complaints",
+            )
             yield f"- Soak, {r['kind']}: " + ", ".join(f"{k.replace('_', ' ')} {r[k]:,}" for k in kept if k in r)
     kinds = sorted({r["kind"] for r in found if r["part"] == "file-system"})
     yield f"- File systems with keys that differ in case and normalisation: {', '.join(kinds) or 'none'}"

@@ -278,3 +278,14 @@ def test_an_index_file_that_cannot_be_looked_at_leaks_no_descriptor(root: Path) 
         store.patch(KEY, {"n": 2})
         store.close()
     assert descriptors() <= before
+
+
+def test_a_file_system_without_hard_links_will_do(root: Path) -> None:
+    """On exFAT making a store failed with "Operation not permitted", for want of links."""
+    place = root.parent / "without-links"
+    with fails(os, "link", errno.EPERM, times=9) as count, Store(place) as store:
+        store.create(KEY, {"n": 1})
+        assert [info.key for info in store.list()] == [KEY]
+    assert count[0] == 2  # the marker, the generation file
+    with Store(place) as store:
+        assert store[KEY]["n"] == 1

@@ -227,7 +227,8 @@ def _mount(kind: str, image: Path, where: Path) -> None:
 
 
 FOLDING = {
-    # NTFS is mounted without modes of its own: umask says who may.  Not exFAT: it has no links, and a store needs them.
+    # Both are mounted without modes of their own: umask says who may.  exFAT has no hard links either.
+    "exfat": ("mkfs.exfat", [], ["mount.exfat-fuse", "-o", "umask=077"]),
     "ntfs": ("mkfs.ntfs", ["-q", "-F"], ["lowntfs-3g", "-o", "ignore_case,umask=077"]),
     "tmpfs-casefold": ("mount", None, ["mount", "-t", "tmpfs", "-o", "casefold,mode=700", "tmpfs"]),
 }
