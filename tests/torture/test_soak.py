@@ -186,7 +186,7 @@ def use_odd_keys(root: Path) -> None:
 @needs_root
 @linux_only
 @pytest.mark.parametrize(
-    "kind", ["ext4", "ext4-nojournal", "xfs", "btrfs", "ext4-casefold", "ntfs", "tmpfs-casefold", "overlay"]
+    "kind", ["ext4", "ext4-nojournal", "xfs", "btrfs", "ext4-casefold", "ntfs", "exfat", "tmpfs-casefold", "overlay"]
 )
 def test_on_another_file_system(place: Path, kind: str) -> None:
     """Keys that differ in case or normalisation, and counting from three processes, wherever it can be mounted."""
