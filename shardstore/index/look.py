@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
 from shardstore.index import generation, notes
@@ -192,7 +193,8 @@ class IndexLock:
 
     def _close(self) -> None:
         self._place.locked.discard(self.fd)
-        os.close(self.fd)
+        with suppress(OSError):  # it is closed all the same
+            os.close(self.fd)
 
     def __enter__(self) -> Self:
         return self

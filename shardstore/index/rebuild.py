@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from contextlib import ExitStack
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -61,18 +62,17 @@ def rebuild(place: Place, progress: Progress | None = None) -> Outcome:
         return Outcome.IMPOSSIBLE
     if old is Outcome.BUSY:
         return Outcome.BUSY
-    known = _noted(place)
-    epoch = files.new_epoch()
-    try:
-        lock = _begin_epoch(place, epoch, replace=old is not None)
-    except FileExistsError:
-        return Outcome.BUSY
-    except OSError:
-        return Outcome.IMPOSSIBLE
-    finally:
+    with ExitStack() as locks:  # one that cannot be given back must not keep the other
         if isinstance(old, IndexLock):
-            old.__exit__(None, None, None)
-    with lock:
+            locks.enter_context(old)
+        known = _noted(place)
+        epoch = files.new_epoch()
+        try:
+            lock = locks.enter_context(_begin_epoch(place, epoch, replace=old is not None))
+        except FileExistsError:
+            return Outcome.BUSY
+        except OSError:
+            return Outcome.IMPOSSIBLE
         return _Rebuild(place, epoch, lock.fd, known).run(progress)
 
 

@@ -62,7 +62,7 @@ class Undecided(Exception):
     """The search was given up: many calls without an answer leave too many orders to try."""
 
 
-PATIENCE = 3_000_000
+PATIENCE = 400_000
 """Configurations that a search visits at most; a minute or so."""
 
 

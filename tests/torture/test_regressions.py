@@ -289,3 +289,25 @@ def test_a_file_system_without_hard_links_will_do(root: Path) -> None:
     assert count[0] == 2  # the marker, the generation file
     with Store(place) as store:
         assert store[KEY]["n"] == 1
+
+
+@pytest.mark.parametrize("call", ["close", "flock"])
+def test_an_index_lock_that_cannot_be_given_back_does_not_keep_the_new_one(root: Path, call: str) -> None:
+    """After a failed close of the old generation file a rebuild kept the new one locked for the life of the process."""
+    with Store(root) as store:
+        store.list()
+        place = root / "index" / "generation"
+        old = place.stat().st_ino
+        place.write_bytes(b"noise" * 20)  # the same file, still: it is locked, replaced, unlocked and closed
+
+        def of_old(fd: Any, *rest: Any) -> bool:
+            return os.fstat(fd).st_ino == old and rest in ((), (fcntl.LOCK_UN,)) and place.stat().st_ino != old
+
+        module = os if call == "close" else fcntl
+        with fails(module, call, errno.EIO, of_old) as count, contextlib.suppress(ShardStoreError):
+            store.list()
+        assert count == [1]
+        with place.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        store.patch(KEY, {"n": 2})
+        assert {info.key for info in store.list()} == {KEY, OTHER}
