@@ -24,7 +24,8 @@ FILE_BYTES_MAX = 1 << 30
 ROOM_MIN, ROOM_STEP = 4096, 65536  # bytes: the file grows to 4 KB, doubles to 64 KB, then grows by 64 KB
 _WITNESS = 24  # bytes in front of the logical end that must still be there
 _READER_RETRIES = 5  # a reader may look while a commit is half way; what stays wrong is damage
-_UNREAD: tuple[State, bytes, int] = (ABSENT, b"\n", -1)
+_NEVER = -(1 << 96)  # nanoseconds: before any mtime, also one before 1970
+_UNREAD: tuple[State, bytes, int] = (ABSENT, b"\n", _NEVER)
 _READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 open_files: weakref.WeakSet[JournalFile] = weakref.WeakSet()
@@ -178,8 +179,12 @@ class JournalFile:
             known = ABSENT
             time.sleep(0.0005 * attempt)
         assert found.damage is not None
-        self._known = _UNREAD
+        self._distrust()
         raise CorruptShard(self.path, found.damage.offset, found.damage.reason, found.state.key)
+
+    def _distrust(self) -> None:
+        """Have the file read anew before its next use. The state stays: a writer that is inside writes behind it."""
+        self._known = (self.state, b"", _NEVER)
 
     # Writing. REQUIRES, for everything below: the caller holds the lock and has refreshed under it.
 
@@ -238,7 +243,7 @@ class JournalFile:
             self.size = os.fstat(self.fd).st_size
         except OSError:
             # The torn tail stays, which every reader steps over and the next writer repairs.
-            self._known = _UNREAD
+            self._distrust()
 
     def repair_tail(self, keep_as: str) -> None:
         """Keep a copy of the torn tail in the file `keep_as` and cut it off. Needs no mutex: readers see either."""

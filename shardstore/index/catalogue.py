@@ -139,6 +139,11 @@ class Catalogue:
         found = self._db.execute("SELECT name FROM other WHERE digest=?", (digest,)).fetchone()
         return None if found is None else str(found[0])
 
+    def is_copy(self, name: str) -> bool:
+        """Tell whether a session has another name than this one with the same digest: what lies here is not its."""
+        row = self.row(digest_of(name))
+        return row is not None and shard_name(row.key) != name
+
     def others(self, kind: str) -> dict[bytes, Other]:
         """Give the shards of this kind that are no sessions, by digest."""
         sql = "SELECT digest, name, kind, reason FROM other WHERE kind=? ORDER BY name"
@@ -171,7 +176,8 @@ class Catalogue:
             self._db.executemany(_UPSERT, rows)
             if self._db.execute("SELECT 1 FROM other LIMIT 1").fetchone():
                 self._db.executemany("DELETE FROM other WHERE digest=?", ((row.digest,) for row in rows))
-            self._db.executemany("DELETE FROM session WHERE digest=?", ((digest_of(one.name),) for one in others))
+            gone = [(digest_of(one.name),) for one in others if not self.is_copy(one.name)]
+            self._db.executemany("DELETE FROM session WHERE digest=?", gone)
             self._set_others(others)
             self._db.executemany("INSERT OR REPLACE INTO directory VALUES(?, ?)", directories.items())
             self._db.execute("COMMIT")

@@ -90,11 +90,9 @@ class Reader:
                 if self._refresh():
                     raise Moved
             changed = {name: self.place.shards.read(name) for name in names}
-            with self._catalogue(look) as catalogue:
+            with self._catalogue(look) as catalogue, _sound(look):
                 view = CatalogueView(catalogue, self.place.shards, changed)
-                with _sound(look):
-                    result = ask(view)
-            return result
+                return ask(view)
 
     def _refresh(self) -> bool:
         """Refresh, if that is possible right now. Raises Unusable, StoreIOError."""

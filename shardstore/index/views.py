@@ -49,7 +49,9 @@ class CatalogueView:
         self._catalogue = catalogue
         self._shards = shards
         self._changed = changed
-        self._without = {digest_of(name) for name in changed}
+        self._without = {
+            digest_of(name) for name, row in changed.items() if isinstance(row, Row) or not catalogue.is_copy(name)
+        }
         self._fresh = [row for row in changed.values() if isinstance(row, Row)]
 
     def select(self, query: Query) -> list[SessionInfo]:

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from shardstore import disk
-from shardstore.errors import InvalidQuery, ShardStoreError, raise_io_error
+from shardstore.errors import CorruptShard, InvalidQuery, raise_io_error
 from shardstore.file import read_state
 from shardstore.layout import ARCHIVE, QUARANTINE, parse_stamped
 from shardstore.maintenance.retention import seconds
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 def kept(engine: Engine, prefix: str | None = None) -> list[Kept]:
     """List the files of both directories, the oldest first; what no shard's name has is not ours, and left out."""
     layout = engine.layout
+    if prefix is not None and type(prefix) is not str:
+        raise InvalidQuery(f"prefix is a str, not {type(prefix).__name__}")
     found = [*_files(ARCHIVE, layout.archive), *_files(QUARANTINE, layout.quarantine)]
     if prefix:
         found = [one for one in found if one.key is not None and one.key.startswith(prefix)]
@@ -67,6 +69,7 @@ def purge(
 
 def _files(place: str, directory: Path) -> Iterator[Kept]:
     try:
+        disk.check_directory(directory)
         names = os.listdir(directory)
     except FileNotFoundError:
         return
@@ -86,8 +89,8 @@ def _files(place: str, directory: Path) -> Iterator[Kept]:
 
 
 def _key(path: str) -> str | None:
-    """Read whose it was; None where the file is damaged, as most in quarantine are."""
+    """Read whose it was; None where the file is too damaged to tell, or gone. Raises StoreIOError."""
     try:
         return read_state(path).key
-    except (ShardStoreError, OSError) as error:
-        return getattr(error, "key", None)
+    except CorruptShard as error:  # as most in quarantine are
+        return error.key

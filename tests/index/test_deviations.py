@@ -344,8 +344,8 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
                 (
                     ("names = look.names()", "names = set()"),
                     (
-                        "result = ask(view)",
-                        "result = ask(view)\n                if Look.open(self.place).names(): raise Moved",
+                        "return ask(view)",
+                        "result = ask(view)\n            if Look.open(self.place).names(): raise Moved\n            return result",
                     ),
                 ),
             ),

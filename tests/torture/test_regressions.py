@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from shardstore import CorruptShard, ShardStoreError, Store, StoreIOError, UnsafeStore
+from shardstore import CorruptShard, InvalidQuery, ShardStoreError, Store, StoreIOError, UnsafeStore
 from tests.support import disk
 
 from .arena import descriptors, scratch
@@ -311,3 +312,93 @@ def test_an_index_lock_that_cannot_be_given_back_does_not_keep_the_new_one(root:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         store.patch(KEY, {"n": 2})
         assert {info.key for info in store.list()} == {KEY, OTHER}
+
+
+def test_a_reader_that_meets_damage_does_not_make_the_writer_begin_at_the_first_byte(root: Path) -> None:
+    """An earlier byte is changed by hand inside an update, a thread reads: the commit goes behind all others all the same."""
+    with Store(root) as store:
+        store.patch(KEY, {"long": "A" * 50})
+        store.patch(KEY, {"later": True})  # else it would be taken for a torn tail
+        path = disk.shard(root, KEY)
+        before = path.read_bytes().rstrip(b"\n")
+        met: list[str] = []
+
+        def read() -> None:
+            try:
+                store.get(KEY)
+            except CorruptShard as error:
+                met.append(str(error))
+
+        def mutate(draft: Any) -> None:
+            draft["n"] = 1
+            time.sleep(0.02)  # so that the clock of the file system shows it
+            with path.open("r+b") as file:
+                file.seek(before.index(b"AAAA"))
+                file.write(b"B")
+            thread = threading.Thread(target=read)
+            thread.start()
+            thread.join()
+
+        with contextlib.suppress(ShardStoreError):
+            store.update(KEY, mutate)
+        assert met
+        after = path.read_bytes()
+        assert after.replace(b"B", b"A").startswith(before.replace(b"B", b"A"))
+        with path.open("r+b") as file:
+            file.seek(before.index(b"AAAA"))
+            file.write(b"A")
+        assert store[KEY]["long"] == "A" * 50
+        assert store[KEY]["n"] == 1
+
+
+def test_a_damaged_journal_from_before_1970_is_not_an_absent_session(root: Path) -> None:
+    """Its first byte is a newline, and its modification time negative."""
+    path = disk.shard(root, KEY)
+    with path.open("r+b") as file:
+        file.write(b"\n")
+    os.utime(path, (-100, -100))
+    before = path.read_bytes()
+    with Store(root) as store, pytest.raises(CorruptShard):
+        store.patch(KEY, {"n": 5})
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_misplaced_copy_that_is_noted_hides_no_session(root: Path, read_only: bool) -> None:
+    """Copied under another name with the same hash, then noted as verify --repair does: the list is as before."""
+    with Store(root) as store:
+        store.list()
+        path = disk.shard(root, KEY)
+        copy = path.with_name("copy" + path.name[path.name.index("~") :])
+        shutil.copy(path, copy)
+        store._engine.index.note(f"{copy.parent.name}/{copy.name}")
+        with Store(root, read_only=True) if read_only else contextlib.nullcontext(store) as lister:
+            assert {info.key for info in lister.list()} == {KEY, OTHER} == set(lister)
+        assert store.verify(repair=True).problems
+        assert {info.key for info in store.list()} == {KEY, OTHER}
+
+
+def test_purging_does_not_follow_a_linked_archive(root: Path) -> None:
+    """archive/ is a link to another store's: nothing of that is removed."""
+    with Store(root) as store:
+        store.compact(max_entries=1)
+        assert len(store.kept()) == 1
+        other = root.parent / "other"
+        with Store(other) as linked:
+            shutil.rmtree(other / "archive", ignore_errors=True)
+            (other / "archive").symlink_to(root / "archive")
+            with pytest.raises(StoreIOError):
+                linked.purge_archive(0)
+        assert len(store.kept()) == 1
+
+
+def test_purging_by_prefix_does_not_pass_over_what_cannot_be_read(root: Path) -> None:
+    """An archived file that fails with EIO is an error, not "nothing to purge"; a prefix that is no text chooses nothing."""
+    with Store(root) as store:
+        store.compact(max_entries=1)
+        (archived,) = store.kept()
+        with fails(os, "pread", errno.EIO, times=99), pytest.raises(StoreIOError):
+            store.purge_archive(0, prefix=archived.key[:1])
+        with pytest.raises(InvalidQuery):
+            store.purge_archive(0, prefix=())  # type: ignore[arg-type]
+        assert store.kept() == [archived]
