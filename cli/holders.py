@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_LOCKS = Path("/proc/locks")
-_HELD = re.compile(r"\d+: FLOCK\s+ADVISORY\s+WRITE\s+(?P<pid>\d+)\s+[0-9a-f]+:[0-9a-f]+:(?P<inode>\d+)\s")
+from shardstore.owners import held, open_files
+
 _COMMAND_MAX = 80
 
 
@@ -34,10 +32,10 @@ def holders(root: Path) -> list[Holder]:
     """
     shards = os.path.realpath(root / "shards") + os.sep
     found = {}
-    for pid, inode in _held():
-        for path in _open_files(pid, inode):
+    for lock in held():
+        for path, _ in open_files(lock):
             if path.startswith(shards):
-                found[path] = Holder(Path(path), _key_in(path), pid, command_of(pid))
+                found[path] = Holder(Path(path), _key_in(path), lock.pid, command_of(lock.pid))
     return [found[path] for path in sorted(found)]
 
 
@@ -50,32 +48,6 @@ def command_of(pid: int) -> str:
     text = raw.replace(b"\0", b" ").decode(errors="replace").strip()
     text = "".join(c if c.isprintable() else "?" for c in text)
     return text if len(text) <= _COMMAND_MAX else f"{text[: _COMMAND_MAX - 1]}…"
-
-
-def _held() -> list[tuple[int, int]]:
-    """Read (pid, inode) of every whole-file write lock there is."""
-    try:
-        text = _LOCKS.read_text()
-    except OSError:
-        return []
-    return [(int(match["pid"]), int(match["inode"])) for match in _HELD.finditer(text) if int(match["pid"]) > 0]
-
-
-def _open_files(pid: int, inode: int) -> list[str]:
-    """Give the paths under which a process has this inode open.
-
-    Device numbers in /proc/locks are not those of stat on btrfs and overlayfs; the open files say the same on all.
-    """
-    try:
-        entries = list(os.scandir(f"/proc/{pid}/fd"))
-    except OSError:
-        return []  # gone, or another user's
-    paths = []
-    for entry in entries:
-        with suppress(OSError):  # closed meanwhile
-            if entry.stat().st_ino == inode:
-                paths.append(os.readlink(entry.path))
-    return paths
 
 
 def _key_in(path: str) -> str | None:

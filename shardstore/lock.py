@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from filelock import lock_descriptor, unlock_descriptor
 
 from shardstore.errors import UnsupportedFileSystem, raise_io_error
+from shardstore.owners import holder as holder  # noqa: PLC0414  # whom a timeout names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     _Job = Callable[[], None]
 
@@ -261,31 +262,3 @@ class _Helper:
 
 _helpers = _Helpers()
 os.register_at_fork(after_in_child=_helpers.forget)
-
-
-def holder(path: str | os.PathLike[str]) -> int | None:
-    """Give the pid of the process that holds the file's lock; None when nobody does, or the system does not tell.
-
-    For people and messages only: by the time it is read it may be untrue. Linux, from /proc/locks.
-    """
-    try:
-        wanted = os.stat(path)
-        with open("/proc/locks", encoding="ascii") as lines:
-            return next((pid for pid, where in _held(lines) if where == _place(wanted)), None)
-    except OSError:
-        return None
-
-
-def _place(status: os.stat_result) -> tuple[int, int, int]:
-    return os.major(status.st_dev), os.minor(status.st_dev), status.st_ino
-
-
-def _held(lines: Iterable[str]) -> list[tuple[int, tuple[int, int, int]]]:
-    """Parse `1: FLOCK  ADVISORY  WRITE 4711 fe:00:1234 0 EOF`; a waiter's line has `->` behind its number."""
-    found = []
-    for text in lines:
-        words = text.split()
-        if words[1] == "FLOCK" and int(words[4]) > 0:
-            major, minor, inode = words[5].split(":")
-            found.append((int(words[4]), (int(major, 16), int(minor, 16), int(inode))))
-    return found
