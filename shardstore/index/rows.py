@@ -1,4 +1,10 @@
-"""From a shard's bytes to its row in the index."""
+"""From a shard's bytes to its row in the index.
+
+Two ways to one result (tests/index/test_rows.py compares them). `row_of_state` takes the state as get and update know
+it: the truth, for any journal. A rebuild and a refresh read each shard once and want nothing but the row; for the plain
+journals that most are, `_row_of_plain_journal` makes it from the lines, without a state of raw fields in between: half
+the time for an entry of 1 KB, no gain for a large one. What it is not sure of it leaves to the other.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +22,6 @@ FIELDS_BYTES_MAX: Final = 4096  # of all projected fields together, as a JSON ob
 CUT_BYTES_MAX: Final = 512  # of the list of those that are not projected
 CUT_ANY: Final = b"*"  # instead of that list where it would be longer
 _SHORT_TEXT: Final = VALUE_BYTES_MAX // 6 - 1  # characters whose JSON is within the bound, however they are escaped
-
-
 _CONTAINERS: Final = frozenset({dict, list})
 
 
