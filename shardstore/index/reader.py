@@ -23,6 +23,7 @@ from shardstore.index import files, notes
 from shardstore.index.catalogue import CatalogueError
 from shardstore.index.hints import Directories
 from shardstore.index.look import IndexLock, Look, Moved, Unusable
+from shardstore.index.patience import Makers, Patience
 from shardstore.index.rebuild import Outcome, rebuild
 from shardstore.index.refresh import refresh
 from shardstore.index.views import CatalogueView, ScanView, View
@@ -38,10 +39,6 @@ T = TypeVar("T")
 
 _LOOKS: Final = 50  # before every shard is read instead
 _PATIENT_LOOKS: Final = 4  # before the answer is worked out under the index lock, where nobody publishes
-_WAIT_S: Final = (
-    0.25  # for somebody else's rebuild to get on; reading every shard takes as long, and that one is shared
-)
-_PAUSE_MAX_S: Final = 0.02
 _RETRY_S: Final = 5.0  # after a rebuild that could not be written
 
 
@@ -51,8 +48,7 @@ class Reader:
     def __init__(self, place: Place) -> None:
         self.place = place
         self.rebuilt_because: str | None = None  # by this process, the last time
-        self.seen: object = None  # of somebody else's rebuild
-        self.stuck_at: object = None  # where it stood still for too long
+        self.others = Makers(place.directory)
         self._directories = Directories()
         self._no_rebuild_until = 0.0
 
@@ -168,18 +164,6 @@ class Reader:
             self._no_rebuild_until = time.monotonic() + _RETRY_S
         return outcome
 
-    def traces(self) -> object:
-        """Give something that changes while somebody makes the index."""
-        seen: list[object] = []
-        try:
-            with os.scandir(self.place.directory) as entries:
-                for entry in entries:
-                    status = entry.stat(follow_symlinks=False)
-                    seen.append((entry.name, status.st_ino, status.st_size, status.st_mtime_ns))
-        except OSError:
-            return None
-        return sorted(seen, key=repr)
-
     def may_rebuild(self) -> bool:
         """Tell whether it is worth trying: not right after it could not be written."""
         return time.monotonic() >= self._no_rebuild_until
@@ -209,32 +193,16 @@ class _Attempt:
         self._reader = reader
         self._progress = progress
         self._may_write = refresh_first
-        self._pause = 0.0005
-        self._waiting_since = time.monotonic()
+        self._patience = Patience(reader.others)
 
     def cure(self, problem: Unusable) -> bool:
         """Do something about an index that cannot be used; tell whether looking again makes sense."""
-        reader = self._reader
-        if self._may_write and reader.may_rebuild():
-            outcome = reader.rebuild(str(problem), self._progress)
+        if self._may_write and self._reader.may_rebuild():
+            outcome = self._reader.rebuild(str(problem), self._progress)
             if outcome is not Outcome.BUSY:
                 self.refresh_first = False
                 return outcome is Outcome.DONE
         elif not problem.unfinished:
             return False
-        return not inside_update() and self._wait()
-
-    def _wait(self) -> bool:
-        """Wait for whoever is making the index, as long as it gets on; a stopped process is not waited for."""
-        reader, now = self._reader, time.monotonic()
-        seen = reader.traces()
-        if seen == reader.stuck_at:
-            return False
-        if seen != reader.seen:
-            reader.seen, self._waiting_since = seen, now
-        if now - self._waiting_since > _WAIT_S:
-            reader.stuck_at = seen
-            return False
-        time.sleep(self._pause)
-        self._pause = min(2 * self._pause, _PAUSE_MAX_S)
-        return True
+        # Somebody else is making or publishing it. Who is inside an update holds a shard's lock, and waits for nobody.
+        return not inside_update() and self._patience.wait()
