@@ -82,7 +82,7 @@ def _raise_lock_error(error: OSError) -> NoReturn:
 
 
 class KernelLock:
-    """The flock of one open file, with a fair wait. REQUIRES for every method: the caller holds the file's gate.
+    """The flock of one open file. REQUIRES for every method: the caller holds the file's gate.
 
     Polling starves at every interval. So after a try and two short sleeps the wait is the kernel's own queue: in the
     caller when there is no deadline, in a helper thread when there is one. A wait that is given up stays in the queue
