@@ -74,14 +74,14 @@ class Problem:
 
     path: str  # relative to the root
     key: str | None
-    kind: str  # damaged, misplaced, foreign, dead-temp, index, mode
+    kind: str  # a problem: damaged, misplaced, unreadable, index; a note: temp, foreign, mode
     detail: str
     repaired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """The outcome of Store.verify. Notes are no damage: torn commits kept aside, temps of the dead, foreign files."""
+    """The outcome of Store.verify. Notes are no damage: temps, foreign files, files that others may open."""
 
     problems: tuple[Problem, ...]
     notes: tuple[Problem, ...] = ()
