@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shardstore import disk
@@ -20,17 +21,25 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shardstore.engine import Engine
+    from shardstore.layout import Layout
 
 
 def kept(engine: Engine, prefix: str | None = None) -> list[Kept]:
     """List the files of both directories, the oldest first; what no shard's name has is not ours, and left out."""
+    _check_prefix(prefix)
     layout = engine.layout
+    files = [*_files(ARCHIVE, layout.archive), *_files(QUARANTINE, layout.quarantine)]
+    found = [replace(one, key=_key(layout, one)) for one in files]
+    return sorted((one for one in found if _has_prefix(one, prefix)), key=lambda one: (one.moved_at, one.path))
+
+
+def _check_prefix(prefix: str | None) -> None:
     if prefix is not None and type(prefix) is not str:
         raise InvalidQuery(f"prefix is a str, not {type(prefix).__name__}")
-    found = [*_files(ARCHIVE, layout.archive), *_files(QUARANTINE, layout.quarantine)]
-    if prefix:
-        found = [one for one in found if one.key is not None and one.key.startswith(prefix)]
-    return sorted(found, key=lambda one: (one.moved_at, one.path))
+
+
+def _has_prefix(one: Kept, prefix: str | None) -> bool:
+    return not prefix or (one.key is not None and one.key.startswith(prefix))
 
 
 def purge(
@@ -43,25 +52,30 @@ def purge(
 ) -> PurgeReport:
     """Remove from archive/ what was moved there longer ago than this. Never touches quarantine/.
 
+    A file that cannot be read, or removed, is reported as skipped.
     Raises InvalidQuery for a malformed limit, before anything is removed.
     """
     age = seconds(older_than)
     if age is None:
         raise InvalidQuery("purging the archive needs older_than; 0 means all of it")
+    _check_prefix(prefix)
     limit = time.time() - age
-    chosen = [one for one in kept(engine, prefix) if one.place == ARCHIVE and one.moved_at <= limit]
+    old = [one for one in _files(ARCHIVE, engine.layout.archive) if one.moved_at <= limit]
     removed, skipped = [], []
-    for done, one in enumerate(chosen):
+    for done, file in enumerate(old):
         if progress is not None:
-            progress(done, len(chosen))
+            progress(done, len(old))
         try:
+            one = replace(file, key=_key(engine.layout, file))
+            if not _has_prefix(one, prefix):
+                continue
             if not dry_run:
                 os.unlink(engine.layout.root / one.path)
             removed.append(one)
         except FileNotFoundError:
             continue  # restored, or purged by another, meanwhile
         except OSError as error:
-            skipped.append(Skipped(one.path, one.key, str(error), failed=True))
+            skipped.append(Skipped(file.path, None, str(error), failed=True))
     if removed and not dry_run:
         disk.sync_directory(engine.layout.archive)
     return PurgeReport(dry_run, tuple(removed), sum(one.size for one in removed), tuple(skipped))
@@ -85,12 +99,12 @@ def _files(place: str, directory: Path) -> Iterator[Kept]:
         except FileNotFoundError:
             continue  # restored or purged meanwhile
         if stat.S_ISREG(status.st_mode):
-            yield Kept(place, f"{place}/{name}", _key(path), status.st_size, parsed[1] / 1000)
+            yield Kept(place, f"{place}/{name}", None, status.st_size, parsed[1] / 1000)
 
 
-def _key(path: str) -> str | None:
+def _key(layout: Layout, one: Kept) -> str | None:
     """Read whose it was; None where the file is too damaged to tell, or gone. Raises StoreIOError."""
     try:
-        return read_state(path).key
+        return read_state(f"{layout.root}/{one.path}").key
     except CorruptShard as error:  # as most in quarantine are
         return error.key
