@@ -45,7 +45,7 @@ def slow(shell: Shell) -> Shell:
         path = next((shell.store / "shards").glob("*/*.jsonl"))
     journal = path.read_bytes().rstrip(b"\n") + b"\n"
     at = disk.records(journal)[0]["at"]
-    changes = [disk.line({"rev": rev, "at": at, "by": "me", "set": {"n": rev}}) for rev in range(2, 60_000)]
+    changes = [disk.line({"rev": rev, "at": at, "by": "me", "set": {"n": rev}}) for rev in range(2, 150_000)]
     path.write_bytes(journal + b"".join(changes))
     return shell
 
