@@ -62,8 +62,8 @@ class Undecided(Exception):
     """The search was given up: many calls without an answer leave too many orders to try."""
 
 
-PATIENCE = 400_000
-"""Configurations that a search visits at most; a minute or so."""
+PATIENCE = 100_000
+"""Configurations that a search visits at most; a minute or so, for each is as long as its history."""
 
 
 def frozen(fields: Mapping[str, Any] | None) -> State:
