@@ -104,6 +104,38 @@ def test_verify_finds_damage_and_repairs_it(busy: Shell) -> None:
     assert any((busy.store / "quarantine").iterdir())
 
 
+@pytest.mark.damages("flips a byte")
+def test_what_verify_found_inspect_names(busy: Shell) -> None:
+    """Bytes that went bad by themselves are noted by nobody: verify tells the index, busy shards apart."""
+    assert busy("list").code == 0
+    (path,) = (busy.store / "shards").rglob("agent-main-main~*")
+    raw = bytearray(path.read_bytes())
+    raw[40] ^= 1
+    with Store(busy.store) as store, store.edit("agent:main:main"):
+        path.write_bytes(raw)
+        assert busy("verify").code == 5
+    assert busy("inspect", "--json").json["damaged"] == []
+    assert busy("verify").code == 5
+    assert path.read_bytes() == raw
+    name = str(path.relative_to(busy.store))
+    assert busy("inspect", "--json").json["damaged"] == [name]
+    assert name in busy("inspect").out
+
+
+@pytest.mark.damages("flips a byte of the only record")
+def test_a_lost_session_is_named(busy: Shell) -> None:
+    (path,) = (busy.store / "shards").rglob("agent-ops-hook~*")
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"failed")] ^= 1
+    path.write_bytes(raw)
+    lost = busy("verify", "--repair")
+    assert lost.code == 5
+    assert "1 session is LOST: agent:ops:hook; its bytes are kept in quarantine/" in lost.err
+    assert "restore it from a backup, or `set` it anew" in lost.err
+    assert busy("verify").code == 0
+    assert busy("get", "agent:ops:hook").code == 3
+
+
 def test_doctor_proves_the_disk(busy: Shell) -> None:
     told = busy("doctor", "--json").json
     assert (told["schema_version"], told["ok"], told["directory"]) == (1, True, str(busy.store))
