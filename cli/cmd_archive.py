@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 app = plain_app()
 
+_NONE_SO_OLD = "nothing was moved there more than {} ago"  # what counts is not when the session was last changed
+
 
 @app.callback()
 def archive() -> None:
@@ -44,7 +46,7 @@ def list_(ctx: typer.Context, prefix: PrefixOption = None, store: StoreOption = 
 def purge(
     ctx: typer.Context,
     older_than: Annotated[
-        str | None, typer.Option("--older-than", metavar="30d", help="Only what was archived longer ago than this.")
+        str | None, typer.Option("--older-than", metavar="30d", help="Only what was moved there longer ago than this.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All of archive/, however young.")] = False,
     prefix: PrefixOption = None,
@@ -57,7 +59,7 @@ def purge(
     Exit code 1 when a file could not be removed.
     """
     if (older_than is None) is not everything:
-        message = "give either --older-than or --all"
+        message = "give --older-than AGE, or --all"
         raise typer.BadParameter(message, ctx=ctx, param_hint="--older-than")
     age = 0 if older_than is None else parse.duration(older_than, "--older-than")
     with open_existing(ctx, store, read_only=dry_run) as opened, progress.bar("Removing") as shown:
@@ -70,7 +72,8 @@ def purge(
         if report.removed:
             _print_table(report.removed)
             output.line()
-        output.line(f"{'would remove' if dry_run else 'removed'} {_sum(report.removed)}")
+        none = f" ({_NONE_SO_OLD.format(older_than)})" if older_than and not report.removed else ""
+        output.line(f"{'would remove' if dry_run else 'removed'} {_sum(report.removed)}{none}")
     for one in report.skipped if not json else ():
         output.message(f"skipped {one.path}: {show.text(one.why)}")
     if not report.ok:

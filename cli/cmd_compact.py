@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 app = plain_app()
 
 ACTIONS_SHOWN = 40  # a plan of thousands scrolls its own sums away
+_REMOVALS = frozenset({"archive", "purge"})
 
 
 @app.command()
@@ -58,11 +59,12 @@ def compact(
 ) -> None:
     """Give back space, and remove what the given rules name.
 
-    Rewrites grown files, sweeps what the dead left, tidies the index. Without a rule no session is removed. --where
-    and --prefix narrow the rules; alone, they remove all that match.
+    Housekeeping (rewriting grown files, trimming, sweeping what the dead left, tidying the index) always covers the
+    whole store. Without a rule no session is removed. --where and --prefix narrow only what is removed; --where alone
+    removes all that match, --prefix alone nothing.
 
-    Runs beside writers, one session locked at a time. Removed sessions go to archive/ (`restore KEY` brings one
-    back) unless --purge. Exit code 1 when something could not be done.
+    Runs beside writers, one session locked at a time. Unless --purge, removed sessions go to archive/ (`restore KEY`
+    brings one back) and take their space there until `archive purge`. Exit code 1 when something could not be done.
     """
     rules: dict[str, Any] = {
         "older_than": None if older_than is None else parse.duration(older_than, "--older-than"),
@@ -80,7 +82,7 @@ def compact(
     if json:
         output.json_object(_for_programs(report))
     else:
-        _print_report(report, most=None if show_all else ACTIONS_SHOWN)
+        _print_report(report, verb="purged" if purge else "archived", most=None if show_all else ACTIONS_SHOWN)
     if not report.ok:
         failed = sum(one.failed for one in report.skipped)
         message = f"{failed:,} {'file' if failed == 1 else 'files'} could not be compacted"
@@ -109,11 +111,25 @@ def _for_programs(report: CompactReport) -> dict[str, Any]:
     }
 
 
-def _print_report(report: CompactReport, most: int | None) -> None:
+def _headline(report: CompactReport, verb: str) -> str:
+    """Tell removal, which the rules steer, from housekeeping, which covers the whole store whatever they say."""
+    removed = [one for one in report.actions if one.action in _REMOVALS]
+    would, frees = ("would be ", "would free") if report.dry_run else ("", "freed")
+    return (
+        f"{_count(len(removed), 'session')} {would}{verb} ({show.size(sum(one.size for one in removed))}); "
+        f"{_count(len(report.actions) - len(removed), 'file')} trimmed, rewritten or swept; "
+        f"{frees} {show.size(report.bytes_freed)}"
+    )
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
+def _print_report(report: CompactReport, verb: str, most: int | None) -> None:
     """Print the sums, then the plan or what was done, then what was left alone."""
-    verb = "would free" if report.dry_run else "freed"
     count = len(report.actions)
-    output.line(f"{count:,} {'action' if count == 1 else 'actions'}, {verb} {show.size(report.bytes_freed)}")
+    output.line(_headline(report, verb))
     if report.actions:
         output.line()
         _print_sums(report.actions)
@@ -121,10 +137,20 @@ def _print_report(report: CompactReport, most: int | None) -> None:
         _print_actions(report.actions[:most])
     if most is not None and count > most:
         output.line(f"... and {count - most:,} more (--all prints them, --json too)")
+    _tell_archived(report)
     for one in report.skipped[:most]:
         output.message(f"skipped {show.text(one.key or one.path)}: {show.text(one.why)}")
     if most is not None and len(report.skipped) > most:
         output.message(f"... and {len(report.skipped) - most:,} more skipped (--all prints them, --json too)")
+
+
+def _tell_archived(report: CompactReport) -> None:
+    """Say how to get the space: what was archived still takes it."""
+    sizes = [one.size for one in report.actions if one.action == "archive"]
+    if sizes:
+        moved = "would move" if report.dry_run else "moved"
+        told = "`shardstore archive purge` frees it (or use --purge)"
+        output.message(f"{show.size(sum(sizes))} {moved} to archive/; {told}")
 
 
 def _print_sums(actions: Sequence[Action]) -> None:

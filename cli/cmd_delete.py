@@ -37,7 +37,7 @@ def delete(
     actor: ActorOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Delete sessions. Exit code 3 when one of them was not there; the others are deleted all the same.
+    """Delete sessions for good. Exit code 3 when one of them was not there; the others are deleted all the same.
 
     To clear out many by age, number, size or status, use `compact`: it keeps what it removes in archive/.
     """
@@ -50,7 +50,7 @@ def delete(
     if json:
         output.json_object({"dry_run": dry_run, "deleted": deleted, "missing": missing})
     for key in deleted if not json else ():
-        output.line(f"{'would delete' if dry_run else 'deleted'} {show.text(key)}")
+        output.line(f"{'would delete' if dry_run else 'deleted'} {show.text(key)} for good")
     if missing:
         raise exits.CommandError(
             f"no session {', '.join(repr(show.text(key)) for key in missing)}", code=exits.NO_SESSION

@@ -41,7 +41,7 @@ def restore(
         except SessionNotFound:
             raise exits.CommandError(
                 f"nothing is archived under {show.text(key)}",
-                "only `shardstore compact` archives; what `delete` took away is gone",
+                "`shardstore archive list` shows what is; what `delete` took away is gone",
                 code=exits.NO_SESSION,
             ) from None
     receipts.restored(session, as_json=json)

@@ -11,9 +11,13 @@ from . import exits, output, progress, show
 from .options import JsonOption, StoreOption, open_existing, plain_app
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shardstore import Problem, VerifyReport
 
 app = plain_app()
+
+_NAMED = 5  # lost sessions in the last line; the table above has them all
 
 
 @app.command()
@@ -27,19 +31,39 @@ def verify(
     json: JsonOption = False,
 ) -> None:
     """Check every file of the store. Exit code 5 when damage was found, also when it was repaired."""
-    with open_existing(ctx, store, read_only=not repair) as opened, progress.bar("Reading") as shown:
+    with open_existing(ctx, store) as opened, progress.bar("Reading") as shown:
         report = opened.verify(repair=repair, progress=shown)
     if json:
         output.json_object(_for_programs(report))
     else:
         _print_report(report)
-    if not report.problems:
-        return
-    left = sum(not problem.repaired for problem in report.problems)
+    if report.problems:
+        raise _failure(report, repair=repair)
+
+
+def _failure(report: VerifyReport, *, repair: bool) -> exits.CommandError:
+    """Say what is left to do after damage was found."""
+    lost = [problem for problem in report.problems if problem.lost]
+    left = sum(not problem.repaired for problem in report.problems) - len(lost)
+    if lost:
+        return _loss(lost, left)
     if not left:
-        raise exits.CommandError("damage was found and repaired; the originals are in quarantine/", code=exits.CORRUPT)
+        return exits.CommandError("damage was found and repaired; the originals are in quarantine/", code=exits.CORRUPT)
     hint = "look into the files named above" if repair else "`shardstore verify --repair` salvages what is whole"
-    raise exits.CommandError(f"{_count(left, 'problem')} left", hint, code=exits.CORRUPT)
+    return exits.CommandError(f"{_count(left, 'problem')} left", hint, code=exits.CORRUPT)
+
+
+def _loss(lost: Sequence[Problem], left: int) -> exits.CommandError:
+    """Name the sessions of which nothing could be salvaged, and the way on."""
+    names = ", ".join(show.text(problem.key or problem.path) for problem in lost[:_NAMED])
+    more = f" and {len(lost) - _NAMED:,} more" if len(lost) > _NAMED else ""
+    verb, whose, them = ("is", "its", "it") if len(lost) == 1 else ("are", "their", "them")
+    others = f"; {_count(left, 'other problem')} left" if left else ""
+    return exits.CommandError(
+        f"{_count(len(lost), 'session')} {verb} LOST: {names}{more}; {whose} bytes are kept in quarantine/{others}",
+        f"restore {them} from a backup, or `set` {them} anew",
+        code=exits.CORRUPT,
+    )
 
 
 def _for_programs(report: VerifyReport) -> dict[str, Any]:

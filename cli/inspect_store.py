@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shardstore import SessionInfo, Store, StoreStats
 
 TOP = 10
+_ROOM = "(room at the ends of journals not counted: `compact` gives it back)"
 
 
 def show(store: Store, *, as_json: bool) -> None:
@@ -64,7 +65,7 @@ def _facts(store: Store, stats: StoreStats, held: list[Holder]) -> list[tuple[st
         ),
         (
             "Size",
-            f"{looks.size(stats.bytes_total)}: {looks.size(stats.bytes_live)} live, {dead} history and room",
+            f"{looks.size(stats.bytes_total)}: {looks.size(stats.bytes_live)} live, {dead} history {_ROOM}",
         ),
         (
             "Index",
@@ -81,7 +82,7 @@ def _facts(store: Store, stats: StoreStats, held: list[Holder]) -> list[tuple[st
 
 def _damage(stats: StoreStats) -> str:
     if not stats.damaged:
-        return "none seen (`shardstore verify` reads everything)"
+        return "none known; `shardstore verify` reads every record"
     named = ", ".join(looks.text(path) for path in stats.damaged[:3])
     return f"{_count(len(stats.damaged), 'shard')} cannot be read: {named}; run `shardstore verify`"
 

@@ -119,7 +119,8 @@ def assignments(texts: list[str] | None, option: str = "FIELD=JSON") -> dict[str
     for text in texts or ():
         field, equals, value = text.partition("=")
         if not equals or not field:
-            _refuse(f"{text!r} is not an assignment; write FIELD=JSON", option)
+            told = "write FIELD=JSON, for example status=x; to replace the whole entry use `set`"
+            _refuse(f"{text!r} is not an assignment; {told}", option)
         if field in fields:
             _refuse(f"{field!r} is set twice", option)
         fields[field] = _json_or_text(value, field, option)

@@ -77,6 +77,7 @@ class Problem:
     kind: str  # a problem: damaged, misplaced, unreadable, index; a note: temp, foreign, mode
     detail: str
     repaired: bool = False
+    lost: bool = False  # no record of the session is whole; the damaged file is kept in quarantine/
 
 
 @dataclass(frozen=True, slots=True)

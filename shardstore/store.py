@@ -401,14 +401,15 @@ class Store:
         """Check every shard, every record, and the index against the shards.
 
         With `repair`, what can be salvaged of a damaged shard becomes readable again, and the damaged original is
-        moved to quarantine/; nothing is deleted.
+        moved to quarantine/; nothing is deleted. Without it no shard is changed, but unless this Store is read-only
+        the index is told of the damage, and `stats().damaged` names it from then on.
         """
         from shardstore.maintenance.verify import verify
 
         if repair:
             self._check_writable()
         with _typed("verifying"):
-            return verify(self._engine, repair=repair, progress=progress)
+            return verify(self._engine, repair=repair, note=not self._read_only, progress=progress)
 
     def stats(self) -> StoreStats:
         """Count sessions, bytes, and what is waiting for maintenance."""

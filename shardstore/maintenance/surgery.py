@@ -60,7 +60,7 @@ def salvage(shard: Shard, keep_as: str) -> State | None:
     data = read_journal(shard.path) if file.size <= FILE_BYTES_MAX else b""
     state = journal.salvage(data, os.urandom(12).hex())
     if state is not None and state.key is None:
-        state = state._replace(key=shard.claimed or _key_in(data, shard.name))
+        state = state._replace(key=shard.claimed or key_in(data, shard.name))
         state = None if state.key is None else state
     try:
         disk.make_directory(os.path.dirname(keep_as))
@@ -77,7 +77,7 @@ def salvage(shard: Shard, keep_as: str) -> State | None:
     return shard.rewrite_to(file, state)
 
 
-def _key_in(data: bytes, name: str) -> str | None:
+def key_in(data: bytes, name: str) -> str | None:
     """Find the key in the remains of a record: it is the one that this file's name was made from."""
     for found in re.finditer(rb'"key":("(?:[^"\\]|\\.)*")', data):
         try:

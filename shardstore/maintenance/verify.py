@@ -1,19 +1,21 @@
 """Verification: every shard, every record, the index against the shards, and what else lies about.
 
-Checking takes no lock, so it runs beside writers. Repairing locks the one shard it mends.
+Checking takes no lock, so it runs beside writers. Repairing locks the one shard it mends; telling the index of a
+damaged one locks it too, if it is free.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from shardstore import disk
 from shardstore.errors import CorruptShard, ShardStoreError, StoreIOError, raise_io_error
-from shardstore.file import read_state
+from shardstore.file import FILE_BYTES_MAX, read_journal, read_state
 from shardstore.layout import ARCHIVE, INDEX, MARKER, QUARANTINE, SHARDS, is_shard_of, stamped_name
-from shardstore.maintenance.surgery import is_sound, salvage
+from shardstore.maintenance.surgery import is_sound, key_in, salvage
 from shardstore.maintenance.walk import Found, walk
 from shardstore.reports import Problem, VerifyReport
 
@@ -23,17 +25,19 @@ if TYPE_CHECKING:
     from shardstore.engine import Engine
 
 _KNOWN = frozenset({MARKER, SHARDS, INDEX, ARCHIVE, QUARANTINE})
+_LOST = "LOST"
 
 
-def verify(engine: Engine, *, repair: bool, progress: Callable[[int, int], None] | None) -> VerifyReport:
-    """Do what Store.verify says."""
-    return _Verification(engine, repair=repair).run(progress)
+def verify(engine: Engine, *, repair: bool, note: bool, progress: Callable[[int, int], None] | None) -> VerifyReport:
+    """Do what Store.verify says; `note`: the index may be told of damage."""
+    return _Verification(engine, repair=repair, note=note).run(progress)
 
 
 class _Verification:
-    def __init__(self, engine: Engine, *, repair: bool) -> None:
+    def __init__(self, engine: Engine, *, repair: bool, note: bool) -> None:
         self.engine = engine
         self.repair = repair
+        self.note = note
         self.problems: list[Problem] = []
         self.notes: list[Problem] = []
         self.shards = self.records = self.sessions = 0
@@ -99,16 +103,34 @@ class _Verification:
         self.problems += [Problem(f"{INDEX}/{path}", None, "index", detail, mended) for path, detail in wrong]
 
     def _problem(self, found: Found, key: str | None, kind: str, detail: str) -> None:
-        repaired = False
+        repaired = lost = False
         if self.repair:
-            repaired, outcome = self._mend(found, kind)
+            keep_as = str(self.engine.layout.quarantine / stamped_name(found.name))
+            repaired, outcome = self._mend(found, kind, keep_as)
+            lost = outcome.startswith(_LOST)
+            key = _key_of(keep_as, found.name) if lost and key is None else key
             detail = f"{detail}; {outcome}"
-        self.problems.append(Problem(found.path, key, kind, detail, repaired))
+        elif self.note and kind == "damaged":
+            self._tell_index(found.name)
+        self.problems.append(Problem(found.path, key, kind, detail, repaired, lost))
 
-    def _mend(self, found: Found, kind: str) -> tuple[bool, str]:
+    def _tell_index(self, name: str) -> None:
+        """Have the next list read this shard, and find the damage: bytes that went bad by themselves nobody noted.
+
+        A busy shard is passed over: its holder reads it, or notes it, himself.
+        """
+        shard = self.engine.shards.unnamed(name)
+        with suppress(ShardStoreError, OSError):
+            if stat.S_ISREG(os.lstat(shard.path).st_mode) and shard.lock(0.0, create=False):
+                try:
+                    self.engine.index.note(name)
+                finally:
+                    shard.unlock()
+        shard.close_if_idle()
+
+    def _mend(self, found: Found, kind: str, keep_as: str) -> tuple[bool, str]:
         """Salvage one shard, or move aside what is none; return whether it worked, and what was done."""
         layout = self.engine.layout
-        keep_as = str(layout.quarantine / stamped_name(found.name))
         try:
             if kind == "misplaced" or not stat.S_ISREG(os.lstat(layout.shard_path(found.name)).st_mode):
                 return True, self._set_aside(found.name, keep_as)
@@ -150,8 +172,16 @@ class _Verification:
             shard.close_if_idle()
         kept = f"the original is {QUARANTINE}/{os.path.basename(keep_as)}"
         if state is None:
-            return False, f"LOST: no record of it is whole; {kept}"
+            return False, f"{_LOST}: no record of it is whole; {kept}"
         return True, f"salvaged {len(state.fields or ())} fields; {kept}"
 
     def _note(self, path: str, kind: str, detail: str) -> None:
         self.notes.append(Problem(path, None, kind, detail))
+
+
+def _key_of(path: str, name: str) -> str | None:
+    """Find whose session a shard was that nothing could be salvaged of; None where its remains do not tell."""
+    try:
+        return key_in(read_journal(path), name) if os.path.getsize(path) <= FILE_BYTES_MAX else None
+    except (ShardStoreError, OSError):
+        return None

@@ -13,7 +13,10 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(busy: Shell) -> None:
     text = busy("compact", "--where", "status in done,failed", "--keep", "agent:ops:*", "--dry-run")
     assert text.code == 0
     lines = text.out.splitlines()
-    assert lines[0].startswith("1 action, would free")
+    assert lines[0].startswith(
+        "1 session would be archived (4.1 KB); 0 files trimmed, rewritten or swept; would free 0 B"
+    )
+    assert text.err == "4.1 KB would move to archive/; `shardstore archive purge` frees it (or use --purge)\n"
     assert lines[2].split() == ["ACTION", "COUNT", "SIZE", "FREES", "WHY"]
     assert ["ACTION", "KEY", "AGE", "SIZE", "WHY"] in [line.split() for line in lines]
     assert LONG in text.out
@@ -38,7 +41,7 @@ def test_a_long_plan_begins_with_its_sums_and_is_cut(shell: Shell) -> None:
             store.create(f"agent:main:{n}", {"status": "done"})
     for width in ({}, {"COLUMNS": "80"}, {"COLUMNS": "40"}):
         told = shell("compact", "--where", "status=done", "--dry-run", **width).out
-        assert told.startswith("60 actions, would free")
+        assert told.startswith("60 sessions would be archived (")
         assert told.splitlines()[-1] == "... and 20 more (--all prints them, --json too)"
         assert told.count("agent:main:") == 40
     whole = shell("compact", "--where", "status=done", "--dry-run", "--all").out
@@ -47,14 +50,29 @@ def test_a_long_plan_begins_with_its_sums_and_is_cut(shell: Shell) -> None:
     assert len(shell("compact", "--where", "status=done", "--dry-run", "--json").json["actions"]) == 60
 
 
+def test_housekeeping_is_told_from_removal(busy: Shell) -> None:
+    """--where and --prefix narrow what is removed; the other files are tidied all the same, and the sums say so."""
+    with Store(busy.store, durability="relaxed") as store:
+        for n in range(200):
+            store.patch("agent:main:main", {"text": f"{n}" * 100})
+    done = busy("compact", "--where", "status exists", "--prefix", "agent:ops")
+    assert done.code == 0
+    assert done.out.startswith("1 session archived (4.1 KB); 1 file trimmed, rewritten or swept; freed ")
+    assert done.err == "4.1 KB moved to archive/; `shardstore archive purge` frees it (or use --purge)\n"
+    told = " ".join(busy("compact", "--help").out.split())
+    assert "--where and --prefix narrow only what is removed" in told
+    assert busy("compact").out.startswith("0 sessions archived (0 B); 0 files trimmed, rewritten or swept; freed 0 B")
+
+
 def test_compact_archives_or_purges(busy: Shell) -> None:
     done = busy("compact", "--where", "status=done", "--json")
     assert done.code == 0
     assert [(a["action"], a["key"]) for a in done.json["actions"] if a["key"]] == [("archive", LONG)]
     assert busy("restore", LONG).code == 0
     purged = busy("compact", "--where", "status=done", "--purge")
-    assert "purge" in purged.out
+    assert purged.out.startswith("1 session purged (")
     assert "freed" in purged.out.splitlines()[0]
+    assert "archive/" not in purged.err
     assert busy("restore", LONG).code == 3
 
 
@@ -102,6 +120,38 @@ def test_verify_finds_damage_and_repairs_it(busy: Shell) -> None:
     assert busy("verify").code == 0
     assert busy("get", "agent:main:main").code == 0
     assert any((busy.store / "quarantine").iterdir())
+
+
+@pytest.mark.damages("flips a byte")
+def test_what_verify_found_inspect_names(busy: Shell) -> None:
+    """Bytes that went bad by themselves are noted by nobody: verify tells the index, busy shards apart."""
+    assert busy("list").code == 0
+    (path,) = (busy.store / "shards").rglob("agent-main-main~*")
+    raw = bytearray(path.read_bytes())
+    raw[40] ^= 1
+    with Store(busy.store) as store, store.edit("agent:main:main"):
+        path.write_bytes(raw)
+        assert busy("verify").code == 5
+    assert busy("inspect", "--json").json["damaged"] == []
+    assert busy("verify").code == 5
+    assert path.read_bytes() == raw
+    name = str(path.relative_to(busy.store))
+    assert busy("inspect", "--json").json["damaged"] == [name]
+    assert name in busy("inspect").out
+
+
+@pytest.mark.damages("flips a byte of the only record")
+def test_a_lost_session_is_named(busy: Shell) -> None:
+    (path,) = (busy.store / "shards").rglob("agent-ops-hook~*")
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"failed")] ^= 1
+    path.write_bytes(raw)
+    lost = busy("verify", "--repair")
+    assert lost.code == 5
+    assert "1 session is LOST: agent:ops:hook; its bytes are kept in quarantine/" in lost.err
+    assert "restore it from a backup, or `set` it anew" in lost.err
+    assert busy("verify").code == 0
+    assert busy("get", "agent:ops:hook").code == 3
 
 
 def test_doctor_proves_the_disk(busy: Shell) -> None:

@@ -99,8 +99,16 @@ def test_history_names_author_and_fields(busy: Shell) -> None:
 
 def test_inspect_sums_up_the_store(busy: Shell) -> None:
     text = busy("inspect", COLUMNS="80").out
-    for expected in ("Sessions  3", "generation", "none seen", "none held", "3 biggest sessions", "most rewritten"):
+    for expected in (
+        "Sessions  3",
+        "generation",
+        "none known; `shardstore verify`",
+        "none held",
+        "3 biggest sessions",
+        "most rewritten",
+    ):
         assert expected in text
+    assert "room at the ends of journals not counted" in busy("inspect").out
     told = busy("inspect", "--json").json
     assert told["schema_version"] == 1
     assert told["sessions"] == 3

@@ -61,6 +61,14 @@ def test_patch_makes_nothing_when_told_so(shell: Shell) -> None:
     assert shell("patch", KEY).code == 2
 
 
+def test_patch_with_a_whole_entry_is_told_how(shell: Shell) -> None:
+    refused = shell("patch", KEY, '{"status":"x"}')
+    assert (refused.code, refused.out) == (2, "")
+    told = " ".join(refused.err.split())
+    assert "for example status=x; to replace the whole entry use `set`" in told
+    assert not shell.store.exists()
+
+
 def test_delete_names_what_was_there_and_what_was_not(shell: Shell) -> None:
     with Store(shell.store) as store:
         version = store.create(KEY, {"n": 1}).version
@@ -73,7 +81,7 @@ def test_delete_names_what_was_there_and_what_was_not(shell: Shell) -> None:
     assert shell("delete", KEY, "b", "--expect", version).code == 2
     assert shell("delete", KEY, "--expect", "other").code == 4
     done = shell("delete", KEY, "nobody")
-    assert (done.code, done.out) == (3, f"deleted {KEY}\n")
+    assert (done.code, done.out) == (3, f"deleted {KEY} for good\n")
     assert "nobody" in done.err
     with Store(shell.store) as store:
         assert list(store) == ["b"]
@@ -86,7 +94,9 @@ def test_restore_brings_back_what_compact_archived(shell: Shell) -> None:
         assert KEY not in store
     assert shell("restore", KEY).code == 0
     assert shell("restore", KEY).code == 4
-    assert shell("restore", "nobody").code == 3
+    nobody = shell("restore", "nobody")
+    assert nobody.code == 3
+    assert "`shardstore archive list`" in nobody.err
     with Store(shell.store) as store:
         assert store[KEY].data == {"n": 1}
         store.compact(where={"n": 1})
