@@ -337,6 +337,11 @@ class Arena:
                 store = Store(self.root)
         if store is not None:
             self._works_again(store, faced)
+            if (
+                faced.works_again and fault.late
+            ):  # it struck only now: the operation made fewer calls than in the control
+                faced.works_again = ""
+                self._works_again(store, faced)
         me.say("faced", faced)
         me.await_turn()
         me.consume_turn()

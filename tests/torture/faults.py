@@ -32,6 +32,9 @@ class Fault:
     leaks = 0
     """Descriptors that the fault itself leaves open (a close that was made to fail did not close)."""
 
+    late = False
+    """Whether it may strike behind the operation, which does not always make the same calls."""
+
     @contextlib.contextmanager
     def armed(self) -> Iterator[None]:
         """Make it happen inside the block, in the process that runs the operation."""
@@ -175,6 +178,7 @@ class Strace(Fault):
         """Choose the call and what befalls it; without a call only the log is written."""
         self.call, self.how, self.log = call, how, log
         self.leaks = int(call is not None and call.name == "close" and "error" in how)
+        self.late = "error" in how
 
     def __str__(self) -> str:
         """Name it for a report."""

@@ -271,7 +271,9 @@ def fair(root: Path, args: argparse.Namespace) -> dict[str, Any]:
     share = args.processes * args.threads
     over = sum(w > 3 * share for w in waits)
     complaints = []
-    if over * 100 > len(waits):
+    # On a machine that is busy with other things up to one wait in eight was beyond three shares; the page says so. What
+    # must not happen is that somebody starves: a lock that is polled for leaves one a single turn where another has 240.
+    if over * 4 > len(waits) or waits[-1] > 32 * share:
         complaints.append(f"{over} of {len(waits)} waits were longer than 3 x {share} turns, the longest {waits[-1]}")
     if min(map(len, each)) * 3 < max(map(len, each)):
         complaints.append(f"turns of the processes: {[len(v) for v in each]}")
