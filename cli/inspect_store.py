@@ -67,10 +67,7 @@ def _facts(store: Store, stats: StoreStats, held: list[Holder]) -> list[tuple[st
             "Size",
             f"{looks.size(stats.bytes_total)}: {looks.size(stats.bytes_live)} live, {dead} history {_ROOM}",
         ),
-        (
-            "Index",
-            f"generation {stats.generation}, {_count(stats.pending_notes, 'changed session')} to read again",
-        ),
+        ("Index", _index(stats)),
         (
             "Kept",
             f"{_count(stats.archived, 'file')} in archive/, {_count(stats.quarantined, 'file')} in quarantine/",
@@ -78,6 +75,12 @@ def _facts(store: Store, stats: StoreStats, held: list[Holder]) -> list[tuple[st
         ("Damage", _damage(stats)),
     ]
     return facts + [("Locks" if n == 0 else "", text) for n, text in enumerate(_locks(store, held))]
+
+
+def _index(stats: StoreStats) -> str:
+    if stats.index_unusable is not None:
+        return f"{stats.index_unusable}: every session was read; `shardstore list` makes it anew"
+    return f"generation {stats.generation}, {_count(stats.pending_notes, 'changed session')} to read again"
 
 
 def _damage(stats: StoreStats) -> str:

@@ -110,4 +110,5 @@ class StoreStats:
     archived: int
     quarantined: int
     damaged: tuple[str, ...]  # shards, relative to the root, that could not be read
+    index_unusable: str | None  # why every shard had to be read; None: the index answered
     format: int

@@ -41,9 +41,10 @@ class Status(NamedTuple):
 
     generation: int
     pending_notes: int  # shards that the next list reads
-    rows: int
+    totals: Totals
     damaged: tuple[str, ...]  # shards that could not be read, relative to ROOT
     rebuilt_because: str | None  # why this process made it anew, or would; None: it has not and would not
+    usable: bool  # whether it answers; else every shard is read, each time
 
 
 class Index:
@@ -130,7 +131,8 @@ class Index:
         """Say how the index is doing. Raises StoreNotFound, StoreIOError."""
         from shardstore.index.status import status
 
-        return Status(*status(self._answers, refresh_first=refresh, progress=progress))
+        number, pending, totals, damaged, reason = status(self._answers, refresh_first=refresh, progress=progress)
+        return Status(max(0, number), pending, Totals(*totals), damaged, reason, number >= 0)
 
     def refresh(self, progress: Progress | None = None) -> None:
         """Refresh, comparing every directory: finds what was copied in or taken away by hand. Raises StoreIOError."""

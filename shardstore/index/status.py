@@ -17,20 +17,20 @@ _LOOKS = 50  # while others refresh
 
 def status(
     reader: Reader, *, refresh_first: bool, progress: Progress | None
-) -> tuple[int, int, int, tuple[str, ...], str | None]:
-    """Do what Index.status says."""
+) -> tuple[int, int, tuple[int, int, int], tuple[str, ...], str | None]:
+    """Give generation (-1: the index is unusable), pending notes, totals, damaged shards, and why it was made anew."""
 
-    def ask(view: View) -> tuple[int, list[str]]:
-        return view.totals()[0], view.damaged()
+    def ask(view: View) -> tuple[tuple[int, int, int], list[str]]:
+        return view.totals(), view.damaged()
 
-    rows, damaged = reader.answer(ask, refresh_first=refresh_first, progress=progress)
+    totals, damaged = reader.answer(ask, refresh_first=refresh_first, progress=progress)
     paths = tuple(f"{SHARDS}/{name}" for name in damaged)
     for _ in range(_LOOKS):
         try:
             with Look.open(reader.place) as look:
-                return look.number, len(look.names()), rows, paths, reader.rebuilt_because
+                return look.number, len(look.names()), totals, paths, reader.rebuilt_because
         except Moved:
             continue
         except Unusable as problem:
-            return 0, 0, rows, paths, str(problem)
-    return 0, 0, rows, paths, "it does not stand still"
+            return -1, 0, totals, paths, str(problem)
+    return -1, 0, totals, paths, "it does not stand still"

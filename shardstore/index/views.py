@@ -107,21 +107,22 @@ class ScanView:
         self._shards = shards
         self._noted = noted
         self._progress = progress
-        self._damaged: list[str] = []
+        self._damaged: list[str] | None = None  # not known yet
 
     def select(self, query: Query) -> list[SessionInfo]:
         """Give the lines that a query asks for."""
         return select(query, self._rows(), self._shards.fetch, ordered=False)
 
     def _rows(self) -> Iterator[Row]:
-        self._damaged = []
+        damaged: list[str] = []
         for names in self._shards.names(self._noted, self._progress):
             for name in sorted(names):
                 row = self._shards.read(name)
                 if isinstance(row, Row):
                     yield row
                 elif is_damaged(row):
-                    self._damaged.append(name)
+                    damaged.append(name)
+        self._damaged = damaged
 
     def count(self, query: Query) -> int:
         """Count the lines that a query asks for."""
@@ -140,9 +141,10 @@ class ScanView:
 
     def damaged(self) -> list[str]:
         """Name the shards that cannot be read."""
-        for _ in self._rows():
-            pass
-        return self._damaged
+        if self._damaged is None:
+            for _ in self._rows():
+                pass
+        return self._damaged or []
 
 
 def is_damaged(row: Row | Other | Busy) -> bool:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def stats(engine: Engine, *, refresh: bool, progress: Progress | None = None) -> StoreStats:
     """Do what Store.stats says."""
-    totals = engine.index.totals(refresh=refresh, progress=progress)
-    status = engine.index.status(progress=progress)
+    status = engine.index.status(refresh=refresh, progress=progress)
+    totals = status.totals
     files = sum(_shards(engine.layout.shards / prefix) for prefix in PREFIXES)
     return StoreStats(
         sessions=totals.sessions,
@@ -32,6 +32,7 @@ def stats(engine: Engine, *, refresh: bool, progress: Progress | None = None) ->
         archived=_count(engine.layout.archive),
         quarantined=_count(engine.layout.quarantine),
         damaged=status.damaged,
+        index_unusable=None if status.usable else status.rebuilt_because,
         format=FORMAT,
     )
 

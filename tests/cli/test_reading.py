@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,7 @@ def test_history_names_author_and_fields(busy: Shell) -> None:
 
 
 def test_inspect_sums_up_the_store(busy: Shell) -> None:
+    busy("list")
     text = busy("inspect", COLUMNS="80").out
     for expected in (
         "Sessions  3",
@@ -116,6 +118,16 @@ def test_inspect_sums_up_the_store(busy: Shell) -> None:
     assert told["most_rewritten"][0]["key"] == "agent:main:main"
     assert told["bytes_live"] > 3000
     assert (told["damaged"], told["locks"]) == ([], [])
+
+
+def test_inspect_says_when_there_is_no_index(busy: Shell) -> None:
+    """It makes none, for it changes nothing; it says what does."""
+    busy("list")
+    assert busy("inspect", "--json").json["index_unusable"] is None
+    shutil.rmtree(busy.store / "index")
+    assert "every session was read; `shardstore list` makes it anew" in " ".join(busy("inspect").out.split())
+    assert busy("inspect", "--json").json["index_unusable"] == "there is no index"
+    assert not (busy.store / "index").exists()
 
 
 def test_inspect_shows_one_session(busy: Shell) -> None:
