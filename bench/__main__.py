@@ -133,6 +133,8 @@ def measure(options: argparse.Namespace) -> Results:
             task = progress.add_task("", total=total)
 
             def tell(case: Any, store: str, number: int) -> None:
+                if number < 0 and "out" in options:
+                    results.save(options.out)  # what a run has measured when it is ended half way is not lost
                 ending.check()
                 what = "sets up" if number < 0 else f"round {number + 1}"
                 progress.update(task, advance=1, description=f"{case.workload}: {case.name}: {store} {what}")
