@@ -120,17 +120,8 @@ def make_record(  # noqa: PLR0913  # what a record says
     state: State, change: Change, key: str, by: str, at: int | None = None, *, durable: bool
 ) -> tuple[bytes, State]:
     """Make the line that takes `state` through `change`, and the state after it. `at`: if not now, but earlier."""
-    fields, _, rev, incarnation, created, updated, _, end, records, live = state
     now = time.time_ns() // 1_000_000
-    at = now if at is None or at > now else at
-    at = max(at, updated)  # the clock may go back, a journal never does
-    if fields is not None and not (change.whole or change.delete or change.removed):
-        # What nearly every commit is: `advance` says the same, for every kind of change.
-        line = record.line(rev + 1, at, by, record.change_body(change.changed, change.removed), durable=durable)
-        fields = fields.copy()
-        live += set_fields(fields, change.changed)
-        end += len(line)
-        return line, _state(State, (fields, key, rev + 1, incarnation, created, at, by, end, records + 1, live))
+    at = max(now if at is None else min(at, now), state.updated_at)  # the clock may go back, a journal never does
     if state.fields is None:
         rev, incarnation, created = 1, os.urandom(12).hex(), at
         body = record.head(incarnation, key) + record.put_body(change.changed)
