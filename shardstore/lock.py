@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Final, NoReturn
 from filelock import lock_descriptor, unlock_descriptor
 
 from shardstore.errors import UnsupportedFileSystem, raise_io_error
-from shardstore.owners import holder as holder  # noqa: PLC0414  # whom a timeout names
 
 if TYPE_CHECKING:
     from collections.abc import Callable

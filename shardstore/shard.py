@@ -38,7 +38,7 @@ from shardstore.file import JournalFile, read_journal, read_state
 from shardstore.gate import Gate
 from shardstore.journal import ABSENT, Change, State, make_record
 from shardstore.layout import QUARANTINE, Layout, stamped_name, temp_name
-from shardstore.lock import holder
+from shardstore.owners import holder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from shardstore.errors import CorruptShard, LockTimeout, ShardStoreError, StoreNotFound
@@ -19,12 +18,14 @@ from shardstore.maintenance.walk import Found, walk
 from shardstore.reports import Action, CompactReport, Skipped
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shardstore.engine import Engine
+    from shardstore.index.progress import Progress
     from shardstore.journal import State
     from shardstore.maintenance.retention import Removal, Retention
     from shardstore.shard import Shard
 
-Progress = Callable[[int, int], None]
 BLOCK = 4096  # what a file system allocates at least
 RECORD_OVERHEAD = 256  # a rewritten journal is its entry and about this much
 IDLE_SECONDS = 3600  # room is given back when a session has rested this long

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from shardstore import gate as gate_module
-from shardstore import lock
+from shardstore import lock, owners
 from shardstore.errors import UnsupportedFileSystem
 from tests.support.actions import in_background
 from tests.support.peer import one_peer
@@ -186,20 +186,20 @@ def _open_on(path: Path) -> int:
 @pytest.mark.skipif(not os.path.exists("/proc/locks"), reason="the system does not tell")
 def test_the_holder_is_named(path: Path) -> None:
     """holder gives the pid of whoever holds the lock, of another process too, and None when nobody does."""
-    assert lock.holder(path) is None
+    assert owners.holder(path) is None
     mine = lock.KernelLock(os.open(path, os.O_RDWR))
     assert mine.acquire(None)
-    assert lock.holder(path) == os.getpid()
+    assert owners.holder(path) == os.getpid()
     mine.release()
     mine.close()
     with one_peer() as peer:
         peer.start(_hold, str(path))
         assert peer.heard() == "holding"
-        assert lock.holder(path) == peer.pid
+        assert owners.holder(path) == peer.pid
         peer.tell()
         peer.result()
-    assert lock.holder(path) is None
-    assert lock.holder(path.with_name("absent")) is None
+    assert owners.holder(path) is None
+    assert owners.holder(path.with_name("absent")) is None
 
 
 def _hold(path: str) -> None:
