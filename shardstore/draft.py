@@ -142,7 +142,7 @@ class Draft(MutableMapping[str, Any]):
                 if before is None:
                     codec.encode_key(name)
                 changed[name] = encoded
-        if not self.state.exists:
+        if self.state.fields is None:
             return Change(changed, _NONE, whole=True)
         if changed or removed:
             return Change(changed, [name for name in raw if name in removed] if removed else _NONE)

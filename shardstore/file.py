@@ -19,10 +19,12 @@ from shardstore.errors import CorruptShard, ShardStoreError, raise_io_error, rai
 from shardstore.journal import ABSENT, State
 from shardstore.layout import FILE_MODE
 from shardstore.lock import KernelLock, descriptors
+from shardstore.look import Look, look_of
 
 FILE_BYTES_MAX = 1 << 30
 ROOM_MIN, ROOM_STEP = 4096, 65536  # bytes: the file grows to 4 KB, doubles to 64 KB, then grows by 64 KB
 _WITNESS = 24  # bytes in front of the logical end that must still be there
+LOOK_S = 0.01  # seconds between looks at the mtime: each makes the next commit dearer (look.py)
 _READER_RETRIES = 5  # a reader may look while a commit is half way; what stays wrong is damage
 _NEVER = -(1 << 96)  # nanoseconds: before any mtime, also one before 1970
 _UNREAD: tuple[State, bytes, int] = (ABSENT, b"\n", _NEVER)
@@ -44,11 +46,12 @@ class JournalFile:
     __slots__ = (
         "__weakref__",
         "_anchored",
+        "_device",
+        "_inode",
         "_known",
+        "_look_due",
         "_synced",
-        "device",
         "fd",
-        "inode",
         "links",
         "lock",
         "path",
@@ -62,13 +65,12 @@ class JournalFile:
         self.path = path
         self.writable = writable
         self.lock = KernelLock(fd)
-        self.device, self.inode = status.st_dev, status.st_ino
-        self.size = status.st_size
-        self.links = status.st_nlink
+        self.links, self._inode, self.size, self._device = look_of(status)
         self.torn = b""
         # State; the last bytes that it was read from, with the newline of the room behind them, as its proof; and in
         # nanoseconds since the epoch until when: a modification after this moment is somebody else's.
         self._known: tuple[State, bytes, int] = _UNREAD
+        self._look_due = 0.0  # time.monotonic from which on the mtime is looked at again
         self._synced = 0  # every byte before this one is known to be on the medium
         self._anchored = False  # the file's name is known to be
         open_files.add(self)
@@ -130,37 +132,42 @@ class JournalFile:
         self.fd = -1
         self.lock.after_fork()
 
-    def is_named(self, status: os.stat_result) -> bool:
-        """Tell whether this is still the file that its path names, by a fresh lstat of the path."""
-        return status.st_ino == self.inode and status.st_dev == self.device
+    def is_named(self, found: Look) -> bool:
+        """Tell whether this is still the file that its path names, by a fresh look at the path."""
+        return found[1] == self._inode and found[3] == self._device
 
     # Reading
 
-    def refresh(self, mtime: int, *, locked: bool) -> State:
+    def refresh(self, *, locked: bool) -> State:
         """Return the state on the disk: what is remembered if it is still true, else with the new records applied.
 
-        `mtime`: of the file, in nanoseconds, read just now. It proves nothing while it stands still, but when it moved
-        though nothing was appended, somebody wrote into the file by hand, and it is read again from the start.
         Raises CorruptShard. A torn tail is left in `torn`. Without the lock a record may be half written:
         what looks damaged is read again before it is believed.
         """
-        state, proof, seen = self._known
+        state, proof, _ = self._known
         try:
             found = os.pread(self.fd, len(proof), state.end + 1 - len(proof))
-            if found == proof and mtime <= seen:
+            if found == proof and time.monotonic() < self._look_due:
                 return state
-            return self._changed(found, mtime, locked=locked)
+            return self._changed(found, locked=locked)
         except OSError as error:
             raise_io_error(error, "reading a shard", self.path)
 
-    def _changed(self, found: bytes, mtime: int, *, locked: bool) -> State:
-        """Say what the journal says now that these bytes, or its mtime, are not what was remembered."""
+    def _changed(self, found: bytes, *, locked: bool) -> State:
+        """Say what the journal says now that these bytes are not what was remembered, or the mtime is to be looked at.
+
+        The mtime proves nothing while it stands still, but when it moved though nothing was appended, somebody wrote
+        into the file by hand, and it is read again from the start.
+        """
         state, proof, seen = self._known
+        due = time.monotonic() + LOOK_S
+        mtime = os.fstat(self.fd).st_mtime_ns
         if len(proof) > 1 and found.startswith(proof[:-1]):
             if len(found) == len(proof) and found != proof:
                 return self._reread(state, locked=locked)  # it goes on: the new lines are enough
             if mtime <= seen:
-                return state  # it has no room
+                self._look_due = due
+                return state  # nothing changed; where `found` is short, it has no room
         return self._reread(ABSENT, locked=locked)
 
     def _reread(self, known: State, *, locked: bool) -> State:
@@ -185,6 +192,7 @@ class JournalFile:
     def _distrust(self) -> None:
         """Have the file read anew before its next use. The state stays: a writer that is inside writes behind it."""
         self._known = (self.state, b"", _NEVER)
+        self._look_due = 0.0
 
     # Writing. REQUIRES, for everything below: the caller holds the lock and has refreshed under it.
 
@@ -345,7 +353,7 @@ def read_state(path: str) -> State:
     if file is None:
         return ABSENT
     try:
-        return file.refresh(0, locked=False)
+        return file.refresh(locked=False)
     finally:
         file.close()
 

@@ -86,8 +86,7 @@ def set_fields(fields: dict[str, bytes], changed: dict[str, bytes]) -> int:
     """Give fields new values, in place; return by how many bytes the entry grew."""
     grown = 0
     for name, raw in changed.items():
-        before = fields.get(name)
-        grown += field_size(name, raw) if before is None else len(raw) - len(before)
+        grown += len(raw) - len(fields[name]) if name in fields else field_size(name, raw)
         fields[name] = raw
     return grown
 
@@ -121,7 +120,8 @@ def make_record(  # noqa: PLR0913  # what a record says
 ) -> tuple[bytes, State]:
     """Make the line that takes `state` through `change`, and the state after it. `at`: if not now, but earlier."""
     now = time.time_ns() // 1_000_000
-    at = max(now if at is None else min(at, now), state.updated_at)  # the clock may go back, a journal never does
+    at = now if at is None or at > now else at
+    at = max(at, state.updated_at)  # the clock may go back, a journal never does
     if state.fields is None:
         rev, incarnation, created = 1, os.urandom(12).hex(), at
         body = record.head(incarnation, key) + record.put_body(change.changed)

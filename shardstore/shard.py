@@ -38,6 +38,7 @@ from shardstore.file import JournalFile, read_journal, read_state
 from shardstore.gate import Gate
 from shardstore.journal import ABSENT, Change, State, make_record
 from shardstore.layout import QUARANTINE, Layout, stamped_name, temp_name
+from shardstore.look import Name
 from shardstore.owners import holder
 
 if TYPE_CHECKING:
@@ -59,13 +60,14 @@ def inside_update() -> bool:
 class Shard:
     """The shard of one key in one process. Shared by its threads; every Store on the same root has the same one."""
 
-    __slots__ = ("_file", "_free_descriptors", "_inside", "_key", "_layout", "_made", "_mutex", "_status",
+    __slots__ = ("_file", "_found", "_free_descriptors", "_inside", "_key", "_layout", "_made", "_mutex", "_named",
                  "_turn", "gate", "name", "path")  # fmt: skip
 
     def __init__(self, layout: Layout, name: str, key: str | None, free_descriptors: Callable[[], int]) -> None:
         self._key = key  # None: whatever key the file claims
         self.name = name  # relative to ROOT/shards
         self.path = layout.shard_path(name)
+        self._named = Name(self.path)
         self.gate = Gate()
         self._layout = layout
         self._free_descriptors = free_descriptors
@@ -92,9 +94,14 @@ class Shard:
         with self._mutex:
             file = self._file
             if file is not None:
-                status = self._named_file()
-                if status is not None and file.is_named(status):
-                    return self.own(file.refresh(status.st_mtime_ns, locked=False))
+                try:
+                    named = file.is_named(self._named.look())
+                except FileNotFoundError:
+                    named = False
+                except OSError as error:
+                    raise_io_error(error, "looking at a shard", self.path)
+                if named:
+                    return self.own(file.refresh(locked=False))
         if self.gate.try_acquire():
             try:
                 return self._read_afresh()
@@ -108,16 +115,7 @@ class Shard:
             self._file = self._open(write=False)
             if self._file is None:
                 return self._check_absent(ABSENT)
-            return self.own(self._file.refresh(0, locked=False))
-
-    def _named_file(self) -> os.stat_result | None:
-        """Look at what the path names now; None where it names nothing."""
-        try:
-            return os.lstat(self.path)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise_io_error(error, "looking at a shard", self.path)
+            return self.own(self._file.refresh(locked=False))
 
     def _check_absent(self, state: State) -> State:
         """Tell a session that is not there from a store that is not: only the first is an answer."""
@@ -164,10 +162,11 @@ class Shard:
                 if not self._open_named(create=create):
                     self.gate.release()
                     return False
-            _holds.set((*outer, (self, self._turn)))
+            turn = self._turn
+            _holds.set(outer + ((self, turn),))  # noqa: RUF005  # twice as fast
             self._inside = True
             if hold is not None:
-                hold.append(self._turn)
+                hold.append(turn)
         except BaseException as error:
             if not isinstance(error, LockTimeout):
                 self.forget_file()  # and with it a lock that was granted in this very moment
@@ -202,13 +201,14 @@ class Shard:
         if not (file.lock.try_acquire() or file.lock.acquire(deadline)):
             raise self._timed_out(began)
         try:
-            status = self._status = os.lstat(self.path)
+            found = self._named.look()
         except FileNotFoundError:
             return False
         except OSError as error:
             file.lock.release()
             raise_io_error(error, "looking at a shard", self.path)
-        return file.is_named(status)
+        self._found = found
+        return file.is_named(found)
 
     def _timed_out(self, began: float) -> LockTimeout:
         return LockTimeout(self.key, time.monotonic() - began, holder(self.path))
@@ -240,7 +240,7 @@ class Shard:
             self.forget_file()
             raise
         finally:
-            self._leave(() if len(outer) <= 1 else tuple([held for held in outer if held[0] is not self]))
+            self._leave(() if len(outer) == 1 else tuple([held for held in outer if held[0] is not self]))
 
     def _remove_if_empty(self) -> None:
         """Take away the file of a creation that did not happen; an empty file left behind is an absent session."""
@@ -248,7 +248,7 @@ class Shard:
         file = self._file
         try:
             empty = file is not None and file.state.end == 0 and os.fstat(file.fd).st_size == 0
-            if empty and file is not None and file.is_named(os.lstat(self.path)):  # else another file has the name
+            if empty and file is not None and file.is_named(self._named.look()):  # else another file has the name
                 os.unlink(self.path)
         except OSError:
             return  # an empty file is an absent session as well
@@ -257,12 +257,12 @@ class Shard:
 
     def refresh(self) -> State:
         """Return the state that is on the disk now; nothing remembered is trusted unread. Raises CorruptShard."""
-        file, status = self._file, self._status
+        file = self._file
         if file is None or not self._inside:
             file = self.held_file()
         with self._mutex:
-            file.size, file.links = status.st_size, status.st_nlink
-            state = file.refresh(status.st_mtime_ns, locked=True)
+            file.links, _, file.size, _ = self._found
+            state = file.refresh(locked=True)
         return state if state.key == self._key else self.own(state)
 
     def commit(self, change: Change, by: str, *, durable: bool, at: int | None = None) -> State:

@@ -110,7 +110,8 @@ class Store:
         Raises LockTimeout, NestedUpdate, InvalidKey, InvalidEntry, CorruptShard, StoreFull, StoreIOError,
         CommitUncertain; TypeError for a coroutine function or a result of another type.
         """
-        shard, hold = self._shard(key), list[int]()
+        shard = self._shard(key)
+        hold: list[int] = []
         try:
             if not shard.lock(self._timeout, create=create, hold=hold):
                 raise SessionNotFound(key)
@@ -133,7 +134,8 @@ class Store:
 
         Raises what `update` raises. Await nothing inside: the session's other writers would wait for it.
         """
-        shard, hold = self._shard(key), list[int]()
+        shard = self._shard(key)
+        hold: list[int] = []
         try:
             if not shard.lock(self._timeout, create=create, hold=hold):
                 raise SessionNotFound(key)

@@ -37,7 +37,7 @@ def adopt(shard: Shard, path: str) -> State:
     try:
         if not fresh.lock.acquire(time.monotonic() + _WAIT_S):  # somebody may still let go of it
             raise_io_error(BlockingIOError(errno.EAGAIN, path), "locking an archived session", path)
-        if not shard.own(fresh.refresh(0, locked=True)).exists:
+        if not shard.own(fresh.refresh(locked=True)).exists:
             raise CorruptShard(path, 0, "it holds no session", shard.claimed)
         os.rename(path, shard.path)
     except BaseException as error:

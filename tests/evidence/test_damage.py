@@ -35,7 +35,7 @@ def test_77783_damage_of_one_session_is_damage_of_one_session(root: Path) -> Non
             store.patch(f"k{n}", {"m": n})
         path = disk.shard(root, "k2")
         data = path.read_bytes()
-        path.write_bytes(b"X" + data[1:])
+        disk.edit(path, b"X" + data[1:])
         with pytest.raises(CorruptShard) as caught:
             store["k2"]
         error = caught.value
@@ -68,7 +68,7 @@ def test_77783_repair_salvages_every_line_whose_crc_holds(root: Path) -> None:
         store.patch("k", {"b": 2})
         path = disk.shard(root, "k")
         data = path.read_bytes()
-        path.write_bytes(data.replace(b'"a":1', b'"a":7'))
+        disk.edit(path, data.replace(b'"a":1', b'"a":7'))
         with pytest.raises(CorruptShard):
             store["k"]
         assert [problem.repaired for problem in store.verify(repair=True).problems] == [True]

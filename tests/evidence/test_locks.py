@@ -99,6 +99,11 @@ def test_a_file_replaced_while_a_writer_waits(root: Path) -> None:
     locks.a_file_replaced_while_waiting(root)
 
 
+def test_a_file_replaced_after_many_updates(root: Path) -> None:
+    """The second way of looking at a path, which a busy process takes, sees what the first sees."""
+    locks.a_file_replaced_after_many_updates(root)
+
+
 def test_a_file_replaced_between_two_updates(root: Path) -> None:
     """What is remembered of a file is not believed of its successor."""
     locks.a_file_replaced_between_updates(root)

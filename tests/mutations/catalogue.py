@@ -142,7 +142,31 @@ def identity_check_removed() -> None:
             return os.stat(__file__)  # whatever: it passes for the file
 
     swap("shardstore.file:JournalFile.is_named", nothing(True))
-    swap("shardstore.shard:os", lambda original: _Altered(original, lstat=lstat))
+    swap("shardstore.look:os", lambda original: _Altered(original, lstat=lstat))
+
+
+@mutation(
+    "asking anew what the path names, however often it was asked",
+    "locks.a_file_replaced_between_updates",
+    "locks.a_file_replaced_after_many_updates",
+)
+def look_remembered() -> None:
+    from shardstore.look import Name
+
+    answers: dict[str, Any] = {}
+
+    def remembering(original: Any) -> Any:
+        def look(self: Name) -> Any:
+            return answers.get(self.path) or answers.setdefault(self.path, original(self))
+
+        return look
+
+    swap("shardstore.look:Name.look", remembering)
+
+
+@mutation("looking at the modification time", "disks.a_changed_byte_is_refused")
+def time_never_looked_at() -> None:
+    swap("shardstore.file:LOOK_S", lambda seconds: 1e9)
 
 
 class _Altered:

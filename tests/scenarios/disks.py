@@ -38,7 +38,7 @@ def a_changed_byte_is_refused(root: Path) -> None:
         for n in range(3):
             store.patch(KEY, {"a": f"value{n}"})
         path = disk.shard(root, KEY)
-        path.write_bytes(path.read_bytes().replace(b"value1", b"valueX"))
+        disk.edit(path, path.read_bytes().replace(b"value1", b"valueX"))
         _refuses_everything(store, root, KEY)
     with Store(root) as store:
         _refuses_everything(store, root, KEY)

@@ -69,6 +69,28 @@ def a_file_replaced_between_updates(root: Path) -> None:
         assert disk.state(disk.shard(root, KEY).read_bytes()) == {"a": 1, "b": 2}
 
 
+def a_file_replaced_after_many_updates(root: Path) -> None:
+    """As between updates, of a file looked at so often that another way of looking is taken for it."""
+    with Store(root, durability="relaxed") as store:
+        store.create(KEY, {"a": 0, "b": 0})
+        path = disk.shard(root, KEY)
+        for n in range(1, 100):
+            store.patch(KEY, {"a": n})
+        for n in range(1, 4):
+            _replaced(path, {"b": n})
+            assert store[KEY].data == {"a": 98 + n, "b": n}
+            _replaced(path, {"b": -n})
+            assert store.patch(KEY, {"a": 99 + n}).data == {"a": 99 + n, "b": -n}
+            assert disk.state(path.read_bytes()) == {"a": 99 + n, "b": -n}
+        os.link(path, root / "backup")
+        kept = path.read_bytes()
+        store.patch(KEY, {"a": 0})
+        assert (root / "backup").read_bytes() == kept
+        path.unlink()
+        assert store.get(KEY) is None
+        assert store.patch(KEY, {"a": 5}).data == {"a": 5}
+
+
 def a_file_removed_while_waiting(root: Path) -> None:
     """A writer that waited on a file which was removed meanwhile does not write into nothing."""
     with Store(root) as store, one_peer() as peer:

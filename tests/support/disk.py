@@ -10,10 +10,12 @@ import itertools
 import json
 import os
 import re
+import time
 import zlib
 from pathlib import Path
 from typing import Any
 
+LOOK_S = 0.01  # docs/locking.md
 _SHARD = re.compile(r"[a-z0-9-]{1,80}~[0-9a-f]{32}\.jsonl")
 CRC_FIELD = len('{"crc":"00000000",')
 
@@ -24,6 +26,12 @@ def shard(root: str | Path, key: str) -> Path:
     found = [path for path in Path(root, "shards", digest[:2]).glob(f"*~{digest}.jsonl") if _SHARD.fullmatch(path.name)]
     assert len(found) == 1, f"{len(found)} shards of {key!r}"
     return found[0]
+
+
+def edit(path: Path, data: bytes) -> None:
+    """Write a shard's bytes as an editor would, and wait until a process that has it open looks whether anybody did."""
+    path.write_bytes(data)
+    time.sleep(2 * LOOK_S)
 
 
 def shards(root: str | Path) -> list[Path]:

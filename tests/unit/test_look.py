@@ -1,0 +1,89 @@
+"""What a path names: by either way of asking the same, and anew each time."""
+
+from __future__ import annotations
+
+import builtins
+import ctypes
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shardstore import look
+from shardstore.look import Name, look_of
+
+OFTEN = 100
+
+
+def test_both_ways_give_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "a name with \N{SNOWMAN}"
+    path.write_bytes(b"abc")
+    name = Name(str(path))
+    for n in range(OFTEN):
+        path.write_bytes(b"x" * n)
+        if n % 10 == 0:
+            os.link(path, tmp_path / f"link{n}")
+        assert name.look() == look_of(path.lstat())
+        if n % 3 == 0:
+            path.unlink()
+            with pytest.raises(FileNotFoundError):
+                name.look()
+            path.write_bytes(b"")
+    assert (name._ask is not None) == (sys.platform == "linux")
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    path = tmp_path / "link"
+    path.symlink_to(__file__)
+    name = Name(str(path))
+    for _ in range(OFTEN):
+        assert name.look() == look_of(os.lstat(path)) != look_of(os.stat(path))
+
+
+def test_devices_differ(tmp_path: Path) -> None:
+    other = Path("/dev/null")
+    here = Name(str(tmp_path))
+    there = Name(str(other))
+    for _ in range(OFTEN):
+        assert here.look()[3] != there.look()[3]
+        assert there.look() == look_of(other.lstat())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="statx is Linux's")
+def test_the_times_are_not_asked_for(tmp_path: Path) -> None:
+    """They are what makes the next write dear, so neither of the two bits may be set, whatever else is asked."""
+    name = Name(str(tmp_path))
+    for _ in range(OFTEN):
+        name.look()
+    assert name._ask is not None
+    mask = name._ask.args[3].value  # type: ignore[attr-defined]
+    mtime, ctime = 0x40, 0x80
+    assert mask & (mtime | ctime) == 0
+    given = ctypes.c_uint.from_buffer(name._answer).value  # type: ignore[arg-type]
+    assert given & mask == mask, "the kernel did not answer what was asked"
+
+
+def test_without_ctypes_it_goes_on_as_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def refusing(module: str, *rest: Any, **named: Any) -> Any:
+        if module == "ctypes":
+            raise ImportError(module)
+        return real(module, *rest, **named)
+
+    monkeypatch.setattr(builtins, "__import__", refusing)
+    name = Name(str(tmp_path))
+    for _ in range(OFTEN):
+        assert name.look() == look_of(tmp_path.lstat())
+    assert name._ask is None
+
+
+def test_a_refused_statx_is_asked_again_by_lstat(tmp_path: Path) -> None:
+    """As some sandboxes refuse it."""
+    name = Name(str(tmp_path))
+    name._ask = lambda: -1
+    for _ in range(look._OFTEN + 1):
+        assert name.look() == look_of(tmp_path.lstat())
+        name._ask = lambda: -1
