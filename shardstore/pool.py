@@ -9,6 +9,7 @@ from itertools import islice
 
 from shardstore.layout import Layout, shard_name
 from shardstore.shard import Shard
+from shardstore.turns import Lines
 
 SHARDS_MAX = 256
 CACHED_BYTES_MAX = 64 * 1024 * 1024
@@ -21,6 +22,7 @@ class Pool:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
+        self._lines = Lines(layout.marker)
         self._limit = _descriptor_limit()
         self._shards: OrderedDict[str, Shard] = OrderedDict()
         self._mutex = threading.Lock()
@@ -38,7 +40,7 @@ class Pool:
     def _admit(self, key: str) -> Shard:
         name = shard_name(key)
         with self._mutex:
-            shard = self._shards.setdefault(key, Shard(self.layout, name, key, self.close_idle))
+            shard = self._shards.setdefault(key, Shard(self.layout, name, key, self._lines, self.close_idle))
             self._opened += 1
             excess = len(self._shards) - self._limit
             if excess <= 0 and self._opened % _CHECK_BYTES_EVERY == 0 and self._cached() > CACHED_BYTES_MAX:
@@ -49,7 +51,7 @@ class Pool:
 
     def unnamed(self, name: str) -> Shard:
         """Give a shard by its file's name alone, for maintenance of files whose key is not known. Not pooled."""
-        return Shard(self.layout, name, None, self.close_idle)
+        return Shard(self.layout, name, None, self._lines, self.close_idle)
 
     def _cached(self) -> int:
         return sum(shard.cached_bytes for shard in list(self._shards.values()))  # others use it meanwhile
@@ -80,10 +82,12 @@ class Pool:
         """Close every descriptor that is not in use; one that is, is closed by its own shard's end."""
         with self._mutex:
             self._evict(len(self._shards))
+        self._lines.close()
 
     def after_fork(self) -> None:
         """Forget the parent's locks and what it had open."""
         self._mutex = threading.Lock()
+        self._lines.close()
         for shard in self._shards.values():
             shard.after_fork()
 

@@ -40,6 +40,7 @@ from shardstore.journal import ABSENT, Change, State, make_record
 from shardstore.layout import QUARANTINE, Layout, stamped_name, temp_name
 from shardstore.look import Name
 from shardstore.owners import holder
+from shardstore.turns import Lines, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,14 +62,17 @@ class Shard:
     """The shard of one key in one process. Shared by its threads; every Store on the same root has the same one."""
 
     __slots__ = ("_file", "_found", "_free_descriptors", "_inside", "_key", "_layout", "_made", "_mutex", "_named",
-                 "_turn", "gate", "name", "path")  # fmt: skip
+                 "_turn", "_turns", "gate", "name", "path")  # fmt: skip
 
-    def __init__(self, layout: Layout, name: str, key: str | None, free_descriptors: Callable[[], int]) -> None:
+    def __init__(
+        self, layout: Layout, name: str, key: str | None, lines: Lines, free_descriptors: Callable[[], int]
+    ) -> None:
         self._key = key  # None: whatever key the file claims
         self.name = name  # relative to ROOT/shards
         self.path = layout.shard_path(name)
         self._named = Name(self.path)
         self.gate = Gate()
+        self._turns = Turns(lines, name)
         self._layout = layout
         self._free_descriptors = free_descriptors
         self._mutex = threading.Lock()  # held while the descriptor is used or changed, never while waiting
@@ -158,10 +162,9 @@ class Shard:
             if not self.gate.acquire(deadline):
                 raise self._timed_out(began)
         try:
-            while not self._lock_file(began, deadline):  # what was locked is not what the path names any more
-                if not self._open_named(create=create):
-                    self.gate.release()
-                    return False
+            if not self._lock_at_once(began) and not self._lock_in_turn(began, deadline, create=create):
+                self.gate.release()
+                return False
             turn = self._turn
             _holds.set(outer + ((self, turn),))  # noqa: RUF005  # twice as fast
             self._inside = True
@@ -193,22 +196,38 @@ class Shard:
         """Tell whether whoever entered in this turn still holds the lock."""
         return self._inside and self._turn == turn
 
-    def _lock_file(self, began: float, deadline: float | None) -> bool:
-        """Lock the open file; tell whether the path still names it then, as it must: it may have been replaced."""
+    def _lock_at_once(self, now: float) -> bool:
+        """Lock the open file if nobody else has it, or is to have it first; tell whether the path still names it."""
         file = self._file
-        if file is None or not file.writable:
+        if file is None or not file.writable or now >= self._turns.ends or not file.lock.try_acquire():
             return False
-        if not (file.lock.try_acquire() or file.lock.acquire(deadline)):
-            raise self._timed_out(began)
+        return self._is_named(file)
+
+    def _lock_in_turn(self, began: float, deadline: float | None, *, create: bool) -> bool:
+        """Lock the file that the path names, whatever that takes; False where there is none and none was to be made."""
         try:
-            found = self._named.look()
+            while True:
+                file = self._file
+                if file is not None and file.writable:
+                    if not self._turns.wait(file.lock, deadline, self._turn):
+                        raise self._timed_out(began)
+                    if self._is_named(file):
+                        return True  # else what was locked was replaced, or removed, while we waited
+                if not self._open_named(create=create):
+                    return False
+        finally:
+            self._turns.leave()
+
+    def _is_named(self, file: JournalFile) -> bool:
+        """Tell whether the path still names a file that was just locked."""
+        try:
+            self._found = self._named.look()
         except FileNotFoundError:
             return False
         except OSError as error:
             file.lock.release()
             raise_io_error(error, "looking at a shard", self.path)
-        self._found = found
-        return file.is_named(found)
+        return file.is_named(self._found)
 
     def _timed_out(self, began: float) -> LockTimeout:
         return LockTimeout(self.key, time.monotonic() - began, holder(self.path))
@@ -426,6 +445,7 @@ class Shard:
         self._inside, self._made, self._file = False, False, None
         self._turn += 1  # what the parent's call chain remembers is over here
         self._mutex = threading.Lock()
+        self._turns = self._turns.renewed()
         self.gate = Gate()
 
     @property

@@ -52,6 +52,12 @@ def test_15628_release_is_one_step_for_every_waiter_in_the_process(root: Path) -
     lost_updates.threads_are_served_in_turn(root)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the line before a lock is made of Linux's locks")
+def test_who_had_a_turn_lets_a_waiter_go_first(root: Path) -> None:
+    """Releasing and asking again at once does not overtake whoever waits."""
+    lost_updates.who_had_a_turn_lets_a_waiter_go_first(root)
+
+
 def test_15628_processes_are_served_in_turn(root: Path) -> None:
     """Processes queue in the kernel: none is left behind while another has turn after turn."""
     lost_updates.processes_are_served_in_turn(root)

@@ -113,16 +113,24 @@ def gate_unfair() -> None:
 def waiting_by_polling() -> None:
     import time
 
-    from shardstore.lock import try_lock
-
-    def acquire(self: Any, deadline: float | None) -> bool:
-        while not try_lock(self._fd):
+    def wait(self: Any, lock: Any, deadline: float | None, count: int) -> bool:
+        while not lock.try_acquire():
             if deadline is not None and time.monotonic() > deadline:
                 return False
             time.sleep(0.05)
         return True
 
-    swap("shardstore.lock:KernelLock.acquire", lambda original: acquire)
+    swap("shardstore.turns:Turns.wait", lambda original: wait)
+
+
+@mutation("looking whether somebody stands in line", "lost_updates.who_had_a_turn_lets_a_waiter_go_first")
+def line_not_looked_at() -> None:
+    swap("shardstore.turns:Line.is_taken", nothing(False))
+
+
+@mutation("standing in line", "lost_updates.who_had_a_turn_lets_a_waiter_go_first")
+def line_not_stood_in() -> None:
+    swap("shardstore.turns:Line.enter", nothing())
 
 
 @mutation(

@@ -92,7 +92,7 @@ def test_one_go_is_one_by_one(seed: int) -> None:
 
 def test_an_unfinished_line_is_not_finished_by_reading_many() -> None:
     """A whole record without its newline, and one byte more, is no record yet."""
-    line, state = make_record(ABSENT, FIRST, "key", "me", 1000, durable=False)
+    _, state = make_record(ABSENT, FIRST, "key", "me", 1000, durable=False)
     more, _ = make_record(state, Change({"n": b"1"}, []), "key", "me", None, durable=False)
     for tail in (more[:-1], more[:-1] + b"x"):
         found = journal.replay(tail, state)

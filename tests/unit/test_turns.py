@@ -1,0 +1,271 @@
+"""The line before a lock, and the rounds of those who are busy."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shardstore import turns
+from shardstore.lock import KernelLock
+from shardstore.turns import ROUND_S, Line, Lines, Turns
+from tests.support.actions import in_background
+from tests.support.peer import one_peer
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a line is made of Linux's locks")
+
+NAME = "ab/some-key~ab0123456789abcdef0123456789abcd.jsonl"
+OTHER = "ac/some-key~ac0123456789abcdef0123456789abcd.jsonl"
+
+
+def soon(seconds: float = 0.1) -> float:
+    return time.monotonic() + seconds
+
+
+@pytest.fixture
+def marker(tmp_path: Path) -> Path:
+    path = tmp_path / "marker"
+    path.write_bytes(b"{}")
+    return path
+
+
+@pytest.fixture
+def three(marker: Path) -> Iterator[list[Line]]:
+    """Give three lines on one file, through three descriptors, as three processes have them."""
+    files = [Lines(marker) for _ in range(3)]
+    yield [Line(file, NAME) for file in files]
+    for file in files:
+        file.close()
+
+
+def test_one_is_first_and_the_others_see_it(three: list[Line]) -> None:
+    one, two, _ = three
+    assert not two.is_taken()
+    one.enter(None)
+    assert two.is_taken()
+    assert not one.is_taken(), "one does not have to let oneself go first"
+    one.leave()
+    one.leave()
+    assert not two.is_taken()
+
+
+def test_the_line_is_in_the_order_of_arrival(three: list[Line]) -> None:
+    one, two, three_ = three
+    order: list[int] = []
+
+    def enter(line: Line, me: int) -> None:
+        line.enter(soon(30))
+        order.append(me)
+        line.leave()
+
+    one.enter(None)
+    waits = []
+    for me, line in ((2, two), (3, three_)):
+        waits.append(in_background(enter, line, me))
+        time.sleep(0.05)
+    assert order == []
+    one.leave()
+    for wait in waits:
+        wait()
+    assert order == [2, 3]
+    assert not one.is_taken()
+
+
+def test_each_shard_has_its_own_line(marker: Path) -> None:
+    one, two = Lines(marker), Lines(marker)
+    Line(one, NAME).enter(None)
+    other = Line(two, OTHER)
+    assert not other.is_taken()
+    other.enter(soon())
+    assert Line(one, OTHER).is_taken()
+    one.close()
+    assert not Line(two, NAME).is_taken(), "closing the file leaves every line"
+    two.close()
+
+
+def test_a_place_that_was_given_up_is_passed_on_or_taken_over(three: list[Line]) -> None:
+    one, two, three_ = three
+    for _ in range(5):
+        one.enter(None)
+        two.enter(soon(0.02))
+        assert two._held < 0
+        one.leave()
+        deadline = soon(5)
+        while three_.is_taken() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert not three_.is_taken(), "the place of one who had given up is still taken"
+        one.enter(None)
+        two.enter(soon(0.02))
+        back = in_background(two.enter, soon(5))
+        time.sleep(0.01)
+        one.leave()
+        back()
+        assert three_.is_taken()
+        two.leave()
+        assert not three_.is_taken()
+
+
+def test_nobody_waits_in_line_for_ever(three: list[Line], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is first may have been stopped: after a second the others go on without it."""
+    monkeypatch.setattr(turns, "_IN_LINE_S", 0.1)
+    one, two, _ = three
+    one.enter(None)
+    began = time.monotonic()
+    two.enter(None)
+    assert 0.05 < time.monotonic() - began < 5
+    two.leave()
+    one.leave()
+
+
+def test_closing_under_a_helper_leaves_nothing_taken(marker: Path) -> None:
+    one, two = Lines(marker), Lines(marker)
+    first, second = Line(one, NAME), Line(two, NAME)
+    first.enter(None)
+    second.enter(soon(0.02))
+    two.close()
+    first.leave()
+    deadline = soon(5)
+    while first.is_taken() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert not first.is_taken()
+    one.close()
+
+
+@pytest.mark.parametrize("mode", ["absent", "read-only", "no locks"])
+def test_without_a_line_it_goes_on(marker: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> bytes:
+        raise OSError(22, "Invalid argument")
+
+    if mode == "absent":
+        marker.unlink()
+    elif mode == "read-only":
+        monkeypatch.setattr(turns.disk, "WRITE", os.O_RDONLY)
+    else:
+        monkeypatch.setattr(fcntl, "fcntl", refuse)
+    lines = Lines(marker)
+    line = Line(lines, NAME)
+    line.enter(soon())
+    assert not line.is_taken()
+    line.leave()
+    lines.close()
+
+
+@pytest.fixture
+def two(tmp_path: Path, marker: Path) -> Iterator[list[tuple[Turns, KernelLock]]]:
+    """Give two processes' turns and locks of one shard."""
+    path = tmp_path / "shard"
+    path.write_bytes(b"")
+    files = [Lines(marker) for _ in range(2)]
+    pairs = [(Turns(lines, NAME), KernelLock(os.open(path, os.O_RDWR))) for lines in files]
+    yield pairs
+    for _, lock in pairs:
+        lock.close()
+    for lines in files:
+        lines.close()
+
+
+def test_a_free_lock_is_left_to_those_in_line(two: list[tuple[Turns, KernelLock]]) -> None:
+    """Who has had turns, and finds somebody in line, does not take the lock though it is free."""
+    (mine, lock), (theirs, _) = two
+    assert mine.wait(lock, None, 0)
+    mine.leave()
+    lock.release()
+    theirs._line.enter(None)
+    mine.ends = 0.0
+    blocked = in_background(mine.wait, lock, soon(0.5), 1)
+    time.sleep(0.1)
+    assert lock.try_acquire(), "it was taken, past the one in line"
+    lock.release()
+    theirs.leave()
+    theirs._line.leave()
+    assert blocked() is True
+    mine.leave()
+
+
+def test_the_first_turn_looks_at_no_line(two: list[tuple[Turns, KernelLock]]) -> None:
+    """Who comes once does not queue for a lock that is free."""
+    (mine, lock), (theirs, _) = two
+    theirs._line.enter(None)
+    assert mine.wait(lock, soon(), 0)
+    lock.release()
+    theirs._line.leave()
+
+
+def test_a_round_is_for_who_is_busy(two: list[tuple[Turns, KernelLock]]) -> None:
+    """Turns without a pause make the next rounds long; slow ones keep them short."""
+    (mine, lock), _ = two
+    assert mine.wait(lock, None, 0)
+    lock.release()
+    time.sleep(turns._TRIAL_S)
+    assert mine.wait(lock, None, 50)
+    assert mine.ends - mine._began == pytest.approx(ROUND_S)
+    lock.release()
+    time.sleep(ROUND_S * 2)
+    mine.ends = 0.0
+    assert mine.wait(lock, None, 54)
+    assert mine.ends - mine._began == pytest.approx(turns._TRIAL_S)
+    lock.release()
+
+
+def test_the_place_in_line_is_kept_when_the_file_was_replaced(two: list[tuple[Turns, KernelLock]]) -> None:
+    """Between the lock of the old file and that of the new one nobody gets past."""
+    (mine, lock), (theirs, other) = two
+    assert other.try_acquire()
+    waiting = in_background(mine.wait, lock, soon(5), 0)
+    time.sleep(0.1)
+    other.release()
+    assert waiting() is True
+    assert theirs._line.is_taken()
+    lock.release()
+    assert mine.wait(lock, soon(), 0)
+    assert theirs._line.is_taken()
+    mine.leave()
+    assert not theirs._line.is_taken()
+    lock.release()
+
+
+def _die_in_line(path: str) -> None:
+    from tests.support.peer import hear, say
+
+    Line(Lines(path), NAME).enter(None)
+    say("first")
+    hear()
+
+
+def test_a_death_leaves_the_line(marker: Path) -> None:
+    lines = Lines(marker)
+    line = Line(lines, NAME)
+    with one_peer() as peer:
+        peer.start(_die_in_line, str(marker))
+        assert peer.heard() == "first"
+        assert line.is_taken()
+        peer.kill()
+    deadline = soon(5)
+    while line.is_taken() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert not line.is_taken()
+    lines.close()
+
+
+def test_a_forked_child_keeps_no_line(root: Path) -> None:
+    """A child closes the file it inherits, so the line ends with the parent's."""
+    from shardstore import Store
+
+    with Store(root) as store:
+        pool = store._engine.shards
+        line = Line(pool._lines, NAME)
+        line.enter(None)
+        child = os.fork()
+        if not child:
+            os._exit(0 if pool._lines._fd < 0 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        watch = Lines(store._engine.layout.marker)
+        assert Line(watch, NAME).is_taken()
+        line.leave()
+        assert not Line(watch, NAME).is_taken()
+        watch.close()
