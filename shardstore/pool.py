@@ -25,6 +25,7 @@ class Pool:
         self._lines = Lines(layout.marker)
         self._limit = _descriptor_limit()
         self._shards: OrderedDict[str, Shard] = OrderedDict()
+        self._by_name: dict[str, Shard] = {}  # the same ones
         self._mutex = threading.Lock()
         self._opened = 0
 
@@ -41,6 +42,7 @@ class Pool:
         name = shard_name(key)
         with self._mutex:
             shard = self._shards.setdefault(key, Shard(self.layout, name, key, self._lines, self.close_idle))
+            self._by_name[name] = shard
             self._opened += 1
             excess = len(self._shards) - self._limit
             if excess <= 0 and self._opened % _CHECK_BYTES_EVERY == 0 and self._cached() > CACHED_BYTES_MAX:
@@ -48,6 +50,11 @@ class Pool:
             if excess > 0:
                 self._evict(excess, spare=key)
         return shard
+
+    def resident(self, name: str) -> Shard | None:
+        """Give the shard with a file's name if it is open in this process."""
+        shard = self._by_name.get(name)
+        return shard if shard is not None and shard.is_open else None
 
     def unnamed(self, name: str) -> Shard:
         """Give a shard by its file's name alone, for maintenance of files whose key is not known. Not pooled."""
@@ -64,7 +71,7 @@ class Pool:
             if closed == count:
                 break
             if key != spare and self._shards[key].close_if_idle():
-                del self._shards[key]
+                del self._by_name[self._shards.pop(key).name]
                 closed += 1
         return closed
 

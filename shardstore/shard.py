@@ -113,6 +113,26 @@ class Shard:
                 self.gate.release()
         return self.own(self._check_absent(read_state(self.path)))  # a writer of this process is at it
 
+    def read_if_free(self) -> State | None:
+        """Return the state under the lock; None where the lock or the file is not at hand. Raises CorruptShard."""
+        if not self.gate.try_acquire():
+            return None
+        try:
+            file = self._file
+            if file is None or not file.lock.try_acquire():
+                return None
+            try:
+                if not file.is_named(self._named.look()):
+                    return None
+                with self._mutex:
+                    return self.own(file.refresh(locked=True))
+            finally:
+                file.lock.release()
+        except FileNotFoundError:
+            return None
+        finally:
+            self.gate.release()
+
     def _read_afresh(self) -> State:
         with self._mutex:
             self._drop_file()
@@ -447,6 +467,11 @@ class Shard:
         self._mutex = threading.Lock()
         self._turns = self._turns.renewed()
         self.gate = Gate()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its file is open, so that reading it takes what was added."""
+        return self._file is not None
 
     @property
     def cached_bytes(self) -> int:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from shardstore.index.views import View
     from shardstore.layout import Layout
     from shardstore.session import SessionInfo
+    from shardstore.shard import Shard
 
 __all__ = ["Index", "Status", "Totals", "Where"]
 
@@ -50,8 +51,15 @@ class Status(NamedTuple):
 class Index:
     """The index of one store in one process. Safe to share between threads."""
 
-    def __init__(self, layout: Layout, index_fields: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        index_fields: tuple[str, ...] | None = None,
+        resident: Callable[[str], Shard | None] | None = None,
+    ) -> None:
+        """`resident` gives the shards that this process has open, by name: reading them takes only what was added."""
         self._layout = layout
+        self._resident = resident
         self._index_fields = index_fields
         self._noter = Noter(os.fspath(layout.index))
         self._reader: Reader | None = None
@@ -64,7 +72,7 @@ class Index:
             from shardstore.index.reader import Reader
             from shardstore.index.rows import Projection
 
-            self._reader = Reader(Place(self._layout, Projection(self._index_fields)))
+            self._reader = Reader(Place(self._layout, Projection(self._index_fields), self._resident))
         return self._reader
 
     def rows(  # noqa: PLR0913  # the arguments of Store.list

@@ -8,7 +8,8 @@ Calling sequence of a list (docs/index.md):
     ask the catalogue                    for all others
     look again                           it was published meanwhile: once more
 
-A refresh before it is an economy, not a part of it: without the right or the lock for one the answer is the same.
+A refresh before it is an economy, not a part of it: without the right or the lock for one the answer is the same, and
+while reading the changed shards again costs less than a refresh (rent.py), there is none.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from shardstore.index.look import IndexLock, Look, Moved, Unusable
 from shardstore.index.patience import Makers, Patience
 from shardstore.index.rebuild import Outcome, rebuild
 from shardstore.index.refresh import refresh
+from shardstore.index.rent import Rent
 from shardstore.index.views import CatalogueView, ScanView, View
 from shardstore.shard import inside_update
 
@@ -50,6 +52,7 @@ class Reader:
         self.rebuilt_because: str | None = None  # by this process, the last time
         self.others = Makers(place.directory)
         self._directories = Directories()
+        self._rent = Rent()
         self._no_rebuild_until = 0.0
 
     def answer(self, ask: Callable[[View], T], *, refresh_first: bool, progress: Progress | None = None) -> T:
@@ -81,19 +84,22 @@ class Reader:
             if self._directories.due():
                 self._compare(look)
             names |= self._directories.suspects
-            if attempt.refresh_first and (names or self._directories.compared):
+            due = self._directories.compared or self._rent.is_due(look.epoch, look.seal.base, len(names))
+            if attempt.refresh_first and due:
                 attempt.refresh_first = False
-                if self._refresh():
+                if self._refresh(len(names)):
                     raise Moved
-            changed = {name: self.place.shards.read(name) for name in names}
+            with self._rent.paid(len(names)):
+                changed = {name: self.place.shards.read(name) for name in names}
             with self._catalogue(look) as catalogue, _sound(look):
                 view = CatalogueView(catalogue, self.place.shards, changed)
                 return ask(view)
 
-    def _refresh(self) -> bool:
+    def _refresh(self, changed: int) -> bool:
         """Refresh, if that is possible right now. Raises Unusable, StoreIOError."""
         suspects, compared = self._directories.suspects, self._directories.compared
-        done = refresh(self.place, suspects, compared)
+        with self._rent.bought(changed):
+            done = refresh(self.place, suspects, compared)
         if done:
             self._directories.published(suspects, compared)
         return done
@@ -148,7 +154,7 @@ class Reader:
             try:
                 with Look.open(self.place) as look:
                     self._compare(look, every=True)
-                    self._refresh()
+                    self._refresh(0)
             except Moved:
                 continue
             except Unusable as problem:

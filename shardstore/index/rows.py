@@ -72,7 +72,7 @@ class Projection:
         total = 1  # "{" and, for each field, its closing comma or brace
         for name in self._ordered(entry):
             raw = entry[name]
-            part = codec.dumps(name) + b":" + raw
+            part = codec.member(name) + raw
             if len(raw) > VALUE_BYTES_MAX or total + len(part) + 1 > FIELDS_BYTES_MAX:
                 cut.append(name)
             else:

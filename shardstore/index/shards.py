@@ -19,11 +19,12 @@ from shardstore.layout import PREFIXES, is_shard_name, shard_name
 from shardstore.lock import try_lock, unlock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from shardstore.index.progress import Progress
     from shardstore.index.rows import Projection
     from shardstore.layout import Layout
+    from shardstore.shard import Shard
 
 _CHUNK: Final = 8192  # bytes; most shards are shorter
 _NO_FILE: Final = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO})
@@ -39,10 +40,14 @@ class Busy(NamedTuple):
 class Shards:
     """Reads the shards of one store."""
 
-    __slots__ = ("_root", "layout", "locked", "projection")
+    __slots__ = ("_resident", "_root", "layout", "locked", "projection")
 
-    def __init__(self, layout: Layout, projection: Projection) -> None:
+    def __init__(
+        self, layout: Layout, projection: Projection, resident: Callable[[str], Shard | None] | None = None
+    ) -> None:
+        """`resident` gives a shard that this process has open: it is not read from the start."""
         self.layout = layout
+        self._resident = resident or _none_open
         self._root = layout.shard_path("")
         self.projection = projection
         self.locked: set[int] = set()  # descriptors that hold a lock, for the child of a fork to close
@@ -52,8 +57,9 @@ class Shards:
 
         What looks damaged is read again first: a commit may be half way.
         """
+        shard = self._resident(name)
         try:
-            state = read_state(self.layout.shard_path(name))
+            state = read_state(self.layout.shard_path(name)) if shard is None else shard.read()
         except CorruptShard as error:
             return Other(name, "damaged", f"byte {error.offset}: {error.reason}")
         except OSError as error:
@@ -76,6 +82,9 @@ class Shards:
 
     def read_locked(self, name: str) -> Row | Other | Busy:
         """Read a shard under its lock, or give Busy where the lock is not free right now. Raises StoreIOError."""
+        return self._read_resident(name) or self._read_file(name)
+
+    def _read_file(self, name: str) -> Row | Other | Busy:
         path = self._root + name
         while True:
             try:
@@ -99,6 +108,15 @@ class Shards:
                 return Other(name, "damaged", data)
             if data is not None:
                 return row_of_bytes(name, data, self.projection)
+
+    def _read_resident(self, name: str) -> Row | Other | None:
+        """Read a shard that this process has open, under its lock; None where it is to be read in the other way."""
+        shard = self._resident(name)
+        try:
+            state = None if shard is None else shard.read_if_free()
+        except (CorruptShard, OSError):
+            return None
+        return None if state is None else row_of_state(name, state, self.projection)
 
     def read_quickly(self, name: str, directory: int) -> Row | Other | Busy | None:
         """Read as read_locked, but leave it to the caller to prove that the file is the one that its name names.
@@ -158,6 +176,10 @@ class Shards:
             by_prefix.setdefault(name[:2], set()).add(name)
         for prefix in told(PREFIXES, progress):
             yield self.list_shards(prefix) | self.list_shards(prefix) | by_prefix.get(prefix, set())
+
+
+def _none_open(_name: str) -> None:
+    return None
 
 
 def _content(path: str, fd: int) -> bytes | str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shardstore.index.rent import Rent
 from tests.index.actors import Actor
 
 
@@ -22,3 +23,10 @@ def actor(root: Path) -> Iterator[Callable[[], Actor]]:
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture(autouse=True)
+def eager(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every list refresh what changed: the protocol is what is tested here, not when it is worth its price."""
+    if "lazy" not in request.keywords:
+        monkeypatch.setattr(Rent, "is_due", lambda self, epoch, base, changed: changed > 0)

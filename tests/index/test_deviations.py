@@ -17,6 +17,8 @@ import pytest
 from shardstore.index import look, noter, notes, rebuild, refresh, shards, views
 from shardstore.index import query as queries
 from shardstore.index.reader import Reader
+from shardstore.layout import shard_name
+from shardstore.shard import Shard
 from shardstore.store import Store
 from tests.index.actors import Actor, is_current, mutate, name_of, once_after, once_before, place_of, truth
 from tests.support import actions
@@ -63,6 +65,17 @@ def refreshed_between_noting_and_committing(root: Path, patch: Patch) -> None:
     with writer.writing("s", n=1):
         assert lister.list()["s"] == {"n": 0}
         assert lister.list()["s"] == {"n": 0}
+    check(root, lister, writer)
+
+
+def refreshed_by_one_who_has_the_shard_open(root: Path, patch: Patch) -> None:
+    """As before; the refresher reads the shard through the descriptor that it writes with."""
+    writer, lister = two(root)
+    lister.write("s", n=0, m=1)
+    assert lister.pool.resident(shard_name("s")) is not None
+    with writer.writing("s", n=1, m=2):
+        assert lister.list()["s"] == {"n": 0, "m": 1}
+        assert lister.list()["s"] == {"n": 0, "m": 1}
     check(root, lister, writer)
 
 
@@ -269,6 +282,7 @@ def directory_compared_while_a_file_is_missed(root: Path, patch: Patch) -> None:
 SCENARIOS: list[Scenario] = [
     refreshed_between_reading_the_generation_and_noting,
     refreshed_between_noting_and_committing,
+    refreshed_by_one_who_has_the_shard_open,
     noted_while_the_notes_are_read,
     killed_after_the_commit,
     generation_file_deleted_under_a_writer,
@@ -292,7 +306,21 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
     ),
     "noted shard read without its lock": (
         refreshed_between_noting_and_committing,
-        [(shards.Shards, "read_locked", (("if not try_lock(fd):", "if False:"), ("unlock(fd)", "pass")))],
+        [(shards.Shards, "_read_file", (("if not try_lock(fd):", "if False:"), ("unlock(fd)", "pass")))],
+    ),
+    "noted open shard read without its lock": (
+        refreshed_by_one_who_has_the_shard_open,
+        [
+            (
+                Shard,
+                "read_if_free",
+                (
+                    ("if file is None or not file.lock.try_acquire():", "if file is None:"),
+                    ("file.lock.release()", "pass"),
+                ),
+            ),
+            (shards.Shards, "_read_file", (("if not try_lock(fd):", "if False:"), ("unlock(fd)", "pass"))),
+        ],
     ),
     "generation advanced late": (
         noted_while_the_notes_are_read,
