@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -25,25 +24,44 @@ def test_many_changes_are_refreshed_at_once() -> None:
     assert not Rent().is_due("e", 1, 2)
 
 
-def test_what_was_spent_adds_up_to_the_price_and_a_refresh_begins_anew() -> None:
+class Clock:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(rent, "time", made)
+    return made
+
+
+def test_what_was_spent_adds_up_to_the_price_and_a_refresh_begins_anew(clock: Clock) -> None:
     mine = Rent()
     lists = 0
     while not mine.is_due("e", 1, 2):
         with mine.paid(2):
-            time.sleep(0.0002)
+            clock.now += 2 * rent._EACH_S
         lists += 1
-    assert 1 < lists < 10
+    assert lists == round(rent._PRICE_S / (2 * rent._EACH_S)) - 1
     assert not mine.is_due("e", 2, 2), "another process refreshed"
 
 
-def test_the_price_is_what_it_was_lately() -> None:
+def test_the_price_is_what_it_was_lately(clock: Clock) -> None:
     """Where a refresh is slow, more is read before it."""
     slow, quick = Rent(), Rent()
-    for mine, seconds in ((slow, 0.01), (quick, 0.0)):
+    for mine, seconds in ((slow, 10 * rent._PRICE_S), (quick, 0.0)):
         for _ in range(10):
-            with mine.bought(0):
-                time.sleep(seconds)
-    assert slow._price > 5 * rent._PRICE_S > rent._PRICE_S > quick._price
+            with mine.bought(5):
+                clock.now += seconds + 5 * rent._EACH_S
+    assert slow._price > 5 * rent._PRICE_S
+    assert quick._price < rent._PRICE_S / 5
+    assert slow._each == quick._each == rent._EACH_S
 
 
 def test_lists_are_right_before_and_after(root: Path) -> None:
