@@ -55,7 +55,7 @@ class Engine:
     def __init__(self, identity: tuple[int, int], layout: Layout, index_fields: tuple[str, ...] | None) -> None:
         self.layout = layout
         self.shards = Pool(layout)
-        self.index = Index(layout, index_fields, self.shards.resident)
+        self.index = Index(layout, index_fields, self.shards)
         self.process = str(os.getpid())  # who writes, unless the caller gave a name
         self.members = 0  # Store objects that use it
         self._identity = identity

@@ -24,6 +24,7 @@ from shardstore.look import Look, look_of
 FILE_BYTES_MAX = 1 << 30
 ROOM_MIN, ROOM_STEP = 4096, 65536  # bytes: the file grows to 4 KB, doubles to 64 KB, then grows by 64 KB
 _WITNESS = 24  # bytes in front of the logical end that must still be there
+_FEW_BYTES = 8192  # the room behind a journal is up to 64 KB, and need not be read with each record
 LOOK_S = 0.01  # seconds between looks at the mtime: each makes the next commit dearer (look.py)
 _READER_RETRIES = 5  # a reader may look while a commit is half way; what stays wrong is damage
 _NEVER = -(1 << 96)  # nanoseconds: before any mtime, also one before 1970
@@ -164,11 +165,25 @@ class JournalFile:
         mtime = os.fstat(self.fd).st_mtime_ns
         if len(proof) > 1 and found.startswith(proof[:-1]):
             if len(found) == len(proof) and found != proof:
-                return self._reread(state, locked=locked)  # it goes on: the new lines are enough
+                return self._read_on(state) or self._reread(state, locked=locked)  # the new lines are enough
             if mtime <= seen:
                 self._look_due = due
                 return state  # nothing changed; where `found` is short, it has no room
         return self._reread(ABSENT, locked=locked)
+
+    def _read_on(self, state: State) -> State | None:
+        """Apply the few records that others have appended since; None where there is more to it."""
+        data = os.pread(self.fd, _FEW_BYTES, state.end)
+        if b"\n\n" not in data:
+            return None
+        mtime = os.fstat(self.fd).st_mtime_ns
+        found = journal.replay(data, state)
+        if found.damage is not None or found.tail:
+            return None
+        added = data[: found.state.end - state.end][-_WITNESS:]
+        self._known = (found.state, added + b"\n", mtime)
+        self.torn = b""
+        return found.state
 
     def _reread(self, known: State, *, locked: bool) -> State:
         for attempt in range(2 if locked else _READER_RETRIES):

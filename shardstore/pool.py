@@ -41,20 +41,40 @@ class Pool:
     def _admit(self, key: str) -> Shard:
         name = shard_name(key)
         with self._mutex:
-            shard = self._shards.setdefault(key, Shard(self.layout, name, key, self._lines, self.close_idle))
-            self._by_name[name] = shard
-            self._opened += 1
-            excess = len(self._shards) - self._limit
-            if excess <= 0 and self._opened % _CHECK_BYTES_EVERY == 0 and self._cached() > CACHED_BYTES_MAX:
-                excess = len(self._shards) // 2
-            if excess > 0:
-                self._evict(excess, spare=key)
+            return self._keep(key, Shard(self.layout, name, key, self._lines, self.close_idle))
+
+    def _keep(self, key: str, shard: Shard) -> Shard:
+        """Keep a shard, unless there is one of its key, which is given instead. REQUIRES: the mutex."""
+        shard = self._shards.setdefault(key, shard)
+        self._by_name[shard.name] = shard
+        self._opened += 1
+        excess = len(self._shards) - self._limit
+        if excess <= 0 and self._opened % _CHECK_BYTES_EVERY == 0 and self._cached() > CACHED_BYTES_MAX:
+            excess = len(self._shards) // 2
+        if excess > 0:
+            self._evict(excess, spare=key)
         return shard
 
     def resident(self, name: str) -> Shard | None:
         """Give the shard with a file's name if it is open in this process."""
         shard = self._by_name.get(name)
         return shard if shard is not None and shard.is_open else None
+
+    def adopt(self, name: str) -> Shard | None:
+        """Open a shard by its file's name and keep it; None where the file holds no session of this name.
+
+        Raises CorruptShard, StoreIOError.
+        """
+        shard = self.resident(name)
+        if shard is not None:
+            return shard
+        shard = self.unnamed(name)
+        key = shard.read().key
+        if key is None or not shard.claim(key):
+            shard.close_if_idle()
+            return None
+        with self._mutex:
+            return self._keep(key, shard)
 
     def unnamed(self, name: str) -> Shard:
         """Give a shard by its file's name alone, for maintenance of files whose key is not known. Not pooled."""

@@ -37,7 +37,7 @@ from shardstore.errors import (
 from shardstore.file import JournalFile, read_journal, read_state
 from shardstore.gate import Gate
 from shardstore.journal import ABSENT, Change, State, make_record
-from shardstore.layout import QUARANTINE, Layout, stamped_name, temp_name
+from shardstore.layout import QUARANTINE, Layout, is_shard_of, stamped_name, temp_name
 from shardstore.look import Name
 from shardstore.owners import holder
 from shardstore.turns import Lines, Turns
@@ -85,6 +85,13 @@ class Shard:
     def claimed(self) -> str | None:
         """The session's key; None for a file that may claim any."""
         return self._key
+
+    def claim(self, key: str) -> bool:
+        """Make a shard whose key was not known the one of `key`; tell whether its file's name is that key's."""
+        if not is_shard_of(self.name, key):
+            return False
+        self._key = key
+        return True
 
     @property
     def key(self) -> str:

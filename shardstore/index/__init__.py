@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from shardstore.index.progress import Progress
     from shardstore.index.reader import Reader
+    from shardstore.index.shards import OpenShards
     from shardstore.index.views import View
     from shardstore.layout import Layout
     from shardstore.session import SessionInfo
-    from shardstore.shard import Shard
 
 __all__ = ["Index", "Status", "Totals", "Where"]
 
@@ -55,11 +55,11 @@ class Index:
         self,
         layout: Layout,
         index_fields: tuple[str, ...] | None = None,
-        resident: Callable[[str], Shard | None] | None = None,
+        open_shards: OpenShards | None = None,
     ) -> None:
-        """`resident` gives the shards that this process has open, by name: reading them takes only what was added."""
+        """`open_shards`: what this process has open; of these, only what was added is read."""
         self._layout = layout
-        self._resident = resident
+        self._open_shards = open_shards
         self._index_fields = index_fields
         self._noter = Noter(os.fspath(layout.index))
         self._reader: Reader | None = None
@@ -72,7 +72,7 @@ class Index:
             from shardstore.index.reader import Reader
             from shardstore.index.rows import Projection
 
-            self._reader = Reader(Place(self._layout, Projection(self._index_fields), self._resident))
+            self._reader = Reader(Place(self._layout, Projection(self._index_fields), self._open_shards))
         return self._reader
 
     def rows(  # noqa: PLR0913  # the arguments of Store.list

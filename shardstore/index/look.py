@@ -19,17 +19,15 @@ from shardstore.index import generation, notes
 from shardstore.index.boot import boot_id
 from shardstore.index.catalogue import Connections, look_at
 from shardstore.index.files import GENERATION, catalogue_name
-from shardstore.index.shards import Shards
+from shardstore.index.shards import OpenShards, Shards
 from shardstore.lock import try_lock, unlock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
 
     from shardstore.index.generation import Head, Seal
     from shardstore.index.rows import Projection
     from shardstore.layout import Layout
-    from shardstore.shard import Shard
 
 _LOOKS: Final = 3  # while a publisher changes seal and catalogue, one after the other
 
@@ -51,14 +49,12 @@ class Place:
 
     __slots__ = ("connections", "directory", "layout", "locked", "path", "projection", "shards")
 
-    def __init__(
-        self, layout: Layout, projection: Projection, resident: Callable[[str], Shard | None] | None = None
-    ) -> None:
+    def __init__(self, layout: Layout, projection: Projection, open_shards: OpenShards | None = None) -> None:
         self.layout = layout
         self.projection = projection
         self.directory = os.fspath(layout.index)
         self.path = f"{self.directory}/{GENERATION}"
-        self.shards = Shards(layout, projection, resident)
+        self.shards = Shards(layout, projection, open_shards)
         self.connections = Connections(self.directory)
         self.locked = self.shards.locked
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_KEPT_OPEN: Final = 64  # changed shards: as many as do not drive out those that the process works with
 _LOOKS: Final = 50  # before every shard is read instead
 _PATIENT_LOOKS: Final = 4  # before the answer is worked out under the index lock, where nobody publishes
 _RETRY_S: Final = 5.0  # after a rebuild that could not be written
@@ -90,7 +91,8 @@ class Reader:
                 if self._refresh(len(names)):
                     raise Moved
             with self._rent.paid(len(names)):
-                changed = {name: self.place.shards.read(name) for name in names}
+                again = len(names) <= _KEPT_OPEN
+                changed = {name: self.place.shards.read(name, again=again) for name in names}
             with self._catalogue(look) as catalogue, _sound(look):
                 view = CatalogueView(catalogue, self.place.shards, changed)
                 return ask(view)
@@ -161,9 +163,9 @@ class Reader:
                 self.rebuild(str(problem), progress)
             return
 
-    def rebuild(self, reason: str, progress: Progress | None = None) -> Outcome:
-        """Make the index anew."""
-        outcome = rebuild(self.place, progress)
+    def rebuild(self, reason: str, progress: Progress | None = None, *, unfinished: bool = False) -> Outcome:
+        """Make the index anew; where it is only `unfinished`, unless somebody finishes it."""
+        outcome = rebuild(self.place, progress, unfinished=unfinished)
         if outcome is Outcome.DONE:
             self.rebuilt_because = reason
         elif outcome is Outcome.IMPOSSIBLE:
@@ -204,7 +206,7 @@ class _Attempt:
     def cure(self, problem: Unusable) -> bool:
         """Do something about an index that cannot be used; tell whether looking again makes sense."""
         if self._may_write and self._reader.may_rebuild():
-            outcome = self._reader.rebuild(str(problem), self._progress)
+            outcome = self._reader.rebuild(str(problem), self._progress, unfinished=problem.unfinished)
             if outcome is not Outcome.BUSY:
                 self.refresh_first = False
                 return outcome is Outcome.DONE

@@ -26,7 +26,7 @@ from shardstore.index import files, generation, notes
 from shardstore.index.boot import boot_id
 from shardstore.index.catalogue import Catalogue, CatalogueError, seal_of
 from shardstore.index.generation import Head
-from shardstore.index.look import IndexLock
+from shardstore.index.look import IndexLock, Look, Unusable
 from shardstore.index.noter import GRACE_S, discard
 from shardstore.index.progress import told
 from shardstore.index.rows import digest_of
@@ -53,8 +53,11 @@ class Outcome(Enum):
     IMPOSSIBLE = "no right or no room to write the index"
 
 
-def rebuild(place: Place, progress: Progress | None = None) -> Outcome:
-    """Make the index anew. `progress(done, total)` counts directories. Raises StoreNotFound, StoreIOError."""
+def rebuild(place: Place, progress: Progress | None = None, *, unfinished: bool = False) -> Outcome:
+    """Make the index anew. `progress(done, total)` counts directories. Raises StoreNotFound, StoreIOError.
+
+    `unfinished`: there is nothing wrong with it but that it has no seal; where it has one by now, it is left alone.
+    """
     try:
         make_directory_of(place)
         old = _lock_old(place)
@@ -65,6 +68,8 @@ def rebuild(place: Place, progress: Progress | None = None) -> Outcome:
     with ExitStack() as locks:  # one that cannot be given back must not keep the other
         if isinstance(old, IndexLock):
             locks.enter_context(old)
+            if unfinished and _is_sound(place, old):
+                return Outcome.DONE
         known = _noted(place)
         epoch = files.new_epoch()
         try:
@@ -74,6 +79,15 @@ def rebuild(place: Place, progress: Progress | None = None) -> Outcome:
         except OSError:
             return Outcome.IMPOSSIBLE
         return _Rebuild(place, epoch, lock.fd, known).run(progress)
+
+
+def _is_sound(place: Place, lock: IndexLock) -> bool:
+    """Tell whether whoever was publishing has finished meanwhile."""
+    try:
+        with Look(place, lock.fd, owned=False):
+            return True
+    except Unusable:
+        return False
 
 
 def make_directory_of(place: Place) -> None:

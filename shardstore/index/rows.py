@@ -67,6 +67,10 @@ class Projection:
 
     def of_raw(self, entry: dict[str, bytes]) -> tuple[bytes, bytes | None]:
         """Project an entry given as raw JSON by field; return the fields and the names that were cut."""
+        if not self._first:
+            fields = codec.join({name: raw for name, raw in entry.items() if len(raw) <= VALUE_BYTES_MAX})
+            if len(fields) <= FIELDS_BYTES_MAX:
+                return fields, _cut_list([name for name, raw in entry.items() if len(raw) > VALUE_BYTES_MAX])
         parts: list[bytes] = []
         cut: list[str] = []
         total = 1  # "{" and, for each field, its closing comma or brace
@@ -120,9 +124,11 @@ def _cut_list(names: list[str]) -> bytes | None:
 
 def row_of_state(name: str, state: State, projection: Projection) -> Row | Other:
     """Make the row of a shard's state, as read from the shard `name`."""
-    misplaced = _misplaced(name, state.key)
-    if misplaced is not None:
-        return misplaced
+    return _misplaced(name, state.key) or row_of_own(name, state, projection)
+
+
+def row_of_own(name: str, state: State, projection: Projection) -> Row | Other:
+    """Make the row of a state whose key is known to be the one that the shard is named by."""
     if state.fields is None or state.key is None:
         return Other(name, "absent", "deleted" if state.records else "empty")
     fields, cut = projection.of_raw(state.fields)

@@ -8,25 +8,27 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from shardstore import codec, disk
 from shardstore.errors import CorruptShard, ShardStoreError, StoreNotFound, raise_io_error
 from shardstore.file import FILE_BYTES_MAX, read_state
 from shardstore.index.progress import told
-from shardstore.index.rows import Other, Row, row_of_bytes, row_of_state
+from shardstore.index.rows import Other, Row, row_of_bytes, row_of_own, row_of_state
 from shardstore.layout import PREFIXES, is_shard_name, shard_name
 from shardstore.lock import try_lock, unlock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from shardstore.index.progress import Progress
     from shardstore.index.rows import Projection
+    from shardstore.journal import State
     from shardstore.layout import Layout
     from shardstore.shard import Shard
 
 _CHUNK: Final = 8192  # bytes; most shards are shorter
+_ROWS_MAX: Final = 256  # rows of open shards, kept with their states: as many as there are open shards at most
 _NO_FILE: Final = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO})
 _THIS_FILE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EIO})  # what may be wrong with one file alone
 
@@ -37,29 +39,48 @@ class Busy(NamedTuple):
     reason: str
 
 
+class OpenShards(Protocol):
+    """What a process has open of a store."""
+
+    def resident(self, name: str) -> Shard | None:
+        """Give a shard that is open."""
+
+    def adopt(self, name: str) -> Shard | None:
+        """Give a shard, opened if it was not, and keep it open; None where the file holds no session of this name."""
+
+
+class _NoneOpen:
+    def resident(self, _name: str) -> None:
+        return None
+
+    adopt = resident
+
+
 class Shards:
     """Reads the shards of one store."""
 
-    __slots__ = ("_resident", "_root", "layout", "locked", "projection")
+    __slots__ = ("_open", "_root", "_rows", "layout", "locked", "projection")
 
-    def __init__(
-        self, layout: Layout, projection: Projection, resident: Callable[[str], Shard | None] | None = None
-    ) -> None:
-        """`resident` gives a shard that this process has open: it is not read from the start."""
+    def __init__(self, layout: Layout, projection: Projection, open_shards: OpenShards | None = None) -> None:
+        """`open_shards`: what this process has open; of these, only what was added is read."""
         self.layout = layout
-        self._resident = resident or _none_open
+        self._open = open_shards or _NoneOpen()
         self._root = layout.shard_path("")
+        self._rows: dict[str, tuple[State, Row | Other]] = {}
         self.projection = projection
         self.locked: set[int] = set()  # descriptors that hold a lock, for the child of a fork to close
 
-    def read(self, name: str) -> Row | Other | Busy:
+    def read(self, name: str, *, again: bool = False) -> Row | Other | Busy:
         """Read a shard without its lock: its state as of some moment during the call. Raises StoreIOError.
 
-        What looks damaged is read again first: a commit may be half way.
+        `again`: it may soon be read again, and is kept open. What looks damaged is read again first: a commit may be
+        half way.
         """
-        shard = self._resident(name)
         try:
-            state = read_state(self.layout.shard_path(name)) if shard is None else shard.read()
+            shard = self._open.adopt(name) if again else self._open.resident(name)
+            if shard is not None:
+                return self._row(name, shard.read())
+            state = read_state(self.layout.shard_path(name))
         except CorruptShard as error:
             return Other(name, "damaged", f"byte {error.offset}: {error.reason}")
         except OSError as error:
@@ -111,12 +132,23 @@ class Shards:
 
     def _read_resident(self, name: str) -> Row | Other | None:
         """Read a shard that this process has open, under its lock; None where it is to be read in the other way."""
-        shard = self._resident(name)
+        shard = self._open.resident(name)
         try:
             state = None if shard is None else shard.read_if_free()
         except (CorruptShard, OSError):
             return None
-        return None if state is None else row_of_state(name, state, self.projection)
+        return None if state is None else self._row(name, state)
+
+    def _row(self, name: str, state: State) -> Row | Other:
+        """Make the row of a shard that this process has open; the same one as before where nothing has changed."""
+        known = self._rows.get(name)
+        if known is not None and known[0] is state:
+            return known[1]
+        row = row_of_own(name, state, self.projection)
+        if len(self._rows) >= _ROWS_MAX:
+            self._rows.clear()
+        self._rows[name] = (state, row)
+        return row
 
     def read_quickly(self, name: str, directory: int) -> Row | Other | Busy | None:
         """Read as read_locked, but leave it to the caller to prove that the file is the one that its name names.
@@ -176,10 +208,6 @@ class Shards:
             by_prefix.setdefault(name[:2], set()).add(name)
         for prefix in told(PREFIXES, progress):
             yield self.list_shards(prefix) | self.list_shards(prefix) | by_prefix.get(prefix, set())
-
-
-def _none_open(_name: str) -> None:
-    return None
 
 
 def _content(path: str, fd: int) -> bytes | str | None:

@@ -35,7 +35,7 @@ class Actor:
         self.layout = Layout(root)
         make_store(self.layout, Settings(index_fields=index_fields))
         self.pool = Pool(self.layout)
-        self.index = Index(self.layout, index_fields, self.pool.resident)
+        self.index = Index(self.layout, index_fields, self.pool)
 
     def write(self, key: str, **fields: Any) -> None:
         """Patch some fields, as Store.update does: lock, refresh, note, commit, unlock."""
