@@ -439,3 +439,25 @@ def test_damaged_shards_are_left_out_and_named(pair: tuple[Actor, Actor]) -> Non
     path.write_bytes(whole)
     assert lister.list() == truth(writer.root)
     assert lister.index.status().damaged == ()
+
+
+def test_an_index_that_was_finished_meanwhile_is_not_made_anew(root: Path) -> None:
+    """Between seeing no seal and taking the lock the publisher may have sealed it; only a broken one is made anew."""
+    one = Actor(root)
+    one.write("s", n=0)
+    assert one.list() == {"s": {"n": 0}}
+    place = place_of(root)
+    with look.Look.open(place) as seen:
+        epoch = seen.epoch
+    assert rebuild.rebuild(place, unfinished=True) is rebuild.Outcome.DONE
+    with look.Look.open(place) as seen:
+        assert seen.epoch == epoch
+    lock = look.IndexLock.take(place)
+    assert lock is not None
+    with lock:
+        generation.break_seal(lock.fd)
+    assert rebuild.rebuild(place, unfinished=True) is rebuild.Outcome.DONE
+    with look.Look.open(place) as seen:
+        assert seen.epoch != epoch
+    assert one.list() == {"s": {"n": 0}}
+    one.close()
