@@ -75,6 +75,7 @@ PROGRAMS = {
 
 def cases(stage: Stage) -> Iterator[Case]:
     """Yield first get, first update, and the commands."""
+    outside.compile_library()
     for place, what in enumerate(("first get", "first update")):
         yield Case(NAME, what, tuple(PROGRAMS), partial(_program, place), stage.plan.seconds * 2)
     size = stage.plan.list_sizes[-1]
