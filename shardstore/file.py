@@ -25,7 +25,10 @@ FILE_BYTES_MAX = 1 << 30
 ROOM_MIN, ROOM_STEP = 4096, 65536  # bytes: the file grows to 4 KB, doubles to 64 KB, then grows by 64 KB
 _WITNESS = 24  # bytes in front of the logical end that must still be there
 _FEW_BYTES = 8192  # the room behind a journal is up to 64 KB, and need not be read with each record
-LOOK_S = 0.01  # seconds between looks at the mtime: each makes the next commit dearer (look.py)
+LOOK_S = 0.01  # seconds between a reader's looks at the mtime: each makes the next commit dearer (look.py)
+HOT_NS = (
+    5_000_000  # nanoseconds since the last commit within which a writer does not look: more than a file system's tick
+)
 _READER_RETRIES = 5  # a reader may look while a commit is half way; what stays wrong is damage
 _NEVER = -(1 << 96)  # nanoseconds: before any mtime, also one before 1970
 _UNREAD: tuple[State, bytes, int] = (ABSENT, b"\n", _NEVER)
@@ -145,10 +148,11 @@ class JournalFile:
         Raises CorruptShard. A torn tail is left in `torn`. Without the lock a record may be half written:
         what looks damaged is read again before it is believed.
         """
-        state, proof, _ = self._known
+        state, proof, seen = self._known
         try:
             found = os.pread(self.fd, len(proof), state.end + 1 - len(proof))
-            if found == proof and time.monotonic() < self._look_due:
+            fresh = abs(time.time_ns() - seen) < HOT_NS if locked else time.monotonic() < self._look_due
+            if found == proof and fresh:
                 return state
             return self._changed(found, locked=locked)
         except OSError as error:
@@ -206,8 +210,8 @@ class JournalFile:
 
     def _distrust(self) -> None:
         """Have the file read anew before its next use. The state stays: a writer that is inside writes behind it."""
-        self._known = (self.state, b"", _NEVER)
         self._look_due = 0.0
+        self._known = (self.state, b"", _NEVER)
 
     # Writing. REQUIRES, for everything below: the caller holds the lock and has refreshed under it.
 

@@ -194,22 +194,20 @@ def _follow(data: bytes, state: State) -> State:
     """Apply the plain changes that `data` begins with, and return the state after the last of them.
 
     Plain: an intact line that follows, and sets fields and nothing else; anything else is left to `states`, which
-    is several times slower. This is what a writer does inside the lock with the commits of all others, so all lines
-    are decoded in one go, and of a field that many of them set only the last value is encoded.
+    is several times slower. This is what a writer does inside the lock with the commits of all others, so there is one
+    new state for all of them, and of a field that many of them set only the last value is encoded.
     """
     stop = data.find(b"\n\n")
     texts = data[: stop if stop >= 0 else max(0, data.rfind(b"\n"))].split(b"\n")
     intact = next((n for n, text in enumerate(texts) if not record.intact(text)), len(texts))
     if state.fields is None or not intact:
         return state
-    try:
-        given = codec.loads(b"[%b]" % b",".join(texts[:intact]))
-    except codec.JSONDecodeError:
-        return state
-    if len(given) != intact:
-        return state  # a line that holds more than one value
     rev, at, by, changed, records = state.rev, state.updated_at, state.by, dict[str, Any](), 0
-    for entry in given:
+    for text in texts[:intact]:
+        try:
+            entry = codec.loads(text)
+        except codec.JSONDecodeError:
+            break
         if not (_is_plain(entry) and entry["rev"] == rev + 1 and entry["at"] >= at):
             break
         rev, at, by = rev + 1, entry["at"], entry["by"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Look = tuple[int, int, int, bytes]  # links, inode, size, device
 
-_OFTEN: Final = 32  # looks at one file; the first of them in a process costs the 2 ms of importing ctypes
+_OFTEN: Final = 64  # looks by this process: less often the 2 ms of importing ctypes are not worth it
 _STATX: Final = struct.Struct("=16xI12xQQ88x8s")  # a Look's fields in struct statx, alike on every machine
 _STATX_BYTES: Final = 256
 _DEVICE: Final = struct.Struct("=II")
@@ -37,27 +37,37 @@ def look_of(status: os.stat_result) -> Look:
     return status.st_nlink, status.st_ino, status.st_size, device
 
 
+class _Looks:
+    """How often this process has looked."""
+
+    count = 0
+
+
+_looks = _Looks()
+
+
 class Name:
     """A path that is looked at again and again.
 
-    Threads may look at the same time: each is given an answer that is at least as fresh as its own question.
+    Not safe between threads: the kernel writes every answer to the same place, an older one perhaps after a newer one.
     """
 
-    __slots__ = ("_answer", "_ask", "_looks", "path")
+    __slots__ = ("_ask", "_looked", "path")
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._looks = 0
-        self._ask: _Call | None = None
-        self._answer: Buffer = b""
+        self._looked = False  # by this process often enough
+        self._ask: tuple[_Call, Buffer] | None = None  # the call, and where the kernel writes its answer
 
     def look(self) -> Look:
         """See what the path itself names now, links not followed. Raises OSError."""
-        ask = self._ask
-        if ask is not None and ask() == 0:
-            return _STATX.unpack_from(self._answer)
-        self._looks += 1
-        if self._looks == _OFTEN:
+        if self._ask is not None:
+            ask, answer = self._ask
+            if ask() == 0:
+                return _STATX.unpack_from(answer)
+        _looks.count += 1
+        if _looks.count >= _OFTEN and not self._looked:
+            self._looked = True
             self._prepare()
         return look_of(os.lstat(self.path))  # also where statx failed: this says why
 
@@ -79,5 +89,4 @@ class Name:
             ctypes.c_uint(_STATX_NLINK | _STATX_INO | _STATX_SIZE),
             answer,
         )
-        self._answer = answer
-        self._ask = partial(statx, *arguments)
+        self._ask = partial(statx, *arguments), answer

@@ -114,7 +114,7 @@ class Pool:
     def after_fork(self) -> None:
         """Forget the parent's locks and what it had open."""
         self._mutex = threading.Lock()
-        self._lines.close()
+        self._lines.after_fork()
         for shard in self._shards.values():
             shard.after_fork()
 

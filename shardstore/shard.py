@@ -61,8 +61,8 @@ def inside_update() -> bool:
 class Shard:
     """The shard of one key in one process. Shared by its threads; every Store on the same root has the same one."""
 
-    __slots__ = ("_file", "_found", "_free_descriptors", "_inside", "_key", "_layout", "_made", "_mutex", "_named",
-                 "_turn", "_turns", "gate", "name", "path")  # fmt: skip
+    __slots__ = ("_file", "_found", "_free_descriptors", "_inside", "_key", "_layout", "_lines", "_made", "_mutex",
+                 "_named", "_read_name", "_turn", "_turns", "gate", "name", "path")  # fmt: skip
 
     def __init__(
         self, layout: Layout, name: str, key: str | None, lines: Lines, free_descriptors: Callable[[], int]
@@ -70,8 +70,12 @@ class Shard:
         self._key = key  # None: whatever key the file claims
         self.name = name  # relative to ROOT/shards
         self.path = layout.shard_path(name)
-        self._named = Name(self.path)
+        self._named = Name(self.path)  # looked at by whoever holds the gate
+        self._read_name = Name(
+            self.path
+        )  # looked at under the mutex: an answer must not be overwritten by an older one
         self.gate = Gate()
+        self._lines = lines
         self._turns = Turns(lines, name)
         self._layout = layout
         self._free_descriptors = free_descriptors
@@ -106,7 +110,7 @@ class Shard:
             file = self._file
             if file is not None:
                 try:
-                    named = file.is_named(self._named.look())
+                    named = file.is_named(self._read_name.look())
                 except FileNotFoundError:
                     named = False
                 except OSError as error:
@@ -182,14 +186,15 @@ class Shard:
         Raises NestedUpdate, LockTimeout, CorruptShard, StoreNotFound, StoreIOError; then nothing is held.
         """
         outer = _holds.get()
-        began = time.monotonic()
+        began = now = time.monotonic()
         deadline = None if timeout is None else began + timeout
         if outer or not self.gate.try_acquire():
             self._refuse_nesting(outer)
             if not self.gate.acquire(deadline):
                 raise self._timed_out(began)
+            now = time.monotonic()
         try:
-            if not self._lock_at_once(began) and not self._lock_in_turn(began, deadline, create=create):
+            if not self._lock_at_once(now) and not self._lock_in_turn(began, deadline, create=create):
                 self.gate.release()
                 return False
             turn = self._turn
@@ -199,6 +204,7 @@ class Shard:
                 hold.append(turn)
         except BaseException as error:
             if not isinstance(error, LockTimeout):
+                self._turns.forget()
                 self.forget_file()  # and with it a lock that was granted in this very moment
             self._leave(outer)
             raise
@@ -226,9 +232,14 @@ class Shard:
     def _lock_at_once(self, now: float) -> bool:
         """Lock the open file if nobody else has it, or is to have it first; tell whether the path still names it."""
         file = self._file
-        if file is None or not file.writable or now >= self._turns.ends or not file.lock.try_acquire():
+        if now >= self._turns.ends or now >= self._lines.glance_at:
             return False
-        return self._is_named(file)
+        if file is None or not file.writable or not file.lock.try_acquire():
+            return False
+        if self._is_named(file):
+            return True
+        file.lock.release()  # nobody may stand in line with a lock that others wait for
+        return False
 
     def _lock_in_turn(self, began: float, deadline: float | None, *, create: bool) -> bool:
         """Lock the file that the path names, whatever that takes; False where there is none and none was to be made."""

@@ -35,6 +35,9 @@ _REMEMBERED_S: Final = 1.0
 _POLL_S: Final = 0.0001  # by the one waiter who knows that the holder's round is over
 _IN_LINE_S: Final = 1.0  # a process that stands in line may have been stopped: after this the others pass it
 
+_GLANCE_S: Final = 0.001  # between looks at a line where nobody is known to wait
+NEVER: Final = float("inf")
+
 _HAVE_LINES: Final = hasattr(fcntl, "F_OFD_SETLKW")
 _FLOCK: Final = struct.Struct("hhqqi0q")  # struct flock: type, whence, start, length, pid
 _FIRST_BYTE: Final = 1 << 62  # far behind the end of any file
@@ -48,17 +51,29 @@ class Lines:
         """`path` is a file of the store that is never replaced. It is opened when somebody first has to wait."""
         self._path = path
         self._fd = -1
+        self._closed = False
+        self.glance_at = 0.0  # time.monotonic from which on the next turn, at whatever lock, is taken by `Turns.wait`
 
     def fd(self) -> int:
         """Give the descriptor; -1 where there can be none. Two threads may open two: one is used from then on."""
         if self._fd < 0 and _HAVE_LINES:
             with descriptors, suppress(OSError):  # not ours to write, or no descriptor left
-                if self._fd < 0:
+                if self._fd < 0 and not self._closed:
                     self._fd = os.open(self._path, disk.WRITE)
         return self._fd
 
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody has had to wait."""
+        return self._fd >= 0
+
     def close(self) -> None:
-        """Close it. A helper that waits in a line keeps the open file alive until its turn, and then lets it go."""
+        """Close it for good. A helper that waits in a line keeps the open file until its turn, and then lets it go."""
+        self._closed = True
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Close it, in a forked child, which opens its own when it needs one."""
         with descriptors:
             fd, self._fd = self._fd, -1
             if fd >= 0:
@@ -68,7 +83,7 @@ class Lines:
 class Line:
     """The line before one shard's lock. REQUIRES for every method: the caller holds the shard's gate."""
 
-    __slots__ = ("_byte", "_held", "_lines", "_parked")
+    __slots__ = ("_byte", "_held", "_lines", "_parked", "_stuck")
 
     def __init__(self, lines: Lines, name: str) -> None:
         """`name` is the shard's."""
@@ -76,13 +91,21 @@ class Line:
         self._byte = _FIRST_BYTE + int(name.rpartition("~")[2][:_HASH_DIGITS], 16)
         self._held = -1  # the descriptor through which this process stands in line
         self._parked: Parked | None = None
+        self._stuck = False  # it has not moved for too long; passed by until it moves
+
+    def _usable(self) -> int:
+        """Give the descriptor, -1 where there is no line, or a stopped process is the first in it."""
+        if self._stuck and self._parked is not None and not self._parked.over:  # our own place was not reached yet
+            return -1
+        self._stuck = False
+        return self._lines.fd()
 
     def _request(self, kind: int) -> bytes:
         return _FLOCK.pack(kind, os.SEEK_SET, self._byte, 1, 0)
 
     def is_taken(self) -> bool:
         """Tell whether another process stands in line."""
-        fd = self._lines.fd()
+        fd = self._usable()
         if fd < 0:
             return False
         try:
@@ -93,9 +116,11 @@ class Line:
 
     def enter(self, deadline: float | None) -> None:
         """Wait until nobody else is ahead, though not for ever; go on without a line where there is none."""
-        fd = self._lines.fd()
-        if fd < 0:
+        fd = self._usable()
+        now = time.monotonic()
+        if fd < 0 or (deadline is not None and now + _POLL_S >= deadline):
             return
+        latest = now + (_IN_LINE_S if deadline is None else min(_IN_LINE_S, (deadline - now) / 2))
         try:
             if self._parked is None or not self._parked.rejoin():
                 self._parked = None
@@ -104,11 +129,12 @@ class Line:
                 self._parked = Parked(fd, self._wait, self._release)
         except OSError:  # this file system has none
             return
-        latest = time.monotonic() + _IN_LINE_S
-        if self._parked.wait(latest if deadline is None else min(deadline, latest)):
+        if self._parked.wait(latest):
             if self._parked.error is None:
                 self._held = fd
             self._parked = None
+        else:
+            self._stuck = time.monotonic() >= now + _IN_LINE_S
 
     def _try(self, fd: int) -> bool:
         try:
@@ -131,19 +157,30 @@ class Line:
         if fd >= 0:
             self._release(fd)
 
+    def forget(self) -> None:
+        """Leave it, whatever was known of it when an exception came from outside."""
+        if self._parked is not None:
+            self._parked.abandon()
+        self._held = -1
+        if self._lines.is_open:
+            self._release(self._lines.fd())
+
 
 class Turns:
     """This process' turns at one shard's lock. REQUIRES for every method: the caller holds the shard's gate."""
 
-    __slots__ = ("_began", "_busy_until", "_count", "_line", "_lines", "_name", "_until", "ends")
+    __slots__ = ("_began", "_busy_until", "_count", "_crowded_until", "_line", "_lines", "_name", "_until", "ends")
 
     def __init__(self, lines: Lines, name: str) -> None:
         self._lines, self._name = lines, name
         self._line = Line(lines, name)
         self._count = 0  # of turns, when the round began
         self._began = 0.0  # time.monotonic, as all that follow
-        self.ends = 0.0  # of the round: the next turn is to be taken by `wait`
+        self.ends = (
+            NEVER  # of the round, after which turns are taken by `wait`; there are none where nobody waited lately
+        )
         self._busy_until = 0.0
+        self._crowded_until = 0.0
         self._until = 0.0  # the round of the one who is ahead of us, the first in line
 
     def wait(self, lock: KernelLock, deadline: float | None, count: int) -> bool:
@@ -154,15 +191,28 @@ class Turns:
         """
         if not self._until:
             now = time.monotonic()
-            polite = now >= self.ends and count > self._count and self._line.is_taken()
+            self._lines.glance_at = now + _GLANCE_S
+            if now < self.ends < NEVER and lock.try_acquire():
+                return True  # in the middle of its round
+            over = now >= self.ends or self.ends == NEVER
+            polite = over and count > self._count and self._line.is_taken()
             busy = self._is_busy(now, count)
+            if over:
+                self._begin(now, count)
             if not polite and (lock.try_acquire() if busy else lock.try_shortly(deadline)):
                 return True
             self._line.enter(deadline)
             self._until = time.monotonic() + (ROUND_S if busy else 0.0)
         got = self._await_round(lock, deadline) or lock.acquire(deadline)
-        self._begin(time.monotonic(), count)
+        now = time.monotonic()
+        self._crowded_until = now + _REMEMBERED_S
+        self._begin(now, count)
         return got
+
+    def forget(self) -> None:
+        """Leave the line for certain: an exception from outside may have come between any two steps."""
+        self._until = 0.0
+        self._line.forget()
 
     def renewed(self) -> Turns:
         """Give the same for a forked child, where no helper waits and nobody stands in line."""
@@ -171,15 +221,13 @@ class Turns:
     def _begin(self, now: float, count: int) -> None:
         """Begin a round; for who is not known to be busy, only as long as it takes to show that."""
         self._began, self._count = now, count
-        self.ends = now + (ROUND_S if now < self._busy_until else _TRIAL_S)
+        self.ends = NEVER if now >= self._crowded_until else now + (ROUND_S if now < self._busy_until else _TRIAL_S)
 
     def _is_busy(self, now: float, count: int) -> bool:
         """Tell whether this process updates without a pause, or did so when it last had turns enough to tell."""
-        had, since = count - self._count, now - self._began
-        if had >= _TELLING or since > ROUND_S:
-            if had >= _TELLING:
-                self._busy_until = now + _REMEMBERED_S if since < had * _BUSY_S else 0.0
-            self._begin(now, count)
+        had = count - self._count
+        if had >= _TELLING:
+            self._busy_until = now + _REMEMBERED_S if now - self._began < had * _BUSY_S else 0.0
         return now < self._busy_until
 
     def _await_round(self, lock: KernelLock, deadline: float | None) -> bool:
@@ -193,6 +241,5 @@ class Turns:
 
     def leave(self) -> None:
         """Let the next one wait for the lock. Does nothing where `wait` did not wait."""
-        if self._until:
-            self._until = 0.0
-            self._line.leave()
+        self._until = 0.0
+        self._line.leave()

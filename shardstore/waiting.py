@@ -61,6 +61,10 @@ class Parked:
             self._abandon(keep=False)
             raise
 
+    def abandon(self) -> None:
+        """Stop wanting; if the turn has come it is passed on."""
+        self._abandon(keep=False)
+
     def _abandon(self, *, keep: bool) -> bool:
         """Stop wanting; tell whether the turn came in that very moment, and is kept."""
         with self._mutex:

@@ -174,7 +174,12 @@ def look_remembered() -> None:
 
 @mutation("looking at the modification time", "disks.a_changed_byte_is_refused")
 def time_never_looked_at() -> None:
-    swap("shardstore.file:LOOK_S", lambda seconds: 1e9)
+    import os
+
+    def fstat(fd: int) -> Any:
+        return _Altered(os.fstat(fd), st_mtime_ns=0)
+
+    swap("shardstore.file:os", lambda original: _Altered(original, fstat=fstat))
 
 
 class _Altered:

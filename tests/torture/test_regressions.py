@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -15,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from shardstore import CorruptShard, InvalidQuery, ShardStoreError, Store, StoreIOError, UnsafeStore
-from tests.support import disk
+from shardstore import CorruptShard, InvalidQuery, ShardStoreError, Store, StoreIOError, UnsafeStore, look
+from tests.support import actions, disk
+from tests.support.peer import one_peer
 
 from .arena import descriptors, scratch
 
@@ -93,10 +95,47 @@ def test_a_failed_fstat_of_a_shard_is_typed_and_leaks_nothing(root: Path) -> Non
         assert store.patch(KEY, {"n": 1})["n"] == 1
 
 
-def test_a_failed_lstat_after_locking_is_typed_and_unlocks(root: Path) -> None:
+def test_an_older_look_of_a_reader_is_not_taken_for_the_writers(root: Path) -> None:
+    """A reader's statx, delayed in the kernel, wrote "the old file" over the answer "a new one" of a writer.
+
+    The writer then committed to a file that had been replaced, and the update was lost.
+    """
+    with Store(root, durability="relaxed") as store:
+        store.create("k", {"n": 0})
+        for n in range(1, 200):
+            store.update("k", lambda draft, n=n: draft.update(n=n))  # type: ignore[misc]
+            store.get("k")
+        shard = store._engine.shards.shard("k")
+        mine, readers = shard._named._ask, shard._read_name._ask
+        if mine is None or readers is None:
+            pytest.skip("this system has no statx")
+        ask, answer = mine
+        old = bytes(answer)
+        os.link(shard.path, root / "backup")  # makes the next commit, by another process, a rewrite
+        with one_peer() as peer:
+            peer.run(actions.call, root, "patch", "k", {"m": 1})
+
+        def asked_while_a_reader_is_late() -> int:
+            done = ask()
+            ctypes.memmove(readers[1], old, len(old))  # type: ignore[arg-type]  # the kernel, for the reader
+            return done
+
+        shard._named._ask = asked_while_a_reader_is_late, answer
+        store.patch("k", {"n": -1})
+    with Store(root) as store:
+        assert store["k"].data == {"n": -1, "m": 1}
+    (root / "backup").unlink()
+
+
+@pytest.mark.parametrize("statx", [False, True])
+def test_a_failed_lstat_after_locking_is_typed_and_unlocks(
+    root: Path, statx: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The comparison of the locked file with its path let a plain OSError out."""
     with Store(root) as store:
         store.patch(KEY, {"n": 1})
+        store._engine.shards.shard(KEY)._named._ask = ((lambda: -1), b"") if statx else None
+        monkeypatch.setattr(look, "_OFTEN", 1 << 62)
         with fails(os, "lstat", errno.EIO, of_shard(root)) as count, pytest.raises(StoreIOError):
             store.patch(KEY, {"n": 2})
         assert count == [1]

@@ -90,6 +90,22 @@ def test_one_go_is_one_by_one(seed: int) -> None:
     assert together > JOURNALS // 4
 
 
+def test_lines_that_are_no_values_by_themselves_are_not_joined_to_some() -> None:
+    """Three lines, each behind a right checksum, that are three values only when they are read as one text."""
+    _, state = make_record(ABSENT, FIRST, "key", "me", 1000, durable=False)
+    at = state.updated_at
+    data = (
+        signed(b'"rev":2,"at":%d,"by":"x","set":{"n":[1' % at)
+        + signed(b'"x":1}]}}')
+        + signed(
+            b'"rev":3,"at":%d,"by":"x","set":{}},{"crc":"00000000","rev":4,"at":%d,"by":"x","set":{"n":2}}' % (at, at)
+        )
+    )
+    found = journal.replay(data, state)
+    assert found.state == state
+    assert found.damage is not None
+
+
 def test_an_unfinished_line_is_not_finished_by_reading_many() -> None:
     """A whole record without its newline, and one byte more, is no record yet."""
     _, state = make_record(ABSENT, FIRST, "key", "me", 1000, durable=False)

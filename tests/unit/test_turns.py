@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -200,7 +201,9 @@ def test_a_round_is_for_who_is_busy(two: list[tuple[Turns, KernelLock]]) -> None
     """Turns without a pause make the next rounds long; slow ones keep them short."""
     (mine, lock), _ = two
     assert mine.wait(lock, None, 0)
+    assert mine.ends == turns.NEVER, "nobody waited yet"
     lock.release()
+    mine._crowded_until = turns.NEVER
     time.sleep(turns._TRIAL_S)
     assert mine.wait(lock, None, 50)
     assert mine.ends - mine._began == pytest.approx(ROUND_S)
@@ -227,6 +230,112 @@ def test_the_place_in_line_is_kept_when_the_file_was_replaced(two: list[tuple[Tu
     mine.leave()
     assert not theirs._line.is_taken()
     lock.release()
+
+
+def test_a_line_that_does_not_move_is_passed_by(marker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is first in line may be stopped for hours: that costs the others one wait, not one for every turn."""
+    monkeypatch.setattr(turns, "_IN_LINE_S", 0.2)
+    theirs, mine = Lines(marker), Lines(marker)
+    stopped, line = Line(theirs, NAME), Line(mine, NAME)
+    stopped.enter(None)
+    began = time.monotonic()
+    for _ in range(50):
+        line.enter(None)
+        assert not line.is_taken()
+        line.leave()
+    assert 0.15 < time.monotonic() - began < 1.0
+    stopped.leave()
+    deadline = soon(5)
+    while line._parked is not None and not line._parked.over and time.monotonic() < deadline:
+        time.sleep(0.001)
+    stopped.enter(None)
+    assert line.is_taken(), "it moves again"
+    stopped.leave()
+    theirs.close()
+    mine.close()
+
+
+def test_a_wait_in_line_leaves_time_for_the_lock(marker: Path) -> None:
+    """At most half of the caller's time is spent in line; with none left nobody enters it, and no helper is made."""
+    theirs, mine = Lines(marker), Lines(marker)
+    first, line = Line(theirs, NAME), Line(mine, NAME)
+    first.enter(None)
+    before = threading.active_count()
+    line.enter(time.monotonic())
+    line.enter(time.monotonic() - 1)
+    assert threading.active_count() == before
+    began = time.monotonic()
+    line.enter(began + 0.4)
+    assert 0.15 < time.monotonic() - began < 0.35
+    first.leave()
+    theirs.close()
+    mine.close()
+
+
+@pytest.mark.parametrize("moment", ["entered", "waiting"])
+def test_an_interrupt_leaves_the_line(root: Path, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception from outside, between entering the line and remembering it, leaves nobody in it."""
+    from shardstore import Store
+    from shardstore.layout import shard_name
+
+    with Store(root, durability="relaxed") as store:
+        store.create("k", {"n": 0})
+        watch = Lines(store._engine.layout.marker)
+        line = Line(watch, shard_name("k"))
+        path = store._engine.shards.shard("k").path
+        other = KernelLock(os.open(path, os.O_RDWR))
+        assert other.try_acquire()
+        if moment == "entered":
+            enter = Line.enter
+
+            def interrupted(self: Line, deadline: float | None) -> None:
+                enter(self, deadline)
+                self._held = -1
+                raise KeyboardInterrupt
+
+            monkeypatch.setattr(Line, "enter", interrupted)
+        else:
+
+            def interrupt(self: Turns, lock: KernelLock, deadline: float | None) -> bool:
+                raise KeyboardInterrupt
+
+            monkeypatch.setattr(Turns, "_await_round", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            store.patch("k", {"n": 1})
+        assert not line.is_taken()
+        monkeypatch.undo()
+        other.close()
+        assert store.patch("k", {"n": 2}).rev == 2
+        watch.close()
+
+
+def test_a_closed_file_of_lines_stays_closed(marker: Path) -> None:
+    """A thread that still waits when its Store is closed opens it no more."""
+    lines = Lines(marker)
+    assert lines.fd() >= 0
+    lines.after_fork()
+    assert lines.fd() >= 0
+    lines.close()
+    assert lines.fd() == -1
+    assert not lines.is_open
+
+
+def test_who_stands_in_line_holds_no_other_lock(root: Path) -> None:
+    """The lock of a file that was replaced is given back before anything is waited for."""
+    from shardstore import Store
+
+    with Store(root, durability="relaxed") as store:
+        store.create("k", {"n": 0})
+        shard = store._engine.shards.shard("k")
+        old = KernelLock(os.open(shard.path, os.O_RDWR))
+        os.rename(shard.path, root / "old")
+        shard._turns.ends, shard._lines.glance_at = turns.NEVER, turns.NEVER
+        assert shard.gate.try_acquire()
+        assert not shard._lock_at_once(0.0)
+        assert old.try_acquire(), "the lock of the old file is held"
+        shard.gate.release()
+        old.close()
+        (root / "old").unlink()
 
 
 def _die_in_line(path: str) -> None:
