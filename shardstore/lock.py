@@ -26,6 +26,7 @@ from shardstore.errors import UnsupportedFileSystem, raise_io_error
 from shardstore.waiting import Parked
 
 _SHORT_SLEEPS: Final = (0.00005, 0.0002)  # seconds; a holder is usually gone after one of them
+_TRY: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
 _WITHOUT_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF})
 
 
@@ -103,10 +104,15 @@ class KernelLock:
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free right now; tell whether it is held afterwards."""
+        if self._parked is not None:
+            return False
         try:
-            return self._parked is None and lock_descriptor(self._fd, blocking=False)
+            fcntl.flock(self._fd, _TRY)  # as lock_descriptor does, in the path of every update
+        except BlockingIOError:
+            return False
         except OSError as error:
             _raise_lock_error(error)
+        return True
 
     def try_shortly(self, deadline: float | None) -> bool:
         """Try now and after two short sleeps; tell whether the lock is held afterwards."""
@@ -147,7 +153,7 @@ class KernelLock:
     def release(self) -> None:
         """Release the lock. REQUIRES: it is held."""
         try:
-            unlock_descriptor(self._fd)
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
         except OSError as error:
             _raise_lock_error(error)
 
