@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,13 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a line is made 
 
 NAME = "ab/some-key~ab0123456789abcdef0123456789abcd.jsonl"
 OTHER = "ac/some-key~ac0123456789abcdef0123456789abcd.jsonl"
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Wait for what another thread, or the kernel, is about to do."""
+    deadline = soon(5)
+    while not happened() and time.monotonic() < deadline:
+        time.sleep(0.001)
 
 
 def soon(seconds: float = 0.1) -> float:
@@ -96,9 +103,7 @@ def test_a_place_that_was_given_up_is_passed_on_or_taken_over(three: list[Line])
         two.enter(soon(0.02))
         assert two._held < 0
         one.leave()
-        deadline = soon(5)
-        while three_.is_taken() and time.monotonic() < deadline:
-            time.sleep(0.001)
+        until(lambda: two._parked is None or two._parked.over)
         assert not three_.is_taken(), "the place of one who had given up is still taken"
         one.enter(None)
         two.enter(soon(0.02))
@@ -130,9 +135,8 @@ def test_closing_under_a_helper_leaves_nothing_taken(marker: Path) -> None:
     second.enter(soon(0.02))
     two.close()
     first.leave()
-    deadline = soon(5)
-    while first.is_taken() and time.monotonic() < deadline:
-        time.sleep(0.001)
+    until(lambda: second._parked is None or second._parked.over)
+    until(lambda: not first.is_taken())
     assert not first.is_taken()
     one.close()
 
@@ -245,9 +249,7 @@ def test_a_line_that_does_not_move_is_passed_by(marker: Path, monkeypatch: pytes
         line.leave()
     assert 0.15 < time.monotonic() - began < 1.0
     stopped.leave()
-    deadline = soon(5)
-    while line._parked is not None and not line._parked.over and time.monotonic() < deadline:
-        time.sleep(0.001)
+    until(lambda: line._parked is None or line._parked.over)
     stopped.enter(None)
     assert line.is_taken(), "it moves again"
     stopped.leave()
@@ -354,9 +356,7 @@ def test_a_death_leaves_the_line(marker: Path) -> None:
         assert peer.heard() == "first"
         assert line.is_taken()
         peer.kill()
-    deadline = soon(5)
-    while line.is_taken() and time.monotonic() < deadline:
-        time.sleep(0.001)
+    until(lambda: not line.is_taken())
     assert not line.is_taken()
     lines.close()
 
