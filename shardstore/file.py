@@ -26,9 +26,7 @@ ROOM_MIN, ROOM_STEP = 4096, 65536  # bytes: the file grows to 4 KB, doubles to 6
 _WITNESS = 24  # bytes in front of the logical end that must still be there
 _FEW_BYTES = 8192  # the room behind a journal is up to 64 KB, and need not be read with each record
 LOOK_S = 0.01  # seconds between a reader's looks at the mtime: each makes the next commit dearer (look.py)
-HOT_NS = (
-    5_000_000  # nanoseconds since the last commit within which a writer does not look: more than a file system's tick
-)
+HOT_NS = 5_000_000  # nanoseconds after the newest commit that it knows, within which a writer does not look at it
 _READER_RETRIES = 5  # a reader may look while a commit is half way; what stays wrong is damage
 _NEVER = -(1 << 96)  # nanoseconds: before any mtime, also one before 1970
 _UNREAD: tuple[State, bytes, int] = (ABSENT, b"\n", _NEVER)
@@ -71,8 +69,8 @@ class JournalFile:
         self.lock = KernelLock(fd)
         self.links, self._inode, self.size, self._device = look_of(status)
         self.torn = b""
-        # State; the last bytes that it was read from, with the newline of the room behind them, as its proof; and in
-        # nanoseconds since the epoch until when: a modification after this moment is somebody else's.
+        # State; its proof: the last bytes read or written, and the newline of the room behind them; and, in nanoseconds
+        # since the epoch, the newest mtime that our own reads and writes explain.
         self._known: tuple[State, bytes, int] = _UNREAD
         self._look_due = 0.0  # time.monotonic from which on the mtime is looked at again
         self._synced = 0  # every byte before this one is known to be on the medium
@@ -138,7 +136,8 @@ class JournalFile:
 
     def is_named(self, found: Look) -> bool:
         """Tell whether this is still the file that its path names, by a fresh look at the path."""
-        return found[1] == self._inode and found[3] == self._device
+        _, inode, _, device = found
+        return inode == self._inode and device == self._device
 
     # Reading
 
@@ -151,6 +150,7 @@ class JournalFile:
         state, proof, seen = self._known
         try:
             found = os.pread(self.fd, len(proof), state.end + 1 - len(proof))
+            # abs: a clock that was set back is no reason not to look for hours
             fresh = abs(time.time_ns() - seen) < HOT_NS if locked else time.monotonic() < self._look_due
             if found == proof and fresh:
                 return state
@@ -169,20 +169,22 @@ class JournalFile:
         mtime = os.fstat(self.fd).st_mtime_ns
         if len(proof) > 1 and found.startswith(proof[:-1]):
             if len(found) == len(proof) and found != proof:
-                return self._read_on(state) or self._reread(state, locked=locked)  # the new lines are enough
+                return self._read_on(state, mtime) or self._reread(state, locked=locked)  # the new lines are enough
             if mtime <= seen:
                 self._look_due = due
                 return state  # nothing changed; where `found` is short, it has no room
         return self._reread(ABSENT, locked=locked)
 
-    def _read_on(self, state: State) -> State | None:
-        """Apply the few records that others have appended since; None where there is more to it."""
+    def _read_on(self, state: State, mtime: int) -> State | None:
+        """Apply the few records that others have appended since; None where there is more to it.
+
+        `mtime`: of the file, looked at before this.
+        """
         data = os.pread(self.fd, _FEW_BYTES, state.end)
         if b"\n\n" not in data:
             return None
-        mtime = os.fstat(self.fd).st_mtime_ns
         found = journal.replay(data, state)
-        if found.damage is not None or found.tail:
+        if found.damage is not None or found.tail or found.state is state:
             return None
         added = data[: found.state.end - state.end][-_WITNESS:]
         self._known = (found.state, added + b"\n", mtime)

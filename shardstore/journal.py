@@ -197,13 +197,14 @@ def _follow(data: bytes, state: State) -> State:
     is several times slower. This is what a writer does inside the lock with the commits of all others, so there is one
     new state for all of them, and of a field that many of them set only the last value is encoded.
     """
+    if state.fields is None:
+        return state
     stop = data.find(b"\n\n")
     texts = data[: stop if stop >= 0 else max(0, data.rfind(b"\n"))].split(b"\n")
-    intact = next((n for n, text in enumerate(texts) if not record.intact(text)), len(texts))
-    if state.fields is None or not intact:
-        return state
     rev, at, by, changed, records = state.rev, state.updated_at, state.by, dict[str, Any](), 0
-    for text in texts[:intact]:
+    for text in texts:
+        if not record.intact(text):
+            break
         try:
             entry = codec.loads(text)
         except codec.JSONDecodeError:
@@ -213,6 +214,8 @@ def _follow(data: bytes, state: State) -> State:
         rev, at, by = rev + 1, entry["at"], entry["by"]
         changed.update(entry["set"])
         records += 1
+    if not records:
+        return state
     fields = state.fields.copy()
     live = state.live + set_fields(fields, {name: codec.dumps(value) for name, value in changed.items()})
     end = state.end + sum(map(len, texts[:records])) + records

@@ -4,7 +4,8 @@ Purposes: exclude every other writer of one file, across processes and threads; 
 clean up. The lock is a whole-file flock on a descriptor that the caller keeps open, so it ends the instant its owner
 dies and never before. There are no lock files, no ages, no pids in any decision.
 
-Calling sequence (docs/locking.md): gate.acquire, acquire, compare identities, ..., release, gate.release.
+Calling sequence (docs/locking.md): gate.acquire, try_acquire or in turn (turns.py), compare identities, ..., release,
+gate.release.
 
 flock belongs to the open file, not to the thread: threads that share a descriptor exclude each other by the gate
 (gate.py). The only module that imports filelock.
@@ -113,6 +114,11 @@ class KernelLock:
         except OSError as error:
             _raise_lock_error(error)
         return True
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether a wait that was given up is still in the kernel's queue."""
+        return self._parked is not None
 
     def try_shortly(self, deadline: float | None) -> bool:
         """Try now and after two short sleeps; tell whether the lock is held afterwards."""

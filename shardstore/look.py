@@ -3,7 +3,7 @@
 Since Linux 6.13 the first write after somebody asked for a file's times gives it a time of its own, to the nanosecond,
 and so dirties the inode (https://docs.kernel.org/filesystems/multigrain-ts.html): the write takes 1 us longer, the
 fdatasync behind it half as long again. A writer looks before every commit. So it asks for inode, links and size alone,
-which os.lstat cannot: it takes statx(2), by ctypes, once a file was looked at often enough to pay for the import.
+which os.lstat cannot: it takes statx(2), by ctypes, once a process has looked often enough to pay for the import.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import struct
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     _Call = Callable[[], int]
 
 Look = tuple[int, int, int, bytes]  # links, inode, size, device
+NOTHING: Final[Look] = (0, 0, 0, b"")
 
-_OFTEN: Final = 64  # looks by this process: less often the 2 ms of importing ctypes are not worth it
+_OFTEN: Final = 64  # looks; less are not worth the 2 ms of importing ctypes
 _STATX: Final = struct.Struct("=16xI12xQQ88x8s")  # a Look's fields in struct statx, alike on every machine
 _STATX_BYTES: Final = 256
 _DEVICE: Final = struct.Struct("=II")
@@ -37,26 +38,19 @@ def look_of(status: os.stat_result) -> Look:
     return status.st_nlink, status.st_ino, status.st_size, device
 
 
-class _Looks:
-    """How often this process has looked."""
-
-    count = 0
-
-
-_looks = _Looks()
-
-
 class Name:
     """A path that is looked at again and again.
 
     Not safe between threads: the kernel writes every answer to the same place, an older one perhaps after a newer one.
     """
 
-    __slots__ = ("_ask", "_looked", "path")
+    __slots__ = ("_ask", "_prepared", "path")
+
+    looks: ClassVar[int] = 0  # by lstat, of this process
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._looked = False  # by this process often enough
+        self._prepared = False
         self._ask: tuple[_Call, Buffer] | None = None  # the call, and where the kernel writes its answer
 
     def look(self) -> Look:
@@ -65,9 +59,9 @@ class Name:
             ask, answer = self._ask
             if ask() == 0:
                 return _STATX.unpack_from(answer)
-        _looks.count += 1
-        if _looks.count >= _OFTEN and not self._looked:
-            self._looked = True
+        Name.looks += 1
+        if Name.looks >= _OFTEN and not self._prepared:
+            self._prepared = True
             self._prepare()
         return look_of(os.lstat(self.path))  # also where statx failed: this says why
 

@@ -1,4 +1,4 @@
-"""The shards of one store that are open in this process, bounded: those used longest ago are closed first."""
+"""The shards of one store that are open in this process, bounded: those asked for longest ago are closed first."""
 
 from __future__ import annotations
 
@@ -61,20 +61,23 @@ class Pool:
         return shard if shard is not None and shard.is_open else None
 
     def adopt(self, name: str) -> Shard | None:
-        """Open a shard by its file's name and keep it; None where the file holds no session of this name.
+        """Open a shard by its file's name and keep it; None where no key, or that of another file, is in it.
 
-        Raises CorruptShard, StoreIOError.
+        Raises CorruptShard, StoreIOError, StoreNotFound.
         """
-        shard = self.resident(name)
+        shard = self._by_name.get(name)
         if shard is not None:
             return shard
-        shard = self.unnamed(name)
-        key = shard.read().key
-        if key is None or not shard.claim(key):
-            shard.close_if_idle()
-            return None
-        with self._mutex:
-            return self._keep(key, shard)
+        kept, shard = None, self.unnamed(name)
+        try:
+            key = shard.read().key
+            if key is not None and shard.claim(key):
+                with self._mutex:
+                    kept = self._keep(key, shard)
+        finally:
+            if kept is not shard:
+                shard.close_if_idle()
+        return kept
 
     def unnamed(self, name: str) -> Shard:
         """Give a shard by its file's name alone, for maintenance of files whose key is not known. Not pooled."""

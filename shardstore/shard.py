@@ -38,7 +38,7 @@ from shardstore.file import JournalFile, read_journal, read_state
 from shardstore.gate import Gate
 from shardstore.journal import ABSENT, Change, State, make_record
 from shardstore.layout import QUARANTINE, Layout, is_shard_of, stamped_name, temp_name
-from shardstore.look import Name
+from shardstore.look import NOTHING, Name
 from shardstore.owners import holder
 from shardstore.turns import Lines, Turns
 
@@ -82,7 +82,8 @@ class Shard:
         self._mutex = threading.Lock()  # held while the descriptor is used or changed, never while waiting
         self._file: JournalFile | None = None  # opened and closed only by whoever holds the gate
         self._inside = False  # whether somebody in this process holds the lock
-        self._turn = 0  # how often it was given back
+        self._turn = 0  # how often it was given back, or not got
+        self._found = NOTHING
         self._made = False  # by the present holder, who takes it away again if nothing is committed
 
     @property
@@ -125,7 +126,10 @@ class Shard:
         return self.own(self._check_absent(read_state(self.path)))  # a writer of this process is at it
 
     def read_if_free(self) -> State | None:
-        """Return the state under the lock; None where the lock or the file is not at hand. Raises CorruptShard."""
+        """Return the state under the lock; None where the lock or the file is not at hand.
+
+        For the index, which waits for nobody. Raises CorruptShard, StoreIOError, OSError.
+        """
         if not self.gate.try_acquire():
             return None
         try:
@@ -238,7 +242,7 @@ class Shard:
             return False
         if self._is_named(file):
             return True
-        file.lock.release()  # nobody may stand in line with a lock that others wait for
+        file.lock.release()  # else it would be held while this process stands in line
         return False
 
     def _lock_in_turn(self, began: float, deadline: float | None, *, create: bool) -> bool:
@@ -257,7 +261,10 @@ class Shard:
             self._turns.leave()
 
     def _is_named(self, file: JournalFile) -> bool:
-        """Tell whether the path still names a file that was just locked."""
+        """Tell whether the path still names a file that was just locked; keep what was seen for `refresh`.
+
+        Raises StoreIOError, the lock given back; otherwise it is held, whatever this tells.
+        """
         try:
             self._found = self._named.look()
         except FileNotFoundError:
@@ -483,7 +490,7 @@ class Shard:
         self._inside, self._made, self._file = False, False, None
         self._turn += 1  # what the parent's call chain remembers is over here
         self._mutex = threading.Lock()
-        self._turns = self._turns.renewed()
+        self._turns = Turns(self._lines, self.name)
         self.gate = Gate()
 
     @property

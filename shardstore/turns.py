@@ -2,8 +2,8 @@
 
 Whoever releases a lock and asks for it again at once gets it, for a waiter that is woken by the release comes too
 late. Handing it over each time would be fair, but a hand-over costs a sleeping process' wake-up and the reading of
-what the others committed meanwhile: more than many updates. So who updates without a pause goes on for a round of
-ROUND_S, and then lets those go first who stand in line.
+what the others committed meanwhile: more than many updates. So a process that updates without a pause goes on for a
+round of ROUND_S, and then lets those go first who stand in line.
 
 The line is a second lock: one byte, different for each shard, of the store's marker file. The first waiter holds it
 until it has the shard's lock, the others wait for it in the kernel's queue, and who has had a round sees by one call
@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -38,8 +39,8 @@ _IN_LINE_S: Final = 1.0  # a process that stands in line may have been stopped: 
 _GLANCE_S: Final = 0.001  # between looks at a line where nobody is known to wait
 NEVER: Final = float("inf")
 
-_HAVE_LINES: Final = hasattr(fcntl, "F_OFD_SETLKW")
-_FLOCK: Final = struct.Struct("hhqqi0q")  # struct flock: type, whence, start, length, pid
+_HAVE_LINES: Final = sys.platform == "linux" and hasattr(fcntl, "F_OFD_SETLKW")
+_FLOCK: Final = struct.Struct("hhqqi0q")  # Linux's struct flock: type, whence, start, length, pid
 _FIRST_BYTE: Final = 1 << 62  # far behind the end of any file
 _HASH_DIGITS: Final = 15  # of the shard's name
 
@@ -48,14 +49,16 @@ class Lines:
     """The open file whose bytes are the lines of one store's shards."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """`path` is a file of the store that is never replaced. It is opened when somebody first has to wait."""
+        """`path` is a file of the store that is never replaced. It is opened when a line is first looked at."""
         self._path = path
         self._fd = -1
         self._closed = False
-        self.glance_at = 0.0  # time.monotonic from which on the next turn, at whatever lock, is taken by `Turns.wait`
+        # time.monotonic: the first turn after this, at any of the store's locks, goes through `Turns.wait`, which looks
+        # at the line.
+        self.glance_at = 0.0
 
     def fd(self) -> int:
-        """Give the descriptor; -1 where there can be none. Two threads may open two: one is used from then on."""
+        """Give the descriptor; -1 where there can be none, which is tried again at the next call."""
         if self._fd < 0 and _HAVE_LINES:
             with descriptors, suppress(OSError):  # not ours to write, or no descriptor left
                 if self._fd < 0 and not self._closed:
@@ -63,17 +66,24 @@ class Lines:
         return self._fd
 
     @property
-    def is_open(self) -> bool:
-        """Whether anybody has had to wait."""
-        return self._fd >= 0
+    def opened(self) -> int:
+        """The descriptor if it is open, else -1."""
+        return self._fd
 
     def close(self) -> None:
-        """Close it for good. A helper that waits in a line keeps the open file until its turn, and then lets it go."""
+        """Close it for good.
+
+        A helper that waits in a line keeps the open file until its turn. What it then gives back may be a byte of
+        another file with the same descriptor: behind the end of any file, where nothing but lines is.
+        """
         self._closed = True
-        self.after_fork()
+        self._drop()
 
     def after_fork(self) -> None:
         """Close it, in a forked child, which opens its own when it needs one."""
+        self._drop()
+
+    def _drop(self) -> None:
         with descriptors:
             fd, self._fd = self._fd, -1
             if fd >= 0:
@@ -81,9 +91,12 @@ class Lines:
 
 
 class Line:
-    """The line before one shard's lock. REQUIRES for every method: the caller holds the shard's gate."""
+    """The line before one shard's lock. REQUIRES for every method: the caller holds the shard's gate.
 
-    __slots__ = ("_byte", "_held", "_lines", "_parked", "_stuck")
+    The kernel knows a place by the open file: two Lines of one shard in one process would have the same.
+    """
+
+    __slots__ = ("_byte", "_held", "_lines", "_parked", "_parked_at", "_stuck")
 
     def __init__(self, lines: Lines, name: str) -> None:
         """`name` is the shard's."""
@@ -91,11 +104,12 @@ class Line:
         self._byte = _FIRST_BYTE + int(name.rpartition("~")[2][:_HASH_DIGITS], 16)
         self._held = -1  # the descriptor through which this process stands in line
         self._parked: Parked | None = None
-        self._stuck = False  # it has not moved for too long; passed by until it moves
+        self._parked_at = 0.0  # time.monotonic
+        self._stuck = False  # our place in it was not reached for too long: passed by until it is
 
     def _usable(self) -> int:
-        """Give the descriptor, -1 where there is no line, or a stopped process is the first in it."""
-        if self._stuck and self._parked is not None and not self._parked.over:  # our own place was not reached yet
+        """Give the descriptor; -1 where there is no line, or it does not move."""
+        if self._stuck and self._parked is not None and not self._parked.over:
             return -1
         self._stuck = False
         return self._lines.fd()
@@ -114,27 +128,31 @@ class Line:
             return False
         return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
 
-    def enter(self, deadline: float | None) -> None:
-        """Wait until nobody else is ahead, though not for ever; go on without a line where there is none."""
+    def enter(self, deadline: float | None) -> bool:
+        """Wait to be the first in line; tell whether it was worth it.
+
+        Not where there is no line, and not for ever: for a second at most, and half of the time there is.
+        """
         fd = self._usable()
         now = time.monotonic()
         if fd < 0 or (deadline is not None and now + _POLL_S >= deadline):
-            return
+            return False
         latest = now + (_IN_LINE_S if deadline is None else min(_IN_LINE_S, (deadline - now) / 2))
         try:
             if self._parked is None or not self._parked.rejoin():
                 self._parked = None
                 if self._try(fd):
-                    return
-                self._parked = Parked(fd, self._wait, self._release)
+                    return True
+                self._parked, self._parked_at = Parked(fd, self._wait, self._release), now
         except OSError:  # this file system has none
-            return
-        if self._parked.wait(latest):
-            if self._parked.error is None:
-                self._held = fd
-            self._parked = None
-        else:
-            self._stuck = time.monotonic() >= now + _IN_LINE_S
+            return False
+        if not self._parked.wait(latest):
+            self._stuck = time.monotonic() >= self._parked_at + _IN_LINE_S
+            return False
+        if self._parked.error is None:
+            self._held = fd
+        self._parked = None
+        return self._held >= 0
 
     def _try(self, fd: int) -> bool:
         try:
@@ -152,7 +170,7 @@ class Line:
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, self._request(fcntl.F_UNLCK))
 
     def leave(self) -> None:
-        """Let the next one be the first. Does nothing for who is not in line."""
+        """Let the next one be the first. Does nothing where this process is not in line."""
         fd, self._held = self._held, -1
         if fd >= 0:
             self._release(fd)
@@ -162,84 +180,95 @@ class Line:
         if self._parked is not None:
             self._parked.abandon()
         self._held = -1
-        if self._lines.is_open:
-            self._release(self._lines.fd())
+        fd = self._lines.opened
+        if fd >= 0:
+            self._release(fd)
 
 
 class Turns:
-    """This process' turns at one shard's lock. REQUIRES for every method: the caller holds the shard's gate."""
+    """This process' turns at one shard's lock. REQUIRES for every method: the caller holds the shard's gate.
 
-    __slots__ = ("_began", "_busy_until", "_count", "_crowded_until", "_line", "_lines", "_name", "_until", "ends")
+    A plain try is allowed while `now < turns.ends` and `now < lines.glance_at`; every other turn goes through `wait`.
+    """
+
+    __slots__ = (
+        "_began",
+        "_busy_until",
+        "_count",
+        "_crowded_until",
+        "_line",
+        "_lines",
+        "_round_ahead",
+        "_waiting",
+        "ends",
+    )
 
     def __init__(self, lines: Lines, name: str) -> None:
-        self._lines, self._name = lines, name
+        self._lines = lines
         self._line = Line(lines, name)
-        self._count = 0  # of turns, when the round began
-        self._began = 0.0  # time.monotonic, as all that follow
-        self.ends = (
-            NEVER  # of the round, after which turns are taken by `wait`; there are none where nobody waited lately
-        )
+        self._count = 0  # of turns, when the present round began
+        self._began = 0.0  # when it did: time.monotonic, as all that follow
+        self.ends = NEVER  # when it ends; NEVER: no rounds, because this process did not have to wait lately
         self._busy_until = 0.0
-        self._crowded_until = 0.0
-        self._until = 0.0  # the round of the one who is ahead of us, the first in line
+        self._crowded_until = 0.0  # for how long the last wait is a reason to have rounds
+        self._waiting = False  # `wait` was called, and `leave` not yet
+        self._round_ahead = 0.0  # until when the process that got in before us may be in its round; 0.0: not known
 
     def wait(self, lock: KernelLock, deadline: float | None, count: int) -> bool:
         """Take the lock where that needs more than a try; tell whether it is held afterwards.
 
-        `count`: turns that this process has had, ever. Call `leave` afterwards, whatever it tells; until then it may
-        be called again, with the lock of the file that has replaced this one, and keeps its place.
+        `count`: turns that this process has had or tried to have, ever. Call `leave` afterwards, whatever this tells;
+        until then it may be called again, with the lock of the file that has replaced this one, and keeps its place.
         """
-        if not self._until:
+        if not self._waiting:
             now = time.monotonic()
             self._lines.glance_at = now + _GLANCE_S
-            if now < self.ends < NEVER and lock.try_acquire():
-                return True  # in the middle of its round
             over = now >= self.ends or self.ends == NEVER
             polite = over and count > self._count and self._line.is_taken()
-            busy = self._is_busy(now, count)
+            self._judge(now, count)
+            busy = now < self._busy_until
             if over:
                 self._begin(now, count)
             if not polite and (lock.try_acquire() if busy else lock.try_shortly(deadline)):
                 return True
-            self._line.enter(deadline)
-            self._until = time.monotonic() + (ROUND_S if busy else 0.0)
+            self._waiting = True
+            if self._line.enter(deadline) and busy:  # if this process is busy, the one before it is taken to be
+                self._round_ahead = time.monotonic() + ROUND_S
         got = self._await_round(lock, deadline) or lock.acquire(deadline)
-        now = time.monotonic()
-        self._crowded_until = now + _REMEMBERED_S
-        self._begin(now, count)
+        if got:
+            now = time.monotonic()
+            self._crowded_until = now + _REMEMBERED_S
+            self._begin(now, count)
         return got
 
-    def forget(self) -> None:
-        """Leave the line for certain: an exception from outside may have come between any two steps."""
-        self._until = 0.0
-        self._line.forget()
-
-    def renewed(self) -> Turns:
-        """Give the same for a forked child, where no helper waits and nobody stands in line."""
-        return Turns(self._lines, self._name)
-
-    def _begin(self, now: float, count: int) -> None:
-        """Begin a round; for who is not known to be busy, only as long as it takes to show that."""
-        self._began, self._count = now, count
-        self.ends = NEVER if now >= self._crowded_until else now + (ROUND_S if now < self._busy_until else _TRIAL_S)
-
-    def _is_busy(self, now: float, count: int) -> bool:
-        """Tell whether this process updates without a pause, or did so when it last had turns enough to tell."""
+    def _judge(self, now: float, count: int) -> None:
+        """See whether this process has used its round without a pause, if it had turns enough to tell."""
         had = count - self._count
         if had >= _TELLING:
             self._busy_until = now + _REMEMBERED_S if now - self._began < had * _BUSY_S else 0.0
-        return now < self._busy_until
+
+    def _begin(self, now: float, count: int) -> None:
+        """Begin a round; one of a process not known to be busy lasts only as long as it takes to show that."""
+        self._began, self._count = now, count
+        self.ends = NEVER if now >= self._crowded_until else now + (ROUND_S if now < self._busy_until else _TRIAL_S)
 
     def _await_round(self, lock: KernelLock, deadline: float | None) -> bool:
-        """Wait for a holder who has just begun a round, without being woken by each of its releases."""
-        while (now := time.monotonic()) < self._until + ROUND_S and (deadline is None or now < deadline):
-            if now >= self._until and lock.try_acquire():
+        """Sleep until the round ahead must be over, instead of being woken by each release in it; then try often."""
+        while (now := time.monotonic()) < self._round_ahead + ROUND_S and (deadline is None or now < deadline):
+            if lock.is_parked:
+                return False  # a wait that was given up is still in the kernel's queue: go on with that
+            if now >= self._round_ahead and lock.try_acquire():
                 return True
-            pause = max(_POLL_S, self._until - now)
+            pause = max(_POLL_S, self._round_ahead - now)
             time.sleep(pause if deadline is None else min(pause, deadline - now))
         return False
 
     def leave(self) -> None:
         """Let the next one wait for the lock. Does nothing where `wait` did not wait."""
-        self._until = 0.0
+        self._waiting, self._round_ahead = False, 0.0
         self._line.leave()
+
+    def forget(self) -> None:
+        """Leave the line for certain: an exception from outside may have come between any two steps."""
+        self._waiting, self._round_ahead = False, 0.0
+        self._line.forget()

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_KEPT_OPEN: Final = 64  # changed shards: as many as do not drive out those that the process works with
+_KEPT_OPEN: Final = 64  # changed shards; more of them would drive out those that the process works with (pool.py)
 _LOOKS: Final = 50  # before every shard is read instead
 _PATIENT_LOOKS: Final = 4  # before the answer is worked out under the index lock, where nobody publishes
 _RETRY_S: Final = 5.0  # after a rebuild that could not be written
@@ -85,24 +85,28 @@ class Reader:
             if self._directories.due():
                 self._compare(look)
             names |= self._directories.suspects
-            due = self._directories.compared or self._rent.is_due(look.epoch, look.seal.base, len(names))
+            self._rent.follow(look.epoch, look.seal.base)
+            due = self._directories.compared or self._rent.is_due(len(names))
             if attempt.refresh_first and due:
                 attempt.refresh_first = False
                 if self._refresh(len(names)):
                     raise Moved
-            with self._rent.paid(len(names)):
-                again = len(names) <= _KEPT_OPEN
-                changed = {name: self.place.shards.read(name, again=again) for name in names}
+            began, again = time.monotonic(), len(names) <= _KEPT_OPEN
+            changed = {name: self.place.shards.read(name, again=again) for name in names}
+            read = time.monotonic()
             with self._catalogue(look) as catalogue, _sound(look):
                 view = CatalogueView(catalogue, self.place.shards, changed)
-                return ask(view)
+                answer = ask(view)
+                self._rent.paid(read - began, time.monotonic() - read, len(names))
+                return answer
 
     def _refresh(self, changed: int) -> bool:
-        """Refresh, if that is possible right now. Raises Unusable, StoreIOError."""
+        """Refresh, if that is possible right now; about so many shards have changed. Raises Unusable, StoreIOError."""
         suspects, compared = self._directories.suspects, self._directories.compared
-        with self._rent.bought(changed):
-            done = refresh(self.place, suspects, compared)
+        began = time.monotonic()
+        done = refresh(self.place, suspects, compared)
         if done:
+            self._rent.bought(time.monotonic() - began, changed)
             self._directories.published(suspects, compared)
         return done
 
@@ -156,7 +160,7 @@ class Reader:
             try:
                 with Look.open(self.place) as look:
                     self._compare(look, every=True)
-                    self._refresh(0)
+                    self._refresh(len(look.names()))
             except Moved:
                 continue
             except Unusable as problem:
@@ -209,7 +213,7 @@ class _Attempt:
             outcome = self._reader.rebuild(str(problem), self._progress, unfinished=problem.unfinished)
             if outcome is not Outcome.BUSY:
                 self.refresh_first = False
-                return outcome is Outcome.DONE
+                return outcome is not Outcome.IMPOSSIBLE
         elif not problem.unfinished:
             return False
         # Somebody else is making or publishing it. Who is inside an update holds a shard's lock, and waits for nobody.

@@ -49,6 +49,7 @@ class Outcome(Enum):
     """How a rebuild went."""
 
     DONE = "done"
+    SOUND = "somebody else has finished it"
     BUSY = "somebody else is at it"
     IMPOSSIBLE = "no right or no room to write the index"
 
@@ -68,8 +69,8 @@ def rebuild(place: Place, progress: Progress | None = None, *, unfinished: bool 
     with ExitStack() as locks:  # one that cannot be given back must not keep the other
         if isinstance(old, IndexLock):
             locks.enter_context(old)
-            if unfinished and _is_sound(place, old):
-                return Outcome.DONE
+            if unfinished and _is_sealed(place, old):
+                return Outcome.SOUND
         known = _noted(place)
         epoch = files.new_epoch()
         try:
@@ -81,8 +82,8 @@ def rebuild(place: Place, progress: Progress | None = None, *, unfinished: bool 
         return _Rebuild(place, epoch, lock.fd, known).run(progress)
 
 
-def _is_sound(place: Place, lock: IndexLock) -> bool:
-    """Tell whether whoever was publishing has finished meanwhile."""
+def _is_sealed(place: Place, lock: IndexLock) -> bool:
+    """Tell whether whoever was publishing has finished meanwhile. What else may be wrong the next look finds."""
     try:
         with Look(place, lock.fd, owned=False):
             return True

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from shardstore.shard import Shard
 
 _CHUNK: Final = 8192  # bytes; most shards are shorter
-_ROWS_MAX: Final = 256  # rows of open shards, kept with their states: as many as there are open shards at most
+_ROWS_MAX: Final = 256  # rows of open shards, kept until the shard changes: some KB each at most
 _NO_FILE: Final = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO})
 _THIS_FILE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EIO})  # what may be wrong with one file alone
 
@@ -46,7 +46,7 @@ class OpenShards(Protocol):
         """Give a shard that is open."""
 
     def adopt(self, name: str) -> Shard | None:
-        """Give a shard, opened if it was not, and keep it open; None where the file holds no session of this name."""
+        """Give a shard, opened if it was not, and keep it open; None where no key, or another file's, is in it."""
 
 
 class _NoneOpen:
@@ -66,15 +66,15 @@ class Shards:
         self.layout = layout
         self._open = open_shards or _NoneOpen()
         self._root = layout.shard_path("")
-        self._rows: dict[str, tuple[State, Row | Other]] = {}
+        self._rows: dict[str, tuple[tuple[str, int, int], Row | Other]] = {}
         self.projection = projection
         self.locked: set[int] = set()  # descriptors that hold a lock, for the child of a fork to close
 
     def read(self, name: str, *, again: bool = False) -> Row | Other | Busy:
         """Read a shard without its lock: its state as of some moment during the call. Raises StoreIOError.
 
-        `again`: it may soon be read again, and is kept open. What looks damaged is read again first: a commit may be
-        half way.
+        `again`: keep it open, for it may soon be read again. Damage is believed only after a second read: a commit may
+        be half way.
         """
         try:
             shard = self._open.adopt(name) if again else self._open.resident(name)
@@ -141,13 +141,14 @@ class Shards:
 
     def _row(self, name: str, state: State) -> Row | Other:
         """Make the row of a shard that this process has open; the same one as before where nothing has changed."""
+        identity = (state.incarnation, state.rev, state.end)  # not the state, which would be kept with all its fields
         known = self._rows.get(name)
-        if known is not None and known[0] is state:
+        if known is not None and known[0] == identity:
             return known[1]
         row = row_of_own(name, state, self.projection)
-        if len(self._rows) >= _ROWS_MAX:
+        if known is None and len(self._rows) >= _ROWS_MAX:
             self._rows.clear()
-        self._rows[name] = (state, row)
+        self._rows[name] = (identity, row)
         return row
 
     def read_quickly(self, name: str, directory: int) -> Row | Other | Busy | None:

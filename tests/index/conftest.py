@@ -29,4 +29,4 @@ def actor(root: Path) -> Iterator[Callable[[], Actor]]:
 def eager(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every list refresh what changed: the protocol is what is tested here, not when it is worth its price."""
     if "lazy" not in request.keywords:
-        monkeypatch.setattr(Rent, "is_due", lambda self, epoch, base, changed: changed > 0)
+        monkeypatch.setattr(Rent, "is_due", lambda self, changed: changed > 0)

@@ -372,8 +372,8 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
                 (
                     ("names = look.names()", "names = set()"),
                     (
-                        "return ask(view)",
-                        "result = ask(view)\n            if Look.open(self.place).names(): raise Moved\n            return result",
+                        "return answer",
+                        "if Look.open(self.place).names(): raise Moved\n            return answer",
                     ),
                 ),
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def compare(a: Any, b: Any) -> int:
     if kind(a) != kind(b):
         return -1 if kind(a) < kind(b) else 1
     if a is None or isinstance(a, (list, dict)):
-        a, b = repr(a), repr(b)  # arrays and objects: by their text; the ones used here sort alike
+        a, b = (json.dumps(value, separators=(",", ":")) for value in (a, b))  # arrays and objects: by their text
     return (a > b) - (a < b)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from shardstore import Store
 from shardstore.index import rent
+from shardstore.index.look import IndexLock
 from shardstore.index.rent import Rent
 from tests.index.actors import is_current
 from tests.support.peer import one_peer
@@ -15,58 +16,87 @@ from tests.support.peer import one_peer
 pytestmark = pytest.mark.lazy
 
 
-def test_nothing_changed_is_nothing_to_refresh_for() -> None:
-    assert not Rent().is_due("e", 1, 0)
-
-
-def test_many_changes_are_refreshed_at_once() -> None:
-    assert Rent().is_due("e", 1, 1000)
-    assert not Rent().is_due("e", 1, 2)
-
-
-class Clock:
-    """A clock that the test moves."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
+TICK_S = 2.0**-14  # exact in sums
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(rent, "time", made)
+def mine(monkeypatch: pytest.MonkeyPatch) -> Rent:
+    """Give a new Rent whose assumptions are 16 ticks for a refresh and one for a shard."""
+    monkeypatch.setattr(rent, "_PRICE_S", 16 * TICK_S)
+    monkeypatch.setattr(rent, "_EACH_S", TICK_S)
+    monkeypatch.setattr(rent, "_LAYING_S", 0.0)
+    made = Rent()
+    made.follow("e", 1)
     return made
 
 
-def test_what_was_spent_adds_up_to_the_price_and_a_refresh_begins_anew(clock: Clock) -> None:
-    mine = Rent()
+def test_nothing_changed_is_nothing_to_refresh_for(mine: Rent) -> None:
+    mine.paid(1000.0, 0.0, 1)
+    assert not mine.is_due(0)
+
+
+def test_many_changes_are_refreshed_at_once(mine: Rent) -> None:
+    assert mine.is_due(16)
+    assert not mine.is_due(15)
+
+
+def test_the_number_of_changes_is_bounded_whatever_they_cost(mine: Rent) -> None:
+    mine._price = float("inf")
+    assert not mine.is_due(rent._CHANGED_MAX)
+    assert mine.is_due(rent._CHANGED_MAX + 1)
+
+
+def test_what_was_spent_adds_up_to_the_price_and_a_refresh_begins_anew(mine: Rent) -> None:
     lists = 0
-    while not mine.is_due("e", 1, 2):
-        with mine.paid(2):
-            clock.now += 2 * rent._EACH_S
+    while not mine.is_due(2):
+        mine.paid(2 * TICK_S, 0.0, 2)
+        mine.follow("e", 1)
         lists += 1
-    assert lists == round(rent._PRICE_S / (2 * rent._EACH_S)) - 1
-    assert not mine.is_due("e", 2, 2), "another process refreshed"
+    assert lists == 7, "with the next one it would be the price"
+    mine.follow("e", 2)
+    assert not mine.is_due(2), "somebody refreshed"
 
 
-def test_the_price_is_what_it_was_lately(clock: Clock) -> None:
-    """Where a refresh is slow, more is read before it."""
-    slow, quick = Rent(), Rent()
-    for mine, seconds in ((slow, 10 * rent._PRICE_S), (quick, 0.0)):
-        for _ in range(10):
-            with mine.bought(5):
-                clock.now += seconds + 5 * rent._EACH_S
-    assert slow._price > 5 * rent._PRICE_S
-    assert quick._price < rent._PRICE_S / 5
-    assert slow._each == quick._each == rent._EACH_S
+def test_laying_rows_over_the_catalogue_is_a_part_of_the_rent(mine: Rent) -> None:
+    """What an answer takes more where anything changed than where nothing did."""
+    for _ in range(50):
+        mine.paid(0.0, 10 * TICK_S, 0)
+    mine.paid(TICK_S, 24 * TICK_S, 1)
+    assert 14 * TICK_S < mine._spent < 16 * TICK_S
+    assert mine._laying > 2 * TICK_S
+    assert mine.is_due(1)
+
+
+def test_the_price_is_what_it_was_lately(mine: Rent) -> None:
+    """Where a refresh is slow, more is read before it; what it reads is not part of its price."""
+    for _ in range(50):
+        mine.bought(100 * TICK_S + 5 * TICK_S, 5)
+    assert mine._price == pytest.approx(100 * TICK_S, rel=0.01)
+    for _ in range(50):
+        mine.bought(5 * TICK_S, 5)
+    assert mine._price == pytest.approx(0.0, abs=0.01 * TICK_S)
+    assert mine._each == TICK_S
+
+
+def test_a_refresh_that_was_not_done_has_no_price(root: Path) -> None:
+    """Where somebody else has the index lock, a refresh returns at once: that is not what one costs."""
+    with Store(root) as store:
+        store.create("a", {"n": 0})
+        store.list()
+        reader = store._engine.index._answers
+        lock = IndexLock.take(reader.place)
+        assert lock is not None
+        with lock:
+            before = reader._rent._price
+            assert not reader._refresh(1)
+            assert reader._rent._price == before
 
 
 def test_lists_are_right_before_and_after(root: Path) -> None:
     """Few changes are read at each list, by the process that made them and by others, until a refresh takes them in."""
     with Store(root, durability="relaxed") as store, one_peer() as peer:
+        store._engine.index._answers._rent._laying = 0.0
+        store._engine.index._answers._rent._each = rent._PRICE_S / 7  # two changed: every few lists, however fast it is
         for n in range(50):
             store.create(f"k{n}", {"n": 0})
         assert len(store.list()) == 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,5 +130,11 @@ def known(store: Store) -> object:
     return store._engine.shards.shard(KEY).read()
 
 
-def test_the_limit_is_within_what_the_process_may_open() -> None:
-    assert 4 <= pool._descriptor_limit() <= pool.SHARDS_MAX
+@pytest.mark.parametrize(
+    ("soft", "limit"), [(10, 4), (256, 64), (1 << 20, pool.SHARDS_MAX), (resource.RLIM_INFINITY, pool.SHARDS_MAX)]
+)
+def test_the_limit_is_a_part_of_what_the_process_may_open(
+    soft: int, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (soft, soft))
+    assert pool._descriptor_limit() == limit
