@@ -314,6 +314,7 @@ def _until_waits(draft: Any, pid: int) -> None:
     waits = re.compile(rf"-> FLOCK +ADVISORY +WRITE +{pid} ")
     for _ in range(2000):
         if draft["served"] is not None or waits.search(Path("/proc/locks").read_text()):
+            time.sleep(0.002)  # a line is glanced at once a millisecond
             return
         time.sleep(0.001)
     raise AssertionError("it does not wait")
