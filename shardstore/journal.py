@@ -86,7 +86,8 @@ def set_fields(fields: dict[str, bytes], changed: dict[str, bytes]) -> int:
     """Give fields new values, in place; return by how many bytes the entry grew."""
     grown = 0
     for name, raw in changed.items():
-        grown += len(raw) - len(fields[name]) if name in fields else field_size(name, raw)
+        before = fields.get(name)
+        grown += field_size(name, raw) if before is None else len(raw) - len(before)
         fields[name] = raw
     return grown
 

@@ -70,10 +70,9 @@ class Shard:
         self._key = key  # None: whatever key the file claims
         self.name = name  # relative to ROOT/shards
         self.path = layout.shard_path(name)
-        self._named = Name(self.path)  # looked at by whoever holds the gate
-        self._read_name = Name(
-            self.path
-        )  # looked at under the mutex: an answer must not be overwritten by an older one
+        # Whoever holds the gate looks at one, whoever holds the mutex at the other: of two threads that look at the same
+        # Name, one might be given the older answer of the other.
+        self._named, self._read_name = Name(self.path), Name(self.path)
         self.gate = Gate()
         self._lines = lines
         self._turns = Turns(lines, name)

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from shardstore.lock import KernelLock
 
 ROUND_S: Final = 0.01
-_TRIAL_S: Final = 0.002  # the round of who is not known to be busy
-_BUSY_S: Final = 0.001  # for each turn: who takes longer is not busy
+_TRIAL_S: Final = 0.002  # the round of a process not known to be busy
+_BUSY_S: Final = 0.001  # for each turn, on average: a process that takes longer is not busy
 _TELLING: Final = 3  # turns: the first of them is spent on what the others wrote
 _REMEMBERED_S: Final = 1.0
-_POLL_S: Final = 0.0001  # by the one waiter who knows that the holder's round is over
+_POLL_S: Final = 0.0001  # by the first in line, once the round ahead must be over
 _IN_LINE_S: Final = 1.0  # a process that stands in line may have been stopped: after this the others pass it
 
 _GLANCE_S: Final = 0.001  # between looks at a line where nobody is known to wait

@@ -237,11 +237,10 @@ def test_the_place_in_line_is_kept_when_the_file_was_replaced(two: list[tuple[Tu
     lock.release()
 
 
-def test_a_line_that_does_not_move_is_passed_by(marker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_does_not_move_is_passed_by(three: list[Line], monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is first in line may be stopped for hours: that costs the others one wait, not one for every turn."""
     monkeypatch.setattr(turns, "_IN_LINE_S", 0.2)
-    theirs, mine = Lines(marker), Lines(marker)
-    stopped, line = Line(theirs, NAME), Line(mine, NAME)
+    stopped, line, _ = three
     stopped.enter(None)
     waits = []
     for _ in range(50):
@@ -257,14 +256,11 @@ def test_a_line_that_does_not_move_is_passed_by(marker: Path, monkeypatch: pytes
     stopped.enter(None)
     assert line.is_taken(), "it moves again"
     stopped.leave()
-    theirs.close()
-    mine.close()
 
 
-def test_a_wait_in_line_leaves_time_for_the_lock(marker: Path) -> None:
+def test_a_wait_in_line_leaves_time_for_the_lock(three: list[Line]) -> None:
     """At most half of the caller's time is spent in line; with none left nobody enters it, and no helper is made."""
-    theirs, mine = Lines(marker), Lines(marker)
-    first, line = Line(theirs, NAME), Line(mine, NAME)
+    first, line, _ = three
     first.enter(None)
     assert not line.enter(time.monotonic())
     assert not line.enter(time.monotonic() - 1)
@@ -273,8 +269,6 @@ def test_a_wait_in_line_leaves_time_for_the_lock(marker: Path) -> None:
     assert not line.enter(deadline)
     assert time.monotonic() < deadline, "nothing is left for the lock"
     first.leave()
-    theirs.close()
-    mine.close()
 
 
 @pytest.mark.parametrize("moment", ["entered", "waiting"])
