@@ -70,8 +70,8 @@ class Shard:
         self._key = key  # None: whatever key the file claims
         self.name = name  # relative to ROOT/shards
         self.path = layout.shard_path(name)
-        # Whoever holds the gate looks at one, whoever holds the mutex at the other: of two threads that look at the same
-        # Name, one might be given the older answer of the other.
+        # Whoever holds the gate looks at one, whoever holds the mutex at the other: of two threads that look at the
+        # same Name, one might be given the older answer of the other.
         self._named, self._read_name = Name(self.path), Name(self.path)
         self.gate = Gate()
         self._lines = lines
