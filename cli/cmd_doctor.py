@@ -12,7 +12,7 @@ from . import exits, output, show
 from .options import JsonOption, StoreOption, open_existing, plain_app
 
 if TYPE_CHECKING:
-    from shardstore.maintenance.doctor import DoctorReport
+    from shardstore._files.maintenance.doctor import DoctorReport
 
 app = plain_app()
 
@@ -32,7 +32,7 @@ def doctor(
     That locks exclude, appends and renames behave and syncs work. Leaves nothing behind. Exit code 1 when a store
     would not be safe there.
     """
-    from shardstore.maintenance.doctor import examine
+    from shardstore._files.maintenance.doctor import examine
 
     if directory is None:
         with open_existing(ctx, store, read_only=True) as opened:

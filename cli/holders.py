@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from shardstore.owners import held, open_files
+from shardstore._files.locks.holders import held, open_files
 
 _COMMAND_MAX = 80
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from shardstore.codec import dumps
-from shardstore.layout import Layout, shard_name
+from shardstore._codec import dumps
+from shardstore._files.layout import Layout, shard_name
 
 from . import changes, output
 from . import show as looks

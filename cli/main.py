@@ -72,7 +72,7 @@ app = typer.Typer(
 def _version(wanted: bool) -> None:
     """Print the version and leave."""
     if wanted:
-        from shardstore.version import __version__
+        from shardstore._version import __version__
 
         output.line(f"shardstore {__version__}")
         raise typer.Exit

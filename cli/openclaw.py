@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from shardstore import codec, layout
+from shardstore import _codec as codec
+from shardstore._files import layout
 from shardstore.errors import InvalidEntry, InvalidKey
 
 from . import show

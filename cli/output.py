@@ -61,7 +61,7 @@ def json_value(value: Any) -> None:
 
 def json_rows(name: str, rows: Iterable[dict[str, Any]], **fields: Any) -> None:
     """Print an object whose field `name` holds the rows, one row a line: fast, and fit for line tools."""
-    from shardstore.codec import dumps
+    from shardstore._codec import dumps
 
     head = dumps({"schema_version": SCHEMA_VERSION, **fields})[:-1] + f',"{name}":['.encode()
     lines = [dumps(row) for row in rows]

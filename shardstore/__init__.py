@@ -14,6 +14,7 @@ import typing
 if sys.platform == "win32":
     raise ImportError("shardstore needs POSIX file locks and renames; it runs on Linux and macOS, not on Windows")
 
+from shardstore._version import __version__
 from shardstore.draft import DELETE, Draft
 from shardstore.errors import (
     CommitUncertain,
@@ -37,7 +38,6 @@ from shardstore.errors import (
 )
 from shardstore.session import Session, SessionInfo
 from shardstore.store import Store
-from shardstore.version import __version__
 
 if typing.TYPE_CHECKING:
     from shardstore.reports import Action, CompactReport, Kept, Problem, PurgeReport, Skipped, StoreStats, VerifyReport

@@ -7,9 +7,9 @@ from collections.abc import Set as AbstractSet
 from types import CoroutineType
 from typing import Any, Final, Self, final
 
-from shardstore import codec
+from shardstore import _codec as codec
+from shardstore._journal.replay import Change, State
 from shardstore.errors import InvalidEntry, SessionNotFound
-from shardstore.journal import Change, State
 
 
 @final

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from shardstore import codec
+from shardstore import _codec as codec
 
 if TYPE_CHECKING:
-    from shardstore.journal import State
+    from shardstore._journal.replay import State
 
 
 def moment(milliseconds: int) -> datetime:

@@ -13,8 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, overload
 
+from shardstore._files.engine import open_engine
+from shardstore._files.layout import Layout
+from shardstore._files.marker import Settings, make_store
 from shardstore.draft import DELETE, Delete, Draft
-from shardstore.engine import open_engine
 from shardstore.errors import (
     Conflict,
     InvalidEntry,
@@ -26,9 +28,7 @@ from shardstore.errors import (
     StoreIOError,
     raise_io_error,
 )
-from shardstore.layout import Layout
 from shardstore.session import Session, SessionInfo
-from shardstore.settings import Settings, make_store
 
 if TYPE_CHECKING:
     import builtins  # inside the class, `list` is the verb
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from types import TracebackType
 
-    from shardstore.engine import Engine
-    from shardstore.index import Where
+    from shardstore._files.engine import Engine
+    from shardstore._files.index import Where
+    from shardstore._files.shard import Shard
     from shardstore.reports import CompactReport, Kept, PurgeReport, StoreStats, VerifyReport
-    from shardstore.shard import Shard
 
 _TEXT = re.compile("[^\ud800-\udfff]{1,256}", re.DOTALL)
 Durability = Literal["commit", "relaxed"]
@@ -348,8 +348,8 @@ class Store:
 
         Raises InvalidQuery for a malformed rule, before anything is removed.
         """
-        from shardstore.maintenance.compact import compact
-        from shardstore.maintenance.retention import Retention
+        from shardstore._files.maintenance.compact import compact
+        from shardstore._retention import Retention
 
         rules = Retention.parse(older_than, max_entries, max_bytes, where, prefix, keep)
         self._check_writable(harmless=dry_run)
@@ -368,7 +368,7 @@ class Store:
 
         Raises SessionNotFound if nothing is archived, SessionExists if the session is there.
         """
-        from shardstore.maintenance.archive import restore
+        from shardstore._files.maintenance.archive import restore
 
         self._check_writable()
         with _typed("restoring a session"):
@@ -376,7 +376,7 @@ class Store:
 
     def kept(self, *, prefix: str | None = None) -> builtins.list[Kept]:
         """List what lies in archive/ and quarantine/, what was moved there first in front."""
-        from shardstore.maintenance.attic import kept
+        from shardstore._files.maintenance.archive_listing import kept
 
         with _typed("listing the archive"):
             return kept(self._engine, prefix)
@@ -393,7 +393,7 @@ class Store:
 
         Raises InvalidQuery for a malformed limit, before anything is removed.
         """
-        from shardstore.maintenance.attic import purge
+        from shardstore._files.maintenance.archive_listing import purge
 
         self._check_writable(harmless=dry_run)
         with _typed("purging the archive"):
@@ -406,7 +406,7 @@ class Store:
         moved to quarantine/; nothing is deleted. Without it no shard is changed, but unless this Store is read-only
         the index is told of the damage, and `stats().damaged` names it from then on.
         """
-        from shardstore.maintenance.verify import verify
+        from shardstore._files.maintenance.verify import verify
 
         if repair:
             self._check_writable()
@@ -415,7 +415,7 @@ class Store:
 
     def stats(self) -> StoreStats:
         """Count sessions, bytes, and what is waiting for maintenance."""
-        from shardstore.maintenance.stats import stats
+        from shardstore._files.maintenance.stats import stats
 
         with _typed("counting"):
             return stats(self._engine, refresh=not self._read_only, progress=self._scan_progress)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shardstore import journal
+from shardstore._journal import replay as journal
 from tests.support import disk
 from tests.support.peer import REPOSITORY, environment
 
@@ -138,7 +138,7 @@ def test_a_second_reader_agrees_on_the_example() -> None:
 def test_the_format_page_names_every_member_of_a_record() -> None:
     """What a store writes has no member that the page does not list, and the other way round."""
     _, text = _example()
-    from shardstore.record import Record
+    from shardstore._journal.record import Record
 
     for name in ("crc", *Record._fields):
         assert f"`{name}`" in text

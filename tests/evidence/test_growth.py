@@ -148,7 +148,7 @@ def test_90503_temps_are_kept_while_their_primary_is_damaged(root: Path) -> None
 
 def test_acpx_447_temp_names_are_unique(root: Path) -> None:
     """Rewrites by threads and by forked processes with equal histories never share a temp's name."""
-    from shardstore.layout import parse_temp, shard_name, temp_name
+    from shardstore._files.layout import parse_temp, shard_name, temp_name
 
     name = shard_name("k")
     made = [temp_name(name) for _ in range(200)]
@@ -160,7 +160,7 @@ def test_acpx_447_temp_names_are_unique(root: Path) -> None:
 
 def _names_of_forks(name: str) -> list[str]:
     """In a peer: let forked children, who all inherit the same state, make names."""
-    from shardstore.layout import temp_name
+    from shardstore._files.layout import temp_name
 
     temp_name(name)
     reader, writer = os.pipe()

@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from shardstore import codec
+from shardstore import _codec as codec
+from shardstore._files.index import Index
+from shardstore._files.index.look import Look, Place
+from shardstore._files.index.rows import Projection
+from shardstore._files.layout import Layout, shard_name
+from shardstore._files.marker import Settings, make_store
+from shardstore._files.pool import Pool
 from shardstore.draft import DELETE, Draft
-from shardstore.index import Index
-from shardstore.index.look import Look, Place
-from shardstore.index.rows import Projection
-from shardstore.layout import Layout, shard_name
-from shardstore.pool import Pool
-from shardstore.settings import Settings, make_store
 from tests.support import disk
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shardstore.index.rent import Rent
+from shardstore._files.index.rent import Rent
 from tests.index.actors import Actor
 
 

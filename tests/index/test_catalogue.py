@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from shardstore.index import catalogue
-from shardstore.index.catalogue import Catalogue, Connections
-from shardstore.index.rows import Other, Row, digest_of
-from shardstore.layout import shard_name
+from shardstore._files.index import catalogue
+from shardstore._files.index.catalogue import Catalogue, Connections
+from shardstore._files.index.rows import Other, Row, digest_of
+from shardstore._files.layout import shard_name
 from tests.index.actors import Actor, truth
 
 EPOCH = "0123456789abcdef"

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from shardstore._files.index import boot, generation, look, noter, notes, rebuild
 from shardstore.errors import StoreIOError
-from shardstore.index import boot, generation, look, noter, notes, rebuild
 from tests.index.actors import Actor, index_files, is_current, name_of, place_of, truth
 
 Make = Callable[..., Actor]
@@ -269,7 +269,7 @@ def test_the_machine_was_started_again(pair: tuple[Actor, Actor], actor: Make, m
 
 def test_the_boot_id_is_that_of_the_machine() -> None:
     """The same in every process, and random where the system does not tell."""
-    command = "from shardstore.index.boot import boot_id; print(boot_id().hex())"
+    command = "from shardstore._files.index.boot import boot_id; print(boot_id().hex())"
     other = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     assert bytes.fromhex(other.stdout.strip()) == boot.boot_id()
     if sys.platform == "linux":

@@ -14,11 +14,11 @@ from typing import Any, Self
 
 import pytest
 
-from shardstore.index import look, noter, notes, rebuild, refresh, shards, views
-from shardstore.index import query as queries
-from shardstore.index.reader import Reader
-from shardstore.layout import shard_name
-from shardstore.shard import Shard
+from shardstore._files.index import look, noter, notes, rebuild, refresh, shards, views
+from shardstore._files.index import query as queries
+from shardstore._files.index.reader import Reader
+from shardstore._files.layout import shard_name
+from shardstore._files.shard import Shard
 from shardstore.store import Store
 from tests.index.actors import Actor, is_current, mutate, name_of, once_after, once_before, place_of, truth
 from tests.support import actions
@@ -119,7 +119,7 @@ def killed_after_the_commit(root: Path, patch: Patch) -> None:
         shard_module.Shard.commit = commit
         mine.update("s", lambda draft: draft.update(n=1))
 
-    from shardstore import shard as shard_module
+    from shardstore._files import shard as shard_module
 
     assert actions.wait_for(actions.in_child(die)) == 0
     check(root, Actor(root))

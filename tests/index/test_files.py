@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shardstore.index import files, generation, notes
-from shardstore.index.generation import BASE, PAGE, Head, Seal
-from shardstore.layout import shard_name
+from shardstore._files.index import files, generation, notes
+from shardstore._files.index.generation import BASE, PAGE, Head, Seal
+from shardstore._files.layout import shard_name
 
 EPOCH = "0123456789abcdef"
 HEAD = Head(EPOCH, bytes(range(16)), bytes(range(16, 32)))

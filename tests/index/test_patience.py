@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shardstore.index import patience
-from shardstore.index.patience import Makers, Patience
+from shardstore._files.index import patience
+from shardstore._files.index.patience import Makers, Patience
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shardstore import Store, codec
-from shardstore.file import read_state
+from shardstore import Store
+from shardstore import _codec as codec
+from shardstore._files.file import read_state
 from tests.conftest import working_directory
 from tests.index import moves
 from tests.support import disk

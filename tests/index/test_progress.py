@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shardstore import Store
-from shardstore.index import rebuild
+from shardstore._files.index import rebuild
 
 Ask = Callable[[Store], Any]
 ASKS: list[Ask] = [Store.list, Store.count, len, list, Store.stats, lambda store: store.compact(max_entries=9)]

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shardstore._files.index.reader import Reader
 from shardstore.errors import InvalidQuery
-from shardstore.index.query import Bounds, parse
-from shardstore.index.reader import Reader
+from shardstore.query import Bounds, parse
 from tests.index.actors import Actor, index_files, place_of
 
 NAMES = ["a", "b", 'q"', "é"]
@@ -205,7 +205,7 @@ def test_cut_fields_are_read_from_the_shard(actor: Callable[..., Actor]) -> None
 def test_prefix_orders_and_pages_of_many(actor: Callable[..., Actor]) -> None:
     """Beyond the number of keys where another way is taken through the catalogue."""
     one = actor()
-    from shardstore.index import catalogue
+    from shardstore._files.index import catalogue
 
     for n in range(60):
         one.write(f"a{n % 7}:{n:02}", n=n % 5)
@@ -251,7 +251,7 @@ def test_times_and_sizes_bound_a_list(actor: Callable[..., Actor]) -> None:
 
 def test_keys_come_in_order_and_once(actor: Callable[..., Actor], monkeypatch: pytest.MonkeyPatch) -> None:
     """In portions, with changes over the catalogue, and from a scan."""
-    from shardstore.index import views
+    from shardstore._files.index import views
 
     monkeypatch.setattr(views, "_KEYS_AT_ONCE", 7)
     one, other = actor(), actor()

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from shardstore import Store
-from shardstore.index import rent
-from shardstore.index.look import IndexLock
-from shardstore.index.rent import Rent
+from shardstore._files.index import rent
+from shardstore._files.index.look import IndexLock
+from shardstore._files.index.rent import Rent
 from tests.index.actors import is_current
 from tests.support.peer import one_peer
 

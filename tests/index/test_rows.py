@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shardstore import journal
-from shardstore.index.rows import CUT_ANY, Other, Projection, Row, digest_of, row_of_bytes, row_of_state
-from shardstore.layout import shard_name
+from shardstore._files.index.rows import CUT_ANY, Other, Projection, Row, digest_of, row_of_bytes, row_of_state
+from shardstore._files.layout import shard_name
+from shardstore._journal import replay as journal
 from tests.support import disk
 
 KEY = "agent:main:main"

@@ -65,16 +65,16 @@ def nothing(result: Any = None) -> Callable[[Any], Any]:
 
 @mutation("the kernel's lock", "lost_updates.two_processes", "locks.a_live_holder_is_never_broken")
 def lock_removed() -> None:
-    swap("shardstore.lock:KernelLock.try_acquire", nothing(True))
-    swap("shardstore.lock:KernelLock.acquire", nothing(True))
-    swap("shardstore.lock:KernelLock.release", nothing())
+    swap("shardstore._files.locks.flock:KernelLock.try_acquire", nothing(True))
+    swap("shardstore._files.locks.flock:KernelLock.acquire", nothing(True))
+    swap("shardstore._files.locks.flock:KernelLock.release", nothing())
 
 
 @mutation("the gate between threads", "lost_updates.threads_of_one_process")
 def gate_removed() -> None:
-    swap("shardstore.gate:Gate.acquire", nothing(True))
-    swap("shardstore.gate:Gate.try_acquire", nothing(True))
-    swap("shardstore.gate:Gate.release", nothing())
+    swap("shardstore._mutex:Gate.acquire", nothing(True))
+    swap("shardstore._mutex:Gate.try_acquire", nothing(True))
+    swap("shardstore._mutex:Gate.release", nothing())
 
 
 @mutation(
@@ -101,9 +101,9 @@ def gate_unfair() -> None:
         self.owner = 0
         mutexes[id(self)].release()
 
-    swap("shardstore.gate:Gate.acquire", lambda original: acquire)
-    swap("shardstore.gate:Gate.try_acquire", lambda original: lambda self: acquire(self, 0.0))
-    swap("shardstore.gate:Gate.release", lambda original: release)
+    swap("shardstore._mutex:Gate.acquire", lambda original: acquire)
+    swap("shardstore._mutex:Gate.try_acquire", lambda original: lambda self: acquire(self, 0.0))
+    swap("shardstore._mutex:Gate.release", lambda original: release)
 
 
 @mutation(
@@ -120,17 +120,17 @@ def waiting_by_polling() -> None:
             time.sleep(0.05)
         return True
 
-    swap("shardstore.turns:Turns.wait", lambda original: wait)
+    swap("shardstore._files.locks.fairness:Turns.wait", lambda original: wait)
 
 
 @mutation("looking whether somebody stands in line", "lost_updates.who_had_a_turn_lets_a_waiter_go_first")
 def line_not_looked_at() -> None:
-    swap("shardstore.turns:Line.is_taken", nothing(False))
+    swap("shardstore._files.locks.fairness:Line.is_taken", nothing(False))
 
 
 @mutation("standing in line", "lost_updates.who_had_a_turn_lets_a_waiter_go_first")
 def line_not_stood_in() -> None:
-    swap("shardstore.turns:Line.enter", nothing())
+    swap("shardstore._files.locks.fairness:Line.enter", nothing())
 
 
 @mutation(
@@ -149,8 +149,8 @@ def identity_check_removed() -> None:
         except FileNotFoundError:
             return os.stat(__file__)  # whatever: it passes for the file
 
-    swap("shardstore.file:JournalFile.is_named", nothing(True))
-    swap("shardstore.look:os", lambda original: _Altered(original, lstat=lstat))
+    swap("shardstore._files.file:JournalFile.is_named", nothing(True))
+    swap("shardstore._files.locks.identity:os", lambda original: _Altered(original, lstat=lstat))
 
 
 @mutation(
@@ -159,7 +159,7 @@ def identity_check_removed() -> None:
     "locks.a_file_replaced_after_many_updates",
 )
 def look_remembered() -> None:
-    from shardstore.look import Name
+    from shardstore._files.locks.identity import Name
 
     answers: dict[str, Any] = {}
 
@@ -169,7 +169,7 @@ def look_remembered() -> None:
 
         return look
 
-    swap("shardstore.look:Name.look", remembering)
+    swap("shardstore._files.locks.identity:Name.look", remembering)
 
 
 @mutation("looking at the modification time", "disks.a_changed_byte_is_refused")
@@ -179,7 +179,7 @@ def time_never_looked_at() -> None:
     def fstat(fd: int) -> Any:
         return _Altered(os.fstat(fd), st_mtime_ns=0)
 
-    swap("shardstore.file:os", lambda original: _Altered(original, fstat=fstat))
+    swap("shardstore._files.file:os", lambda original: _Altered(original, fstat=fstat))
 
 
 class _Altered:
@@ -195,7 +195,7 @@ class _Altered:
 
 @mutation("noticing a nested update", "locks.a_nested_update_raises_at_once")
 def nesting_guard_removed() -> None:
-    swap("shardstore.shard:Shard._refuse_nesting", nothing())
+    swap("shardstore._files.shard:Shard._refuse_nesting", nothing())
 
 
 @mutation(
@@ -209,8 +209,8 @@ def engine_per_path() -> None:
             return default
 
     path = _Altered(os.path, realpath=os.path.abspath)
-    swap("shardstore.engine:os", lambda original: _Altered(original, path=path))
-    swap("shardstore.engine:_engines", lambda original: Forgetful())
+    swap("shardstore._files.engine:os", lambda original: _Altered(original, path=path))
+    swap("shardstore._files.engine:_engines", lambda original: Forgetful())
 
 
 @mutation(
@@ -220,8 +220,8 @@ def engine_per_path() -> None:
     "locks.a_child_forked_inside_a_mutator_changes_nothing",
 )
 def fork_hook_removed() -> None:
-    swap("shardstore.file:JournalFile.after_fork", nothing())
-    swap("shardstore.shard:Shard.after_fork", nothing())
+    swap("shardstore._files.file:JournalFile.after_fork", nothing())
+    swap("shardstore._files.shard:Shard.after_fork", nothing())
 
 
 @mutation("locking a rewritten file before it gets the name", "locks.a_rewrite_lets_nobody_in")
@@ -233,7 +233,7 @@ def rewrite_unlocked() -> None:
 
         return filled
 
-    swap("shardstore.file:JournalFile.fill", fill)
+    swap("shardstore._files.file:JournalFile.fill", fill)
 
 
 @mutation("reading without the lock", "locks.readers_wait_for_nobody")
@@ -248,7 +248,7 @@ def readers_lock() -> None:
 
         return read
 
-    swap("shardstore.shard:Shard.read", locked)
+    swap("shardstore._files.shard:Shard.read", locked)
 
 
 @mutation("sparing descriptors in use when others are closed", "lost_updates.descriptors_in_use_are_not_evicted")
@@ -257,7 +257,7 @@ def eviction_of_busy_shards() -> None:
         self._drop_file()
         return True
 
-    swap("shardstore.shard:Shard.close_if_idle", lambda original: close)
+    swap("shardstore._files.shard:Shard.close_if_idle", lambda original: close)
 
 
 # What is read
@@ -276,7 +276,7 @@ def reread_removed() -> None:
 
         return remembered
 
-    swap("shardstore.file:JournalFile.refresh", refresh)
+    swap("shardstore._files.file:JournalFile.refresh", refresh)
 
 
 @mutation(
@@ -290,17 +290,20 @@ def expectation_ignored() -> None:
 
 @mutation("random ids of incarnations", "lost_updates.versions_never_match_across_incarnations")
 def ids_constant() -> None:
-    swap("shardstore.journal:os", lambda original: _Altered(original, urandom=lambda count: bytes(count)))
+    swap("shardstore._journal.replay:os", lambda original: _Altered(original, urandom=lambda count: bytes(count)))
 
 
 @mutation("checking the crc of a line", "disks.a_changed_byte_is_refused")
 def crc_unchecked() -> None:
-    swap("shardstore.record:intact", lambda original: lambda text: text.startswith(b'{"crc":"') and text.endswith(b"}"))
+    swap(
+        "shardstore._journal.record:intact",
+        lambda original: lambda text: text.startswith(b'{"crc":"') and text.endswith(b"}"),
+    )
 
 
 @mutation("checking whose file it is", "disks.a_file_of_another_key_is_refused")
 def key_unchecked() -> None:
-    swap("shardstore.shard:Shard.own", lambda original: lambda self, state: state)
+    swap("shardstore._files.shard:Shard.own", lambda original: lambda self, state: state)
 
 
 @mutation(
@@ -311,8 +314,8 @@ def key_unchecked() -> None:
 def damage_taken_for_emptiness() -> None:
     def swallow(original: Any) -> Any:
         def refresh(self: Any, *args: Any, **kwargs: Any) -> Any:
+            from shardstore._journal.replay import ABSENT
             from shardstore.errors import CorruptShard
-            from shardstore.journal import ABSENT
 
             try:
                 return original(self, *args, **kwargs)
@@ -322,7 +325,7 @@ def damage_taken_for_emptiness() -> None:
 
         return refresh
 
-    swap("shardstore.file:JournalFile.refresh", swallow)
+    swap("shardstore._files.file:JournalFile.refresh", swallow)
 
 
 @mutation(
@@ -331,12 +334,12 @@ def damage_taken_for_emptiness() -> None:
     "disks.noise_is_not_an_empty_session",
 )
 def damage_taken_for_a_tear() -> None:
-    swap("shardstore.tear:judge", nothing())
+    swap("shardstore._journal.torn:judge", nothing())
 
 
 @mutation("stepping over a torn tail: it is damage", "disks.a_torn_tail_is_stepped_over")
 def tear_taken_for_damage() -> None:
-    swap("shardstore.tear:judge", nothing(""))
+    swap("shardstore._journal.torn:judge", nothing(""))
 
 
 @mutation("keeping a torn tail in quarantine", "disks.a_torn_tail_is_stepped_over")
@@ -347,7 +350,7 @@ def torn_tail_thrown_away() -> None:
         os.ftruncate(self.fd, self.state.end)
         self.size, self.torn = self.state.end, b""
 
-    swap("shardstore.file:JournalFile.repair_tail", lambda original: forget)
+    swap("shardstore._files.file:JournalFile.repair_tail", lambda original: forget)
 
 
 @mutation("refusing symbolic links", "disks.a_symlinked_shard_is_refused")
@@ -355,8 +358,8 @@ def links_followed() -> None:
     import os
 
     for name in ("READ", "WRITE", "CREATE", "CREATE_NEW"):
-        swap(f"shardstore.disk:{name}", lambda flags: flags & ~os.O_NOFOLLOW)
-    swap("shardstore.file:JournalFile.is_named", nothing(True))
+        swap(f"shardstore._files.disk:{name}", lambda flags: flags & ~os.O_NOFOLLOW)
+    swap("shardstore._files.file:JournalFile.is_named", nothing(True))
 
 
 # What is written
@@ -366,8 +369,8 @@ def links_followed() -> None:
 def no_op_written() -> None:
     def always(original: Any) -> Any:
         def change(self: Any) -> Any:
-            from shardstore import codec
-            from shardstore.journal import Change
+            from shardstore import _codec as codec
+            from shardstore._journal.replay import Change
 
             return original(self) or Change(codec.encode_entry(self.copy()), [], True)
 
@@ -380,8 +383,8 @@ def no_op_written() -> None:
 def whole_entry_written() -> None:
     def whole(original: Any) -> Any:
         def change(self: Any) -> Any:
-            from shardstore import codec
-            from shardstore.journal import Change
+            from shardstore import _codec as codec
+            from shardstore._journal.replay import Change
 
             found = original(self)
             return found if found is None or found.whole else Change(codec.encode_entry(self.copy()), [], True)
@@ -398,7 +401,7 @@ def decoded_values_shared() -> None:
     def shared(original: Any) -> Any:
         return lambda raw: decoded.setdefault(bytes(raw), original(raw)) if raw[:1] in b"[{" else original(raw)
 
-    swap("shardstore.codec:loads", shared)
+    swap("shardstore._codec:loads", shared)
 
 
 @mutation("checking how much a write wrote", "disks.a_full_disk_changes_nothing")
@@ -409,7 +412,7 @@ def short_write_unchecked() -> None:
         with contextlib.suppress(OSError):
             os.pwrite(fd, data, offset)
 
-    swap("shardstore.disk:write_all", lambda original: write_once)
+    swap("shardstore._files.disk:write_all", lambda original: write_once)
 
 
 @mutation("cutting back a write that failed half way", "disks.a_full_disk_changes_nothing")
@@ -423,7 +426,7 @@ def failed_write_left_in_place() -> None:
 
         return cut
 
-    swap("shardstore.file:JournalFile._cut_back", believe)
+    swap("shardstore._files.file:JournalFile._cut_back", believe)
 
 
 @mutation(
@@ -432,7 +435,7 @@ def failed_write_left_in_place() -> None:
     "disks.a_rewrite_is_synced_before_it_is_renamed",
 )
 def sync_removed() -> None:
-    swap("shardstore.disk:sync", nothing())
+    swap("shardstore._files.disk:sync", nothing())
 
 
 @mutation(
@@ -441,12 +444,12 @@ def sync_removed() -> None:
     "disks.a_rewrite_is_synced_before_it_is_renamed",
 )
 def directory_sync_removed() -> None:
-    swap("shardstore.disk:sync_directory", nothing())
+    swap("shardstore._files.disk:sync_directory", nothing())
 
 
 @mutation("reporting a failed sync", "disks.a_failed_sync_is_uncertain_and_never_retried")
 def failed_sync_ignored() -> None:
-    swap("shardstore.file:JournalFile._uncertain", nothing())
+    swap("shardstore._files.file:JournalFile._uncertain", nothing())
 
 
 @mutation("never syncing twice", "disks.a_failed_sync_is_uncertain_and_never_retried")
@@ -460,7 +463,7 @@ def failed_sync_retried() -> None:
 
         return sync
 
-    swap("shardstore.disk:sync", twice)
+    swap("shardstore._files.disk:sync", twice)
 
 
 @mutation("keeping time from going back", "disks.time_never_goes_back")
@@ -468,12 +471,12 @@ def clock_believed() -> None:
     def believing(original: Any) -> Any:
         return lambda state, *args, **kwargs: original(state._replace(updated_at=0), *args, **kwargs)
 
-    swap("shardstore.shard:make_record", believing)
+    swap("shardstore._files.shard:make_record", believing)
 
 
 @mutation("private modes", "disks.modes_are_private_from_the_first_write")
 def modes_open() -> None:
-    swap("shardstore.file:FILE_MODE", lambda mode: 0o666)
+    swap("shardstore._files.file:FILE_MODE", lambda mode: 0o666)
 
 
 @mutation("syncing outside of what readers need", "populations.a_slow_sync_of_one_session_does_not_stop_others")
@@ -490,7 +493,7 @@ def sync_under_the_mutex() -> None:
 
         return append
 
-    swap("shardstore.shard:Shard._append", locked)
+    swap("shardstore._files.shard:Shard._append", locked)
 
 
 class _Reentrant:
@@ -519,7 +522,7 @@ class _Reentrant:
 
 @mutation("noting a change in the index", "populations.list_knows_a_commit_whose_writer_died")
 def note_removed() -> None:
-    swap("shardstore.index.noter:Noter.note", nothing())
+    swap("shardstore._files.index.noter:Noter.note", nothing())
 
 
 @mutation("noting before the commit, not after it", "populations.list_knows_a_commit_whose_writer_died")
@@ -541,8 +544,8 @@ def note_after_the_commit() -> None:
 
         return commit
 
-    swap("shardstore.index.noter:Noter.note", postpone)
-    swap("shardstore.shard:Shard.commit", commit_first)
+    swap("shardstore._files.index.noter:Noter.note", postpone)
+    swap("shardstore._files.shard:Shard.commit", commit_first)
 
 
 @mutation("archiving what compact removes", "populations.growth_is_bounded")
@@ -553,4 +556,4 @@ def removed_without_archive() -> None:
         engine.index.note(shard.name)
         os.unlink(shard.path)
 
-    swap("shardstore.maintenance.compact:archive", lambda original: remove)
+    swap("shardstore._files.maintenance.compact:archive", lambda original: remove)

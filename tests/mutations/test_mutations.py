@@ -59,7 +59,11 @@ def test_the_harness_reports_a_scenario_that_holds(root: Path) -> None:
 
 def test_a_mutation_of_what_is_not_there_is_no_failure_of_the_scenario() -> None:
     """A mutation whose target moved is an error of its own, and not taken for a scenario that protects."""
-    for target in ("shardstore.shard:Shard.no_such_method", "shardstore.nowhere:x", "shardstore.shard:Nobody.lock"):
+    for target in (
+        "shardstore._files.shard:Shard.no_such_method",
+        "shardstore.nowhere:x",
+        "shardstore._files.shard:Nobody.lock",
+    ):
         with pytest.raises(TargetGone):
             swap(target, lambda original: original)
 

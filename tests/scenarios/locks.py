@@ -123,7 +123,7 @@ def a_hard_link_elsewhere_is_not_the_shard(root: Path) -> None:
 
 def a_rewrite_lets_nobody_in(root: Path) -> None:
     """From the rename to the end of a rewrite another writer stays outside: the new file was locked before it."""
-    from shardstore.file import JournalFile
+    from shardstore._files.file import JournalFile
 
     settle = JournalFile.settle
     outcomes: list[str] = []

@@ -419,7 +419,7 @@ def list_of_numbers(root: str | Path, store: Store | None = None) -> dict[str, A
 
 def die_after_commit(root: str, key: str, value: int) -> None:
     """In a peer: be killed between the write of a commit and whatever comes after it."""
-    from shardstore.file import JournalFile
+    from shardstore._files.file import JournalFile
 
     append = JournalFile.append
 

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from shardstore import CommitUncertain, ShardStoreError, Store
-from shardstore.index import audit
+from shardstore._files.index import audit
 from tests.support import disk
 
 from .faults import Fault

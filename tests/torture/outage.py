@@ -147,7 +147,9 @@ def mutate(name: str | None) -> None:
     """Break the store in this process.  Fails where the function that is to be broken has gone."""
     if name is None:
         return
-    from shardstore import disk, file, journal, record
+    from shardstore._files import disk, file
+    from shardstore._journal import record
+    from shardstore._journal import replay as journal
 
     if name == "no-temp-sync":
         fill = file.JournalFile.fill

@@ -23,8 +23,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shardstore import CorruptShard, ShardStoreError, Store, journal, layout
-from shardstore.index import notes
+from shardstore import CorruptShard, ShardStoreError, Store
+from shardstore._files import layout
+from shardstore._files.index import notes
+from shardstore._journal import replay as journal
 from tests.support import disk
 
 from .arena import scratch

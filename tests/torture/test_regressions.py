@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from shardstore import CorruptShard, InvalidQuery, ShardStoreError, Store, StoreIOError, UnsafeStore, look
+from shardstore import CorruptShard, InvalidQuery, ShardStoreError, Store, StoreIOError, UnsafeStore
+from shardstore._files.locks import identity as look
 from tests.support import actions, disk
 from tests.support.peer import one_peer
 

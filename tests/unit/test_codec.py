@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shardstore import codec
+from shardstore import _codec as codec
 from shardstore.errors import InvalidEntry
 from tests.contract.test_entries import INVALID
 from tests.inputs.strategies import names, same, values

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from shardstore import DELETE
+from shardstore._journal.replay import State
 from shardstore.draft import Draft
-from shardstore.journal import State
 
 
 def draft(entry: dict[str, Any] | None) -> Draft:
     """Make a draft of a session with this entry, or of an absent one."""
-    from shardstore import codec
+    from shardstore import _codec as codec
 
     fields = None if entry is None else codec.encode_entry(entry)
     return Draft("k", State(fields=fields, key="k", rev=1 if entry is not None else 0))
@@ -22,7 +22,7 @@ def draft(entry: dict[str, Any] | None) -> Draft:
 
 def test_only_what_is_touched_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Setting one field of an entry decodes no other: an update costs what it touches, not what the entry weighs."""
-    from shardstore import codec
+    from shardstore import _codec as codec
 
     decoded: list[bytes] = []
     loads = codec.loads

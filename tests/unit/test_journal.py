@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shardstore import journal
+from shardstore._journal import replay as journal
 from tests.support import disk
 
 AT = 1_763_800_000_000

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shardstore.errors import InvalidKey
-from shardstore.layout import (
+from shardstore._files.layout import (
     NAME_BYTES_MAX,
     PREFIXES,
     Layout,
@@ -20,6 +19,7 @@ from shardstore.layout import (
     stamped_name,
     temp_name,
 )
+from shardstore.errors import InvalidKey
 from tests.inputs.strategies import keys
 
 H = "0807dbb7baa1f67840826a0521c09df4"  # blake2b-128 of "agent:main:main"

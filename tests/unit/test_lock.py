@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from shardstore import gate as gate_module
-from shardstore import lock, owners
+from shardstore import _mutex as gate_module
+from shardstore._files.locks import flock as lock
+from shardstore._files.locks import holders as owners
 from shardstore.errors import UnsupportedFileSystem
 from tests.support.actions import in_background
 from tests.support.peer import one_peer

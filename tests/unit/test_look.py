@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from shardstore import look
-from shardstore.look import Name, look_of
+from shardstore._files.locks import identity as look
+from shardstore._files.locks.identity import Name, look_of
 
 OFTEN = 100
 

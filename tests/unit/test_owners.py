@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shardstore import owners
+from shardstore._files.locks import holders as owners
 
 LINUX = pytest.mark.skipif(not os.path.exists("/proc/locks"), reason="the system does not tell")
 

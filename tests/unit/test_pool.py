@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from shardstore import CorruptShard, Store, pool
-from shardstore.layout import Layout, shard_name
-from shardstore.pool import Pool
+from shardstore import CorruptShard, Store
+from shardstore._files import pool
+from shardstore._files.layout import Layout, shard_name
+from shardstore._files.pool import Pool
 from tests.support import disk
 from tests.support.actions import in_background
 

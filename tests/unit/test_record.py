@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shardstore import codec, record
+from shardstore import _codec as codec
+from shardstore._journal import record
 from tests.inputs.strategies import entries, same
 from tests.support import disk
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from shardstore import journal
-from shardstore.journal import ABSENT, Change, State, make_record
+from shardstore._journal import replay as journal
+from shardstore._journal.replay import ABSENT, Change, State, make_record
 
 JOURNALS = 400
 FIRST = Change({"n": b"0", "name": b'"x"'}, [], whole=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from shardstore import turns
-from shardstore.lock import KernelLock
-from shardstore.turns import ROUND_S, Line, Lines, Turns
+from shardstore._files.locks import fairness as turns
+from shardstore._files.locks.fairness import ROUND_S, Line, Lines, Turns
+from shardstore._files.locks.flock import KernelLock
 from tests.support.actions import in_background
 from tests.support.peer import one_peer
 
@@ -275,7 +275,7 @@ def test_a_wait_in_line_leaves_time_for_the_lock(three: list[Line]) -> None:
 def test_an_interrupt_leaves_the_line(root: Path, moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An exception from outside, between entering the line and remembering it, leaves nobody in it."""
     from shardstore import Store
-    from shardstore.layout import shard_name
+    from shardstore._files.layout import shard_name
 
     with Store(root, durability="relaxed") as store:
         store.create("k", {"n": 0})

@@ -1,0 +1,121 @@
+"""What it takes to put bytes and names on the disk for good, and the one place that knows each system's way.
+
+Every function raises OSError as the system gave it; callers turn it into the typed error that fits.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import sys
+
+from shardstore._files.layout import DIRECTORY_MODE, FILE_MODE
+
+READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # O_NONBLOCK: opening a planted FIFO must not hang
+WRITE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+CREATE = WRITE | os.O_CREAT
+CREATE_NEW = CREATE | os.O_EXCL
+
+_READ_CHUNK = 1 << 30
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK})
+
+if sys.platform == "darwin":
+
+    def sync(fd: int) -> None:
+        """Put a file's bytes and size on the medium; on macOS fsync alone stops at the drive's cache."""
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+
+else:
+
+    def sync(fd: int) -> None:
+        """Put a file's bytes, and as much of its metadata as reading them takes, on the medium."""
+        os.fdatasync(fd)
+
+
+def sync_directory(path: str | os.PathLike[str]) -> None:
+    """Put the names in a directory on the medium."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+    try:
+        if sys.platform == "darwin":
+            sync(fd)
+        else:
+            os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read_all(fd: int, offset: int, size: int) -> bytes:
+    """Read up to `size` bytes from `offset`; shorter only where the file ends."""
+    data = os.pread(fd, min(size, _READ_CHUNK), offset)
+    if len(data) >= size or not data:
+        return data
+    parts = [data]
+    while data and (got := sum(map(len, parts))) < size:
+        data = os.pread(fd, min(size - got, _READ_CHUNK), offset + got)
+        parts.append(data)
+    return b"".join(parts)
+
+
+def write_all(fd: int, data: bytes, offset: int) -> None:
+    """Write all of `data` at `offset`: a short write is real (full disk, file size limit) and is gone on with."""
+    written = os.pwrite(fd, data, offset)
+    while written < len(data):
+        written += os.pwrite(fd, data[written:], offset + written)
+
+
+def make_directory(path: str | os.PathLike[str]) -> None:
+    """Make a directory that only its owner may enter, unless it is there. Raises NotADirectoryError for a link."""
+    try:
+        os.mkdir(path, DIRECTORY_MODE)
+    except FileExistsError:
+        check_directory(path)
+
+
+def check_directory(path: str | os.PathLike[str]) -> None:
+    """Raise NotADirectoryError unless this is a directory itself: a link would lead files out of the store."""
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "not a directory, or a link to one", os.fspath(path))
+
+
+def link(path: str, name: str) -> bool:
+    """Give a file a second name if nothing has it yet; False where the file system knows no links (FAT).
+
+    Raises FileExistsError. A caller that renames instead may replace what somebody else made in the same moment.
+    """
+    try:
+        os.link(path, name)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(name):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from None
+        return False
+    return True
+
+
+def publish(path: str | os.PathLike[str], data: bytes, *, replace: bool = True) -> bool:
+    """Put a whole file in place at once, on the medium and under its final name, 0600.
+
+    With replace=False a file that is there stays, and False is returned.
+    """
+    target = os.fspath(path)
+    temp = f"{target}.tmp-{os.urandom(8).hex()}"
+    fd = os.open(temp, CREATE_NEW, FILE_MODE)
+    try:
+        try:
+            write_all(fd, data, 0)
+            sync(fd)
+        finally:
+            os.close(fd)
+        if replace or not link(temp, target):
+            os.rename(temp, target)
+            temp = ""
+    except FileExistsError:
+        return False
+    finally:
+        if temp:
+            os.unlink(temp)
+    sync_directory(os.path.dirname(target) or ".")
+    return True

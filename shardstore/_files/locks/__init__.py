@@ -1,0 +1,1 @@
+"""Locks between processes: the kernel's, on the shard file itself."""

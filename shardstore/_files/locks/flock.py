@@ -1,0 +1,169 @@
+"""Locks: the kernel's, on the shard file itself, behind an in-process gate.
+
+Purposes: exclude every other writer of one file, across processes and threads; let nobody starve; leave nothing to
+clean up. The lock is a whole-file flock on a descriptor that the caller keeps open, so it ends the instant its owner
+dies and never before. There are no lock files, no ages, no pids in any decision.
+
+Calling sequence (docs/locking.md): gate.acquire, try_acquire or in turn (turns.py), compare identities, ..., release,
+gate.release.
+
+flock belongs to the open file, not to the thread: threads that share a descriptor exclude each other by the gate
+(gate.py). The only module that imports filelock.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+import time
+from contextlib import suppress
+from typing import Final, NoReturn
+
+from filelock import lock_descriptor, unlock_descriptor
+
+from shardstore._files.locks.waiter import Parked
+from shardstore.errors import UnsupportedFileSystem, raise_io_error
+
+_SHORT_SLEEPS: Final = (0.00005, 0.0002)  # seconds; a holder is usually gone after one of them
+_TRY: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
+_WITHOUT_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF})
+
+
+class _Descriptors:
+    """Held while a shard's descriptor is opened or closed, and over a fork: a child must know each one it inherits."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # a collected file is closed in the middle of anything
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def renew(self) -> None:
+        """Make it anew in a forked child."""
+        self._lock = threading.RLock()
+
+
+descriptors = _Descriptors()
+os.register_at_fork(
+    before=descriptors.__enter__, after_in_parent=descriptors.__exit__, after_in_child=descriptors.renew
+)
+
+
+def try_lock(fd: int) -> bool:
+    """Take the lock of an open file if it is free right now; tell whether it is held afterwards."""
+    try:
+        return lock_descriptor(fd, blocking=False)
+    except OSError as error:
+        _raise_lock_error(error)
+
+
+def unlock(fd: int) -> None:
+    """Release the lock of an open file. REQUIRES: the caller holds it."""
+    try:
+        unlock_descriptor(fd)
+    except OSError as error:
+        _raise_lock_error(error)
+
+
+def _raise_lock_error(error: OSError) -> NoReturn:
+    if error.errno in _WITHOUT_LOCKS:
+        message = f"this file system cannot lock files ({os.strerror(error.errno or 0)}); use a local one"
+        raise UnsupportedFileSystem(error.errno, message) from error
+    raise_io_error(error, "locking")
+
+
+class KernelLock:
+    """The flock of one open file. REQUIRES for every method: the caller holds the file's gate.
+
+    Polling starves at every interval. So after a try and two short sleeps the wait is the kernel's own queue: in the
+    caller when there is no deadline, in a helper thread when there is one (waiting.py).
+    """
+
+    __slots__ = ("_fd", "_parked")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._parked: Parked | None = None
+
+    def close(self) -> None:
+        """Close the descriptor, and with it the lock; where a helper still waits on it, the helper does at its turn."""
+        with descriptors:
+            fd, self._fd = self._fd, -1
+            if fd >= 0 and (self._parked is None or not self._parked.inherit()):
+                with suppress(OSError):  # it is closed all the same, and whatever had to be synced was
+                    os.close(fd)
+
+    def after_fork(self) -> None:
+        """Close the descriptor in a forked child, where no helper waits on it, whatever the parent's do."""
+        self._parked = None
+        self.close()
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free right now; tell whether it is held afterwards."""
+        if self._parked is not None:
+            return False
+        try:
+            fcntl.flock(self._fd, _TRY)  # as lock_descriptor does, in the path of every update
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            _raise_lock_error(error)
+        return True
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether a wait that was given up is still in the kernel's queue."""
+        return self._parked is not None
+
+    def try_shortly(self, deadline: float | None) -> bool:
+        """Try now and after two short sleeps; tell whether the lock is held afterwards."""
+        if self.try_acquire():
+            return True
+        for seconds in _SHORT_SLEEPS:
+            if self._parked is not None or (deadline is not None and time.monotonic() + seconds >= deadline):
+                return False
+            time.sleep(seconds)
+            if self.try_acquire():
+                return True
+        return False
+
+    def acquire(self, deadline: float | None) -> bool:
+        """Wait until `deadline` (time.monotonic, None: for ever); tell whether the lock is held afterwards."""
+        if self._parked is None:
+            if self.try_shortly(deadline):
+                return True
+            if deadline is None:
+                try:
+                    _wait(self._fd)
+                except OSError as error:
+                    _raise_lock_error(error)
+                return True
+            if time.monotonic() + _SHORT_SLEEPS[-1] >= deadline:
+                return False
+            self._parked = Parked(self._fd, _wait, unlock)
+        elif not self._parked.rejoin():
+            self._parked = None
+            return self.acquire(deadline)
+        got = self._parked.wait(deadline)
+        if got:
+            failed, self._parked = self._parked.error, None
+            if failed is not None:
+                _raise_lock_error(failed)
+        return got
+
+    def release(self) -> None:
+        """Release the lock. REQUIRES: it is held."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        except OSError as error:
+            _raise_lock_error(error)
+
+
+def _wait(fd: int) -> None:
+    """Wait for the lock of an open file."""
+    fcntl.flock(fd, fcntl.LOCK_EX)

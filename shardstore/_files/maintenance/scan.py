@@ -1,0 +1,45 @@
+"""Every file below ROOT/shards, with what its name says it is. Listing is all that happens here."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from shardstore._files.layout import SHARDS, Layout, is_shard_name, parse_temp
+from shardstore.errors import StoreNotFound, raise_io_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Found(NamedTuple):
+    """A file. `owner` is the shard a temp belongs to; `shard` tells whether it is one itself."""
+
+    name: str  # relative to ROOT/shards
+    shard: bool
+    owner: str | None = None
+
+    @property
+    def path(self) -> str:
+        """Give the path relative to the root."""
+        return f"{SHARDS}/{self.name}"
+
+
+def walk(layout: Layout) -> Iterator[Found]:
+    """Yield everything below ROOT/shards, prefix by prefix. Raises StoreNotFound, StoreIOError."""
+    for prefix in _names(str(layout.shards), layout):
+        if not os.path.isdir(layout.shard_path(prefix)):
+            yield Found(prefix, shard=False)
+            continue
+        for file in _names(layout.shard_path(prefix), layout):
+            name = f"{prefix}/{file}"
+            yield Found(name, is_shard_name(name), parse_temp(name))
+
+
+def _names(path: str, layout: Layout) -> list[str]:
+    try:
+        return sorted(os.listdir(path))
+    except OSError as error:
+        if not layout.marker.exists():
+            raise StoreNotFound(str(layout.root)) from None
+        raise_io_error(error, "listing the shards", path)
