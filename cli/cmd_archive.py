@@ -1,4 +1,4 @@
-"""`shardstore archive`: what compact and verify moved aside; and the way to get rid of it."""
+"""`shardstore archive`: what prune and verify moved aside; and the way to get rid of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .options import JsonOption, PrefixOption, StoreOption, open_existing, plain
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shardstore import Kept
+    from shardstore import ArchivedFile
 
 app = plain_app()
 
@@ -32,7 +32,7 @@ def list_(ctx: typer.Context, prefix: PrefixOption = None, store: StoreOption = 
     `restore KEY` brings the archived file of a session that was moved last back.
     """
     with open_existing(ctx, store, read_only=True) as opened:
-        found = opened.kept(prefix=prefix)
+        found = opened.archive.list(prefix)
     if json:
         total = sum(one.size for one in found)
         return output.json_rows("files", map(_as_json, found), count=len(found), bytes=total)
@@ -63,7 +63,7 @@ def purge(
         raise typer.BadParameter(message, ctx=ctx, param_hint="--older-than")
     age = 0 if older_than is None else parse.duration(older_than, "--older-than")
     with open_existing(ctx, store, read_only=dry_run) as opened, progress.bar("Removing") as shown:
-        report = opened.purge_archive(age, prefix=prefix, dry_run=dry_run, progress=shown)
+        report = opened.archive.purge(age, prefix=prefix, dry_run=dry_run, progress=shown)
     if json:
         fields = {"dry_run": dry_run, "ok": report.ok, "bytes_freed": report.bytes_freed}
         skipped = [{"path": one.path, "why": one.why} for one in report.skipped]
@@ -81,12 +81,12 @@ def purge(
         raise exits.CommandError(message, "check who may write to archive/, then run it again")
 
 
-def _as_json(one: Kept) -> dict[str, Any]:
+def _as_json(one: ArchivedFile) -> dict[str, Any]:
     moved = show.iso(datetime.fromtimestamp(one.moved_at, UTC))
     return {"place": one.place, "key": one.key, "path": one.path, "size": one.size, "moved_at": moved}
 
 
-def _print_table(found: Sequence[Kept]) -> None:
+def _print_table(found: Sequence[ArchivedFile]) -> None:
     columns = (
         output.Column("place"),
         output.Column("key", fold=True, lead=True),
@@ -106,6 +106,6 @@ def _print_table(found: Sequence[Kept]) -> None:
     output.table(columns, rows)
 
 
-def _sum(found: Sequence[Kept]) -> str:
+def _sum(found: Sequence[ArchivedFile]) -> str:
     files = f"{len(found):,} {'file' if len(found) == 1 else 'files'}"
     return f"{files}, {show.size(sum(one.size for one in found))}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,7 @@ from . import exits, output, show
 from .options import JsonOption, StoreOption, open_existing, plain_app
 
 if TYPE_CHECKING:
-    from shardstore._files.maintenance.doctor import DoctorReport
+    from shardstore import DoctorReport
 
 app = plain_app()
 
@@ -32,17 +31,17 @@ def doctor(
     That locks exclude, appends and renames behave and syncs work. Leaves nothing behind. Exit code 1 when a store
     would not be safe there.
     """
-    from shardstore._files.maintenance.doctor import examine
+    from shardstore import engine
 
     if directory is None:
         with open_existing(ctx, store, read_only=True) as opened:
-            report = examine(opened.root)
+            report = engine.doctor(Path(opened.location))
     else:
-        report = examine(_directory(ctx, directory))
+        report = engine.doctor(_directory(ctx, directory))
     if json:
         checks = [{"name": one.name, "status": one.status, "detail": one.detail} for one in report.checks]
         fields = {
-            "directory": os.fspath(report.directory),
+            "directory": report.directory,
             "file_system": report.file_system,
             "ok": report.ok,
         }
@@ -64,7 +63,7 @@ def _directory(ctx: typer.Context, name: str) -> Path:
 def _print_report(report: DoctorReport) -> None:
     output.pairs(
         [
-            ("Directory", show.text(os.fspath(report.directory))),
+            ("Directory", show.text(report.directory)),
             ("File system", show.text(report.file_system)),
         ]
     )

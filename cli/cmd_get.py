@@ -47,5 +47,5 @@ def describe(session: Session) -> dict[str, Any]:
         "version": session.version,
         "created_at": show.iso(session.created_at),
         "updated_at": show.iso(session.updated_at),
-        "by": session.by,
+        "by": session.actor,
     }

@@ -44,4 +44,4 @@ def _row(session: Session, changed: list[changes.Change]) -> tuple[str, ...]:
     names = [mark[change.kind] + show.text(change.field) for change in changed]
     if len(names) > _FIELDS_SHOWN:
         names[_FIELDS_SHOWN:] = [f"and {len(names) - _FIELDS_SHOWN} more"]
-    return str(session.rev), show.time(session.updated_at), show.text(session.by), ", ".join(names)
+    return str(session.rev), show.time(session.updated_at), show.text(session.actor), ", ".join(names)

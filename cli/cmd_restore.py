@@ -1,4 +1,4 @@
-"""`shardstore restore`: bring back a session that compact archived."""
+"""`shardstore restore`: bring back a session that prune archived."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def restore(
         from shardstore.errors import SessionNotFound
 
         try:
-            session = opened.restore(key)
+            session = opened.archive.restore(key)
         except SessionNotFound:
             raise exits.CommandError(
                 f"nothing is archived under {show.text(key)}",

@@ -6,15 +6,14 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from shardstore._codec import dumps
-from shardstore._files.layout import Layout, shard_name
 
 from . import changes, output
 from . import show as looks
 from .cmd_get import describe
-from .holders import Holder, holders
+from .holders import command_of
 
 if TYPE_CHECKING:
-    from shardstore import Session, Store
+    from shardstore import LockHolder, Session, Store
 
 _VALUE_MIN, _VALUE_MAX = 24, 120  # characters of a value in the table of fields
 _SIZE_COLUMN = 14  # columns, with what is between the columns
@@ -23,9 +22,9 @@ _SIZE_COLUMN = 14  # columns, with what is between the columns
 def show(store: Store, key: str, *, history: bool, as_json: bool) -> None:
     """Print the session; raises SessionNotFound where there is none."""
     session = store[key]
-    path = Layout(store.root).shard_path(shard_name(key))
+    path = store.engine.place(key) or store.location
     real = os.path.realpath(path)
-    held = next((one for one in holders(store.root) if os.fspath(one.path) == real), None)
+    held = next((one for one in store.engine.holders() if one.path == real), None)
     revisions = changes.steps(store.history(key)) if history else []
     if as_json:
         return output.json_object(_for_programs(session, path, held, revisions, history=history))
@@ -40,7 +39,7 @@ def show(store: Store, key: str, *, history: bool, as_json: bool) -> None:
 def _for_programs(
     session: Session,
     path: str,
-    held: Holder | None,
+    held: LockHolder | None,
     revisions: list[tuple[Session, list[changes.Change]]],
     *,
     history: bool,
@@ -50,7 +49,7 @@ def _for_programs(
         "size": len(dumps(session.data)),
         "path": path,
         "file_size": _file_size(path),
-        "lock": {"pid": held.pid, "command": held.command} if held else None,
+        "lock": {"pid": held.pid, "command": command_of(held.pid)} if held else None,
     }
     if not history:
         return {**shown, "data": session.data}
@@ -62,20 +61,20 @@ def _step(session: Session, changed: list[changes.Change]) -> dict[str, Any]:
     return {
         "rev": session.rev,
         "at": at,
-        "by": session.by,
+        "by": session.actor,
         "changes": [change.as_json() for change in changed],
     }
 
 
-def _facts(session: Session, path: str, held: Holder | None) -> list[tuple[str, str]]:
-    owner = f"held by {held.pid}" + (f" ({held.command})" if held.command else "") if held else "free"
+def _facts(session: Session, path: str, held: LockHolder | None) -> list[tuple[str, str]]:
+    owner = f"held by {held.pid}" + (f" ({command_of(held.pid)})" if command_of(held.pid) else "") if held else "free"
     created, updated = session.created_at, session.updated_at
     return [
         ("Session", looks.text(session.key)),
         ("Revision", f"{session.rev} (version {session.version})"),
         ("Size", f"{looks.size(len(dumps(session.data)))}, file of {looks.size(_file_size(path))}"),
         ("Created", f"{looks.time(created)} ({looks.age(created)})"),
-        ("Updated", f"{looks.time(updated)} ({looks.age(updated)}) by {looks.text(session.by)}"),
+        ("Updated", f"{looks.time(updated)} ({looks.age(updated)}) by {looks.text(session.actor)}"),
         ("File", looks.text(path)),
         ("Lock", owner),
     ]
@@ -96,7 +95,7 @@ def _print_fields(session: Session) -> None:
 def _print_history(revisions: list[tuple[Session, list[changes.Change]]]) -> None:
     """Print who changed what, oldest first; the first revision kept shows what was there then."""
     for session, changed in revisions:
-        output.heading(f"Revision {session.rev}, {looks.time(session.updated_at)}, by {looks.text(session.by)}")
+        output.heading(f"Revision {session.rev}, {looks.time(session.updated_at)}, by {looks.text(session.actor)}")
         for change in changed:
             output.line(f"  {change.as_text()}")
 

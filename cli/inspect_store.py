@@ -10,10 +10,10 @@ from . import output
 from . import show as looks
 from .cmd_list import as_json as info_as_json
 from .cmd_list import print_table
-from .holders import Holder, holders
+from .holders import command_of
 
 if TYPE_CHECKING:
-    from shardstore import SessionInfo, Store, StoreStats
+    from shardstore import LockHolder, SessionInfo, Store, StoreStats
 
 TOP = 10
 _ROOM = "(room at the ends of journals not counted: `compact` gives it back)"
@@ -24,7 +24,7 @@ def show(store: Store, *, as_json: bool) -> None:
     stats = store.stats()
     biggest = store.list(order_by="-size", limit=TOP)
     rewritten = store.list(order_by="-rev", limit=TOP)
-    held = holders(store.root)
+    held = store.engine.holders()
     if as_json:
         return output.json_object(_for_programs(store, stats, biggest, rewritten, held))
     output.pairs(_facts(store, stats, held))
@@ -41,24 +41,22 @@ def _for_programs(
     stats: StoreStats,
     biggest: list[SessionInfo],
     rewritten: list[SessionInfo],
-    held: list[Holder],
+    held: list[LockHolder],
 ) -> dict[str, Any]:
     return {
-        "root": os.fspath(store.root),
+        "root": store.location,
         **asdict(stats),
         "biggest": [info_as_json(info) for info in biggest],
         "most_rewritten": [info_as_json(info) for info in rewritten],
-        "locks": [
-            {"key": one.key, "path": os.fspath(one.path), "pid": one.pid, "command": one.command} for one in held
-        ],
+        "locks": [{"key": one.key, "path": one.path, "pid": one.pid, "command": command_of(one.pid)} for one in held],
     }
 
 
-def _facts(store: Store, stats: StoreStats, held: list[Holder]) -> list[tuple[str, str]]:
+def _facts(store: Store, stats: StoreStats, held: list[LockHolder]) -> list[tuple[str, str]]:
     share = stats.bytes_dead / stats.bytes_total if stats.bytes_total else 0.0
     dead = f"{looks.size(stats.bytes_dead)} ({share:.0%})"
     facts = [
-        ("Store", looks.text(os.fspath(store.root))),
+        ("Store", looks.text(store.location)),
         (
             "Sessions",
             f"{stats.sessions:,}" + (f" (and {stats.tombstones:,} deleted)" if stats.tombstones else ""),
@@ -90,13 +88,15 @@ def _damage(stats: StoreStats) -> str:
     return f"{_count(len(stats.damaged), 'shard')} cannot be read: {named}; run `shardstore verify`"
 
 
-def _locks(store: Store, held: list[Holder]) -> list[str]:
+def _locks(store: Store, held: list[LockHolder]) -> list[str]:
     if not held:
         return ["none held"]
     lines = []
     for one in held:
-        name = one.key if one.key is not None else os.path.relpath(one.path, store.root)
-        lines.append(f"{looks.text(name)} held by {one.pid}" + (f" ({one.command})" if one.command else ""))
+        name = one.key if one.key is not None else os.path.relpath(one.path, store.location)
+        lines.append(
+            f"{looks.text(name)} held by {one.pid}" + (f" ({command_of(one.pid)})" if command_of(one.pid) else "")
+        )
     return lines
 
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "history": "cmd_history",
     "inspect": "cmd_inspect",
     "compact": "cmd_compact",
+    "prune": "cmd_prune",
     "verify": "cmd_verify",
     "restore": "cmd_restore",
     "archive": "cmd_archive",

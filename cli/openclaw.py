@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from shardstore import _codec as codec
-from shardstore._files import layout
+from shardstore import _keys
 from shardstore.errors import InvalidEntry, InvalidKey
 
 from . import show
@@ -118,7 +118,7 @@ def _check(key: str, entry: Any, file: Path) -> None:
     if not isinstance(entry, dict):
         raise _damaged(file, f"session {key!r} is not an object")
     try:
-        layout.check_key(key)
+        _keys.check_key(key)
         codec.encode_entry(entry)
     except (InvalidKey, InvalidEntry) as error:
         raise _damaged(file, f"session {key!r}: {error}") from None

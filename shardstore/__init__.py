@@ -5,7 +5,7 @@
     store = Store("agents/main/sessions")
     store.update("agent:main:main", lambda draft: draft.update(turns=draft.get("turns", 0) + 1))
 
-Start reading at `shardstore.store.Store.update`; docs/architecture.md has the map.
+Start reading at `shardstore.store.Store.update`; docs/internals/architecture.md has the map.
 """
 
 import sys
@@ -25,11 +25,14 @@ from shardstore.errors import (
     InvalidQuery,
     LockTimeout,
     NestedUpdate,
+    RevisionNotFound,
     SessionExists,
     SessionNotFound,
     ShardStoreError,
+    StoreBusy,
     StoreClosed,
     StoreFull,
+    StoreIncomplete,
     StoreIOError,
     StoreNotFound,
     UnsafeStore,
@@ -40,24 +43,42 @@ from shardstore.session import Session, SessionInfo
 from shardstore.store import Store
 
 if typing.TYPE_CHECKING:
-    from shardstore.reports import Action, CompactReport, Kept, Problem, PurgeReport, Skipped, StoreStats, VerifyReport
+    from shardstore.reports import (
+        Action,
+        ArchivedFile,
+        Check,
+        CompactReport,
+        DoctorReport,
+        LockHolder,
+        Problem,
+        PruneReport,
+        PurgeReport,
+        Skipped,
+        StoreStats,
+        VerifyReport,
+    )
 
 __all__ = [
     "DELETE",
     "Action",
+    "ArchivedFile",
+    "Check",
     "CommitUncertain",
     "CompactReport",
     "Conflict",
     "CorruptShard",
+    "DoctorReport",
     "Draft",
     "InvalidEntry",
     "InvalidKey",
     "InvalidQuery",
-    "Kept",
+    "LockHolder",
     "LockTimeout",
     "NestedUpdate",
     "Problem",
+    "PruneReport",
     "PurgeReport",
+    "RevisionNotFound",
     "Session",
     "SessionExists",
     "SessionInfo",
@@ -65,9 +86,11 @@ __all__ = [
     "ShardStoreError",
     "Skipped",
     "Store",
+    "StoreBusy",
     "StoreClosed",
     "StoreFull",
     "StoreIOError",
+    "StoreIncomplete",
     "StoreNotFound",
     "StoreStats",
     "UnsafeStore",
@@ -78,7 +101,20 @@ __all__ = [
 ]
 
 _REPORTS = frozenset(
-    {"Action", "CompactReport", "Kept", "Problem", "PurgeReport", "Skipped", "StoreStats", "VerifyReport"}
+    {
+        "Action",
+        "ArchivedFile",
+        "Check",
+        "CompactReport",
+        "DoctorReport",
+        "LockHolder",
+        "Problem",
+        "PruneReport",
+        "PurgeReport",
+        "Skipped",
+        "StoreStats",
+        "VerifyReport",
+    }
 )
 
 

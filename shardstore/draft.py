@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, MutableMapping
 from collections.abc import Set as AbstractSet
 from types import CoroutineType
-from typing import Any, Final, Self, final
+from typing import TYPE_CHECKING, Any, Final, Self, final
 
 from shardstore import _codec as codec
-from shardstore._journal.replay import Change, State
-from shardstore.errors import InvalidEntry, SessionNotFound
+from shardstore._model import Change, State
+from shardstore.errors import InvalidEntry
+
+if TYPE_CHECKING:
+    from shardstore.session import Session
 
 
 @final
@@ -26,6 +29,7 @@ class Delete:
 DELETE: Final = Delete()
 _NOTHING: Final[dict[str, bytes]] = {}
 _NONE: Final[list[str]] = []
+_new = tuple.__new__  # as in every update: half the price of calling the class
 _NO_NAMES: Final[AbstractSet[str]] = frozenset()
 
 
@@ -36,18 +40,17 @@ class Draft(MutableMapping[str, Any]):
     cost of an update is that of the fields it touches, not of the entry. `copy()` gives a plain dict.
     """
 
-    __slots__ = ("_handed", "_raw", "_removed", "_touched", "_whole", "at", "key", "state")
+    _session: Session  # set by `committed`
 
-    def __init__(self, key: str, state: State, *, create: bool = True) -> None:
-        if state.fields is None and not create:
-            raise SessionNotFound(key)
+    __slots__ = ("_handed", "_raw", "_removed", "_session", "_state", "_touched", "_whole", "key")
+
+    def __init__(self, key: str, state: State) -> None:
         self.key = key
-        self.state = state
+        self._state = state
         self._raw = state.fields if state.fields is not None else _NOTHING
         self._touched: dict[str, Any] = {}
         self._removed: AbstractSet[str] = _NO_NAMES
         self._handed: tuple[dict[str, Any], ...] = ()  # the entry's own objects that user code has
-        self.at: int | None = None  # when a session that is made anew last changed, in milliseconds; None: now
         self._whole: Mapping[str, Any] | Delete | None = None
 
     def __getitem__(self, name: str) -> Any:
@@ -108,6 +111,30 @@ class Draft(MutableMapping[str, Any]):
         """Return the fields as a plain dict; nested values are shared with the draft."""
         return {name: self[name] for name in self}
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is a session; else committing this draft makes one."""
+        return self._state.exists
+
+    def delete(self) -> None:
+        """Delete the session, whatever else the draft holds, when it is committed."""
+        self._whole = DELETE
+
+    def replace(self, fields: Mapping[str, Any]) -> None:
+        """Put `fields` in place of the whole entry when the draft is committed. Raises TypeError for no mapping."""
+        if not isinstance(fields, Mapping):
+            raise TypeError(f"a draft is replaced by a mapping of fields, not by {type(fields).__name__}")
+        self._whole = dict(fields)
+
+    @property
+    def session(self) -> Session:
+        """The session as it was committed, after a `with store.edit(...)` block. AttributeError before that."""
+        return self._session
+
+    def committed(self, session: Session) -> None:
+        """Note the session that this draft led to. For the store alone."""
+        self._session = session
+
     def accept(self, result: object) -> None:
         """Take what a mutator returned: None, a mapping that replaces the draft, or DELETE. Raises TypeError."""
         if result is None or result is self:
@@ -128,9 +155,9 @@ class Draft(MutableMapping[str, Any]):
         self._whole = result
 
     def change(self) -> Change | None:
-        """Give what the mutator changed, encoded, or None where that is nothing. Raises InvalidEntry."""
+        """Return what the mutator changed, encoded, or None where that is nothing. Raises InvalidEntry."""
         if self._whole is DELETE:
-            return Change(_NOTHING, _NONE, delete=True) if self.state.exists else None
+            return Change(_NOTHING, _NONE, delete=True) if self._state.exists else None
         if self._whole is not None:
             return self._replacement(codec.encode_entry(self._whole))
         raw, removed = self._raw, self._removed
@@ -142,16 +169,18 @@ class Draft(MutableMapping[str, Any]):
                 if before is None:
                     codec.encode_key(name)
                 changed[name] = encoded
-        if self.state.fields is None:
+        if self._state.fields is None:
             return Change(changed, _NONE, whole=True)
         if changed or removed:
-            return Change(changed, [name for name in raw if name in removed] if removed else _NONE)
+            return _new(
+                Change, (changed, [name for name in raw if name in removed] if removed else _NONE, False, False)
+            )
         return None
 
     def _replacement(self, new: dict[str, bytes]) -> Change | None:
-        """Give the smallest change that leads to exactly these fields, in their order if any changed."""
+        """Return the smallest change that leads to exactly these fields, in their order if any changed."""
         raw = self._raw
-        if not self.state.exists:
+        if not self._state.exists:
             return Change(new, _NONE, whole=True)
         changed = {name: value for name, value in new.items() if raw.get(name) != value}
         removed = [name for name in raw if name not in new]

@@ -2,15 +2,18 @@
 
     ShardStoreError(Exception)
     ├── SessionNotFound(KeyError)           no such session
+    │   └── RevisionNotFound                its journal does not hold this revision
     ├── SessionExists                       create() met a session
     ├── Conflict                            the expected version is not the current one
     ├── LockTimeout(TimeoutError)           another writer of this session held its lock too long
     ├── NestedUpdate(RuntimeError)          an update from inside a mutator of the same session
+    ├── StoreBusy(RuntimeError)             a call from beneath which the store is in the middle of something
     ├── CorruptShard                        a file is damaged; nothing was overwritten
     ├── InvalidKey(ValueError)              not usable as a session key
     ├── InvalidEntry(ValueError)            a value that JSON cannot hold exactly
     ├── InvalidQuery(ValueError)            a malformed where, order, limit or retention rule
     ├── StoreNotFound(FileNotFoundError)    no store there, or it vanished
+    ├── StoreIncomplete(FileNotFoundError)  a part of the store is gone: a half-restored or half-copied tree
     ├── StoreClosed                         the store object was closed
     ├── UnsafeStore(PermissionError)        other users could write to the store
     ├── UnsupportedFormat                   written by another version, or not a store
@@ -26,7 +29,10 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "CommitUncertain",
@@ -37,12 +43,15 @@ __all__ = [
     "InvalidQuery",
     "LockTimeout",
     "NestedUpdate",
+    "RevisionNotFound",
     "SessionExists",
     "SessionNotFound",
     "ShardStoreError",
+    "StoreBusy",
     "StoreClosed",
     "StoreFull",
     "StoreIOError",
+    "StoreIncomplete",
     "StoreNotFound",
     "UnsafeStore",
     "UnsupportedFileSystem",
@@ -69,11 +78,26 @@ class ShardStoreError(Exception):
 class SessionNotFound(ShardStoreError, KeyError):
     """No session has this key. `.key`."""
 
-    _fields = ("key",)
+    _fields: tuple[str, ...] = ("key",)
 
     def __init__(self, key: str) -> None:
         self.key = key
         super().__init__(f"no session {key!r}")
+
+
+class RevisionNotFound(SessionNotFound):
+    """The session's journal does not go back, or not up, to this revision. `.key .rev .first .last`.
+
+    `.first` and `.last` are the revisions that are kept, 0 where there are none.
+    """
+
+    _fields = ("key", "rev", "first", "last")
+
+    def __init__(self, key: str, rev: int, first: int, last: int) -> None:
+        super().__init__(key)
+        self.rev, self.first, self.last = rev, first, last
+        kept = f"its history goes from revision {first} to {last}" if last else "no session has this key"
+        self.args = (f"no revision {rev} of session {key!r}: {kept}",)
 
 
 class SessionExists(ShardStoreError):
@@ -103,15 +127,33 @@ class Conflict(ShardStoreError):
 class LockTimeout(ShardStoreError, TimeoutError):
     """The session's lock was not free in time; nothing was written. `.key .waited .pid`.
 
-    `.waited` is in seconds and counts from the call. `.pid` is the owner's, or None where the system does not tell.
+    `.waited` is in seconds and counts from the call. `.pid` is the holder's, or None where the system does not show it;
+    it is looked up when it is first asked for, which takes milliseconds, and may be another one's by then.
     """
 
-    _fields = ("key", "waited", "pid")
+    def __init__(
+        self, key: str, waited: float, pid: int | None = None, *, find: Callable[[], int | None] | None = None
+    ) -> None:
+        self.key, self.waited = key, waited
+        self._pid, self._find = pid, find
+        super().__init__(key)
 
-    def __init__(self, key: str, waited: float, pid: int | None = None) -> None:
-        self.key, self.waited, self.pid = key, waited, pid
-        owner = f"held by process {pid}" if pid else "its holder is unknown"
-        super().__init__(f"session {key!r} was locked for {waited:.1f} s ({owner}); try again or raise lock_timeout")
+    @property
+    def pid(self) -> int | None:
+        """The process that holds the lock; None where the system does not show it."""
+        find, self._find = self._find, None
+        if find is not None:
+            self._pid = find()
+        return self._pid
+
+    def __str__(self) -> str:
+        """Return the message, with the holder."""
+        owner = f"held by process {self.pid}" if self.pid else "its holder is unknown"
+        return f"session {self.key!r} was locked for {self.waited:.1f} s ({owner}); try again or raise lock_timeout"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild in another process with the holder as seen from this one."""
+        return (type(self), (self.key, self.waited, self.pid))
 
 
 class NestedUpdate(ShardStoreError, RuntimeError):
@@ -125,6 +167,18 @@ class NestedUpdate(ShardStoreError, RuntimeError):
             f"session {key!r} is being updated further up this call chain, or by another task of this thread "
             "that awaits inside edit(); use the draft it was given"
         )
+
+
+class StoreBusy(ShardStoreError, RuntimeError):
+    """The call came from a signal handler or the like, beneath which the store is in the middle of something.
+
+    Waiting would never end. Do the work after the handler has returned.
+    """
+
+    def __init__(
+        self, message: str = "the store is in the middle of the call beneath this one; call again later"
+    ) -> None:
+        super().__init__(message)
 
 
 class CorruptShard(ShardStoreError):
@@ -174,6 +228,24 @@ class StoreNotFound(ShardStoreError, FileNotFoundError):
         self.root = root
         super().__init__(errno.ENOENT, f"no store at {root}")
         self.filename = root
+
+
+class StoreIncomplete(ShardStoreError, FileNotFoundError):
+    """A directory of the store is gone, so whether a session exists is not known. `.path`.
+
+    Tools that leave empty directories out (git, zip, object storage) and half-restored backups do this.
+    """
+
+    _fields = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(
+            errno.ENOENT,
+            f"the store lacks its directory {path}; restore it from where the store was copied from, "
+            "or run verify(repair=True) or `shardstore verify --repair`, which makes it anew, without sessions",
+        )
+        self.filename = path
 
 
 class StoreClosed(ShardStoreError):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from shardstore._files.index.rows import Row
+    from shardstore._model import State
 
 Where = Mapping[str, Any]
 Fetch = Callable[["Row", "tuple[str, ...]"], "tuple[Row, dict[str, Any]] | None"]
@@ -43,8 +44,8 @@ _KINDS: Final = {
 class Bounds(NamedTuple):
     """Limits on what is in every row."""
 
-    updated_since: int | None = None  # milliseconds since the epoch: not before it
-    updated_before: int | None = None  # milliseconds since the epoch: before it
+    updated_since: int | None = None  # microseconds since the epoch: not before it
+    updated_before: int | None = None  # microseconds since the epoch: before it
     larger_than: int | None = None  # bytes of the entry: more than that
 
     def admit(self, row: Row) -> bool:
@@ -284,3 +285,21 @@ def select(query: Query, rows: Iterable[Row], fetch: Fetch, *, ordered: bool) ->
 
 def _info(row: Row) -> SessionInfo:
     return SessionInfo(row.key, row.rev, row.version, row.created, row.updated, row.size, row.fields)
+
+
+def select_states(query: Query, states: Iterable[State]) -> list[SessionInfo]:
+    """Answer a list from the states of sessions themselves, for an engine that has them at hand."""
+    from shardstore._files.index.rows import Projection, Row
+
+    projection = Projection(None)
+    whole = {str(state.key): state for state in states}
+    rows = [
+        Row(b"", key, s.rev, s.version, s.created_at, s.updated_at, s.size, 0, *projection.of_raw(s.fields or {}))
+        for key, s in whole.items()
+    ]
+
+    def fetch(row: Row, names: tuple[str, ...]) -> tuple[Row, dict[str, Any]]:
+        fields = whole[row.key].fields or {}
+        return row, {name: codec.loads(fields[name]) for name in names if name in fields}
+
+    return select(query, rows, fetch, ordered=False)

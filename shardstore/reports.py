@@ -1,15 +1,16 @@
-"""What maintenance tells: frozen dataclasses, plain values throughout."""
+"""What maintenance reports: frozen dataclasses, plain values throughout."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing that compact did, or would do."""
+    """One thing that compact or prune did, or would do."""
 
-    action: str  # rewrite, trim, archive, purge, drop-tombstone, sweep-temp, refresh-index
+    action: str  # compact: rewrite, trim, drop-tombstone, sweep-temp, refresh-index; prune: archive, purge
     key: str | None
     size: int  # bytes of the file it concerns
     why: str
@@ -19,7 +20,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """One thing that compact left alone."""
+    """One thing that compact or prune left alone."""
 
     path: str  # relative to the root
     key: str | None
@@ -43,7 +44,23 @@ class CompactReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class PruneReport:
+    """The outcome of Store.prune."""
+
+    dry_run: bool
+    actions: tuple[Action, ...]
+    bytes_freed: int
+    skipped: tuple[Skipped, ...] = ()
+    refused: str | None = None  # in a dry run: why the same call without it would be refused
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed."""
+        return not any(item.failed for item in self.skipped)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedFile:
     """One file in archive/ or quarantine/."""
 
     place: str  # "archive" or "quarantine"
@@ -55,10 +72,10 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class PurgeReport:
-    """The outcome of Store.purge_archive."""
+    """The outcome of Store.archive.purge."""
 
     dry_run: bool
-    removed: tuple[Kept, ...]
+    removed: tuple[ArchivedFile, ...]
     bytes_freed: int
     skipped: tuple[Skipped, ...] = ()
 
@@ -74,7 +91,7 @@ class Problem:
 
     path: str  # relative to the root
     key: str | None
-    kind: str  # a problem: damaged, misplaced, unreadable, index; a note: temp, foreign, mode
+    kind: str  # a problem: damaged, misplaced, unreadable, incomplete, index; a note: temp, foreign, mode
     detail: str
     repaired: bool = False
     lost: bool = False  # no record of the session is whole; the damaged file is kept in quarantine/
@@ -112,3 +129,35 @@ class StoreStats:
     damaged: tuple[str, ...]  # shards, relative to the root, that could not be read
     index_unusable: str | None  # why every shard had to be read; None: the index answered
     format: int
+
+
+@dataclass(frozen=True, slots=True)
+class LockHolder:
+    """A held lock of one session."""
+
+    key: str | None  # None where the file does not show it
+    path: str  # of the file that is locked
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that doctor tried."""
+
+    name: str
+    status: Literal["pass", "warn", "fail"]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorReport:
+    """What doctor found out about a directory."""
+
+    directory: str
+    file_system: str
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed."""
+        return all(check.status != "fail" for check in self.checks)

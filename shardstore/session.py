@@ -3,42 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shardstore import _codec as codec
 
 if TYPE_CHECKING:
-    from shardstore._journal.replay import State
+    from shardstore._model import State
 
 
-def moment(milliseconds: int) -> datetime:
-    """Turn milliseconds since the epoch into an aware datetime, in UTC."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+def moment(microseconds: int) -> datetime:
+    """Return an aware datetime, in UTC, of microseconds since the epoch."""
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
-_WHOLES_MAX, _WHOLE_BYTES_MAX = 256, 8192  # where the small fields cost more to put together than to decode
-_wholes: dict[int, tuple[dict[str, bytes], bytes]] = {}  # by id of the fields, which the entry keeps alive
-
-
-def _whole(fields: dict[str, bytes]) -> bytes:
-    """Make the JSON of an entry; of a small one that is read again unchanged, once."""
-    kept = _wholes.get(id(fields))
-    if kept is not None and kept[0] is fields:
-        return kept[1]
-    raw = codec.join(fields)
-    if len(raw) <= _WHOLE_BYTES_MAX:
-        if len(_wholes) >= _WHOLES_MAX:
-            _wholes.clear()
-        _wholes[id(fields)] = (fields, raw)
-    return raw
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Session(Mapping[str, Any]):
     """One session as it was at one moment. Immutable; equal to another exactly when key and version are.
 
-    `session["field"]` decodes that field alone and gives a fresh copy each time; `.data` is the whole entry as a
+    `session["field"]` decodes that field alone and returns a fresh copy each time; `.data` is the whole entry as a
     dict, made on first use, the caller's own.
+
+    After a delete, `exists` and `bool(session)` are False and `data` is empty; rev, version and times are the delete's.
+    A session that never was has rev 0 and version "absent".
     """
 
     __slots__ = ("_data", "_key", "_state")
@@ -55,39 +44,43 @@ class Session(Mapping[str, Any]):
         return self._key
 
     @property
+    def exists(self) -> bool:
+        """Whether there is a session."""
+        return self._state.exists
+
+    @property
     def data(self) -> dict[str, Any]:
         """The entry, as a dict of the caller's own: changing it changes nothing else."""
         try:
             return self._data
         except AttributeError:
-            pass
-        self._data = codec.loads(_whole(self._fields()))
+            self._data = codec.loads(codec.join(self._fields()))
         return self._data
 
     @property
     def rev(self) -> int:
-        """1, 2, 3 ... for each change since the session was made."""
+        """The revision: 1, 2, 3 ... for each change since the session was made."""
         return self._state.rev
 
     @property
     def version(self) -> str:
-        """Name this content: opaque, never the same for two contents, not even after delete and create."""
+        """The name of this content: opaque, never the same for two contents, not even after delete and create."""
         return self._state.version
 
     @property
     def created_at(self) -> datetime:
-        """When the session was made."""
+        """When the session was made, in UTC."""
         return moment(self._state.created_at)
 
     @property
     def updated_at(self) -> datetime:
-        """When it last changed; never before an earlier change, whatever the clock did."""
+        """When it last changed, in UTC; after each earlier change, unless the clock had been a day ahead."""
         return moment(self._state.updated_at)
 
     @property
-    def by(self) -> str:
-        """The actor of the last change."""
-        return self._state.by
+    def actor(self) -> str:
+        """Who made the last change."""
+        return self._state.actor
 
     @property
     def size(self) -> int:
@@ -104,7 +97,7 @@ class Session(Mapping[str, Any]):
         return len(self._fields())
 
     def __bool__(self) -> bool:
-        return True  # an empty session is a session
+        return self._state.exists  # an empty session is a session
 
     def __contains__(self, name: object) -> bool:
         return name in self._fields()
@@ -118,15 +111,19 @@ class Session(Mapping[str, Any]):
         return hash((self.key, self.version))
 
     def __repr__(self) -> str:
+        if not self.exists:
+            return f"Session({self.key!r}, rev={self.rev}, absent)"
         return f"Session({self.key!r}, rev={self.rev}, fields={len(self)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Session, (self.key, self._state))
 
     def _fields(self) -> dict[str, bytes]:
-        fields: dict[str, bytes] | None = self._state.fields
-        assert fields is not None, "a Session is never made of an absent state"
-        return fields
+        fields = self._state.fields
+        return _NOTHING if fields is None else fields
+
+
+_NOTHING: Final[dict[str, bytes]] = {}
 
 
 class SessionInfo(NamedTuple):
@@ -135,20 +132,20 @@ class SessionInfo(NamedTuple):
     key: str
     rev: int
     version: str
-    created_ms: int  # milliseconds since the epoch, like updated_ms
-    updated_ms: int
+    created_us: int  # microseconds since the epoch, like updated_us
+    updated_us: int
     size: int
     raw_fields: bytes
 
     @property
     def created_at(self) -> datetime:
         """When the session was made."""
-        return moment(self.created_ms)
+        return moment(self.created_us)
 
     @property
     def updated_at(self) -> datetime:
         """When it last changed."""
-        return moment(self.updated_ms)
+        return moment(self.updated_us)
 
     @property
     def fields(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The verbs. Every one that writes is an update: a function, run inside the session's lock, on what is on disk then."""
+"""The verbs. Every one that writes is a transaction: it decides inside the session's lock, on what is there then."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ import math
 import os
 import re
 import threading
+import weakref
 from collections.abc import Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 
-from shardstore._files.engine import open_engine
-from shardstore._files.layout import Layout
-from shardstore._files.marker import Settings, make_store
-from shardstore.draft import DELETE, Delete, Draft
+from shardstore._model import NEVER_WAS
+from shardstore.draft import Delete, Draft
+from shardstore.engine import Engine, open_engine
 from shardstore.errors import (
     Conflict,
     InvalidEntry,
     InvalidQuery,
+    RevisionNotFound,
     SessionExists,
     SessionNotFound,
     ShardStoreError,
     StoreClosed,
+    StoreIncomplete,
     StoreIOError,
     raise_io_error,
 )
@@ -36,27 +38,39 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from types import TracebackType
 
-    from shardstore._files.engine import Engine
-    from shardstore._files.index import Where
-    from shardstore._files.shard import Shard
-    from shardstore.reports import CompactReport, Kept, PurgeReport, StoreStats, VerifyReport
+    from shardstore._model import State
+    from shardstore.archive import Archive
+    from shardstore.engine import Transaction
+    from shardstore.query import Where
+    from shardstore.reports import CompactReport, PruneReport, StoreStats, VerifyReport
 
-_TEXT = re.compile("[^\ud800-\udfff]{1,256}", re.DOTALL)
+    Mutator = Callable[[Draft], Mapping[str, Any] | Delete | None]
+
 Durability = Literal["commit", "relaxed"]
+Expect = Session | SessionInfo | str
+
+_TEXT: Final = re.compile("[^\ud800-\udfff]{1,256}", re.DOTALL)
+_UNCHANGED: Final[Any] = object()  # a setting of `using` that was not given
 
 
 class Store:
-    """A session store in the directory `root`, made on first use. Safe to share between threads and across fork.
+    """A session store. Safe to share between threads and across fork.
 
-    `durability`: "commit": what a call did survives a power cut once it returned; "relaxed": it survives the death
-    of the process. `lock_timeout`: seconds a write may wait for its session, counted from the call; None: for ever.
-    `actor` stands in every record written; by default the process id. `create=False` raises StoreNotFound instead of
-    making the store. `read_only=True` writes nothing at all, not even the index. `allow_shared` opens a store that
-    other users own or can write to. `index_fields` names the fields that come first in the index; it is
-    settled when the store is made. `scan_progress(done, total)` is called whenever a list has to read every session,
-    because there is no index to believe; others may be waiting for it, so it should be quick and not use the store.
+    root: a directory, made on first use.
+    durability: "commit": what a call did survives a power cut once it returned; "relaxed": it survives the death of
+        the process.
+    lock_timeout: seconds that a write may wait for its session, counted from the call; None: for ever.
+    actor: 1 to 256 characters that stand in every record written; by default the process id.
+    create: False raises StoreNotFound instead of making the store.
+    read_only: True writes nothing at all, not even the index.
+    allow_shared: True opens a store that other users own or can write to.
+    index_fields: the names of the fields that come first in the index; settled when the store is made.
+    scan_progress: called with (done, total) whenever a list has to read every session, because there is no index to
+        believe. Others may be waiting for it, so it should be quick and not use the store.
 
-    Raises StoreNotFound, UnsafeStore, UnsupportedFormat, StoreIOError.
+    Raises ValueError, StoreNotFound, UnsafeStore, UnsupportedFormat, StoreIOError.
+
+    >>> store = Store("agents/main/sessions")
     """
 
     def __init__(  # noqa: PLR0913  # each is a setting of its own
@@ -72,86 +86,139 @@ class Store:
         index_fields: Iterable[str] | None = None,
         scan_progress: Callable[[int, int], None] | None = None,
     ) -> None:
+        self._settings(durability, lock_timeout, actor)
+        self._read_only = read_only
+        self._scan_progress = scan_progress
+        fields = _field_names(index_fields)
+        self._join(
+            open_engine(root, create=create, read_only=read_only, allow_shared=allow_shared, indexed=fields),
+            Path(os.path.abspath(root)),
+        )
+
+    @classmethod
+    def memory(
+        cls, *, durability: Durability = "commit", lock_timeout: float | None = 10.0, actor: str | None = None
+    ) -> Self:
+        """Return a new store that lives in this object alone, for tests: the same verbs, nothing on disk.
+
+        Its durability is checked and has no effect. Other settings are as for Store(...). Raises ValueError.
+
+        >>> Store.memory().create("agent:main", {"status": "new"}).rev
+        1
+        """
+        from shardstore._memory import MemoryEngine
+
+        store = cls.__new__(cls)
+        store._settings(durability, lock_timeout, actor)  # noqa: SLF001  # made here
+        store._read_only, store._scan_progress = False, None  # noqa: SLF001
+        store._join(MemoryEngine(), None)  # noqa: SLF001
+        return store
+
+    def using(
+        self,
+        *,
+        durability: Durability = _UNCHANGED,
+        lock_timeout: float | None = _UNCHANGED,
+        actor: str | None = _UNCHANGED,
+    ) -> Self:
+        """Return another Store on the same sessions, with other settings; both are closed independently.
+
+        Raises ValueError, StoreClosed.
+
+        >>> hot = store.using(actor="web", durability="relaxed")
+        """
+        view = type(self).__new__(type(self))
+        view._settings(  # noqa: SLF001  # made here
+            self.durability if durability is _UNCHANGED else durability,
+            self.lock_timeout if lock_timeout is _UNCHANGED else lock_timeout,
+            self._actor if actor is _UNCHANGED else actor,
+        )
+        view._read_only, view._scan_progress = self._read_only, self._scan_progress  # noqa: SLF001
+        self._engine.join()
+        view._join(self._engine, self.root)  # noqa: SLF001
+        return view
+
+    def _settings(self, durability: Durability, lock_timeout: float | None, actor: str | None) -> None:
         if durability not in ("commit", "relaxed"):
             raise ValueError(f'durability is "commit" or "relaxed", not {durability!r}')
         if lock_timeout is not None and (type(lock_timeout) not in (int, float) or not lock_timeout >= 0):
             raise ValueError(f"lock_timeout is a number of seconds from 0 on, or None, not {lock_timeout!r}")
         if actor is not None and (type(actor) is not str or not _TEXT.fullmatch(actor)):
             raise ValueError(f"actor is a text of 1 to 256 characters that UTF-8 can encode, not {actor!r}")
-        self.root = Path(os.path.abspath(root))
+        self.durability = durability
         self._durable = durability == "commit"
-        self._timeout = None if lock_timeout is None or lock_timeout > threading.TIMEOUT_MAX else lock_timeout
+        self.lock_timeout = None if lock_timeout is None or lock_timeout > threading.TIMEOUT_MAX else lock_timeout
         self._actor = actor
-        self._read_only = read_only
-        self._scan_progress = scan_progress
-        if create and not read_only:
-            fields = _field_names(index_fields)
-            make_store(Layout(self.root), Settings(index_fields=fields))
-        self._engine: Engine = open_engine(self.root, allow_shared=allow_shared)
+
+    def _join(self, engine: Engine, root: Path | None) -> None:
+        self.root = root
+        self.location = engine.location
+        self._engine: Engine = engine
+        self._leave = weakref.finalize(self, engine.leave)  # a Store that is dropped gives its descriptors back
 
     # Writing
 
-    @overload
-    def update(self, key: str, fn: Callable[[Draft], Mapping[str, Any] | None], *, create: bool = True) -> Session: ...
-    @overload
-    def update(
-        self, key: str, fn: Callable[[Draft], Mapping[str, Any] | Delete | None], *, create: bool = True
-    ) -> Session | None: ...
+    def update(self, key: str, fn: Mutator, *, create: bool = True, expect: Expect | None = None) -> Session:
+        """Change a session by a function that runs inside its lock, on what is committed at that moment.
 
-    def update(
-        self, key: str, fn: Callable[[Draft], Mapping[str, Any] | Delete | None], *, create: bool = True
-    ) -> Session | None:
-        """Change a session by a function that runs inside its lock, on what is on the disk at that moment.
+        key: text of 1 to 4,096 bytes of UTF-8.
+        fn: is called with a Draft, which it changes, or returns a mapping of all fields, or DELETE. What it leaves as
+            it was is not written; an exception writes nothing. It is no coroutine: await first, then update.
+        create: an absent session is made, even if `fn` adds no field; False raises SessionNotFound.
+        expect: a Session, SessionInfo or version; unless it is the present one, `fn` is not called: Conflict.
 
-        `fn` mutates the draft it is given, or returns a mapping that replaces it, or DELETE. What it leaves as it was
-        is not written; an exception writes nothing. Returns the session as it is afterwards; None if deleted. An
-        absent session is made (even if `fn` adds no field), or with create=False raises SessionNotFound.
+        Returns the session as it is afterwards; after DELETE its `exists` is False.
 
-        Raises LockTimeout, NestedUpdate, InvalidKey, InvalidEntry, CorruptShard, StoreFull, StoreIOError,
-        CommitUncertain; TypeError for a coroutine function or a result of another type.
+        Raises LockTimeout, NestedUpdate, Conflict, InvalidKey, InvalidEntry, CorruptShard, StoreFull, StoreIOError,
+        CommitUncertain; TypeError for a result of another type.
+
+        >>> store.update("agent:main", lambda draft: draft.update(turns=draft.get("turns", 0) + 1))["turns"]
+        1
         """
-        shard = self._shard(key)
-        hold: list[int] = []
-        try:
-            if not shard.lock(self._timeout, create=create, hold=hold):
-                raise SessionNotFound(key)
-            state = shard.refresh()
-            draft = Draft(key, state, create=create)
-            result = fn(draft)
-            if result is not None:
-                draft.accept(result)
+        if self._read_only:
+            self._check_writable()
+        with self._engine.transaction(key, self.lock_timeout, create=create) as txn:
+            if expect is not None:
+                _check_version(key, txn.state, expect)
+            draft = Draft(key, txn.state)
+            draft.accept(fn(draft))
             change = draft.change()
             if change is not None:
-                self._engine.index.note(shard.name)
-                state = shard.commit(change, self._by(), durable=self._durable, at=draft.at)
-        finally:
-            shard.unlock(hold)
-        return Session(key, state) if state.exists else None
+                txn.commit(change, self._actor or self._engine.process, durable=self._durable)
+            state = txn.state
+        return Session(key, state)
 
-    @contextmanager
-    def edit(self, key: str, *, create: bool = True) -> Iterator[Draft]:
+    def edit(self, key: str, *, create: bool = True, expect: Expect | None = None) -> Edit:
         """Update as a with block: the draft is committed at its end; an exception writes nothing.
 
-        Raises what `update` raises. Await nothing inside: the session's other writers would wait for it.
+        `draft.delete()` and `draft.replace(mapping)` do what a mutator's result does; `draft.session` is the committed
+        session afterwards. Arguments and errors are those of `update`. Await nothing inside: the session's other
+        writers would wait for it.
+
+        >>> with store.edit("agent:main") as draft:
+        ...     draft["status"] = "running"
+        >>> draft.session["status"]
+        'running'
         """
-        shard = self._shard(key)
-        hold: list[int] = []
-        try:
-            if not shard.lock(self._timeout, create=create, hold=hold):
-                raise SessionNotFound(key)
-            draft = Draft(key, shard.refresh(), create=create)
-            yield draft
-            change = draft.change()
-            if change is not None:
-                self._engine.index.note(shard.name)
-                shard.commit(change, self._by(), durable=self._durable)
-        finally:
-            shard.unlock(hold)
+        self._check_writable()
+        return Edit(self, self._engine.transaction(key, self.lock_timeout, create=create), key, expect)
 
     def patch(
-        self, key: str, fields: Mapping[str, Any] | None = None, *, unset: Iterable[str] = (), create: bool = True
+        self,
+        key: str,
+        fields: Mapping[str, Any] | None = None,
+        *,
+        unset: Iterable[str] = (),
+        create: bool = True,
+        expect: Expect | None = None,
     ) -> Session:
-        """Give the named fields new values and take those in `unset` away; touch no other. Raises as `update`."""
+        """Give the named fields new values and remove those in `unset`; touch no other. Return the session.
+
+        Raises InvalidEntry where a field is in both; otherwise as `update`.
+
+        >>> store.patch("agent:main", {"model": "m-2"}, unset=["error"])["model"]
+        'm-2'
+        """
         fields = {} if fields is None else _mapping(fields)
         removed = (unset,) if isinstance(unset, str) else tuple(unset)
         both = [name for name in removed if name in fields]
@@ -164,84 +231,128 @@ class Store:
             for name in removed:
                 draft.pop(name, None)
 
-        return self.update(key, change, create=create)
+        return self.update(key, change, create=create, expect=expect)
 
-    def create(self, key: str, data: Mapping[str, Any], *, at: datetime | None = None) -> Session:
-        """Make a session. Raises SessionExists if it is there, else as `update`.
+    def create(
+        self, key: str, data: Mapping[str, Any], *, expect: Expect | None = None, at: datetime | None = None
+    ) -> Session:
+        """Make a session and return it. Raises SessionExists if it is there, otherwise as `update`.
 
-        `at`, for importers: when it last changed where it comes from; a moment in the future counts as now.
+        at: for importers, when it last changed where it comes from; a moment in the future counts as now.
+
+        >>> store.create("agent:new", {"status": "new"}).rev
+        1
         """
         _mapping(data)
-        since = _milliseconds(at)
-
-        def make(draft: Draft) -> Mapping[str, Any]:
-            if draft.state.exists:
+        since = _microseconds(at)
+        self._check_writable()
+        with self._engine.transaction(key, self.lock_timeout) as txn:
+            if expect is not None:
+                _check_version(key, txn.state, expect)
+            if txn.state.exists:
                 raise SessionExists(key)
-            draft.at = since
-            return data
-
-        session: Session = self.update(key, make)
-        return session
+            draft = Draft(key, txn.state)
+            draft.replace(data)
+            self._commit(txn, draft, at=since)
+            return Session(key, txn.state)
 
     def get_or_create(self, key: str, data: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> Session:
         """Return the session, made from `data` if absent; all concurrent callers get the same one.
 
-        `data` may be a function; it is called inside the session's lock, and only to make it. Raises as `update`.
+        data: a mapping, or a function, which is called inside the session's lock, and only to make it.
+        Raises as `update`.
+
+        >>> store.get_or_create("agent:main", {"turns": 0}).key
+        'agent:main'
         """
         if not callable(data):
             _mapping(data)
 
         def make(draft: Draft) -> Mapping[str, Any] | None:
-            if draft.state.exists:
+            if draft.exists:
                 return None
             made = data() if callable(data) else data
             return _mapping(made) if made is None else made
 
-        return self.get(key) or self.update(key, make)
+        try:
+            found = self.get(key)
+        except StoreIncomplete:  # whether it was there nobody knows; a new one can be made
+            found = None
+        return found or self.update(key, make)
 
-    def replace(
-        self, key: str, data: Mapping[str, Any], *, expect: Session | SessionInfo | str | None = None
-    ) -> Session:
-        """Put `data` in place of the whole entry.
+    def replace(self, key: str, data: Mapping[str, Any], *, expect: Expect | None = None) -> Session:
+        """Put `data` in place of the whole entry; return the session. An absent one is made. Raises as `update`.
 
-        `expect`: a Session or its version; raises Conflict, and writes nothing, unless that is the current one.
-        Otherwise raises as `update`.
+        >>> seen = store["agent:main"]
+        >>> store.replace("agent:main", {"turns": 0}, expect=seen).data
+        {'turns': 0}
         """
         _mapping(data)
+        return self.update(key, lambda _draft: data, expect=expect)
 
-        def swap(draft: Draft) -> Mapping[str, Any]:
-            _check_version(draft, expect)
-            return data
+    def delete(self, key: str, *, expect: Expect | None = None) -> bool:
+        """Delete a session for good; return whether it was there. Raises Conflict as `update`, and its other errors.
 
-        session: Session = self.update(key, swap)
-        return session
-
-    def delete(self, key: str, *, expect: Session | SessionInfo | str | None = None) -> bool:
-        """Delete a session; tell whether it was there. Raises Conflict as `replace` does, else as `update`."""
-        there = False
-
-        def drop(draft: Draft) -> Delete:
-            nonlocal there
-            _check_version(draft, expect)
-            there = True
-            return DELETE
-
+        >>> store.delete("agent:old")
+        False
+        """
+        self._check_writable()
         try:
-            self.update(key, drop, create=False)
+            with self._engine.transaction(key, self.lock_timeout, create=False) as txn:
+                if expect is not None:
+                    _check_version(key, txn.state, expect)
+                draft = Draft(key, txn.state)
+                draft.delete()
+                self._commit(txn, draft)
         except SessionNotFound:
-            if expect is not None:
+            if expect is not None and _version(expect) != NEVER_WAS:
                 raise Conflict(key, _version(expect), None) from None
-        return there
+            return False
+        return True
+
+    def revert(self, key: str, rev: int, *, expect: Expect | None = None) -> Session:
+        """Put the fields of an earlier revision back, as a new commit; return the session.
+
+        Raises RevisionNotFound where the journal does not hold that revision; otherwise as `update`.
+
+        >>> store.revert("agent:main", 1).data
+        {'turns': 1}
+        """
+        return self.update(key, lambda _draft: self._revision(key, rev).data, create=False, expect=expect)
+
+    def _commit(self, txn: Transaction, draft: Draft, *, at: int | None = None) -> None:
+        change = draft.change()
+        if change is not None:
+            txn.commit(change, self._actor or self._engine.process, durable=self._durable, at=at)
 
     # Reading
 
-    def get(self, key: str) -> Session | None:
+    def get(self, key: str, *, rev: int | None = None) -> Session | None:
         """Return the session as last committed, or None if there is none. Waits for nobody.
 
-        Raises CorruptShard, StoreIOError, StoreNotFound; never answers "absent" for any of these.
+        rev: return this revision instead; RevisionNotFound where the journal does not hold it.
+
+        Raises CorruptShard, StoreIOError, StoreNotFound, StoreIncomplete; never answers "absent" for any of these.
+
+        >>> store.get("agent:nobody") is None
+        True
         """
-        state = self._engine.shards.shard(key).read()
-        return Session(key, state) if state.exists else None
+        if rev is not None:
+            return self._revision(key, rev)
+        state = self._engine.read(key)
+        return Session(key, state) if state.fields is not None else None
+
+    def _revision(self, key: str, rev: int) -> Session:
+        """Return a revision that the journal holds. Raises RevisionNotFound."""
+        states = self._engine.history(key)
+        for state in states:
+            if state.rev == rev:
+                return Session(key, state)
+        raise RevisionNotFound(key, rev, states[0].rev if states else 0, states[-1].rev if states else 0)
+
+    def exists(self, key: str) -> bool:
+        """Return whether there is a session. Raises as `get`."""
+        return self._engine.read(key).fields is not None
 
     def __getitem__(self, key: str) -> Session:
         session = self.get(key)
@@ -250,7 +361,7 @@ class Store:
         return session
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self.get(key) is not None
+        return isinstance(key, str) and self.exists(key)
 
     def __len__(self) -> int:
         return self.count()
@@ -259,7 +370,7 @@ class Store:
         return True  # an empty store is a store
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._engine.index.keys(refresh=not self._read_only, progress=self._scan_progress))
+        return self._engine.keys(refresh=not self._read_only, progress=self._scan_progress)
 
     def list(  # noqa: PLR0913  # each narrows the list in its own way
         self,
@@ -280,19 +391,12 @@ class Store:
         `updated_before` (aware datetimes) and `larger_than` (bytes) narrow it further. A session whose shard is
         damaged is left out; `stats().damaged` names it. Raises InvalidQuery.
         """
+        from shardstore.query import Bounds, parse
+
+        bounds = Bounds(_microseconds(updated_since), _microseconds(updated_before), larger_than)
+        query = parse(prefix, where, order_by, limit, offset, bounds)
         with _typed("listing"):
-            return self._engine.index.rows(
-                prefix=prefix,
-                where=where,
-                order_by=order_by,
-                limit=limit,
-                offset=offset,
-                updated_since_ms=_milliseconds(updated_since),
-                updated_before_ms=_milliseconds(updated_before),
-                larger_than=larger_than,
-                refresh=not self._read_only,
-                progress=self._scan_progress,
-            )
+            return self._engine.select(query, refresh=not self._read_only, progress=self._scan_progress)
 
     def count(  # as list
         self,
@@ -303,29 +407,40 @@ class Store:
         updated_before: datetime | None = None,
         larger_than: int | None = None,
     ) -> int:
-        """Count what `list` would give."""
+        """Count the sessions that `list` would return. Raises InvalidQuery."""
+        from shardstore.query import Bounds, parse
+
+        bounds = Bounds(_microseconds(updated_since), _microseconds(updated_before), larger_than)
+        query = parse(prefix, where, bounds=bounds)
         with _typed("counting"):
-            return self._engine.index.count(
-                prefix=prefix,
-                where=where,
-                updated_since_ms=_milliseconds(updated_since),
-                updated_before_ms=_milliseconds(updated_before),
-                larger_than=larger_than,
-                refresh=not self._read_only,
-                progress=self._scan_progress,
-            )
+            return self._engine.count(query, refresh=not self._read_only, progress=self._scan_progress)
 
     def history(self, key: str) -> builtins.list[Session]:
-        """Return the session's states, oldest first, as far back as its journal goes; empty if absent.
+        """Return the session's revisions, oldest first, as far back as its journal goes; empty if absent.
 
         Begins anew when the session was deleted and made again. Raises CorruptShard, StoreIOError.
         """
-        shard = self._engine.shards.shard(key)
-        return [Session(key, state) for state in shard.history()]
+        return [Session(key, state) for state in self._engine.history(key)]
 
     # Maintenance
 
-    def compact(  # noqa: PLR0913  # each is a rule of its own
+    def compact(self, *, dry_run: bool = False, progress: Callable[[int, int], None] | None = None) -> CompactReport:
+        """Do the housekeeping: rewrite grown journals, give unused space back, sweep what is dead, tend the index.
+
+        Removes no session; `prune` does. Runs beside writers: one session is locked at a time, a busy one is skipped
+        and reported. Stopped anywhere it loses nothing, and it can run again.
+
+        dry_run: report what would be done, and change nothing. progress(done, total) is called along the way.
+        Raises StoreNotFound, StoreIOError.
+
+        >>> store.compact(dry_run=True).ok
+        True
+        """
+        self._check_writable(harmless=dry_run)
+        with _typed("compacting"):
+            return self._engine.compact(dry_run=dry_run, progress=progress, scan_progress=self._scan_progress)
+
+    def prune(  # noqa: PLR0913  # each is a rule of its own
         self,
         *,
         older_than: timedelta | float | None = None,
@@ -335,98 +450,89 @@ class Store:
         prefix: str | None = None,
         keep: Iterable[str] = (),
         purge: bool = False,
+        trust_clock: bool = False,
         dry_run: bool = False,
         progress: Callable[[int, int], None] | None = None,
-    ) -> CompactReport:
-        """Rewrite grown journals, sweep what is dead, and remove what the given rules say.
+    ) -> PruneReport:
+        """Move sessions out of the store by the given rules: to the archive, or with `purge` for good.
 
-        Without a rule no session is removed. `older_than`: seconds since the last change. `max_entries`, `max_bytes`:
-        the sessions changed longest ago go first. `where` and `prefix` narrow what may be removed; `keep` (keys, or
-        prefixes that end in "*") is never touched. What is removed goes to archive/, or with `purge` for good.
-        Runs beside writers: one session is locked at a time, a busy one is skipped and reported. Stopped anywhere it
-        loses nothing, and it can run again. `dry_run` changes nothing. `progress(done, total)` is called along the way.
+        older_than: a timedelta, or seconds since the last change.
+        max_entries, max_bytes: how many sessions, and bytes of entries, may stay; those changed longest ago go first.
+        where, prefix: only sessions that match may be removed, and only they are counted.
+        keep: keys, and prefixes that end in "*", that are never touched.
+        trust_clock: purge though the newest session is older than `older_than` and every one would go, which is how a
+            clock that jumped looks.
+        dry_run: report what would be removed, and change nothing. progress(done, total) is called along the way.
 
-        Raises InvalidQuery for a malformed rule, before anything is removed.
+        A session that is in use, or changed since it was chosen, stays and is reported. Stopped anywhere, it can run
+        again.
+
+        Raises InvalidQuery without a rule, for a malformed one, and for a purge that needs trust_clock, before anything
+        is removed.
+
+        >>> store.prune(older_than=30 * 86400, where={"status": "done"}, dry_run=True).ok
+        True
         """
-        from shardstore._files.maintenance.compact import compact
+        from shardstore._prune import prune
         from shardstore._retention import Retention
 
         rules = Retention.parse(older_than, max_entries, max_bytes, where, prefix, keep)
+        if not rules.removes:
+            raise InvalidQuery("prune needs a rule: older_than, max_entries, max_bytes or where")
         self._check_writable(harmless=dry_run)
-        with _typed("compacting"):
-            return compact(
+        with _typed("pruning"):
+            return prune(
                 self._engine,
                 rules,
                 purge=purge,
+                trust_clock=trust_clock,
                 dry_run=dry_run,
                 progress=progress,
                 scan_progress=self._scan_progress,
             )
 
-    def restore(self, key: str) -> Session:
-        """Bring back what compact archived last of this session.
+    @property
+    def archive(self) -> Archive:
+        """What `prune` moved out of the store: list, restore, purge."""
+        from shardstore.archive import Archive
 
-        Raises SessionNotFound if nothing is archived, SessionExists if the session is there.
-        """
-        from shardstore._files.maintenance.archive import restore
-
-        self._check_writable()
-        with _typed("restoring a session"):
-            return Session(key, restore(self._engine, key, self._timeout))
-
-    def kept(self, *, prefix: str | None = None) -> builtins.list[Kept]:
-        """List what lies in archive/ and quarantine/, what was moved there first in front."""
-        from shardstore._files.maintenance.archive_listing import kept
-
-        with _typed("listing the archive"):
-            return kept(self._engine, prefix)
-
-    def purge_archive(
-        self,
-        older_than: timedelta | float,
-        *,
-        prefix: str | None = None,
-        dry_run: bool = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> PurgeReport:
-        """Remove for good what was moved to archive/ more than `older_than` (seconds) ago; quarantine/ stays.
-
-        Raises InvalidQuery for a malformed limit, before anything is removed.
-        """
-        from shardstore._files.maintenance.archive_listing import purge
-
-        self._check_writable(harmless=dry_run)
-        with _typed("purging the archive"):
-            return purge(self._engine, older_than, prefix=prefix, dry_run=dry_run, progress=progress)
+        return Archive(self._engine, self.lock_timeout, self._check_writable)
 
     def verify(self, *, repair: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
-        """Check every shard, every record, and the index against the shards.
+        """Check every session, every record, and the index against the sessions.
 
-        With `repair`, what can be salvaged of a damaged shard becomes readable again, and the damaged original is
-        moved to quarantine/; nothing is deleted. Without it no shard is changed, but unless this Store is read-only
-        the index is told of the damage, and `stats().damaged` names it from then on.
+        repair: what can be salvaged of a damaged session becomes readable again, and the damaged original is moved to
+            quarantine; nothing is deleted. Without it no session is changed, but unless this Store is read-only the
+            damage is noted for lists, and `stats().damaged` names it from then on.
+        progress(done, total) is called along the way. Raises StoreNotFound, StoreIOError.
+
+        >>> store.verify().ok
+        True
         """
-        from shardstore._files.maintenance.verify import verify
-
         if repair:
             self._check_writable()
         with _typed("verifying"):
-            return verify(self._engine, repair=repair, note=not self._read_only, progress=progress)
+            return self._engine.verify(repair=repair, note=not self._read_only, progress=progress)
 
     def stats(self) -> StoreStats:
-        """Count sessions, bytes, and what is waiting for maintenance."""
-        from shardstore._files.maintenance.stats import stats
+        """Return counts and sizes of the sessions, and of what waits for maintenance.
 
+        Raises StoreNotFound, StoreIOError.
+        """
         with _typed("counting"):
-            return stats(self._engine, refresh=not self._read_only, progress=self._scan_progress)
+            return self._engine.stats(refresh=not self._read_only, progress=self._scan_progress)
 
     # Life
 
+    @property
+    def engine(self) -> Engine:
+        """Where the sessions are kept (engine.py); for maintenance tools and for new verbs."""
+        return self._engine
+
     def close(self) -> None:
         """Close what this object has open. A second call does nothing; every other one raises StoreClosed."""
-        engine, self._engine = self._engine, _CLOSED
-        if engine is not _CLOSED:
-            engine.leave()
+        self._engine = _CLOSED
+        self._leave()
 
     def __enter__(self) -> Self:
         return self
@@ -437,23 +543,51 @@ class Store:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Store({str(self.root)!r})"
+        return f"Store({self.location!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a Store cannot be pickled: open it again, by its root, in the other process")
 
-    def _shard(self, key: str) -> Shard:
-        """Give the shard to be written to. Raises InvalidKey, StoreClosed, StoreIOError for a read-only Store."""
-        if self._read_only:
-            self._check_writable()
-        return self._engine.shards.shard(key)
-
-    def _by(self) -> str:
-        return self._actor or self._engine.process
-
     def _check_writable(self, *, harmless: bool = False) -> None:
+        """Raise StoreIOError if this Store is read-only, unless what follows is harmless."""
         if self._read_only and not harmless:
-            raise StoreIOError(errno.EROFS, f"{self.root} was opened with read_only=True", str(self.root))
+            raise StoreIOError(errno.EROFS, f"{self.location} was opened with read_only=True", self.location)
+
+
+class Edit:
+    """What `Store.edit` returns: enter it for the draft."""
+
+    __slots__ = ("_draft", "_expect", "_key", "_store", "_txn")
+
+    def __init__(self, store: Store, txn: Transaction, key: str, expect: Expect | None) -> None:
+        self._store = store
+        self._txn = txn
+        self._key = key
+        self._expect = expect
+        self._draft: Draft | None = None
+
+    def __enter__(self) -> Draft:
+        txn = self._txn.__enter__()
+        try:
+            if self._expect is not None:
+                _check_version(self._key, txn.state, self._expect)
+            self._draft = Draft(self._key, txn.state)
+        except BaseException:
+            txn.__exit__(None, None, None)
+            raise
+        return self._draft
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        txn, draft = self._txn, self._draft
+        assert draft is not None
+        try:
+            if kind is None:
+                self._store._commit(txn, draft)  # noqa: SLF001  # one class in two
+                draft.committed(Session(self._key, txn.state))
+        finally:
+            txn.__exit__(kind, error, trace)
 
 
 @contextmanager
@@ -477,12 +611,12 @@ class _Closed:
 _CLOSED: Final[Any] = _Closed()
 
 
-def _milliseconds(moment: datetime | None) -> int | None:
+def _microseconds(moment: datetime | None) -> int | None:
     if moment is None:
         return None
     if not isinstance(moment, datetime) or moment.tzinfo is None:
         raise InvalidQuery(f"a bound in time is a datetime with a time zone, not {moment!r}")
-    return math.ceil(moment.timestamp() * 1000)
+    return math.ceil(moment.timestamp() * 1_000_000)
 
 
 def _field_names(names: Iterable[str] | None) -> tuple[str, ...] | None:
@@ -501,18 +635,18 @@ def _mapping(data: Mapping[str, Any]) -> Mapping[str, Any]:
     return data
 
 
-def _version(expect: Session | SessionInfo | str) -> str:
-    if isinstance(expect, Session | SessionInfo):
+def _version(expect: Expect) -> str:
+    if isinstance(expect, Session):
+        return expect.version if expect.exists else NEVER_WAS
+    if isinstance(expect, SessionInfo):
         return expect.version
     if not isinstance(expect, str):
         raise TypeError(f"expect is a Session, a SessionInfo or a version, not {type(expect).__name__}")
     return expect
 
 
-def _check_version(draft: Draft, expect: Session | SessionInfo | str | None) -> None:
+def _check_version(key: str, state: State, expect: Expect) -> None:
     """Raise Conflict unless the session is at the expected version. Inside the lock: read, compare and swap are one."""
-    if expect is None:
-        return
-    found = draft.state.version if draft.state.exists else None
-    if found != _version(expect):
-        raise Conflict(draft.key, _version(expect), found)
+    found, wanted = state.version if state.exists else None, _version(expect)
+    if wanted != (found or NEVER_WAS):
+        raise Conflict(key, wanted, found)

@@ -42,7 +42,7 @@ class Shardstore(Peer):
         return self.store.list(where=where, order_by="-updated_at", limit=limit)
 
     def prune(self, keep: int) -> None:
-        self.store.compact(max_entries=keep)
+        self.store.prune(max_entries=keep)
 
     def check(self) -> int:
         return len(self.store.verify().problems)

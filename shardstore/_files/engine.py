@@ -1,95 +1,190 @@
 """The file engine of one opened store: its shards and its index, one set per process.
 
 A store is known by the device and inode of its root, so a symbolic link, a relative path, a bind mount and any number
-of Store objects lead to the same shards, gates and nesting guard.
+of Store objects lead to the same shards, mutexes and nesting guard.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shardstore._files.file import open_files
 from shardstore._files.index import Index
-from shardstore._files.layout import Layout
-from shardstore._files.marker import check_owner, read_settings
+from shardstore._files.layout import Layout, shard_name
+from shardstore._files.marker import Settings, check_owner, make_store, read_settings
 from shardstore._files.pool import Pool
 from shardstore.errors import StoreNotFound, raise_io_error
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
-_engines: dict[tuple[int, int], Engine] = {}
-_registry = threading.Lock()
+    from shardstore._files.transaction import FileTransaction
+    from shardstore._model import State
+    from shardstore.query import Query
+    from shardstore.reports import ArchivedFile, CompactReport, LockHolder, PurgeReport, StoreStats, VerifyReport
+    from shardstore.session import SessionInfo
+
+    Progress = Callable[[int, int], None]
+
+_engines: dict[tuple[int, int], FileEngine] = {}
+_registry = threading.RLock()  # re-entrant: a Store may be opened, or collected, by a signal handler
 
 
-def open_engine(root: Path, *, allow_shared: bool) -> Engine:
-    """Join the engine of the store at `root`; every call is matched by one of `Engine.leave`.
+def open_engine(  # the settings of a store
+    root: str, *, create: bool, read_only: bool, allow_shared: bool, indexed: tuple[str, ...] | None
+) -> FileEngine:
+    """Join the engine of the store at `root`; every call is matched by one of `FileEngine.leave`.
 
     Raises StoreNotFound, UnsupportedFormat, UnsafeStore, StoreIOError.
     """
-    layout = Layout(os.path.realpath(root))  # an alias that goes away takes nobody's store with it
+    place = Path(os.path.abspath(root))
+    if create and not read_only:
+        make_store(Layout(place), Settings(index_fields=indexed))
+    layout = Layout(os.path.realpath(place))  # an alias that goes away takes nobody's store with it
     settings = read_settings(layout)
     if not allow_shared:
         check_owner(layout)
     try:
-        status = os.stat(root)
+        status = os.stat(place)
     except FileNotFoundError:
-        raise StoreNotFound(str(root)) from None
+        raise StoreNotFound(str(place)) from None
     except OSError as error:
-        raise_io_error(error, "opening the store", str(root))
+        raise_io_error(error, "opening the store", str(place))
     identity = (status.st_dev, status.st_ino)
     with _registry:
         engine = _engines.get(identity)
         if engine is None or not engine.is_at(identity):
             # The store was moved, or is gone and its inode's number was given to another one.
-            engine = _engines[identity] = Engine(identity, layout, settings.index_fields)
-        engine.members += 1
+            engine = _engines[identity] = FileEngine(identity, layout, settings.index_fields)
+        engine.join()
         return engine
 
 
-class Engine:
+class FileEngine:
     """The shards and the index of one store."""
 
     def __init__(self, identity: tuple[int, int], layout: Layout, index_fields: tuple[str, ...] | None) -> None:
         self.layout = layout
-        self.shards = Pool(layout)
-        self.index = Index(layout, index_fields, self.shards)
-        self.process = str(os.getpid())  # who writes, unless the caller gave a name
-        self.members = 0  # Store objects that use it
+        self.root = Path(layout.root)
+        self.location = str(layout.root)
+        self.pool = Pool(layout)
+        self.index = Index(layout, index_fields, self.pool)
+        self.pool.mark_changed = self.index.note
+        self.transaction: Callable[..., FileTransaction] = self.pool.transaction
+        self.process = str(os.getpid())
+        self._members = 0  # Store objects that use it
         self._identity = identity
 
     def is_at(self, identity: tuple[int, int]) -> bool:
-        """Tell whether this engine's path still leads to the store of this identity."""
+        """Return whether this engine's path still leads to the store of this identity."""
         try:
             status = os.stat(self.layout.root)
         except OSError:
             return False
         return (status.st_dev, status.st_ino) == identity and self.layout.marker.exists()
 
+    def place(self, key: str) -> str:
+        """Return the path of a session's file, whether it is there or not. Raises InvalidKey."""
+        return self.layout.shard_path(shard_name(key))
+
+    def read(self, key: str) -> State:
+        """Return what is committed of a session. Raises CorruptShard, StoreIOError, StoreNotFound, InvalidKey."""
+        return self.pool.shard(key).read().state
+
+    def history(self, key: str) -> list[State]:
+        """Return the states of this incarnation that its journal holds, oldest first."""
+        return self.pool.shard(key).history()
+
+    def select(self, query: Query, *, refresh: bool, progress: Progress | None) -> list[SessionInfo]:
+        """Return the sessions that answer a query."""
+        return self.index.select(query, refresh=refresh, progress=progress)
+
+    def count(self, query: Query, *, refresh: bool, progress: Progress | None) -> int:
+        """Return how many sessions answer a query."""
+        return self.index.count(query, refresh=refresh, progress=progress)
+
+    def keys(self, *, refresh: bool, progress: Progress | None) -> Iterator[str]:
+        """Yield every key in ascending order."""
+        return self.index.keys(refresh=refresh, progress=progress)
+
+    # Maintenance. Each imports its module when it is called: `shardstore get` starts without them.
+
+    def compact(self, *, dry_run: bool, progress: Progress | None, scan_progress: Progress | None) -> CompactReport:
+        """Do what Store.compact says."""
+        from shardstore._files.maintenance.compact import compact
+
+        return compact(self, dry_run=dry_run, progress=progress, scan_progress=scan_progress)
+
+    def restore(self, key: str, timeout: float | None) -> State:
+        """Do what Store.archive.restore says."""
+        from shardstore._files.maintenance.archive import restore
+
+        return restore(self, key, timeout)
+
+    def archived(self, prefix: str | None) -> list[ArchivedFile]:
+        """Do what Store.archive.list says."""
+        from shardstore._files.maintenance.archive_listing import archived
+
+        return archived(self.layout, prefix)
+
+    def purge_archive(
+        self, older_than: float, *, prefix: str | None, dry_run: bool, progress: Progress | None
+    ) -> PurgeReport:
+        """Do what Store.archive.purge says."""
+        from shardstore._files.maintenance.archive_listing import purge
+
+        return purge(self.layout, older_than, prefix=prefix, dry_run=dry_run, progress=progress)
+
+    def verify(self, *, repair: bool, note: bool, progress: Progress | None) -> VerifyReport:
+        """Do what Store.verify says."""
+        from shardstore._files.maintenance.verify import verify
+
+        return verify(self, repair=repair, note=note, progress=progress)
+
+    def stats(self, *, refresh: bool, progress: Progress | None) -> StoreStats:
+        """Do what Store.stats says."""
+        from shardstore._files.maintenance.stats import stats
+
+        return stats(self, refresh=refresh, progress=progress)
+
+    def holders(self) -> list[LockHolder]:
+        """Return the held locks of this store, where the system shows them."""
+        from shardstore._files.maintenance.lock_holders import lock_holders
+
+        return lock_holders(self.layout)
+
+    # Life
+
+    def join(self) -> None:
+        """Count one more Store object."""
+        with _registry:
+            self._members += 1
+
     def leave(self) -> None:
         """Leave; the last one out closes what is open."""
         with _registry:
-            self.members -= 1
-            if self.members:
+            self._members -= 1
+            if self._members:
                 return
             if _engines.get(self._identity) is self:
                 del _engines[self._identity]
-        self.shards.close()
+        self.pool.close()
         self.index.close()
 
     def after_fork(self) -> None:
         """Forget the parent's locks and what it had open."""
         self.process = str(os.getpid())
-        self.shards.after_fork()
+        self.pool.after_fork()
         self.index.after_fork()
 
 
 def _after_fork() -> None:
     """Close, in a forked child, every inherited descriptor: it would keep the parent's locks alive."""
     global _registry  # noqa: PLW0603  # the old one may be held by a thread that the child does not have
-    _registry = threading.Lock()
+    _registry = threading.RLock()
     for file in list(open_files):
         file.after_fork()
     for engine in list(_engines.values()):

@@ -1,8 +1,8 @@
 """One open journal file: its descriptor, and what was read through it.
 
 What is remembered of a file lives and dies with the descriptor: once nobody holds an inode, its number is used again
-and "the same inode" proves nothing. While it is held, a journal only grows or is replaced, so one read at its logical
-end tells whether what is remembered is what is on the disk. That read is the validation; no path skips it.
+and "the same inode" proves nothing. While it is held, a journal only grows or is replaced. So one read at its logical
+end shows whether what is remembered is what is on the disk. That read is the validation; no path skips it.
 """
 
 from __future__ import annotations
@@ -12,70 +12,68 @@ import os
 import stat
 import time
 import weakref
-from typing import NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from shardstore._files import disk
 from shardstore._files.layout import FILE_MODE
 from shardstore._files.locks.flock import KernelLock, descriptors
 from shardstore._files.locks.identity import Look, look_of
-from shardstore._journal import replay as journal
-from shardstore._journal.replay import ABSENT, State
+from shardstore._journal.replay import EMPTY, Journal, read_records, replay
 from shardstore.errors import CorruptShard, ShardStoreError, raise_io_error, raise_uncertain
 
-FILE_BYTES_MAX = 1 << 30
-ROOM_MIN, ROOM_STEP = 4096, 65536  # bytes: the file grows to 4 KB, doubles to 64 KB, then grows by 64 KB
-_WITNESS = 24  # bytes in front of the logical end that must still be there
-_FEW_BYTES = 8192  # the room behind a journal is up to 64 KB, and need not be read with each record
-LOOK_S = 0.01  # seconds between a reader's looks at the mtime: each makes the next commit dearer (look.py)
-HOT_NS = 5_000_000  # nanoseconds after the newest commit that it knows, within which a writer does not look at it
-_READER_RETRIES = 5  # a reader may look while a commit is half way; what stays wrong is damage
-_NEVER = -(1 << 96)  # nanoseconds: before any mtime, also one before 1970
-_UNREAD: tuple[State, bytes, int] = (ABSENT, b"\n", _NEVER)
-_READ_ONLY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+FILE_BYTES_MAX: Final = 1 << 30
+SPACE_MIN, SPACE_STEP = 4096, 65536  # bytes: the file grows to 4 KB, doubles to 64 KB, then grows by 64 KB
+_CHECK_BYTES: Final = 24  # in front of the logical end, that must still be there
+_FEW_BYTES: Final = 8192  # the space behind a journal is up to 64 KB, and need not be read with each record
+LOOK_S: Final = 0.01  # seconds between a reader's looks at the mtime: each makes the next commit dearer (identity.py)
+HOT_NS: Final = 5_000_000  # nanoseconds after the newest commit that it knows, within which a writer does not look
+_READER_RETRIES: Final = 5  # a reader may look while a commit is half way; what stays wrong is damage
+_NEVER: Final = -(1 << 96)  # nanoseconds: before any mtime, also one before 1970
+_READ_ONLY: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 open_files: weakref.WeakSet[JournalFile] = weakref.WeakSet()
 
 
-def room_after(end: int) -> int:
-    """Give the size a file of `end` bytes grows to."""
-    if end <= ROOM_STEP:
-        return max(ROOM_MIN, 1 << (end - 1).bit_length())
-    return -(-end // ROOM_STEP) * ROOM_STEP
+class Known(NamedTuple):
+    """What was read or written last. Replaced whole, so that threads see one or the other."""
+
+    journal: Journal = EMPTY
+    tail_check: bytes = b"\n"  # the last bytes of the journal, and the newline of the space behind them
+    mtime: int = _NEVER  # nanoseconds: the newest that our own reads and writes explain
+    torn: bytes = b""  # what follows the journal, and is no record
+
+
+_UNREAD: Final = Known()
+_new = tuple.__new__
+
+
+def size_with_space(end: int) -> int:
+    """Return the size that a file grows to whose journal has `end` bytes."""
+    if end <= SPACE_STEP:
+        return max(SPACE_MIN, 1 << (end - 1).bit_length())
+    return -(-end // SPACE_STEP) * SPACE_STEP
 
 
 class JournalFile:
-    """A descriptor of a shard's file. Not safe between threads: the shard sees to that."""
+    """A descriptor of a shard's file.
 
-    __slots__ = (
-        "__weakref__",
-        "_anchored",
-        "_device",
-        "_inode",
-        "_known",
-        "_look_due",
-        "_synced",
-        "fd",
-        "links",
-        "lock",
-        "path",
-        "size",
-        "torn",
-        "writable",
-    )  # fmt: skip
+    Whoever closes it has to see to it that no other thread is using it; everything else may be called at once from
+    several threads, one of which may be a writer.
+    """
+
+    __slots__ = ("__weakref__", "_look_due", "_name_synced", "_synced", "device", "fd", "inode", "known", "links",
+                 "lock", "path", "size", "writable")  # fmt: skip
 
     def __init__(self, fd: int, path: str, status: os.stat_result, *, writable: bool) -> None:
         self.fd = fd
         self.path = path
         self.writable = writable
         self.lock = KernelLock(fd)
-        self.links, self._inode, self.size, self._device = look_of(status)
-        self.torn = b""
-        # State; its proof: the last bytes read or written, and the newline of the room behind them; and, in nanoseconds
-        # since the epoch, the newest mtime that our own reads and writes explain.
-        self._known: tuple[State, bytes, int] = _UNREAD
+        self.links, self.inode, self.size, self.device = look_of(status)
+        self.known = _UNREAD
         self._look_due = 0.0  # time.monotonic from which on the mtime is looked at again
         self._synced = 0  # every byte before this one is known to be on the medium
-        self._anchored = False  # the file's name is known to be
+        self._name_synced = False  # the file's name is known to be
         open_files.add(self)
 
     @classmethod
@@ -95,7 +93,7 @@ class JournalFile:
 
     @classmethod
     def create_temp(cls, temp: str, path: str) -> JournalFile:
-        """Make the file that is to replace the one at `path`, under the name `temp`."""
+        """Create the file that is to replace the one at `path`, under the name `temp`."""
         with descriptors:
             try:
                 fd = os.open(temp, disk.CREATE_NEW, FILE_MODE)
@@ -119,9 +117,14 @@ class JournalFile:
             raise
 
     @property
-    def state(self) -> State:
-        """The state that was read or written last."""
-        return self._known[0]
+    def journal(self) -> Journal:
+        """The journal as it was read or written last."""
+        return self.known.journal
+
+    @property
+    def torn(self) -> bytes:
+        """The bytes behind the journal that are no record."""
+        return self.known.torn
 
     def close(self) -> None:
         """Close the descriptor, and with it the lock. A second call does nothing."""
@@ -136,93 +139,95 @@ class JournalFile:
         self.lock.after_fork()
 
     def is_named(self, found: Look) -> bool:
-        """Tell whether this is still the file that its path names, by a fresh look at the path."""
+        """Return whether this is still the file that its path names, by a fresh look at the path."""
         _, inode, _, device = found
-        return inode == self._inode and device == self._device
+        return inode == self.inode and device == self.device
 
     # Reading
 
-    def refresh(self, *, locked: bool) -> State:
-        """Return the state on the disk: what is remembered if it is still true, else with the new records applied.
+    def refresh(self, *, locked: bool) -> Journal:
+        """Return the journal on the disk: what is remembered if it is still true, else with the new records applied.
 
-        Raises CorruptShard. A torn tail is left in `torn`. Without the lock a record may be half written:
-        what looks damaged is read again before it is believed.
+        A torn tail is left in `torn`. Without the lock a record may be half written: what looks damaged is read again
+        before it is believed. Raises CorruptShard, StoreIOError.
         """
-        state, proof, seen = self._known
+        known = self.known
+        journal, check, seen, torn = known
         try:
-            found = os.pread(self.fd, len(proof), state.end + 1 - len(proof))
+            found = os.pread(self.fd, len(check), journal.end + 1 - len(check))
             # abs: a clock that was set back is no reason not to look for hours
             fresh = abs(time.time_ns() - seen) < HOT_NS if locked else time.monotonic() < self._look_due
-            if found == proof and fresh:
-                return state
-            return self._changed(found, locked=locked)
+            if found == check and fresh and not torn:
+                return journal
+            return self._changed(known, found, locked=locked)
         except OSError as error:
             raise_io_error(error, "reading a shard", self.path)
 
-    def _changed(self, found: bytes, *, locked: bool) -> State:
-        """Say what the journal says now that these bytes are not what was remembered, or the mtime is to be looked at.
+    def _changed(self, known: Known, found: bytes, *, locked: bool) -> Journal:
+        """Return the journal, where these bytes are not what was remembered, or the mtime is due to be looked at.
 
-        The mtime proves nothing while it stands still, but when it moved though nothing was appended, somebody wrote
+        The mtime proves nothing while it stands still. But where it moved though nothing was appended, somebody wrote
         into the file by hand, and it is read again from the start.
         """
-        state, proof, seen = self._known
+        journal, check, seen, torn = known
         due = time.monotonic() + LOOK_S
         mtime = os.fstat(self.fd).st_mtime_ns
-        if len(proof) > 1 and found.startswith(proof[:-1]):
-            if len(found) == len(proof) and found != proof:
-                return self._read_on(state, mtime) or self._reread(state, locked=locked)  # the new lines are enough
-            if mtime <= seen:
+        if len(check) > 1 and found.startswith(check[:-1]):
+            if len(found) == len(check) and found != check:
+                return self._read_on(journal, mtime) or self._reread(journal, locked=locked)  # the new lines will do
+            if mtime <= seen and not (torn and locked):
                 self._look_due = due
-                return state  # nothing changed; where `found` is short, it has no room
-        return self._reread(ABSENT, locked=locked)
+                return journal  # nothing changed; where `found` is short, there is no space behind the journal
+        return self._reread(EMPTY, locked=locked)
 
-    def _read_on(self, state: State, mtime: int) -> State | None:
+    def _read_on(self, journal: Journal, mtime: int) -> Journal | None:
         """Apply the few records that others have appended since; None where there is more to it.
 
         `mtime`: of the file, looked at before this.
         """
-        data = os.pread(self.fd, _FEW_BYTES, state.end)
+        data = os.pread(self.fd, _FEW_BYTES, journal.end)
         if b"\n\n" not in data:
             return None
-        found = journal.replay(data, state)
-        if found.damage is not None or found.tail or found.state is state:
+        after, why = read_records(data, journal)
+        if why or after is journal:
             return None
-        added = data[: found.state.end - state.end][-_WITNESS:]
-        self._known = (found.state, added + b"\n", mtime)
-        self.torn = b""
-        return found.state
+        self.known = Known(after, data[: after.end - journal.end][-_CHECK_BYTES:] + b"\n", mtime)
+        return after
 
-    def _reread(self, known: State, *, locked: bool) -> State:
+    def _reread(self, known: Journal, *, locked: bool) -> Journal:
+        """Read what follows `known`, or all of it, as often as it takes to tell damage from a commit under way."""
         for attempt in range(2 if locked else _READER_RETRIES):
             status = os.fstat(self.fd)
             if status.st_size > FILE_BYTES_MAX:
                 raise CorruptShard(self.path, 0, f"{status.st_size:,} bytes, more than any shard can have")
             data = disk.read_all(self.fd, known.end, status.st_size - known.end)
-            found = journal.replay(data, known)
+            found = replay(data, known)
             if found.damage is None:
-                fresh = data[: found.state.end - known.end][-_WITNESS:]
-                proof = fresh + b"\n" if fresh or known is ABSENT else self._known[1]
-                self._known = (found.state, proof, status.st_mtime_ns)
-                self.size, self.torn = status.st_size, found.tail
-                return found.state
-            known = ABSENT
+                journal = found.journal
+                added = data[: journal.end - known.end][-_CHECK_BYTES:]
+                check = added + b"\n" if added or known is EMPTY else self.known.tail_check
+                self.known = Known(journal, check, status.st_mtime_ns, found.tail)
+                if locked:
+                    self.size = status.st_size
+                return journal
+            known = EMPTY
             time.sleep(0.0005 * attempt)
         assert found.damage is not None
         self._distrust()
-        raise CorruptShard(self.path, found.damage.offset, found.damage.reason, found.state.key)
+        raise CorruptShard(self.path, found.damage.offset, found.damage.reason, found.journal.state.key)
 
     def _distrust(self) -> None:
-        """Have the file read anew before its next use. The state stays: a writer that is inside writes behind it."""
+        """Have the file read anew before its next use. The journal stays: a writer that is inside writes behind it."""
         self._look_due = 0.0
-        self._known = (self.state, b"", _NEVER)
+        self.known = Known(self.known.journal, b"")
 
-    # Writing. REQUIRES, for everything below: the caller holds the lock and has refreshed under it.
+    # Writing. REQUIRES, for everything below: the caller holds the lock, and `journal` is what it read under it.
 
-    def append(self, line: bytes, after: State) -> None:
-        """Write one record, which leads to the state `after`. Raises StoreFull, StoreIOError: nothing was changed."""
-        end = self.state.end
-        need = end + len(line)
-        data = line if need <= self.size else line.ljust(room_after(need) - end, b"\n")
+    def append(self, line: bytes, after: Journal) -> None:
+        """Write one record, which leads to the journal `after`. Raises StoreFull, StoreIOError: nothing was changed."""
+        need = after.end
+        end = need - len(line)
+        data = line if need <= self.size else line.ljust(size_with_space(need) - end, b"\n")
         try:
             written = os.pwrite(self.fd, data, end)
             if written < len(line):
@@ -232,33 +237,34 @@ class JournalFile:
             raise_io_error(error, "writing a shard", self.path)
         if need > self.size:
             self.size = max(need, end + written)
-        self._known = (after, line[-_WITNESS:] + b"\n", time.time_ns())
+        self.known = _new(Known, (after, line[-_CHECK_BYTES:] + b"\n", time.time_ns(), b""))
 
-    def secure(self) -> None:
-        """Put the file's name and all its bytes on the medium, so that the next, durable, record vouches for them.
+    def sync_before(self, end: int) -> None:
+        """Put the file's name and all bytes before `end` on the medium, so that a durable record may follow them.
 
-        Whoever made the name or wrote the bytes may have died before its sync, so what this descriptor has not
+        Whoever created the name or wrote the bytes may have died before its sync. So what this descriptor has not
         synced itself proves nothing. Raises CommitUncertain.
         """
-        if not self._anchored:
-            self._anchor()
-        if self._synced < self.state.end:
-            self.sync()
+        if not self._name_synced:
+            self.sync_name()
+        if self._synced < end:
+            self.sync(end)
 
-    def sync(self) -> None:
-        """Put all bytes on the medium. Raises CommitUncertain; the file is then to be closed and read again."""
+    def sync(self, end: int) -> None:
+        """Put all bytes before `end` on the medium. Raises CommitUncertain: then close the file and read it again."""
         try:
             disk.sync(self.fd)
         except OSError as error:
             self._uncertain(error, "syncing a commit")
-        self._synced = self.state.end
+        self._synced = end
 
-    def _anchor(self) -> None:
+    def sync_name(self) -> None:
+        """Put the file's name on the medium. Raises CommitUncertain."""
         try:
             disk.sync_directory(os.path.dirname(self.path))
         except OSError as error:
             self._uncertain(error, "syncing a directory")
-        self._anchored = True
+        self._name_synced = True
 
     def _uncertain(self, error: OSError, doing: str) -> NoReturn:
         """Have the kernel forget what it kept of the file, as far as it obeys, and raise CommitUncertain."""
@@ -276,37 +282,39 @@ class JournalFile:
             self._distrust()
 
     def repair_tail(self, keep_as: str) -> None:
-        """Keep a copy of the torn tail in the file `keep_as` and cut it off. Needs no mutex: readers see either."""
+        """Keep a copy of the torn tail in the file `keep_as` and cut it off. Readers see either."""
+        journal, _, _, tail = self.known
         try:
             disk.make_directory(os.path.dirname(keep_as))
             fd = os.open(keep_as, disk.CREATE_NEW, FILE_MODE)
             try:
-                disk.write_all(fd, self.torn, 0)
+                disk.write_all(fd, tail, 0)
                 disk.sync(fd)
             finally:
                 os.close(fd)
             disk.sync_directory(os.path.dirname(keep_as))
-            os.ftruncate(self.fd, self.state.end)
+            os.ftruncate(self.fd, journal.end)
         except OSError as error:
             raise_io_error(error, "keeping a torn commit in quarantine", keep_as)
-        self.size = self.state.end
-        self.torn = b""
+        self.size = journal.end
+        self.known = self.known._replace(torn=b"")
 
     def trim(self) -> int:
-        """Give the room back to the file system; return the bytes freed."""
-        freed = self.size - self.state.end
+        """Give the space behind the journal back to the file system; return the bytes freed."""
+        end = self.journal.end
+        freed = self.size - end
         try:
-            os.ftruncate(self.fd, self.state.end)
+            os.ftruncate(self.fd, end)
         except OSError as error:
             raise_io_error(error, "trimming a shard", self.path)
-        self.size = self.state.end
+        self.size = end
         return freed
 
-    def replace(self, temp: str, line: bytes, after: State) -> JournalFile:
-        """Put a journal of one record, which leads to the state `after`, in this one's place; return it, locked.
+    def replace(self, temp: str, line: bytes, after: Journal) -> JournalFile:
+        """Put a journal of one record, which leads to `after`, in this one's place; return its file, locked.
 
         Always synced, in relaxed mode too: history that was safe stays safe. The new file is locked before it
-        gets the name, or another writer would be inside before this one is done.
+        gets the name, or another writer would be inside before this one is finished. REQUIRES: `sync_name` follows.
         """
         fresh = JournalFile.create_temp(temp, self.path)
         try:
@@ -320,19 +328,15 @@ class JournalFile:
             raise
         return fresh
 
-    def settle(self) -> None:
-        """Sync the directory after `replace`, whose file this is. Raises CommitUncertain."""
-        self._anchor()
-
-    def fill(self, line: bytes, after: State) -> None:
-        """Lock a new file and make it a journal of one record, on the medium. Raises OSError."""
+    def fill(self, line: bytes, after: Journal) -> None:
+        """Lock a new file and write a journal of one record to it, on the medium. Raises OSError."""
         if not self.lock.try_acquire():
             raise OSError(errno.EAGAIN, "somebody has locked a temp of our own", self.path)
-        disk.write_all(self.fd, line.ljust(room_after(len(line)), b"\n"), 0)
+        disk.write_all(self.fd, line.ljust(size_with_space(len(line)), b"\n"), 0)
         disk.sync(self.fd)
-        self._known = (after, line[-_WITNESS:] + b"\n", time.time_ns())
+        self.known = Known(after, line[-_CHECK_BYTES:] + b"\n", time.time_ns())
         self._synced = len(line)
-        self.size = room_after(len(line))
+        self.size = size_with_space(len(line))
 
 
 def _open(path: str, *, write: bool, create: bool) -> tuple[int, bool]:
@@ -354,7 +358,7 @@ def _discard(temp: str) -> None:
 
 
 def discard_dead(temp: str) -> bool:
-    """Remove a temp unless somebody has it locked, as every writer has his from the start; tell whether it is gone."""
+    """Remove a temp unless somebody has it locked, as every writer has its own from the start; return if it is gone."""
     file = JournalFile.open(temp, write=True)
     if file is None:
         return False
@@ -369,13 +373,16 @@ def discard_dead(temp: str) -> bool:
     return True
 
 
-def read_state(path: str) -> State:
-    """Read a shard's state once, without its lock; ABSENT where there is no file. Raises CorruptShard, StoreIOError."""
+def read_file(path: str) -> tuple[Journal, bytes]:
+    """Read a shard's file once, without its lock; return its journal and torn tail, EMPTY where there is no file.
+
+    Raises CorruptShard, StoreIOError.
+    """
     file = JournalFile.open(path, write=False)
     if file is None:
-        return ABSENT
+        return EMPTY, b""
     try:
-        return file.refresh(locked=False)
+        return file.refresh(locked=False), file.torn
     finally:
         file.close()
 

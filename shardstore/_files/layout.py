@@ -6,6 +6,7 @@
       shards/3f/.tmp-<random>~<shard file>     a rewrite in progress
       index/                                   disposable; its names are in index/files.py
       archive/  quarantine/                    <shard file>.<milliseconds>-<random>: removed, damaged
+      quarantine/lost-3f.<milliseconds>-<random>   a prefix directory that was gone, and was made again
 
 A shard's file name is a readable slug and a hash of the whole key. The hash alone decides, so names are injective
 and no key can leave the root; slug and hash are lower-case ASCII, so file systems that fold case or normalise
@@ -20,6 +21,7 @@ import time
 from hashlib import blake2b
 from pathlib import Path
 
+from shardstore._keys import check_key
 from shardstore.errors import InvalidKey
 
 FORMAT = 1
@@ -31,7 +33,6 @@ QUARANTINE = "quarantine"
 
 SUFFIX = ".jsonl"
 TEMP_PREFIX = ".tmp-"
-KEY_BYTES_MAX = 4096
 NAME_BYTES_MAX = 143
 HASH_HEX = 32  # 128 bits: a 64-bit hash can be made to collide on purpose by whoever may choose a key
 SLUG_MAX = 80  # leaves room for the stamp of archive/ and quarantine/ and the prefix of a temp
@@ -43,23 +44,7 @@ FILE_MODE = 0o600
 _UNSAFE = re.compile(r"[^a-z0-9]+")
 _SHARD_FILE = re.compile(rf"(?P<slug>[a-z0-9-]{{1,{SLUG_MAX}}})~(?P<hash>[0-9a-f]{{{HASH_HEX}}})\.jsonl")
 _STAMPED = re.compile(r"(?P<file>.+\.jsonl)\.(?P<ms>\d{13})-(?P<random>[0-9a-f]{8})")
-
-
-def check_key(key: str) -> bytes:
-    """Return the key's UTF-8 bytes; raise InvalidKey unless it can name a session."""
-    if type(key) is not str:
-        raise InvalidKey(f"a session key is a str, not {type(key).__name__}")
-    try:
-        raw = key.encode()
-    except UnicodeEncodeError:
-        raise InvalidKey(f"session key {key!r} holds a lone surrogate, which UTF-8 cannot encode") from None
-    if not raw:
-        raise InvalidKey("a session key may not be empty")
-    if len(raw) > KEY_BYTES_MAX:
-        raise InvalidKey(f"session key of {len(raw)} bytes; at most {KEY_BYTES_MAX} are allowed")
-    if 0 in raw:
-        raise InvalidKey(f"session key {key!r} holds a NUL character")
-    return raw
+_LOST = re.compile(r"lost-(?P<prefix>[0-9a-f]{2})\.\d{13}-[0-9a-f]{8}")
 
 
 def shard_name(key: str) -> str:
@@ -113,6 +98,17 @@ def parse_stamped(file: str) -> tuple[str, int] | None:
     if shard is None:
         return None
     return f"{shard['hash'][:2]}/{match['file']}", int(match["ms"])
+
+
+def lost_name(prefix: str) -> str:
+    """Return a unique name in quarantine/ for the record of a prefix directory that was lost, and made again."""
+    return f"lost-{prefix}.{time.time_ns() // 1_000_000:013d}-{os.urandom(4).hex()}"
+
+
+def parse_lost(file: str) -> str | None:
+    """Return the prefix that a file in quarantine/ records as lost, or None where it records none."""
+    match = _LOST.fullmatch(file)
+    return None if match is None else match["prefix"]
 
 
 class Layout:

@@ -6,45 +6,84 @@ import resource
 import threading
 from collections import OrderedDict
 from itertools import islice
+from typing import TYPE_CHECKING, Final
 
 from shardstore._files.layout import Layout, shard_name
 from shardstore._files.locks.fairness import Lines
 from shardstore._files.shard import Shard
+from shardstore._files.transaction import FileTransaction
 
-SHARDS_MAX = 256
-CACHED_BYTES_MAX = 64 * 1024 * 1024
-_CHECK_BYTES_EVERY = 16  # shards opened
-_BUSY_AT_MOST = 32  # shards in use that are looked past for one that is not
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SHARDS_MAX: Final = 256
+CACHED_BYTES_MAX: Final = 64 * 1024 * 1024
+_CHECK_BYTES_EVERY: Final = 16  # shards opened
+_BUSY_AT_MOST: Final = 32  # shards in use that are looked past for one that is not
 
 
 class Pool:
-    """The open shards of one store."""
+    """The open shards of one store, and the transactions on them.
+
+    The mutex is re-entrant, and every step finds its shard again: a signal handler may come in between any two.
+    """
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
+        self.mark_changed: Callable[[str], None] = _without_index  # set by the engine before the first transaction
         self._lines = Lines(layout.marker)
         self._limit = _descriptor_limit()
         self._shards: OrderedDict[str, Shard] = OrderedDict()
         self._by_name: dict[str, Shard] = {}  # the same ones
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
         self._opened = 0
 
     def shard(self, key: str) -> Shard:
-        """Give the shard of a key, open or not. Raises InvalidKey."""
+        """Return the shard of a key, open or not. Raises InvalidKey."""
         try:
             shard = self._shards[key]
             self._shards.move_to_end(key)
         except (KeyError, TypeError):
-            return self._admit(key)
+            return self.admit(key)
         return shard
 
-    def _admit(self, key: str) -> Shard:
+    def transaction(self, key: str, timeout: float | None, *, create: bool = True) -> FileTransaction:
+        """Return a transaction on a session; the `with` locks it, waiting up to `timeout` seconds (None: for ever).
+
+        An absent session is created, or with create=False is SessionNotFound. Raises InvalidKey; the `with` raises
+        what FileTransaction.__enter__ does.
+        """
+        try:
+            shard = self._shards[key]
+            self._shards.move_to_end(key)
+        except (KeyError, TypeError):
+            shard = self.admit(key)
+        try:
+            txn = shard.spare.pop()
+        except IndexError:
+            txn = FileTransaction(shard, self.mark_changed)
+        txn.timeout, txn.create, txn.present = timeout, create, not create
+        return txn
+
+    def transaction_on_file(
+        self, shard: Shard, timeout: float = 0.0, *, read: bool = True, create: bool = False
+    ) -> FileTransaction:
+        """Return a transaction for maintenance: on a file, whatever it holds. SessionNotFound where there is none.
+
+        With read=False the journal is not read first, as it must be where it may be damaged.
+        """
+        txn = FileTransaction(shard, self.mark_changed)
+        txn.timeout, txn.create, txn.read = timeout, create, read
+        return txn
+
+    def admit(self, key: str) -> Shard:
+        """Return the shard of a key that is not known yet. Raises InvalidKey."""
         name = shard_name(key)
         with self._mutex:
             return self._keep(key, Shard(self.layout, name, key, self._lines, self.close_idle))
 
     def _keep(self, key: str, shard: Shard) -> Shard:
-        """Keep a shard, unless there is one of its key, which is given instead. REQUIRES: the mutex."""
+        """Keep a shard, unless there is one of its key, which is returned instead. REQUIRES: the mutex."""
         shard = self._shards.setdefault(key, shard)
         self._by_name[shard.name] = shard
         self._opened += 1
@@ -55,12 +94,12 @@ class Pool:
             self._evict(excess, spare=key)
         return shard
 
-    def resident(self, name: str) -> Shard | None:
-        """Give the shard with a file's name if it is open in this process."""
+    def cached(self, name: str) -> Shard | None:
+        """Return the shard with a file's name if it is open in this process."""
         shard = self._by_name.get(name)
         return shard if shard is not None and shard.is_open else None
 
-    def adopt(self, name: str) -> Shard | None:
+    def open_by_name(self, name: str) -> Shard | None:
         """Open a shard by its file's name and keep it; None where no key, or that of another file, is in it.
 
         Raises CorruptShard, StoreIOError, StoreNotFound.
@@ -70,8 +109,8 @@ class Pool:
             return shard
         kept, shard = None, self.unnamed(name)
         try:
-            key = shard.read().key
-            if key is not None and shard.claim(key):
+            key = shard.read().state.key
+            if key is not None and shard.bind_key(key):
                 with self._mutex:
                     kept = self._keep(key, shard)
         finally:
@@ -80,7 +119,7 @@ class Pool:
         return kept
 
     def unnamed(self, name: str) -> Shard:
-        """Give a shard by its file's name alone, for maintenance of files whose key is not known. Not pooled."""
+        """Return a shard by its file's name alone, for maintenance of files whose key is not known. Not pooled."""
         return Shard(self.layout, name, None, self._lines, self.close_idle)
 
     def _cached(self) -> int:
@@ -93,8 +132,10 @@ class Pool:
         for key in oldest:
             if closed == count:
                 break
-            if key != spare and self._shards[key].close_if_idle():
-                del self._by_name[self._shards.pop(key).name]
+            shard = self._shards.get(key)
+            if key != spare and shard is not None and shard.close_if_idle():
+                self._shards.pop(key, None)
+                self._by_name.pop(shard.name, None)
                 closed += 1
         return closed
 
@@ -116,10 +157,14 @@ class Pool:
 
     def after_fork(self) -> None:
         """Forget the parent's locks and what it had open."""
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
         self._lines.after_fork()
         for shard in self._shards.values():
             shard.after_fork()
+
+
+def _without_index(_name: str) -> None:
+    """Tell nobody of a change: this pool has no index beside it."""
 
 
 def _descriptor_limit() -> int:

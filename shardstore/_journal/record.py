@@ -1,106 +1,154 @@
-"""One line of a journal: made here, checked and read here (docs/format.md has it byte for byte).
+"""One line of a journal: written here, checked and read here (docs/internals/format.md has it byte for byte).
 
-    {"crc":"9f1c2a3b","rev":1,"at":1763800000123,"by":"4711","durable":true,"id":"6b0c…","key":"…","put":{…}}
+    {"crc":"9f1c2a3b","rev":1,"at":1763800000123456,"by":"4711","durable":true,"id":"6b0c…","key":"…","put":{…}}
 
 `crc` is the CRC-32 of every byte after `{"crc":"9f1c2a3b",` up to and including the closing brace.
 """
 
 from __future__ import annotations
 
+import os
+import time
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Final
 from zlib import crc32
 
 from shardstore import _codec as codec
+from shardstore._model import REV_MAX, TIME_MAX_US, Change, State, newest_commit, order_time
 
-PREFIX = b'{"crc":"'
-BODY = len(b'{"crc":"9f1c2a3b",')
+PREFIX: Final = b'{"crc":"'
+BODY: Final = len(b'{"crc":"9f1c2a3b",')
+_HEX: Final = frozenset("0123456789abcdef")
+_TAG_DIGITS: Final = 8
 
-
-class Record(NamedTuple):
-    """What a whole line says. Exactly one of `put`, `set`/`unset` and `delete` is given."""
-
-    rev: int
-    at: int  # milliseconds since the epoch; never less than the record before it
-    by: str
-    durable: bool
-    id: str | None  # names the incarnation; given where a journal or an incarnation begins
-    key: str | None
-    created: int | None  # given where a rewritten journal begins
-    put: dict[str, Any] | None
-    set: dict[str, Any] | None
-    unset: list[str] | None
-    delete: bool
+_quoted = lru_cache(maxsize=256)(codec.dumps)  # an actor writes its name again and again
+_new = tuple.__new__  # a commit makes one State; this is half the price of calling the class
 
 
-def line(rev: int, at: int, by: str, body: bytes, *, durable: bool) -> bytes:
-    """Make a whole line, newline included. `body` is what stands after `by` and `durable`, without the last brace."""
+def field_size(name: str, raw: bytes) -> int:
+    """Return the bytes that a field takes in the entry's JSON: its name, a colon, its value and a comma."""
+    return len(codec.member(name)) + len(raw) + 1
+
+
+def next_record(  # noqa: PLR0913  # what a record says
+    state: State, change: Change, key: str, actor: str, *, durable: bool, at: int | None = None
+) -> tuple[bytes, State]:
+    """Return the line that takes `state` through `change`, newline included, and the state after it.
+
+    `at` is the time of the change, in microseconds since the epoch, where it was not made now; it is never later.
+    """
+    now = time.time_ns() // 1000
+    if newest_commit[0] < now > state.updated_at:
+        newest_commit[0] = now
+    else:
+        now = order_time(now, state.updated_at)
+    if at is not None and at < now:
+        now = max(at, state.updated_at)
+    changed, removed, whole, delete = change
+    before = state.fields
+    if before is None or removed or whole or delete:
+        rev, incarnation, created, body, fields, size = _other_change(state, change, key, now)
+    else:  # most commits
+        rev, incarnation, created = state.rev + 1, state.incarnation, state.created_at
+        fields, size, body = before.copy(), state.entry_bytes, b'"set":{'
+        for name, raw in changed.items():
+            member = codec.member(name) + raw
+            body += member + b","
+            old = before.get(name)
+            size += len(member) + 1 if old is None else len(raw) - len(old)
+            fields[name] = raw
+        body = body[:-1] + b"}"
     flag = b'"durable":true,' if durable else b""
-    rest = b'"rev":%d,"at":%d,"by":%b,%b%b}' % (rev, at, _quoted(by), flag, body)
+    rest = b'"rev":%d,"at":%d,"by":%b,%b%b}' % (rev, now, _quoted(actor), flag, body)
+    tag = f"{crc32(rest):08x}"
+    after = _new(State, (fields, key, rev, incarnation, tag, created, now, actor, size))
+    return b'{"crc":"%b",%b\n' % (tag.encode(), rest), after
+
+
+def _other_change(
+    state: State, change: Change, key: str, now: int
+) -> tuple[int, str, int, bytes, dict[str, bytes] | None, int]:
+    """Return rev, incarnation, creation, body, fields and entry_bytes of a change that does not only set fields."""
+    changed, removed, whole, delete = change
+    if state.fields is None:
+        incarnation = os.urandom(12).hex()
+        body = b'"id":"%b","key":%b,"put":%b' % (incarnation.encode(), codec.dumps(key), codec.join(changed))
+        return 1, incarnation, now, body, changed, _entry_bytes(changed)
+    head = state.rev + 1, state.incarnation, state.created_at
+    if delete:
+        return *head, b'"delete":true', None, 0
+    if whole:
+        return *head, b'"put":' + codec.join(changed), changed, _entry_bytes(changed)
+    unset = b'"unset":' + codec.dumps(removed)
+    body = b'"set":' + codec.join(changed) + b"," + unset if changed else unset
+    fields = {name: raw for name, raw in state.fields.items() if name not in removed} | changed
+    return *head, body, fields, _entry_bytes(fields)
+
+
+def _entry_bytes(fields: dict[str, bytes]) -> int:
+    return sum(field_size(name, raw) for name, raw in fields.items())
+
+
+def whole_record(state: State) -> bytes:
+    """Return the line that a rewritten journal consists of: it leads to `state` at once, and is always durable."""
+    assert state.fields is not None
+    assert state.key is not None
+    rest = b'"rev":%d,"at":%d,"by":%b,"durable":true,"id":"%b","key":%b,"created":%d,"tag":"%b","put":%b}' % (
+        state.rev, state.updated_at, _quoted(state.actor), state.incarnation.encode(), codec.dumps(state.key),
+        state.created_at, state.tag.encode(), codec.join(state.fields),
+    )  # fmt: skip
     return b'{"crc":"%08x",%b\n' % (crc32(rest), rest)
 
 
-_quoted = lru_cache(maxsize=256)(codec.dumps)  # an actor writes its name again and again
-
-
-def head(incarnation: str, key: str, created: int | None = None) -> bytes:
-    """Make the start of the body that begins a journal or an incarnation; a `put_body` follows."""
-    since = b"" if created is None else b'"created":%d,' % created
-    return b'"id":"%b","key":%b,%b' % (incarnation.encode(), codec.dumps(key), since)
-
-
-def put_body(fields: dict[str, bytes]) -> bytes:
-    """Make the body that gives a whole entry."""
-    return b'"put":' + codec.join(fields)
-
-
-def change_body(changed: dict[str, bytes], removed: list[str]) -> bytes:
-    """Make the body that gives top-level fields new values and takes others away; one of both is not empty."""
-    if not removed:
-        return b'"set":' + codec.join(changed)
-    unset = b'"unset":' + codec.dumps(removed)
-    return b'"set":' + codec.join(changed) + b"," + unset if changed else unset
-
-
-DELETE_BODY = b'"delete":true'
-
-
-def intact(text: bytes) -> bool:
-    """Tell whether a line, given without its newline, is exactly what its writer wrote."""
+def is_intact(text: bytes) -> bool:
+    """Return whether a line, given without its newline, is exactly what its writer wrote."""
     return text[:BODY] == b'{"crc":"%08x",' % crc32(text[BODY:])
 
 
-def parse(text: bytes) -> Record | str:
-    """Read a line, given without its newline; return what is wrong with it instead where it is not a record."""
-    if not intact(text):
+def parse(text: bytes) -> dict[str, Any] | str:
+    """Return the members of a line, given without its newline; where it is no record, say what is wrong with it."""
+    if not is_intact(text):
         return "the checksum does not match"
     try:
-        given = codec.loads(text)
+        given: dict[str, Any] = codec.loads(text)
     except codec.JSONDecodeError as error:
         return f"not JSON behind a right checksum: {error}"
+    return given if _is_record(given) else "not a record behind a right checksum"
+
+
+def _is_record(given: dict[str, Any]) -> bool:
+    """Check types, bounds and combinations: a right checksum shows who wrote a line, not that it makes sense."""
     get = given.get
-    record = Record(
-        get("rev"), get("at"), get("by"), get("durable", False), get("id"), get("key"), get("created"),
-        get("put"), get("set"), get("unset"), get("delete", False),
-    )  # fmt: skip
-    return record if _well_formed(record) else "not a record behind a right checksum"
-
-
-def _well_formed(r: Record) -> bool:
-    """Check types and combinations: a right checksum proves who wrote a line, not that it makes sense."""
-    changes = r.set is not None or r.unset is not None
+    put, changed, removed, delete, created = get("put"), get("set"), get("unset"), get("delete", False), get("created")
+    changes = changed is not None or removed is not None
     return (
-        type(r.rev) is int
-        and r.rev > 0
-        and type(r.at) is int
-        and r.at >= 0
-        and type(r.by) is str
-        and type(r.durable) is bool
-        and (type(r.put) is dict) + changes + (r.delete is True) == 1
-        and (r.put is None or type(r.put) is dict)
-        and (r.set is None or type(r.set) is dict)
-        and (r.unset is None or (type(r.unset) is list and all(type(name) is str for name in r.unset)))
-        and (r.id is None) == (r.key is None)
-        and (r.id is None or (type(r.id) is str and type(r.key) is str and r.put is not None))
-        and (r.created is None or type(r.created) is int)
+        is_rev(get("rev"))
+        and is_time(get("at"))
+        and type(get("by")) is str
+        and type(get("durable", False)) is bool
+        and (type(put) is dict) + changes + (delete is True) == 1
+        and (put is None or type(put) is dict)
+        and (changed is None or type(changed) is dict)
+        and (removed is None or (type(removed) is list and all(type(name) is str for name in removed)))
+        and _is_start(get("id"), get("key"), get("tag"), put)
+        and (created is None or is_time(created))
     )
+
+
+def _is_start(incarnation: Any, key: Any, tag: Any, put: Any) -> bool:
+    """Check what stands only in the first record of a journal or of an incarnation."""
+    if incarnation is None:
+        return key is None and tag is None
+    if type(incarnation) is not str or type(key) is not str or put is None:
+        return False
+    return tag is None or (type(tag) is str and len(tag) == _TAG_DIGITS and _HEX.issuperset(tag))
+
+
+def is_rev(value: object) -> bool:
+    """Return whether this is a revision number."""
+    return type(value) is int and 0 < value <= REV_MAX
+
+
+def is_time(value: object) -> bool:
+    """Return whether this is a time in microseconds since the epoch, before the year 10000."""
+    return type(value) is int and 0 <= value < TIME_MAX_US

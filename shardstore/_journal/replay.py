@@ -1,58 +1,37 @@
-"""A journal as a value: from the bytes of a shard to the state of its session, and what is wrong with them.
+"""The one interpreter of a journal: from the bytes of a shard to the state of its session, and what is wrong with them.
 
-Nothing here touches a file. A state is the last `put` and the changes after it; bytes that are not a record are
-either a torn tail (a commit that a death or a power cut left unfinished: never acknowledged, stepped over) or damage.
+get, a writer that takes over from another process, the index, history and salvage all read through `_Entry.apply`.
+Nothing here touches a file. A state is the last `put` and the changes after it. Bytes that are no record are either a
+torn tail (a commit that a death or a power cut left unfinished: never acknowledged, stepped over) or damage.
 """
 
 from __future__ import annotations
 
-import os
-import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shardstore import _codec as codec
-from shardstore._journal import record
-from shardstore._journal import torn as tear
+from shardstore._journal import record, torn
+from shardstore._model import ABSENT, DAY_US, REV_MAX, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from shardstore._journal.record import Record
+_PLAIN_MEMBERS: Final = 5  # crc, rev, at, by, set
+_ALL: Final = 1 << 62  # records
+_NOTHING: Final[dict[str, bytes]] = {}
 
-_PLAIN_MEMBERS = 5  # crc, rev, at, by, set
 
+class Journal(NamedTuple):
+    """A journal as far as it was read or written."""
 
-class State(NamedTuple):
-    """What a journal says of its session, up to byte `end`. Immutable: shared by readers, drafts and snapshots."""
-
-    fields: dict[str, bytes] | None = None  # raw JSON by field, in order; None: no such session. Never mutated.
-    key: str | None = None
-    rev: int = 0
-    incarnation: str = ""
-    created_at: int = 0  # milliseconds since the epoch, like updated_at
-    updated_at: int = 0
-    by: str = ""
-    end: int = 0  # logical end of the journal in bytes; whatever lies behind it is room
+    state: State = ABSENT
+    end: int = 0  # bytes up to and including the last record's newline; what follows is preallocated space
     records: int = 0  # in this file
-    live: int = 0  # bytes of the entry's fields as JSON, braces aside
-
-    @property
-    def exists(self) -> bool:
-        """Whether there is a session: neither never made nor deleted."""
-        return self.fields is not None
-
-    @property
-    def version(self) -> str:
-        """Name this state of this incarnation; no other state of any session with this key ever has the same."""
-        return f"{self.incarnation}.{self.rev}"
-
-    @property
-    def size(self) -> int:
-        """Bytes of the entry as compact JSON."""
-        return self.live + 1 if self.live else 2
+    crc: bytes = b""  # the eight digits that the last record begins with: with `end` they name what was read
+    crlf: bool = False  # some lines end in CR LF: somebody's tool converted the file
 
 
-ABSENT = State()
+EMPTY: Final = Journal()
 
 
 class Damage(NamedTuple):
@@ -63,218 +42,172 @@ class Damage(NamedTuple):
 
 
 class Replay(NamedTuple):
-    """The outcome of reading a journal: the state, and whatever unreadable bytes follow it."""
+    """The outcome of reading a journal, and whatever unreadable bytes follow it."""
 
-    state: State
-    tail: bytes = b""  # torn: to be kept in quarantine and turned into room by the next writer
+    journal: Journal
+    tail: bytes = b""  # torn: to be kept in quarantine and cut off by the next writer
     damage: Damage | None = None
 
 
-def field_size(name: str, raw: bytes) -> int:
-    """Bytes a field takes in the entry's JSON: its name, a colon, its value and a comma."""
-    return len(codec.member(name)) + len(raw) + 1
+class _Entry:
+    """A session while records are applied to it: values are encoded at the end, and of each field only the last."""
 
-
-class Change(NamedTuple):
-    """What one commit does to an entry: the same thing whether it was read or is about to be written."""
-
-    changed: dict[str, bytes]  # raw JSON by field; never mutated
-    removed: list[str]
-    whole: bool = False  # `changed` is the whole entry
-    delete: bool = False
-
-
-def set_fields(fields: dict[str, bytes], changed: dict[str, bytes]) -> int:
-    """Give fields new values, in place; return by how many bytes the entry grew."""
-    grown = 0
-    for name, raw in changed.items():
-        before = fields.get(name)
-        grown += field_size(name, raw) if before is None else len(raw) - len(before)
-        fields[name] = raw
-    return grown
-
-
-_state = tuple.__new__  # a commit makes one State; this is half the price of calling the class
-
-
-def advance(  # noqa: PLR0913  # what a record says beside its change
-    state: State, change: Change, key: str | None, length: int, rev: int, at: int, by: str,
-    incarnation: str, created_at: int,
-) -> State:  # fmt: skip
-    """Return the state after one more record of `length` bytes."""
-    if change.delete:
-        fields, live = None, 0
-    elif change.whole or state.fields is None:
-        fields, live = change.changed, sum([field_size(name, raw) for name, raw in change.changed.items()])
-    else:
-        fields, live = state.fields.copy(), state.live
-        for name in change.removed:
-            before = fields.pop(name, None)
-            if before is not None:
-                live -= field_size(name, before)
-        live += set_fields(fields, change.changed)
-    return _state(
-        State, (fields, key, rev, incarnation, created_at, at, by, state.end + length, state.records + 1, live)
+    __slots__ = (
+        "actor",
+        "at",
+        "base",
+        "base_bytes",
+        "created",
+        "fields",
+        "incarnation",
+        "key",
+        "rev",
+        "tag",
+        "touched",
     )
 
+    def __init__(self, state: State) -> None:
+        fields, self.key, self.rev, self.incarnation, self.tag, self.created, self.at, self.actor, size = state
+        self.base = _NOTHING if fields is None else fields
+        self.base_bytes = size
+        self.fields: dict[str, Any] | None = None if fields is None else fields.copy()  # bytes: raw JSON, not changed
+        self.touched: dict[str, None] = {}  # the fields that were changed since
 
-def make_record(  # noqa: PLR0913  # what a record says
-    state: State, change: Change, key: str, by: str, at: int | None = None, *, durable: bool
-) -> tuple[bytes, State]:
-    """Make the line that takes `state` through `change`, and the state after it. `at`: if not now, but earlier."""
-    now = time.time_ns() // 1_000_000
-    at = now if at is None or at > now else at
-    at = max(at, state.updated_at)  # the clock may go back, a journal never does
-    if state.fields is None:
-        rev, incarnation, created = 1, os.urandom(12).hex(), at
-        body = record.head(incarnation, key) + record.put_body(change.changed)
-    else:
-        rev, incarnation, created = state.rev + 1, state.incarnation, state.created_at
-        if change.delete:
-            body = record.DELETE_BODY
-        elif change.whole:
-            body = record.put_body(change.changed)
+    def apply(self, given: dict[str, Any], crc: str) -> None:
+        """Apply one record. REQUIRES: it is one, and the caller decided that it may follow."""
+        self.rev, self.at, self.actor = given["rev"], given["at"], given["by"]
+        self.tag = given.get("tag", crc)
+        if "id" in given:
+            self.incarnation, self.key = given["id"], given["key"]
+            self.created = given.get("created", self.at)
+        put = given.get("put")
+        if put is not None or "delete" in given:
+            self.base, self.base_bytes, self.fields, self.touched = _NOTHING, 0, put, dict.fromkeys(put or ())
+            return
+        fields = self.fields
+        assert fields is not None
+        for name in given.get("unset", ()):
+            fields.pop(name, None)
+            self.touched[name] = None
+        changed = given.get("set")
+        if changed:
+            fields.update(changed)
+            self.touched.update(dict.fromkeys(changed))
+
+    def state(self) -> State:
+        """Return the state that the records lead to."""
+        size, fields = self.base_bytes, self.fields
+        if fields is None:
+            size = 0
         else:
-            body = record.change_body(change.changed, change.removed)
-    line = record.line(rev, at, by, body, durable=durable)
-    return line, advance(state, change, key, len(line), rev, at, by, incarnation, created)
+            for name in self.touched:
+                before = self.base.get(name)
+                if before is not None:
+                    size -= record.field_size(name, before)
+                if name in fields:
+                    raw = fields[name] = codec.dumps(fields[name])
+                    size += record.field_size(name, raw)
+        return State(fields, self.key, self.rev, self.incarnation, self.tag, self.created, self.at, self.actor, size)
 
 
-def apply(state: State, entry: Record, length: int) -> State | str:
-    """Return the state after one more record of `length` bytes that was read, or why it cannot follow."""
-    key, incarnation, created = state.key, state.incarnation, state.created_at
-    if entry.id is None:
-        if state.fields is None:
-            return f"revision {entry.rev} of a session that does not exist at this point"
-        if entry.rev != state.rev + 1:
-            return f"revision {entry.rev} follows revision {state.rev}"
-    elif state.fields is not None or (entry.rev != 1 and state.records):
-        return f"a journal begins again with revision {entry.rev}"
-    elif key is not None and entry.key != key:
-        return f"the key changes to {entry.key!r}"
-    else:
-        key, incarnation = entry.key, entry.id
-        created = entry.at if entry.created is None else entry.created
-    if entry.at < state.updated_at:
-        return "time goes back"
-    return advance(state, change_of(entry), key, length, entry.rev, entry.at, entry.by, incarnation, created)
+def read_records(data: bytes, start: Journal, *, place: int = 0, most: int = _ALL) -> tuple[Journal, str]:
+    """Apply the records from data[place] on, at most so many of them; return the journal, and why reading ended there.
 
-
-def change_of(entry: Record) -> Change:
-    """Give the change that a record was made of."""
-    given = entry.put if entry.put is not None else entry.set or {}
-    raw = {name: codec.dumps(value) for name, value in given.items()}
-    return Change(raw, entry.unset or [], entry.put is not None, entry.delete)
-
-
-def states(data: bytes, state: State = ABSENT) -> Iterator[State | Damage]:
-    """Yield the state after each record of `data`, which begins where `state` ends; at last maybe a Damage.
-
-    Stops at the first byte that is not part of a whole record that can follow, and says why unless only
-    blank lines are left there.
+    data[place] is the byte where `start` ends. The reason is empty where `most` records were read, or nothing but blank
+    lines is left.
     """
-    start = 0
-    while start < len(data):
-        stop = data.find(b"\n", start)
-        if stop == start:
-            if data.count(b"\n", start) < len(data) - start:
-                yield Damage(state.end, "more follows the room at the end")
-            return
-        if stop < 0:
-            yield Damage(state.end, "the last line is not finished")
-            return
-        entry = record.parse(data[start:stop])
-        after = entry if isinstance(entry, str) else apply(state, entry, stop + 1 - start)
-        if isinstance(after, str):
-            yield Damage(state.end, after)
-            return
-        state = after
-        start = stop + 1
-        yield state
-
-
-def _follow(data: bytes, state: State) -> State:
-    """Apply the plain changes that `data` begins with, and return the state after the last of them.
-
-    Plain: an intact line that follows, and sets fields and nothing else; anything else is left to `states`, which
-    is several times slower. This is what a writer does inside the lock with the commits of all others, so there is one
-    new state for all of them, and of a field that many of them set only the last value is encoded.
-    """
-    if state.fields is None:
-        return state
-    stop = data.find(b"\n\n")
-    texts = data[: stop if stop >= 0 else max(0, data.rfind(b"\n"))].split(b"\n")
-    rev, at, by, changed, records = state.rev, state.updated_at, state.by, dict[str, Any](), 0
-    for text in texts:
-        if not record.intact(text):
+    entry, base = _Entry(start.state), start.end - place
+    count, crc, crlf, why = 0, start.crc, start.crlf, ""
+    while count < most:
+        stop = data.find(b"\n", place)
+        text = data[place:stop] if stop >= 0 else data[place:]
+        if stop < 0 or not text or text == b"\r":
+            if data[place:].strip(b"\r\n"):
+                why = "the last line is not finished" if stop < 0 else "more follows the space at the end"
             break
-        try:
-            entry = codec.loads(text)
-        except codec.JSONDecodeError:
+        if text.endswith(b"\r") and not record.is_intact(text):
+            text, crlf = text[:-1], True
+        given = record.parse(text)
+        if isinstance(given, str):
+            why = given
             break
-        if not (_is_plain(entry) and entry["rev"] == rev + 1 and entry["at"] >= at):
+        why = _refusal(entry, given, start.records + count)
+        if why:
             break
-        rev, at, by = rev + 1, entry["at"], entry["by"]
-        changed.update(entry["set"])
-        records += 1
-    if not records:
-        return state
-    fields = state.fields.copy()
-    live = state.live + set_fields(fields, {name: codec.dumps(value) for name, value in changed.items()})
-    end = state.end + sum(map(len, texts[:records])) + records
-    return State(
-        fields, state.key, rev, state.incarnation, state.created_at, at, by, end, state.records + records, live
-    )
+        crc = text[len(record.PREFIX) : record.BODY - 2]
+        entry.apply(given, crc.decode())
+        place, count = stop + 1, count + 1
+    if not count:
+        return start, why
+    return Journal(entry.state(), base + place, start.records + count, crc, crlf), why
 
 
-def _is_plain(entry: Any) -> bool:
-    """Tell whether an intact line sets fields and does nothing else."""
-    try:
-        return (
-            type(entry["set"]) is dict
-            and type(entry["rev"]) is int
-            and type(entry["at"]) is int
-            and type(entry["by"]) is str
-            and len(entry) == _PLAIN_MEMBERS + (entry.get("durable") is True)
-        )
-    except (KeyError, TypeError):
-        return False
+def _refusal(entry: _Entry, given: dict[str, Any], records: int) -> str:
+    """Return why a record cannot follow `records` others in this file; an empty text where it can."""
+    rev, at = given["rev"], given["at"]
+    if "id" not in given:
+        if entry.fields is None:
+            return f"revision {rev} of a session that does not exist at this point"
+        if rev != entry.rev + 1:
+            return f"revision {rev} follows revision {entry.rev}"
+    elif entry.fields is not None or (rev != 1 and records):
+        return f"a journal begins again with revision {rev}"
+    elif entry.key is not None and given["key"] != entry.key:
+        return f"the key changes to {given['key']!r}"
+    return "time goes back" if entry.at - DAY_US <= at < entry.at else ""  # a wrong clock is corrected by more
 
 
-def replay(data: bytes, state: State = ABSENT) -> Replay:
-    """Read a journal, or what was added to one since `state`, and judge what cannot be read."""
-    base, problem = state.end, None
-    if state.fields is None:  # what a journal begins with is not plain
-        state = next((step for step in states(data[: data.find(b"\n") + 1], state) if isinstance(step, State)), state)
-    state = _follow(data[state.end - base :], state)
-    for step in states(data[state.end - base :], state):
-        if isinstance(step, State):
-            state = step
-        else:
-            problem = step
-    if problem is None:
-        return Replay(state)
-    tail = data[state.end - base :]
-    reason = tear.judge(tail, state.end, first=state.records == 0)
+def replay(data: bytes, start: Journal = EMPTY) -> Replay:
+    """Read a journal, or what was added to one since `start`, and judge what cannot be read."""
+    journal, why = read_records(data, start)
+    if not why:
+        return Replay(journal)
+    tail = data[journal.end - start.end :]
+    reason = torn.classify_tail(tail, journal.end, first=journal.records == 0)
     if reason is None:
-        return Replay(state, tail=tail)
-    return Replay(state, damage=Damage(state.end, reason or problem.reason))
+        return Replay(journal, tail=tail)
+    return Replay(journal, damage=Damage(journal.end, reason or why))
 
 
-def salvage(data: bytes, incarnation: str) -> State | None:
-    """Apply every intact record of a damaged journal in its order; None where there is none.
+def history(data: bytes) -> Iterator[State]:
+    """Yield the state after each whole record of a journal."""
+    before, (journal, _) = EMPTY, read_records(data, EMPTY, most=1)
+    while journal is not before:
+        yield journal.state
+        before, (journal, _) = journal, read_records(data, journal, place=journal.end, most=1)
+
+
+class Salvage(NamedTuple):
+    """What can be read of a damaged journal."""
+
+    state: State | None  # None: no record is whole
+    missing: tuple[int, ...]  # the revisions that are not whole, below the newest one that is
+
+
+def salvage(data: bytes, incarnation: str) -> Salvage:
+    """Apply every intact record of a damaged journal in its order.
 
     The result is a new incarnation: it may be a content that no version ever had.
     """
-    state = None
-    for text in data.split(b"\n"):
-        entry = record.parse(text)
-        if isinstance(entry, str):
+    entry, revs, created = _Entry(ABSENT), set[int](), 0
+    for line in data.split(b"\n"):
+        text = line if record.is_intact(line) else line.removesuffix(b"\r")
+        given = record.parse(text)
+        if isinstance(given, str):
             continue
-        before = ABSENT if state is None else state
-        state = advance(
-            before, change_of(entry), entry.key or before.key, 0, max(before.rev, entry.rev) + 1,
-            max(before.updated_at, entry.at), entry.by, incarnation,
-            entry.created or before.created_at or entry.at,
-        )  # fmt: skip
-    return state
+        if entry.fields is None:
+            entry.fields = {}
+        rev, at, key = entry.rev, entry.at, entry.key
+        entry.apply(given, text[len(record.PREFIX) : record.BODY - 2].decode())
+        revs.add(entry.rev)
+        created = created or given.get("created", entry.at)
+        entry.rev, entry.at, entry.key = max(rev, entry.rev), max(at, entry.at), entry.key or key
+    if not revs:
+        return Salvage(None, ())
+    entry.rev, entry.incarnation, entry.created = min(entry.rev + 1, REV_MAX), incarnation, created
+    return Salvage(entry.state(), tuple(rev for rev in _up_to(max(revs)) if rev not in revs and rev > min(revs)))
+
+
+def _up_to(rev: int) -> range:
+    """Return the revisions worth naming: a planted number may be very large."""
+    return range(max(1, rev - 100_000), rev)

@@ -15,8 +15,8 @@ _LINE = re.compile(rb"^[^\n]+\n", re.MULTILINE)  # anchored: a search may not be
 SECTOR = 512  # bytes that a disk writes whole or not at all
 
 
-def judge(tail: bytes, offset: int, *, first: bool) -> str | None:  # noqa: PLR0911  # one return a judgement
-    """Judge bytes at `offset` that are no record: None for a torn tail, else the damage ("": as the reader found it).
+def classify_tail(tail: bytes, offset: int, *, first: bool) -> str | None:  # noqa: PLR0911  # one return a judgement
+    """Classify bytes at `offset` that are no record: None for a torn tail, else the damage ("": what the reader found).
 
     `first`: no record stands before them in the file.
 
@@ -49,10 +49,10 @@ def _first_whole(tail: bytes) -> tuple[int, bool] | None:
     first = None
     for line in _LINE.finditer(tail):
         text = line[0][:-1]
-        if record.intact(text):
+        if record.is_intact(text) or (text.endswith(b"\r") and record.is_intact(text := text[:-1])):
             first = line.start() if first is None else first
             found = record.parse(text)
-            if not isinstance(found, str) and found.durable:
+            if not isinstance(found, str) and found.get("durable"):
                 return first, True
     return None if first is None else (first, False)
 

@@ -73,10 +73,10 @@ def test_quarantine_is_listed_and_never_purged(busy: Shell) -> None:
 
 def test_the_library_lists_and_purges(archived: Shell) -> None:
     with Store(archived.store) as store:
-        assert [one.place for one in store.kept()] == ["archive", "archive"]
+        assert [one.place for one in store.archive.list()] == ["archive", "archive"]
         for malformed in (None, -1, float("nan"), "30"):
             with pytest.raises(InvalidQuery):
-                store.purge_archive(malformed)  # type: ignore[arg-type]
-        assert store.purge_archive(3600).removed == ()
-        assert len(store.purge_archive(0).removed) == 2
-        assert store.kept() == []
+                store.archive.purge(malformed)  # type: ignore[arg-type]
+        assert store.archive.purge(3600).removed == ()
+        assert len(store.archive.purge(0).removed) == 2
+        assert store.archive.list() == []

@@ -82,7 +82,7 @@ def test_a_session_that_differs_is_kept_and_reported(shell: Shell) -> None:
     assert shell("import", "openclaw", source, "--overwrite").out == "imported 3 sessions: 2 unchanged, 1 overwritten\n"
     with Store(shell.store) as store:
         assert store["agent:main:main"].data == SMALL["agent:main:main"]
-        assert store["agent:main:main"].by == "import:openclaw"
+        assert store["agent:main:main"].actor == "import:openclaw"
 
 
 def test_a_dry_run_makes_no_store(shell: Shell) -> None:

@@ -13,7 +13,7 @@ def test_set_makes_store_and_session(shell: Shell) -> None:
     assert (done.code, done.err) == (0, "")
     assert (done.json["schema_version"], done.json["key"], done.json["rev"]) == (1, KEY, 1)
     with Store(shell.store, create=False) as store:
-        assert (list(store[KEY].data.items()), store[KEY].by) == ([("b", 1), ("a", None)], "me")
+        assert (list(store[KEY].data.items()), store[KEY].actor) == ([("b", 1), ("a", None)], "me")
 
 
 def test_set_reads_stdin_and_tells_the_version_on_stderr(shell: Shell) -> None:
@@ -22,7 +22,7 @@ def test_set_reads_stdin_and_tells_the_version_on_stderr(shell: Shell) -> None:
     with Store(shell.store, create=False) as store:
         assert store[KEY].data == {"text": "ä🏡"}
         assert store[KEY].version in done.err
-        assert store[KEY].by.startswith("cli:")
+        assert store[KEY].actor.startswith("cli:")
 
 
 def test_set_with_an_old_version_is_a_conflict(shell: Shell) -> None:
@@ -90,7 +90,7 @@ def test_delete_names_what_was_there_and_what_was_not(shell: Shell) -> None:
 def test_restore_brings_back_what_compact_archived(shell: Shell) -> None:
     with Store(shell.store) as store:
         store.create(KEY, {"n": 1})
-        store.compact(where={"n": 1})
+        store.prune(where={"n": 1})
         assert KEY not in store
     assert shell("restore", KEY).code == 0
     assert shell("restore", KEY).code == 4
@@ -99,7 +99,7 @@ def test_restore_brings_back_what_compact_archived(shell: Shell) -> None:
     assert "`shardstore archive list`" in nobody.err
     with Store(shell.store) as store:
         assert store[KEY].data == {"n": 1}
-        store.compact(where={"n": 1})
+        store.prune(where={"n": 1})
         store.create(KEY, {"n": 2})
     assert shell("restore", KEY).code == 4
 

@@ -126,11 +126,11 @@ def fork_actors(backend: FileBackend, key: str) -> tuple[str, str, int]:
 
     with backend.open() as store:
         store.patch(key, {"a": 1})
-        mine = store[key].by
+        mine = store[key].actor
         pid = in_child(lambda: store.patch(key, {"a": 2}))
         assert wait_for(pid) == 0
         assert mine == str(os.getpid())
-        return mine, store[key].by, pid
+        return mine, store[key].actor, pid
 
 
 def session_of(backend: FileBackend, key: str) -> Session | None:

@@ -165,6 +165,6 @@ def test_create_false_updates_what_is_there(store: Store) -> None:
 
 def test_delete_from_inside_a_mutator_on_an_absent_session(store: Store) -> None:
     """DELETE from the mutator of a session that never was leaves it absent."""
-    assert store.update("k", lambda draft: DELETE) is None
+    assert not store.update("k", lambda draft: DELETE).exists
     assert "k" not in store
     assert store.history("k") == []

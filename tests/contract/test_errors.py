@@ -13,10 +13,12 @@ from shardstore import errors
 
 TREE: dict[str, type[BaseException]] = {
     "SessionNotFound": KeyError,
+    "RevisionNotFound": KeyError,
     "SessionExists": Exception,
     "Conflict": Exception,
     "LockTimeout": TimeoutError,
     "NestedUpdate": RuntimeError,
+    "StoreBusy": RuntimeError,
     "CorruptShard": Exception,
     "InvalidKey": ValueError,
     "InvalidEntry": ValueError,
@@ -26,6 +28,7 @@ TREE: dict[str, type[BaseException]] = {
     "CommitUncertain": OSError,
     "StoreClosed": Exception,
     "StoreNotFound": FileNotFoundError,
+    "StoreIncomplete": FileNotFoundError,
     "UnsafeStore": PermissionError,
     "UnsupportedFormat": Exception,
     "UnsupportedFileSystem": Exception,
@@ -33,18 +36,21 @@ TREE: dict[str, type[BaseException]] = {
 
 SAMPLES: list[BaseException] = [
     errors.SessionNotFound("k"),
+    errors.RevisionNotFound("k", 3, 4, 9),
     errors.SessionExists("k"),
     errors.Conflict("k", "aaa.1", "aaa.2"),
     errors.Conflict("k", "aaa.1", None),
     errors.LockTimeout("k", 1.5, 4711),
     errors.LockTimeout("k", 1.5),
     errors.NestedUpdate("k"),
+    errors.StoreBusy(),
     errors.CorruptShard("/x/y.jsonl", 17, "the checksum does not match", "k"),
     errors.CorruptShard("/x/y.jsonl", 0, "not readable"),
     errors.InvalidKey("a session key may not be empty"),
     errors.InvalidEntry("entry['a'][0]", "NaN is not a JSON number"),
     errors.InvalidQuery("limit is negative"),
     errors.StoreNotFound("/nowhere"),
+    errors.StoreIncomplete("/x/shards/3f"),
     errors.StoreClosed(),
     errors.UnsafeStore("/x", "is writable by everyone"),
     errors.UnsupportedFormat("format 9"),
@@ -86,7 +92,22 @@ def test_errors_survive_pickling(sample: BaseException) -> None:
 
 
 def _attributes(error: BaseException) -> dict[str, Any]:
-    names = ("key", "expected", "found", "waited", "pid", "path", "offset", "reason", "root", "errno", "filename")
+    names = (
+        "key",
+        "expected",
+        "found",
+        "waited",
+        "pid",
+        "rev",
+        "first",
+        "last",
+        "path",
+        "offset",
+        "reason",
+        "root",
+        "errno",
+        "filename",
+    )
     return {name: getattr(error, name) for name in names if hasattr(error, name)}
 
 

@@ -71,7 +71,7 @@ def test_deleting_what_is_absent_writes_nothing(store: Store, backend: FileBacke
     before = backend.written()
     assert store.delete("never") is False
     assert store.delete("gone") is False
-    assert store.update("gone", lambda draft: DELETE) is None
+    assert not store.update("gone", lambda draft: DELETE).exists
     assert backend.written() == before
 
 

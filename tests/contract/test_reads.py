@@ -112,7 +112,7 @@ def test_sessions_can_be_copied_and_pickled(store: Store, backend: peers.FileBac
     session = store.create("k", ENTRY)
     for twin in (pickle.loads(pickle.dumps(session)), copy.copy(session), copy.deepcopy(session)):
         assert (twin.key, twin.rev, twin.version, twin.data) == ("k", 1, session.version, ENTRY)
-        assert (twin.created_at, twin.updated_at, twin.by) == (session.created_at, session.updated_at, session.by)
+        assert (twin.created_at, twin.updated_at, twin.actor) == (session.created_at, session.updated_at, session.actor)
     foreign = crew(1)[0].run(peers.session_of, backend, "k")
     assert foreign.version == session.version
     assert store.replace("k", {"a": 2}, expect=foreign).rev == 2
@@ -141,10 +141,10 @@ def test_by_names_the_actor_of_the_last_change(store_factory) -> None:
     """Every record carries its writer's name, and a reader sees who changed what."""
     one, two = store_factory(actor="agent:main"), store_factory(actor='quoted "name" \n é')
     one.create("k", {"a": 1})
-    assert two.get("k").by == "agent:main"
-    assert two.patch("k", {"a": 2}).by == 'quoted "name" \n é'
-    assert one["k"].by == 'quoted "name" \n é'
-    assert [session.by for session in one.history("k")] == ["agent:main", 'quoted "name" \n é']
+    assert two.get("k").actor == "agent:main"
+    assert two.patch("k", {"a": 2}).actor == 'quoted "name" \n é'
+    assert one["k"].actor == 'quoted "name" \n é'
+    assert [session.actor for session in one.history("k")] == ["agent:main", 'quoted "name" \n é']
 
 
 def test_get_of_an_absent_session_is_none(store: Store) -> None:

@@ -66,10 +66,10 @@ def test_each_rule_removes_what_it_names(filled: Store, rules: dict[str, Any], l
     time.sleep(0.01)
     keep = [f"s{n}" for n in left]
     gone = sorted({f"s{n}" for n in range(10)} - set(keep))
-    plan = filled.compact(**rules, purge=purge, dry_run=True)
+    plan = filled.prune(**rules, purge=purge, dry_run=True)
     assert plan.dry_run
     assert sorted(filled) == [f"s{n}" for n in range(10)]
-    report = filled.compact(**rules, purge=purge)
+    report = filled.prune(**rules, purge=purge)
     removing = "purge" if purge else "archive"
     for one in (plan, report):
         assert sorted(action.key for action in one.actions if action.action == removing) == gone
@@ -80,11 +80,11 @@ def test_each_rule_removes_what_it_names(filled: Store, rules: dict[str, Any], l
     for key in gone:
         assert filled.get(key) is None
         if not purge:
-            assert filled.restore(key).key == key
+            assert filled.archive.restore(key).key == key
             assert filled[key]["n"] == int(key[1:])
         else:
             with pytest.raises(SessionNotFound):
-                filled.restore(key)
+                filled.archive.restore(key)
 
 
 @pytest.mark.parametrize(
@@ -118,9 +118,9 @@ def test_a_malformed_rule_removes_nothing(filled: Store, backend: FileBackend, r
     """A rule that means nothing disables deletion and is an error; it never means "everything"."""
     before = backend.written()
     with pytest.raises((InvalidQuery, TypeError)):
-        filled.compact(**rules)
+        filled.prune(**rules)
     with pytest.raises((InvalidQuery, TypeError)):
-        filled.compact(**rules, dry_run=True)
+        filled.prune(**rules, dry_run=True)
     assert backend.written() == before
     assert len(filled) == 10
 
@@ -128,8 +128,8 @@ def test_a_malformed_rule_removes_nothing(filled: Store, backend: FileBackend, r
 def test_restore_brings_back_the_state(filled: Store) -> None:
     """A session that compact archived comes back with its entry; its old versions stay unknown or the same."""
     before = filled["s0"]
-    filled.compact(older_than=0)
-    restored = filled.restore("s0")
+    filled.prune(older_than=0)
+    restored = filled.archive.restore("s0")
     assert restored.data == before.data
     assert filled["s0"].data == before.data
     assert [info.key for info in filled.list()] == ["s0"]
@@ -138,19 +138,19 @@ def test_restore_brings_back_the_state(filled: Store) -> None:
 
 def test_restore_never_overwrites(filled: Store) -> None:
     """A session that is there is not replaced by an archived one."""
-    filled.compact(older_than=0, keep=["s1"])
+    filled.prune(older_than=0, keep=["s1"])
     filled.create("s0", {"new": True})
     for key in ("s0", "s1"):
         before = filled[key].version
         with pytest.raises(SessionExists):
-            filled.restore(key)
+            filled.archive.restore(key)
         assert filled[key].version == before
 
 
 def test_restore_of_what_was_never_archived(filled: Store) -> None:
     """Restoring a key that the archive does not hold says so."""
     with pytest.raises(SessionNotFound):
-        filled.restore("never")
+        filled.archive.restore("never")
 
 
 def test_compact_twice_changes_nothing_the_second_time(filled: Store, backend: FileBackend) -> None:
@@ -175,7 +175,7 @@ def test_compact_keeps_the_current_state_and_frees_the_rest(filled: Store, elsew
     for reader in (filled, elsewhere):
         after = reader["s0"]
         assert (after.rev, after.version, after.data) == (before.rev, before.version, before.data)
-        assert (after.created_at, after.updated_at, after.by) == (before.created_at, before.updated_at, before.by)
+        assert (after.created_at, after.updated_at, after.actor) == (before.created_at, before.updated_at, before.actor)
     assert any(action.action in {"rewrite", "trim"} and action.key == "s0" for action in report.actions)
     assert report.bytes_freed > 0
     assert filled.patch("s0", {"n": "on"}).rev == before.rev + 1
@@ -196,7 +196,7 @@ def test_compact_skips_a_busy_session_and_says_so(filled: Store, store_factory) 
 
     with filled.edit("s0") as draft:
         draft["held"] = True
-        report = in_background(lambda: store_factory().compact(older_than=0))()
+        report = in_background(lambda: store_factory().prune(older_than=0))()
         assert "s0" in {skipped.key for skipped in report.skipped}
         assert all(skipped.why for skipped in report.skipped)
     assert filled["s0"]["held"] is True
@@ -206,7 +206,7 @@ def test_compact_skips_a_busy_session_and_says_so(filled: Store, store_factory) 
 def test_versions_of_removed_sessions_never_come_back(filled: Store) -> None:
     """A session made anew after compact removed its key matches no old version."""
     old = filled["s0"].version
-    filled.compact(older_than=0, purge=True)
+    filled.prune(older_than=0, purge=True)
     assert filled.create("s0", {"n": 0}).version != old
 
 
@@ -223,7 +223,7 @@ def test_verify_of_a_healthy_store(filled: Store) -> None:
 
 def test_reports_cannot_be_changed(filled: Store) -> None:
     """Reports are frozen dataclasses, down to their tuples."""
-    compact = filled.compact(older_than=0, dry_run=True)
+    compact = filled.prune(older_than=0, dry_run=True)
     for report in (compact, filled.verify(), filled.stats(), compact.actions[0]):
         assert dataclasses.is_dataclass(report)
         name = dataclasses.fields(report)[0].name

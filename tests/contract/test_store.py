@@ -32,7 +32,7 @@ CALLS = {
     "compact": lambda store: store.compact(),
     "verify": lambda store: store.verify(),
     "stats": lambda store: store.stats(),
-    "restore": lambda store: store.restore("k"),
+    "restore": lambda store: store.archive.restore("k"),
 }
 
 

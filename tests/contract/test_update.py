@@ -160,7 +160,7 @@ def test_returning_delete_deletes(store: Store) -> None:
         draft["a"] = 2
         return DELETE
 
-    assert store.update("k", finish) is None
+    assert not store.update("k", finish).exists
     assert "k" not in store
     assert store.create("k", {}).rev == 1
 

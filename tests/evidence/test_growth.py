@@ -61,7 +61,7 @@ def test_71356_reads_never_prune(root: Path) -> None:
         assert len(store.list()) == len(list(store)) == store.count() == 5
         store.stats()
         store.verify()
-        store.compact(older_than=0, dry_run=True)
+        store.prune(older_than=0, dry_run=True)
     assert disk.fingerprint(root) == before
 
 
@@ -71,12 +71,12 @@ def test_119085_cleaning_archives_what_it_removes(root: Path) -> None:
         entries = {f"k{n}": populations.entry(5_000, n) for n in range(6)}
         for key, entry in entries.items():
             store.create(key, entry)
-        report = store.compact(older_than=0)
+        report = store.prune(older_than=0)
         assert {action.key for action in report.actions if action.action == "archive"} == set(entries)
         assert list(store) == []
     with Store(root) as store, one_peer() as other:
         for key, entry in entries.items():
-            assert other.run(actions.call, root, "restore", key).data == entry
+            assert other.run(actions.call, root, "archive.restore", key).data == entry
             assert store[key].data == entry
 
 
@@ -88,7 +88,7 @@ def test_a_malformed_limit_disables_deletion(root: Path) -> None:
         before = disk.fingerprint(root)
         for rules in ({"max_entries": "none"}, {"older_than": "soon"}, {"max_bytes": -5}, {"older_than": float("nan")}):
             with pytest.raises((InvalidQuery, TypeError)):
-                store.compact(**rules)  # type: ignore[arg-type]
+                store.prune(**rules)  # type: ignore[arg-type]
         assert disk.fingerprint(root) == before
 
 

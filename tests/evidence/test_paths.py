@@ -35,7 +35,7 @@ def test_45901_no_file_is_made_open_and_closed_later(root: Path) -> None:
             for n in range(8):
                 store.patch("k", {"blob": f"{n}" * 40_000})
             store.list()
-            store.compact(older_than=0)
+            store.prune(older_than=0)
             store.list()
     finally:
         os.open = real

@@ -24,7 +24,6 @@ from hypothesis.stateful import (
 
 from shardstore import Store
 from shardstore import _codec as codec
-from shardstore._files.file import read_state
 from tests.conftest import working_directory
 from tests.index import moves
 from tests.support import disk

@@ -13,7 +13,7 @@ from shardstore import Store
 from shardstore._files.index import rebuild
 
 Ask = Callable[[Store], Any]
-ASKS: list[Ask] = [Store.list, Store.count, len, list, Store.stats, lambda store: store.compact(max_entries=9)]
+ASKS: list[Ask] = [Store.list, Store.count, len, list, Store.stats, lambda store: store.prune(max_entries=9)]
 EVERY = [(done, 256) for done in range(257)]
 
 

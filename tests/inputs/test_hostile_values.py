@@ -159,7 +159,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(which=which, key=KEYS)
     def delete_in_a_mutator(self, which: int, key: str) -> None:
-        assert self.stores[which].update(key, lambda draft: DELETE) is None
+        assert not self.stores[which].update(key, lambda draft: DELETE).exists
         self.truth.pop(key, None)
 
     @precondition(lambda self: bool(self.old))

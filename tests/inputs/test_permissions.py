@@ -132,7 +132,7 @@ def _writes(root: str) -> dict[str, str]:
             except ShardStoreError as error:
                 assert isinstance(error, OSError), error
                 outcomes[name] = "refused"
-        compact = store.compact(older_than=0)
+        compact = store.prune(older_than=0)
         assert not compact.ok
         assert compact.skipped
         assert store["k0"].data == READ["get"]

@@ -61,7 +61,7 @@ def test_what_is_no_file_is_refused_at_once(root: Path, kind: str) -> None:
         assert path.lstat().st_ino == before.st_ino
         assert store.patch("other", {"a": 2}).rev == 2
         assert not in_background(store.verify)(10.0).ok
-        in_background(lambda: store.compact(older_than=3_600))(10.0)
+        in_background(lambda: store.prune(older_than=3_600))(10.0)
         assert path.lstat().st_ino == before.st_ino
 
 
@@ -120,7 +120,7 @@ def test_foreign_files_are_left_alone(root: Path) -> None:
         assert sorted(store) == ["k0", "k1", "k2"]
         for path in strangers:
             os.utime(path, (0, 0))
-        store.compact(older_than=0)
+        store.prune(older_than=0)
         assert list(store) == []
         assert {path: path.read_bytes() for path in strangers} == contents
         assert (prefix / "directory.jsonl").is_dir()

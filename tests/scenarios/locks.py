@@ -125,7 +125,7 @@ def a_rewrite_lets_nobody_in(root: Path) -> None:
     """From the rename to the end of a rewrite another writer stays outside: the new file was locked before it."""
     from shardstore._files.file import JournalFile
 
-    settle = JournalFile.settle
+    settle = JournalFile.sync_name
     outcomes: list[str] = []
     with Store(root) as store, one_peer() as peer:
         store.create(KEY, {"n": 0, "blob": "x" * 30_000})
@@ -134,12 +134,12 @@ def a_rewrite_lets_nobody_in(root: Path) -> None:
             outcomes.append(peer.run(_outcome_of_patch, root))
             settle(self)
 
-        JournalFile.settle = settle_slowly  # type: ignore[method-assign]
+        JournalFile.sync_name = settle_slowly  # type: ignore[method-assign]
         try:
             for n in range(1, 12):
                 store.patch(KEY, {"n": n, "blob": f"{n:02}" * 15_000})
         finally:
-            JournalFile.settle = settle  # type: ignore[method-assign]
+            JournalFile.sync_name = settle  # type: ignore[method-assign]
         assert outcomes, "no rewrite happened"
         assert set(outcomes) == {"LockTimeout"}
         assert store[KEY].rev == 12

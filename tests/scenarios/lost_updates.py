@@ -110,7 +110,7 @@ def _get_or_create(store: Store, key: str, warm: Any) -> None:
 
 def _restore(store: Store, key: str, warm: Any) -> None:
     with _raises((SessionExists, SessionNotFound)):
-        store.restore(key)
+        store.archive.restore(key)
     assert store[key].data == {"a": 1, "b": 2}
 
 
@@ -118,6 +118,16 @@ def _compact(store: Store, key: str, warm: Any) -> None:
     store.compact()
     assert store[key].data == {"a": 1, "b": 2}
     assert store[key].rev == 2
+
+
+def _prune(store: Store, key: str, warm: Any) -> None:
+    assert store.prune(where={"b": 1}).actions == ()
+    assert store[key].data == {"a": 1, "b": 2}
+
+
+def _revert(store: Store, key: str, warm: Any) -> None:
+    assert store.revert(key, 1).data == {"a": 1, "b": 1}
+    assert store[key].rev == 3
 
 
 def _verify(store: Store, key: str, warm: Any) -> None:
@@ -135,9 +145,11 @@ WRITERS: dict[str, Callable[[Store, str, Any], None]] = {
     "get_or_create": _get_or_create,
     "restore": _restore,
     "compact": _compact,
+    "prune": _prune,
+    "revert": _revert,
     "verify": _verify,
 }
-READERS = {"get", "list", "count", "history", "stats", "close", "kept", "purge_archive"}  # these write no session
+READERS = {"get", "exists", "list", "count", "history", "stats", "close", "using", "memory"}  # these write no session
 
 
 class _raises:  # noqa: N801 - reads as a statement, without importing pytest into every process

@@ -326,7 +326,7 @@ def growth_is_bounded(root: Path, days: int = 14, creates: int = 60) -> None:
                 key = f"agent:main:cron:job:run:{day}-{n}"
                 store.create(key, entry(1_500, n))
                 store.patch(key, {"status": "done"})
-            report = store.compact(max_entries=creates + 1, keep=["agent:main:main"])
+            report = store.prune(max_entries=creates + 1, keep=["agent:main:main"])
             assert report.ok
             gone |= {action.key for action in report.actions if action.action == "archive"}
             sizes.append((len(store), len(disk.shards(root)), len(store.list())))
@@ -337,7 +337,7 @@ def growth_is_bounded(root: Path, days: int = 14, creates: int = 60) -> None:
         assert archived >= len(gone), "something was removed without being archived"
         key = "agent:main:cron:job:run:0-7"
         assert key in gone
-        assert store.restore(key)["status"] == "done"
+        assert store.archive.restore(key)["status"] == "done"
 
 
 def list_opens_only_what_changed(root: Path, sessions: int = 1_500, changed: int = 7) -> None:

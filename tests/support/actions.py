@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import signal
 import time
@@ -31,9 +32,9 @@ def increment(root: Where, key: str, times: int, pause: float = 0.0, **options: 
 
 
 def call(root: Where, verb: str, *args: Any, **kwargs: Any) -> Any:
-    """Call one verb on a store of its own."""
+    """Call one verb on a store of its own; "archive.restore" is one, too."""
     with Store(root) as store:
-        return getattr(store, verb)(*args, **kwargs)
+        return operator.attrgetter(verb)(store)(*args, **kwargs)
 
 
 def get_data(root: Where, key: str) -> dict[str, Any] | None:
@@ -70,7 +71,7 @@ def call_at(moment: float, root: Where, verb: str, *args: Any, **kwargs: Any) ->
     """Call one verb at a moment of the monotonic clock, which all processes of a machine share."""
     with Store(root) as store:
         sleep_until(moment)
-        return getattr(store, verb)(*args, **kwargs)
+        return operator.attrgetter(verb)(store)(*args, **kwargs)
 
 
 def sleep_until(moment: float) -> None:

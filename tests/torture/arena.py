@@ -427,7 +427,7 @@ class Arena:
         for key, data in before.items():
             if data is not None and found[key] is None:
                 store.delete(key)
-                restored = store.restore(key)
+                restored = store.archive.restore(key)
                 if restored is None or restored.data not in (data, {"next": 1}):
                     complaints.append(f"{key} was removed and the archive gives {restored}")
         return complaints

@@ -213,7 +213,7 @@ class NotAllDone(ShardStoreError):
 
 
 def _compact(store: Store, _root: Path, *, purge: bool = False) -> None:
-    report = store.compact(max_entries=4, keep=(MAIN,), purge=purge)
+    report = store.prune(max_entries=4, keep=(MAIN,), purge=purge)
     if not report.ok:
         raise NotAllDone(str(report.skipped))
 
@@ -223,7 +223,7 @@ def _purge(store: Store, root: Path) -> None:
 
 
 def _restore(store: Store, _root: Path) -> None:
-    store.restore(SESSIONS[2])
+    store.archive.restore(SESSIONS[2])
 
 
 def _repair(store: Store, _root: Path) -> None:

@@ -114,8 +114,8 @@ WORKLOADS = {
     "compact": Workload(
         eight,
         (
-            lambda store: store.compact(max_entries=4, keep=(MAIN,)),
-            lambda store: store.restore(SESSIONS[2]),
+            lambda store: store.prune(max_entries=4, keep=(MAIN,)),
+            lambda store: store.archive.restore(SESSIONS[2]),
             _patch(SESSIONS[2], n=7),
             lambda store: store.compact(),
         ),
@@ -287,7 +287,7 @@ class Outage:
         """A session that compact removed may be gone early only if the archive has it."""
         if not self.workload.archives or found[key] is not None:
             return False
-        restored = store.restore(key).data in allowed
+        restored = store.archive.restore(key).data in allowed
         store.delete(key)
         return restored
 

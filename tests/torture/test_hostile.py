@@ -105,7 +105,7 @@ def use_everything(root: Path, *, victim_is_lost: bool) -> list[str]:
         attempt("count", store.count)
         attempt("stats", store.stats)
         attempt("verify", store.verify)
-        attempt("compact", lambda: store.compact(max_entries=1000))
+        attempt("compact", lambda: store.prune(max_entries=1000))
         attempt("repair", lambda: store.verify(repair=True))
         for key in (OTHER, THIRD):
             assert store[key]["n"] == 1
@@ -198,7 +198,7 @@ def test_in_place_of_a_directory(root: Path, place: Path, which: str, plant: str
     else:
         use_everything(root, victim_is_lost=False)
         with within(20), Store(root) as store, contextlib.suppress(ShardStoreError):
-            store.compact(max_entries=1)
+            store.prune(max_entries=1)
     assert untouched(outside)
 
 
@@ -299,7 +299,7 @@ def test_a_shard_in_the_wrong_directory(root: Path) -> None:
         assert [i.key for i in store.list()].count(OTHER) == 1
         report = store.verify()
         assert any(source.name in p.path for p in (*report.problems, *report.notes))
-        store.compact(max_entries=1000)
+        store.prune(max_entries=1000)
         assert store[OTHER]["n"] == 0
 
 
@@ -434,7 +434,7 @@ def test_files_are_private_from_the_first_write(place: Path) -> None:
                 store.update(VICTIM, lambda d, n=n: d.update(n=n, filler="x" * 4000))
             store.update(OTHER, lambda d: d.update(n=1))
             store.list()
-            store.compact(max_entries=1)
+            store.prune(max_entries=1)
     finally:
         os.umask(before)
     for directory, names, files in os.walk(root):

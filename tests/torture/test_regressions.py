@@ -240,7 +240,7 @@ def test_directories_that_are_links_are_not_followed(root: Path, which: str) -> 
     shutil.rmtree(target)
     target.symlink_to(outside)
     with Store(root) as store:
-        for call in (lambda: store.patch(KEY, {"n": 1}), lambda: store.compact(max_entries=1), store.list):
+        for call in (lambda: store.patch(KEY, {"n": 1}), lambda: store.prune(max_entries=1), store.list):
             with contextlib.suppress(ShardStoreError):
                 call()
     assert list(outside.iterdir()) == []
@@ -421,26 +421,26 @@ def test_a_misplaced_copy_that_is_noted_hides_no_session(root: Path, read_only: 
 def test_purging_does_not_follow_a_linked_archive(root: Path) -> None:
     """archive/ is a link to another store's: nothing of that is removed."""
     with Store(root) as store:
-        store.compact(max_entries=1)
-        assert len(store.kept()) == 1
+        store.prune(max_entries=1)
+        assert len(store.archive.list()) == 1
         other = root.parent / "other"
         with Store(other) as linked:
             shutil.rmtree(other / "archive", ignore_errors=True)
             (other / "archive").symlink_to(root / "archive")
             with pytest.raises(StoreIOError):
-                linked.purge_archive(0)
-        assert len(store.kept()) == 1
+                linked.archive.purge(0)
+        assert len(store.archive.list()) == 1
 
 
 def test_purging_by_prefix_does_not_pass_over_what_cannot_be_read(root: Path) -> None:
     """An archived file that fails with EIO is told, not "nothing to purge"; a prefix that is no text chooses nothing."""
     with Store(root) as store:
-        store.compact(max_entries=1)
-        (archived,) = store.kept()
+        store.prune(max_entries=1)
+        (archived,) = store.archive.list()
         with fails(os, "pread", errno.EIO, times=99):
-            report = store.purge_archive(0, prefix=archived.key[:1])
+            report = store.archive.purge(0, prefix=archived.key[:1])
         assert [one.path for one in report.skipped] == [archived.path]
         assert not report.removed
         with pytest.raises(InvalidQuery):
-            store.purge_archive(0, prefix=())  # type: ignore[arg-type]
-        assert store.kept() == [archived]
+            store.archive.purge(0, prefix=())  # type: ignore[arg-type]
+        assert store.archive.list() == [archived]

@@ -176,10 +176,10 @@ def use_odd_keys(root: Path) -> None:
         for n, key in enumerate(ODD_KEYS):
             assert store.patch(key, {"again": True}).data == {"n": n, "again": True}
         assert {i.key for i in store.list()} == set(ODD_KEYS)
-        store.compact(max_entries=len(ODD_KEYS) - 2)
+        store.prune(max_entries=len(ODD_KEYS) - 2)
         for n, key in enumerate(ODD_KEYS):
             if key not in store:
-                assert store.restore(key)["n"] == n
+                assert store.archive.restore(key)["n"] == n
         assert store.verify().ok
 
 

@@ -9,8 +9,7 @@ What is needed for a note is imported here; the rest, SQLite above all, only by 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from shardstore._files.index.noter import Noter
 
@@ -22,11 +21,10 @@ if TYPE_CHECKING:
     from shardstore._files.index.shards import OpenShards
     from shardstore._files.index.views import View
     from shardstore._files.layout import Layout
+    from shardstore.query import Query
     from shardstore.session import SessionInfo
 
-__all__ = ["Index", "Status", "Totals", "Where"]
-
-Where = Mapping[str, Any]
+__all__ = ["Index", "Status", "Totals"]
 
 
 class Totals(NamedTuple):
@@ -75,48 +73,17 @@ class Index:
             self._reader = Reader(Place(self._layout, Projection(self._index_fields), self._open_shards))
         return self._reader
 
-    def rows(  # noqa: PLR0913  # the arguments of Store.list
-        self,
-        *,
-        prefix: str | None = None,
-        where: Where | None = None,
-        order_by: str = "-updated_at",
-        limit: int | None = None,
-        offset: int = 0,
-        updated_since_ms: int | None = None,
-        updated_before_ms: int | None = None,
-        larger_than: int | None = None,
-        refresh: bool = True,
-        progress: Progress | None = None,
-    ) -> list[SessionInfo]:
-        """List sessions, exact as of some moment during the call (of each session).
+    def select(self, query: Query, *, refresh: bool = True, progress: Progress | None = None) -> list[SessionInfo]:
+        """Return the sessions that answer a query, exact as of some moment during the call (of each session).
 
         refresh=False writes nothing, for the same answer. `progress(done, total)`, here and below, counts directories
         whenever every shard has to be read; a rebuild calls it under the index lock. Sessions whose shard is damaged
-        are left out; `status` names them. Raises InvalidQuery; StoreNotFound;
-        StoreIOError where a shard cannot be read for lack of something.
+        are left out; `status` names them. Raises StoreNotFound; StoreIOError where a shard cannot be read.
         """
-        from shardstore.query import Bounds, parse
-
-        bounds = Bounds(updated_since_ms, updated_before_ms, larger_than)
-        query = parse(prefix, where, order_by, limit, offset, bounds)
         return self._answers.answer(lambda view: view.select(query), refresh_first=refresh, progress=progress)
 
-    def count(  # noqa: PLR0913  # the arguments of Store.count
-        self,
-        *,
-        prefix: str | None = None,
-        where: Where | None = None,
-        updated_since_ms: int | None = None,
-        updated_before_ms: int | None = None,
-        larger_than: int | None = None,
-        refresh: bool = True,
-        progress: Progress | None = None,
-    ) -> int:
-        """Count what `rows` would give. Raises as it does."""
-        from shardstore.query import Bounds, parse
-
-        query = parse(prefix, where, bounds=Bounds(updated_since_ms, updated_before_ms, larger_than))
+    def count(self, query: Query, *, refresh: bool = True, progress: Progress | None = None) -> int:
+        """Count what `select` would return. Raises as it does."""
         return self._answers.answer(lambda view: view.count(query), refresh_first=refresh, progress=progress)
 
     def keys(self, *, refresh: bool = True, progress: Progress | None = None) -> Iterator[str]:

@@ -28,7 +28,7 @@ from shardstore._files.index.rebuild import Outcome, rebuild
 from shardstore._files.index.refresh import refresh
 from shardstore._files.index.rent import Rent
 from shardstore._files.index.views import CatalogueView, ScanView, View
-from shardstore._files.shard import inside_update
+from shardstore._inside import inside_update
 from shardstore.errors import ShardStoreError
 
 if TYPE_CHECKING:

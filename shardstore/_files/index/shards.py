@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from shardstore import _codec as codec
 from shardstore._files import disk
-from shardstore._files.file import FILE_BYTES_MAX, read_state
+from shardstore._files.file import FILE_BYTES_MAX, read_file
 from shardstore._files.index.progress import told
 from shardstore._files.index.rows import Other, Row, row_of_bytes, row_of_own, row_of_state
 from shardstore._files.layout import PREFIXES, is_shard_name, shard_name
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from shardstore._files.index.rows import Projection
     from shardstore._files.layout import Layout
     from shardstore._files.shard import Shard
-    from shardstore._journal.replay import State
+    from shardstore._journal.replay import Journal
 
 _CHUNK: Final = 8192  # bytes; most shards are shorter
 _ROWS_MAX: Final = 256  # rows of open shards, kept until the shard changes: some KB each at most
@@ -43,18 +43,18 @@ class Busy(NamedTuple):
 class OpenShards(Protocol):
     """What a process has open of a store."""
 
-    def resident(self, name: str) -> Shard | None:
+    def cached(self, name: str) -> Shard | None:
         """Give a shard that is open."""
 
-    def adopt(self, name: str) -> Shard | None:
+    def open_by_name(self, name: str) -> Shard | None:
         """Give a shard, opened if it was not, and keep it open; None where no key, or another file's, is in it."""
 
 
 class _NoneOpen:
-    def resident(self, _name: str) -> None:
+    def cached(self, _name: str) -> None:
         return None
 
-    adopt = resident
+    open_by_name = cached
 
 
 class Shards:
@@ -78,26 +78,26 @@ class Shards:
         be half way.
         """
         try:
-            shard = self._open.adopt(name) if again else self._open.resident(name)
+            shard = self._open.open_by_name(name) if again else self._open.cached(name)
             if shard is not None:
                 return self._row(name, shard.read())
-            state = read_state(self.layout.shard_path(name))
+            read, _ = read_file(self.layout.shard_path(name))
         except CorruptShard as error:
             return Other(name, "damaged", f"byte {error.offset}: {error.reason}")
         except OSError as error:
             if error.errno in _THIS_FILE:
                 return Busy(str(error))
             raise
-        return row_of_state(name, state, self.projection)
+        return row_of_state(name, read, self.projection)
 
     def fetch(self, row: Row, names: tuple[str, ...]) -> tuple[Row, dict[str, Any]] | None:
         """Read a session anew for the whole values of some fields; None where it is gone, or damaged, by now."""
         name = shard_name(row.key)
         try:
-            state = read_state(self.layout.shard_path(name))
+            read, _ = read_file(self.layout.shard_path(name))
         except CorruptShard:
             return None
-        fresh = row_of_state(name, state, self.projection)
+        fresh, state = row_of_state(name, read, self.projection), read.state
         if isinstance(fresh, Other) or state.fields is None:
             return None
         return fresh, {field: codec.loads(state.fields[field]) for field in names if field in state.fields}
@@ -133,20 +133,24 @@ class Shards:
 
     def _read_resident(self, name: str) -> Row | Other | None:
         """Read a shard that this process has open, under its lock; None where it is to be read in the other way."""
-        shard = self._open.resident(name)
+        shard = self._open.cached(name)
         try:
-            state = None if shard is None else shard.read_if_free()
+            read = None if shard is None else shard.read_if_free()
         except (CorruptShard, OSError):
             return None
-        return None if state is None else self._row(name, state)
+        return None if read is None else self._row(name, read)
 
-    def _row(self, name: str, state: State) -> Row | Other:
+    def _row(self, name: str, read: Journal) -> Row | Other:
         """Make the row of a shard that this process has open; the same one as before where nothing has changed."""
-        identity = (state.incarnation, state.rev, state.end)  # not the state, which would be kept with all its fields
+        identity = (
+            read.state.version,
+            read.state.rev,
+            read.end,
+        )  # not the state, which would be kept with all its fields
         known = self._rows.get(name)
         if known is not None and known[0] == identity:
             return known[1]
-        row = row_of_own(name, state, self.projection)
+        row = row_of_own(name, read, self.projection)
         if known is None and len(self._rows) >= _ROWS_MAX:
             self._rows.clear()
         self._rows[name] = (identity, row)

@@ -255,7 +255,7 @@ class Turns:
     def _await_round(self, lock: KernelLock, deadline: float | None) -> bool:
         """Sleep until the round ahead must be over, instead of being woken by each release in it; then try often."""
         while (now := time.monotonic()) < self._round_ahead + ROUND_S and (deadline is None or now < deadline):
-            if lock.is_parked:
+            if lock.parked is not None:
                 return False  # a wait that was given up is still in the kernel's queue: go on with that
             if now >= self._round_ahead and lock.try_acquire():
                 return True

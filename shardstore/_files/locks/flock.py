@@ -19,12 +19,16 @@ import os
 import threading
 import time
 from contextlib import suppress
-from typing import Final, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from filelock import lock_descriptor, unlock_descriptor
 
 from shardstore._files.locks.waiter import Parked
 from shardstore.errors import UnsupportedFileSystem, raise_io_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SHORT_SLEEPS: Final = (0.00005, 0.0002)  # seconds; a holder is usually gone after one of them
 _TRY: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
@@ -59,7 +63,7 @@ def try_lock(fd: int) -> bool:
     try:
         return lock_descriptor(fd, blocking=False)
     except OSError as error:
-        _raise_lock_error(error)
+        raise_lock_error(error)
 
 
 def unlock(fd: int) -> None:
@@ -67,14 +71,20 @@ def unlock(fd: int) -> None:
     try:
         unlock_descriptor(fd)
     except OSError as error:
-        _raise_lock_error(error)
+        raise_lock_error(error)
 
 
-def _raise_lock_error(error: OSError) -> NoReturn:
+def raise_lock_error(error: OSError) -> NoReturn:
+    """Raise the typed error for a call of flock that failed."""
     if error.errno in _WITHOUT_LOCKS:
         message = f"this file system cannot lock files ({os.strerror(error.errno or 0)}); use a local one"
         raise UnsupportedFileSystem(error.errno, message) from error
     raise_io_error(error, "locking")
+
+
+def _closed() -> None:
+    """Raise the error of a descriptor that was closed: its number may be another file's by now."""
+    raise OSError(errno.EBADF, os.strerror(errno.EBADF))
 
 
 class KernelLock:
@@ -84,48 +94,48 @@ class KernelLock:
     caller when there is no deadline, in a helper thread when there is one (waiting.py).
     """
 
-    __slots__ = ("_fd", "_parked")
+    __slots__ = ("_fd", "give", "parked", "take")
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._parked: Parked | None = None
+        self.parked: Parked | None = None  # a wait that was given up, and is still in the kernel's queue
+        # For the path of every update, as calls of C: take the lock, or raise BlockingIOError; give it back. Both raise
+        # OSError. REQUIRES: nothing is `parked`.
+        self.take: Callable[[], None] = partial(fcntl.flock, fd, _TRY)
+        self.give: Callable[[], None] = partial(fcntl.flock, fd, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Close the descriptor, and with it the lock; where a helper still waits on it, the helper does at its turn."""
         with descriptors:
             fd, self._fd = self._fd, -1
-            if fd >= 0 and (self._parked is None or not self._parked.inherit()):
+            self.take = self.give = _closed
+            if fd >= 0 and (self.parked is None or not self.parked.inherit()):
                 with suppress(OSError):  # it is closed all the same, and whatever had to be synced was
                     os.close(fd)
 
     def after_fork(self) -> None:
         """Close the descriptor in a forked child, where no helper waits on it, whatever the parent's do."""
-        self._parked = None
+        self.parked = None
         self.close()
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free right now; tell whether it is held afterwards."""
-        if self._parked is not None:
+        if self.parked is not None:
             return False
         try:
-            fcntl.flock(self._fd, _TRY)  # as lock_descriptor does, in the path of every update
+            self.take()
         except BlockingIOError:
             return False
         except OSError as error:
-            _raise_lock_error(error)
+            raise_lock_error(error)
         return True
-
-    @property
-    def is_parked(self) -> bool:
-        """Whether a wait that was given up is still in the kernel's queue."""
-        return self._parked is not None
 
     def try_shortly(self, deadline: float | None) -> bool:
         """Try now and after two short sleeps; tell whether the lock is held afterwards."""
         if self.try_acquire():
             return True
         for seconds in _SHORT_SLEEPS:
-            if self._parked is not None or (deadline is not None and time.monotonic() + seconds >= deadline):
+            if self.parked is not None or (deadline is not None and time.monotonic() + seconds >= deadline):
                 return False
             time.sleep(seconds)
             if self.try_acquire():
@@ -134,34 +144,34 @@ class KernelLock:
 
     def acquire(self, deadline: float | None) -> bool:
         """Wait until `deadline` (time.monotonic, None: for ever); tell whether the lock is held afterwards."""
-        if self._parked is None:
+        if self.parked is None:
             if self.try_shortly(deadline):
                 return True
             if deadline is None:
                 try:
                     _wait(self._fd)
                 except OSError as error:
-                    _raise_lock_error(error)
+                    raise_lock_error(error)
                 return True
             if time.monotonic() + _SHORT_SLEEPS[-1] >= deadline:
                 return False
-            self._parked = Parked(self._fd, _wait, unlock)
-        elif not self._parked.rejoin():
-            self._parked = None
+            self.parked = Parked(self._fd, _wait, unlock)
+        elif not self.parked.rejoin():
+            self.parked = None
             return self.acquire(deadline)
-        got = self._parked.wait(deadline)
+        got = self.parked.wait(deadline)
         if got:
-            failed, self._parked = self._parked.error, None
+            failed, self.parked = self.parked.error, None
             if failed is not None:
-                _raise_lock_error(failed)
+                raise_lock_error(failed)
         return got
 
     def release(self) -> None:
         """Release the lock. REQUIRES: it is held."""
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
+            self.give()
         except OSError as error:
-            _raise_lock_error(error)
+            raise_lock_error(error)
 
 
 def _wait(fd: int) -> None:

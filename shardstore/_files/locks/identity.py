@@ -32,6 +32,10 @@ _AT_FDCWD, _AT_SYMLINK_NOFOLLOW = -100, 0x100
 _STATX_NLINK, _STATX_INO, _STATX_SIZE = 0x4, 0x100, 0x200
 
 
+unpack_look: Final = _STATX.unpack_from
+_no_statx: Final = partial(int, -1)
+
+
 def look_of(status: os.stat_result) -> Look:
     """Give what a `Name.look` would have found."""
     device = _DEVICE.pack(os.major(status.st_dev), os.minor(status.st_dev))
@@ -44,21 +48,22 @@ class Name:
     Not safe between threads: the kernel writes every answer to the same place, an older one perhaps after a newer one.
     """
 
-    __slots__ = ("_ask", "_prepared", "path")
+    __slots__ = ("_prepared", "answer", "ask", "path")
 
     looks: ClassVar[int] = 0  # by lstat, of this process
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._prepared = False
-        self._ask: tuple[_Call, Buffer] | None = None  # the call, and where the kernel writes its answer
+        # The call of statx, and where the kernel writes its answer: unpack_look(answer) where ask() is 0. A call of C,
+        # so that whoever looks in the path of every update needs no function of Python's for it.
+        self.ask: _Call = _no_statx
+        self.answer: Buffer = b""
 
     def look(self) -> Look:
         """See what the path itself names now, links not followed. Raises OSError."""
-        if self._ask is not None:
-            ask, answer = self._ask
-            if ask() == 0:
-                return _STATX.unpack_from(answer)
+        if self.ask() == 0:
+            return unpack_look(self.answer)
         Name.looks += 1
         if Name.looks >= _OFTEN and not self._prepared:
             self._prepared = True
@@ -83,4 +88,5 @@ class Name:
             ctypes.c_uint(_STATX_NLINK | _STATX_INO | _STATX_SIZE),
             answer,
         )
-        self._ask = partial(statx, *arguments), answer
+        self.answer = answer
+        self.ask = partial(statx, *arguments)

@@ -1,41 +1,43 @@
-"""Moving sessions out of the store and back. REQUIRES, for `archive`: the caller holds the shard's lock."""
+"""Bringing an archived session back."""
 
 from __future__ import annotations
 
+import errno
 import os
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
-from shardstore._files import disk
-from shardstore._files.layout import parse_stamped, shard_name, stamped_name
-from shardstore._files.maintenance.repair import adopt
-from shardstore.errors import SessionExists, SessionNotFound, raise_io_error, raise_uncertain
+from shardstore._files.file import JournalFile
+from shardstore._files.layout import parse_stamped, shard_name
+from shardstore.errors import CorruptShard, SessionExists, SessionNotFound, raise_io_error
 
 if TYPE_CHECKING:
-    from shardstore._files.engine import Engine
+    from shardstore._files.engine import FileEngine
     from shardstore._files.shard import Shard
-    from shardstore._journal.replay import State
+    from shardstore._model import State
+
+_WAIT_S: Final = 2.0
 
 
-def archive(engine: Engine, shard: Shard) -> None:
-    """Move the shard's file to archive/: whole, under a name that says when. The session is absent from then on."""
-    layout = engine.layout
-    target = layout.archive / stamped_name(shard.name)
-    engine.index.note(shard.name)
-    try:
-        disk.make_directory(layout.archive)
-        os.rename(shard.path, target)
-    except OSError as error:
-        raise_io_error(error, "archiving a session", shard.path)
-    try:
-        # The new name first: between the two syncs a power cut may leave both names, never none.
-        disk.sync_directory(layout.archive)
-        disk.sync_directory(os.path.dirname(shard.path))
-    except OSError as error:
-        raise_uncertain(error, "archiving a session", shard.path)
+def restore(engine: FileEngine, key: str, timeout: float | None) -> State:
+    """Move the file archived last back into the store.
+
+    Raises SessionNotFound, SessionExists, CorruptShard (the archived file is damaged, and stays), LockTimeout.
+    """
+    if engine.read(key).exists:
+        raise SessionExists(key)
+    files = archived_files(engine, key)
+    if not files:
+        raise SessionNotFound(key)
+    with engine.transaction(key, timeout) as txn:
+        if txn.state.exists:
+            raise SessionExists(key)
+        txn.take_in(_lock_archived(str(engine.layout.archive / files[-1]), engine.pool.shard(key)))
+        return txn.state
 
 
-def archived(engine: Engine, key: str) -> list[str]:
-    """Give the names in archive/ of this session's files, oldest first."""
+def archived_files(engine: FileEngine, key: str) -> list[str]:
+    """Return the names in archive/ of this session's files, oldest first."""
     name = shard_name(key)
     try:
         files = os.listdir(engine.layout.archive)
@@ -47,22 +49,17 @@ def archived(engine: Engine, key: str) -> list[str]:
     return [file for _, file in sorted(stamps)]
 
 
-def restore(engine: Engine, key: str, timeout: float | None) -> State:
-    """Move the file archived last back into the store.
-
-    Raises SessionNotFound, SessionExists, CorruptShard (the archived file is damaged, and stays), LockTimeout.
-    """
-    shard = engine.shards.shard(key)
-    if shard.read().exists:
-        raise SessionExists(key)
-    files = archived(engine, key)
-    if not files:
-        raise SessionNotFound(key)
-    shard.lock(timeout, create=True)
+def _lock_archived(path: str, shard: Shard) -> JournalFile:
+    """Open, lock and read an archived journal. Raises CorruptShard where it holds no session of this key."""
+    fresh = JournalFile.open(path, write=True)
+    if fresh is None:
+        raise_io_error(FileNotFoundError(errno.ENOENT, path), "restoring a session", path)
     try:
-        if shard.refresh().exists:
-            raise SessionExists(key)
-        engine.index.note(shard.name)
-        return adopt(shard, str(engine.layout.archive / files[-1]))
-    finally:
-        shard.unlock()
+        if not fresh.lock.acquire(time.monotonic() + _WAIT_S):  # somebody may still let go of it
+            raise_io_error(BlockingIOError(errno.EAGAIN, path), "locking an archived session", path)
+        if not shard.check_key(fresh.refresh(locked=True)).state.exists:
+            raise CorruptShard(path, 0, "it holds no session", shard.key)
+    except BaseException:
+        fresh.close()
+        raise
+    return fresh

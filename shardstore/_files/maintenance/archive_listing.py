@@ -9,25 +9,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shardstore._files import disk
-from shardstore._files.file import read_state
+from shardstore._files.file import read_file
 from shardstore._files.layout import ARCHIVE, QUARANTINE, parse_stamped
-from shardstore._retention import seconds
 from shardstore.errors import CorruptShard, InvalidQuery, raise_io_error
-from shardstore.reports import Kept, PurgeReport, Skipped
+from shardstore.reports import ArchivedFile, PurgeReport, Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from datetime import timedelta
     from pathlib import Path
 
-    from shardstore._files.engine import Engine
     from shardstore._files.layout import Layout
 
 
-def kept(engine: Engine, prefix: str | None = None) -> list[Kept]:
+def archived(layout: Layout, prefix: str | None = None) -> list[ArchivedFile]:
     """List the files of both directories, the oldest first; what no shard's name has is not ours, and left out."""
     _check_prefix(prefix)
-    layout = engine.layout
     files = [*_files(ARCHIVE, layout.archive), *_files(QUARANTINE, layout.quarantine)]
     found = [replace(one, key=_key(layout, one)) for one in files]
     return sorted((one for one in found if _has_prefix(one, prefix)), key=lambda one: (one.moved_at, one.path))
@@ -38,13 +34,13 @@ def _check_prefix(prefix: str | None) -> None:
         raise InvalidQuery(f"prefix is a str, not {type(prefix).__name__}")
 
 
-def _has_prefix(one: Kept, prefix: str | None) -> bool:
+def _has_prefix(one: ArchivedFile, prefix: str | None) -> bool:
     return not prefix or (one.key is not None and one.key.startswith(prefix))
 
 
 def purge(
-    engine: Engine,
-    older_than: timedelta | float,
+    layout: Layout,
+    older_than: float,
     *,
     prefix: str | None,
     dry_run: bool,
@@ -53,35 +49,32 @@ def purge(
     """Remove from archive/ what was moved there longer ago than this. Never touches quarantine/.
 
     A file that cannot be read, or removed, is reported as skipped.
-    Raises InvalidQuery for a malformed limit, before anything is removed.
+    Raises InvalidQuery for a malformed prefix, before anything is removed.
     """
-    age = seconds(older_than)
-    if age is None:
-        raise InvalidQuery("purging the archive needs older_than; 0 means all of it")
     _check_prefix(prefix)
-    limit = time.time() - age
-    old = [one for one in _files(ARCHIVE, engine.layout.archive) if one.moved_at <= limit]
+    limit = time.time() - older_than
+    old = [one for one in _files(ARCHIVE, layout.archive) if one.moved_at <= limit]
     removed, skipped = [], []
     for done, file in enumerate(old):
         if progress is not None:
             progress(done, len(old))
         try:
-            one = replace(file, key=_key(engine.layout, file))
+            one = replace(file, key=_key(layout, file))
             if not _has_prefix(one, prefix):
                 continue
             if not dry_run:
-                os.unlink(engine.layout.root / one.path)
+                os.unlink(layout.root / one.path)
             removed.append(one)
         except FileNotFoundError:
             continue  # restored, or purged by another, meanwhile
         except OSError as error:
             skipped.append(Skipped(file.path, None, str(error), failed=True))
     if removed and not dry_run:
-        disk.sync_directory(engine.layout.archive)
+        disk.sync_directory(layout.archive)
     return PurgeReport(dry_run, tuple(removed), sum(one.size for one in removed), tuple(skipped))
 
 
-def _files(place: str, directory: Path) -> Iterator[Kept]:
+def _files(place: str, directory: Path) -> Iterator[ArchivedFile]:
     try:
         disk.check_directory(directory)
         names = os.listdir(directory)
@@ -99,12 +92,12 @@ def _files(place: str, directory: Path) -> Iterator[Kept]:
         except FileNotFoundError:
             continue  # restored or purged meanwhile
         if stat.S_ISREG(status.st_mode):
-            yield Kept(place, f"{place}/{name}", None, status.st_size, parsed[1] / 1000)
+            yield ArchivedFile(place, f"{place}/{name}", None, status.st_size, parsed[1] / 1000)
 
 
-def _key(layout: Layout, one: Kept) -> str | None:
+def _key(layout: Layout, one: ArchivedFile) -> str | None:
     """Read whose it was; None where the file is too damaged to tell, or gone. Raises StoreIOError."""
     try:
-        return read_state(f"{layout.root}/{one.path}").key
+        return read_file(f"{layout.root}/{one.path}")[0].state.key
     except CorruptShard as error:  # as most in quarantine are
         return error.key

@@ -7,18 +7,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from shardstore._files import disk
 from shardstore._files.locks.flock import try_lock
 from shardstore.errors import ShardStoreError
+from shardstore.reports import Check, DoctorReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-Status = Literal["pass", "warn", "fail"]
 
 _NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afpfs", "9p", "ceph", "glusterfs", "lustre", "afs", "webdav"}
@@ -37,29 +35,6 @@ except BlockingIOError:
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was tried."""
-
-    name: str
-    status: Status
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class DoctorReport:
-    """What was found out about a directory."""
-
-    directory: Path
-    file_system: str
-    checks: tuple[Check, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing failed."""
-        return all(check.status != "fail" for check in self.checks)
-
-
 def examine(directory: Path) -> DoctorReport:
     """Try locks, appends, renames and syncs in a temporary directory below `directory`."""
     kind = file_system(directory)
@@ -76,7 +51,7 @@ def examine(directory: Path) -> DoctorReport:
         checks += [_try(name, trial, work) for name, trial in trials]
     finally:
         shutil.rmtree(work)
-    return DoctorReport(directory, kind, tuple(checks))
+    return DoctorReport(str(directory), kind, tuple(checks))
 
 
 def _try(name: str, trial: Callable[[Path], str], work: Path) -> Check:

@@ -1,82 +1,54 @@
-"""Replacing a shard's file by another journal. REQUIRES, throughout: the caller holds the shard's lock."""
+"""Bringing a damaged shard back: salvage, and moving aside what is no shard."""
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from shardstore import _codec as codec
-from shardstore._files import disk
-from shardstore._files.file import FILE_BYTES_MAX, JournalFile, read_journal, read_state
+from shardstore._files.file import FILE_BYTES_MAX, read_file
 from shardstore._files.layout import is_shard_of
-from shardstore._journal import replay as journal
-from shardstore.errors import CorruptShard, ShardStoreError, raise_io_error
+from shardstore._journal import replay
+from shardstore.errors import CorruptShard
 
 if TYPE_CHECKING:
     from shardstore._files.shard import Shard
-    from shardstore._journal.replay import State
-
-_WAIT_S = 2.0
+    from shardstore._files.transaction import FileTransaction
 
 
 def is_sound(shard: Shard) -> bool:
-    """Tell whether the file is this shard's and can be read: somebody else may have mended it meanwhile."""
+    """Return whether the file is this shard's and can be read: somebody else may have mended it meanwhile."""
     try:
-        state = read_state(shard.path)
+        journal, _ = read_file(shard.path)
     except CorruptShard:
         return False
-    return state.key is None or is_shard_of(shard.name, state.key)
+    return journal.state.key is None or is_shard_of(shard.name, journal.state.key)
 
 
-def adopt(shard: Shard, path: str) -> State:
-    """Put the journal file at `path` in this shard's place; return its state. Raises CorruptShard."""
-    fresh = JournalFile.open(path, write=True)
-    if fresh is None:
-        raise_io_error(FileNotFoundError(errno.ENOENT, path), "restoring a session", path)
-    try:
-        if not fresh.lock.acquire(time.monotonic() + _WAIT_S):  # somebody may still let go of it
-            raise_io_error(BlockingIOError(errno.EAGAIN, path), "locking an archived session", path)
-        if not shard.own(fresh.refresh(locked=True)).exists:
-            raise CorruptShard(path, 0, "it holds no session", shard.claimed)
-        os.rename(path, shard.path)
-    except BaseException as error:
-        fresh.close()
-        if isinstance(error, OSError) and not isinstance(error, ShardStoreError):
-            raise_io_error(error, "restoring a session", path)
-        raise
-    fresh.path = shard.path
-    shard.swap(fresh)
-    shard.settle(fresh)
-    return fresh.state
+class Salvaged(NamedTuple):
+    """What a repair brought back. No fields: the session is absent from now on."""
+
+    fields: int | None
+    missing: tuple[int, ...]  # revisions that could not be read
 
 
-def salvage(shard: Shard, keep_as: str) -> State | None:
+def salvage(shard: Shard, txn: FileTransaction, keep_as: str) -> Salvaged:
     """Make a damaged journal readable again from its intact records; the original gets the name `keep_as`.
 
-    Returns the state, or None where no record is intact and the session is absent from now on.
+    REQUIRES: inside `txn`, a transaction on this shard that has not read it.
     """
-    file = shard.held_file()
-    data = read_journal(shard.path) if file.size <= FILE_BYTES_MAX else b""
-    state = journal.salvage(data, os.urandom(12).hex())
+    data = txn.read_whole() if txn.size <= FILE_BYTES_MAX else b""
+    state, missing = replay.salvage(data, os.urandom(12).hex())
     if state is not None and state.key is None:
-        state = state._replace(key=shard.claimed or key_in(data, shard.name))
-        state = None if state.key is None else state
-    try:
-        disk.make_directory(os.path.dirname(keep_as))
-        if state is None or not state.exists:
-            os.rename(shard.path, keep_as)
-        else:
-            os.link(shard.path, keep_as)
-        disk.sync_directory(os.path.dirname(keep_as))
-        disk.sync_directory(os.path.dirname(shard.path))
-    except OSError as error:
-        raise_io_error(error, "moving a damaged shard to quarantine", keep_as)
+        key = key_in(data, shard.name) if shard.key == shard.name else shard.key
+        state = None if key is None else state._replace(key=key)
     if state is None or not state.exists:
-        return None
-    return shard.rewrite_to(file, state)
+        txn.move_to(keep_as, "moving a damaged shard to quarantine")
+        return Salvaged(None, missing)
+    txn.keep_copy(keep_as)
+    txn.rewrite(state)
+    return Salvaged(len(state.fields or ()), missing)
 
 
 def key_in(data: bytes, name: str) -> str | None:

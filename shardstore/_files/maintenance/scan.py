@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Found(NamedTuple):
+class StoreFile(NamedTuple):
     """A file. `owner` is the shard a temp belongs to; `shard` tells whether it is one itself."""
 
     name: str  # relative to ROOT/shards
@@ -25,15 +25,15 @@ class Found(NamedTuple):
         return f"{SHARDS}/{self.name}"
 
 
-def walk(layout: Layout) -> Iterator[Found]:
+def scan(layout: Layout) -> Iterator[StoreFile]:
     """Yield everything below ROOT/shards, prefix by prefix. Raises StoreNotFound, StoreIOError."""
     for prefix in _names(str(layout.shards), layout):
         if not os.path.isdir(layout.shard_path(prefix)):
-            yield Found(prefix, shard=False)
+            yield StoreFile(prefix, shard=False)
             continue
         for file in _names(layout.shard_path(prefix), layout):
             name = f"{prefix}/{file}"
-            yield Found(name, is_shard_name(name), parse_temp(name))
+            yield StoreFile(name, is_shard_name(name), parse_temp(name))
 
 
 def _names(path: str, layout: Layout) -> list[str]:

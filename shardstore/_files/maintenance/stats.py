@@ -12,11 +12,11 @@ from shardstore.reports import StoreStats
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from shardstore._files.engine import Engine
+    from shardstore._files.engine import FileEngine
     from shardstore._files.index.progress import Progress
 
 
-def stats(engine: Engine, *, refresh: bool, progress: Progress | None = None) -> StoreStats:
+def stats(engine: FileEngine, *, refresh: bool, progress: Progress | None = None) -> StoreStats:
     """Do what Store.stats says."""
     status = engine.index.status(refresh=refresh, progress=progress)
     totals = status.totals

@@ -12,29 +12,35 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from shardstore._files import disk
-from shardstore._files.file import FILE_BYTES_MAX, read_journal, read_state
+from shardstore._files.file import FILE_BYTES_MAX, read_file, read_journal
 from shardstore._files.layout import ARCHIVE, INDEX, MARKER, QUARANTINE, SHARDS, is_shard_of, stamped_name
-from shardstore._files.maintenance.repair import is_sound, key_in, salvage
-from shardstore._files.maintenance.scan import Found, walk
-from shardstore.errors import CorruptShard, ShardStoreError, StoreIOError, raise_io_error
+from shardstore._files.maintenance.repair import Salvaged, is_sound, key_in, salvage
+from shardstore._files.maintenance.scan import StoreFile, scan
+from shardstore._files.missing import make_whole, missing, records
+from shardstore.errors import CorruptShard, SessionNotFound, ShardStoreError, StoreIOError, raise_io_error
 from shardstore.reports import Problem, VerifyReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shardstore._files.engine import Engine
+    from shardstore._files.engine import FileEngine
+    from shardstore._files.shard import Shard
 
 _KNOWN = frozenset({MARKER, SHARDS, INDEX, ARCHIVE, QUARANTINE})
 _LOST = "LOST"
+_WAIT_S = 1.0  # for the lock of a shard that is to be repaired
+_RUNS_MAX = 8  # runs of revisions that are named
 
 
-def verify(engine: Engine, *, repair: bool, note: bool, progress: Callable[[int, int], None] | None) -> VerifyReport:
+def verify(
+    engine: FileEngine, *, repair: bool, note: bool, progress: Callable[[int, int], None] | None
+) -> VerifyReport:
     """Do what Store.verify says; `note`: the index may be told of damage."""
     return _Verification(engine, repair=repair, note=note).run(progress)
 
 
 class _Verification:
-    def __init__(self, engine: Engine, *, repair: bool, note: bool) -> None:
+    def __init__(self, engine: FileEngine, *, repair: bool, note: bool) -> None:
         self.engine = engine
         self.repair = repair
         self.note = note
@@ -43,51 +49,69 @@ class _Verification:
         self.shards = self.records = self.sessions = 0
 
     def run(self, progress: Callable[[int, int], None] | None) -> VerifyReport:
-        files = list(walk(self.engine.layout))
-        for done, found in enumerate(files):
+        files = list(scan(self.engine.layout))
+        for done, file in enumerate(files):
             if progress is not None:
                 progress(done, len(files))
-            self._check(found)
+            self._check(file)
+        self._check_directories()
         self._check_root()
         self._check_index()
         if progress is not None:
             progress(len(files), len(files))
         return VerifyReport(tuple(self.problems), tuple(self.notes), self.shards, self.records, self.sessions)
 
-    def _check(self, found: Found) -> None:
-        if found.owner is not None:
-            self._note(found.path, "temp", "left by a rewrite that died, or one under way; compact sweeps it")
-        elif not found.shard:
-            self._note(found.path, "foreign", "no file of this store; it is left alone")
+    def _check(self, file: StoreFile) -> None:
+        if file.owner is not None:
+            self._note(file.path, "temp", "left by a rewrite that died, or one under way; compact sweeps it")
+        elif not file.shard:
+            self._note(file.path, "foreign", "no file of this store; it is left alone")
         else:
-            self._check_shard(found)
+            self._check_shard(file)
 
-    def _check_shard(self, found: Found) -> None:
+    def _check_shard(self, file: StoreFile) -> None:
         """Read one shard whole; a file that vanished since it was listed is no problem."""
-        path = self.engine.layout.shard_path(found.name)
+        path = self.engine.layout.shard_path(file.name)
         try:
-            state = read_state(path)
+            journal, _ = read_file(path)
         except CorruptShard as error:
-            self._problem(found, error.key, "damaged", f"byte {error.offset}: {error.reason}")
+            self._problem(file, error.key, "damaged", f"byte {error.offset}: {error.reason}")
             return
         except StoreIOError as error:
-            self.problems.append(Problem(found.path, None, "unreadable", str(error)))
+            self.problems.append(Problem(file.path, None, "unreadable", str(error)))
             return
         self.shards += 1
-        self.records += state.records
+        state = journal.state
+        self.records += journal.records
         self.sessions += state.exists
-        if state.key is not None and not is_shard_of(found.name, state.key):
-            self._problem(found, state.key, "misplaced", f"it claims to be session {state.key!r}")
+        if state.key is not None and not is_shard_of(file.name, state.key):
+            self._problem(file, state.key, "misplaced", f"it claims to be session {state.key!r}")
             return
-        self._check_mode(found, path)
+        self._check_mode(file, path)
 
-    def _check_mode(self, found: Found, path: str) -> None:
+    def _check_mode(self, file: StoreFile, path: str) -> None:
         try:
             mode = stat.S_IMODE(os.lstat(path).st_mode)
         except FileNotFoundError:
             return
         if mode & 0o077:
-            self._note(found.path, "mode", f"others may open it (mode {mode:04o}); chmod 600 closes it")
+            self._note(file.path, "mode", f"others may open it (mode {mode:04o}); chmod 600 closes it")
+
+    def _check_directories(self) -> None:
+        """Name the directories that are gone, or were and had to be made again: sessions may have been in them."""
+        layout = self.engine.layout
+        gone = dict.fromkeys(missing(layout), "is gone; the sessions in it, if there were any, are missing")
+        again = {
+            prefix: "was gone, and a writer made it again; the sessions that were in it are missing"
+            for prefix, _ in records(layout)
+        }
+        repaired = False
+        if self.repair and (gone or again):
+            make_whole(layout)
+            repaired = True
+        for prefix, detail in sorted({**again, **gone}.items()):
+            text = f"the directory {detail}; restore it from a backup" + ("; made again" if repaired else "")
+            self.problems.append(Problem(f"{SHARDS}/{prefix}", None, "incomplete", text, repaired))
 
     def _check_root(self) -> None:
         """Name what does not belong into the root; transcripts and the like may live there."""
@@ -102,81 +126,86 @@ class _Verification:
         mended = self.repair and bool(wrong) and self.engine.index.rebuild()
         self.problems += [Problem(f"{INDEX}/{path}", None, "index", detail, mended) for path, detail in wrong]
 
-    def _problem(self, found: Found, key: str | None, kind: str, detail: str) -> None:
+    def _problem(self, file: StoreFile, key: str | None, kind: str, detail: str) -> None:
         repaired = lost = False
         if self.repair:
-            keep_as = str(self.engine.layout.quarantine / stamped_name(found.name))
-            repaired, outcome = self._mend(found, kind, keep_as)
+            keep_as = str(self.engine.layout.quarantine / stamped_name(file.name))
+            repaired, outcome = self._mend(file, kind, keep_as)
             lost = outcome.startswith(_LOST)
-            key = _key_of(keep_as, found.name) if lost and key is None else key
+            key = _key_of(keep_as, file.name) if lost and key is None else key
             detail = f"{detail}; {outcome}"
         elif self.note and kind == "damaged":
-            self._tell_index(found.name)
-        self.problems.append(Problem(found.path, key, kind, detail, repaired, lost))
+            self._mark_damaged(file.name)
+        self.problems.append(Problem(file.path, key, kind, detail, repaired, lost))
 
-    def _tell_index(self, name: str) -> None:
-        """Have the next list read this shard, and find the damage: bytes that went bad by themselves nobody noted.
+    def _mark_damaged(self, name: str) -> None:
+        """Have the next list read this shard, and find the damage: bytes that went bad by themselves nobody marked.
 
-        A busy shard is passed over: its holder reads it, or notes it, himself.
+        A busy shard is passed over: its holder reads it, or marks it, himself.
         """
-        shard = self.engine.shards.unnamed(name)
+        shard = self.engine.pool.unnamed(name)
         with suppress(ShardStoreError, OSError):
-            if stat.S_ISREG(os.lstat(shard.path).st_mode) and shard.lock(0.0, create=False):
-                try:
-                    self.engine.index.note(name)
-                finally:
-                    shard.unlock()
+            if stat.S_ISREG(os.lstat(shard.path).st_mode):
+                with self.engine.pool.transaction_on_file(shard, read=False) as txn:
+                    txn.mark_changed()
         shard.close_if_idle()
 
-    def _mend(self, found: Found, kind: str, keep_as: str) -> tuple[bool, str]:
-        """Salvage one shard, or move aside what is none; return whether it worked, and what was done."""
-        layout = self.engine.layout
+    def _mend(self, file: StoreFile, kind: str, keep_as: str) -> tuple[bool, str]:
+        """Salvage one shard, or move aside what is none; return whether it worked, and what happened."""
+        shard = self.engine.pool.unnamed(file.name)
         try:
-            if kind == "misplaced" or not stat.S_ISREG(os.lstat(layout.shard_path(found.name)).st_mode):
-                return True, self._set_aside(found.name, keep_as)
-            return self._salvage(found.name, keep_as)
+            if not os.path.isfile(shard.path) or os.path.islink(shard.path):
+                return True, self._set_aside_unlocked(shard, keep_as)
+            with self.engine.pool.transaction_on_file(shard, _WAIT_S, read=False) as txn:
+                if is_sound(shard):
+                    return True, "it is whole by now"
+                if kind == "misplaced":
+                    txn.move_to(keep_as, "moving a file to quarantine")
+                    return True, f"moved to {QUARANTINE}/{os.path.basename(keep_as)}"
+                return _outcome(salvage(shard, txn, keep_as), keep_as)
+        except SessionNotFound:
+            return True, "it vanished meanwhile"
         except (ShardStoreError, OSError) as error:
             return False, f"not repaired: {error}"
+        finally:
+            shard.close_if_idle()
 
-    def _set_aside(self, name: str, keep_as: str) -> str:
-        """Move what is no shard of this name to quarantine/; what is no file at all has no lock to take."""
-        shard = self.engine.shards.unnamed(name)
-        locked = os.path.isfile(shard.path) and not os.path.islink(shard.path) and shard.lock(1.0, create=False)
+    def _set_aside_unlocked(self, shard: Shard, keep_as: str) -> str:
+        """Move what is no file at all, and so has no lock to take, to quarantine/."""
         try:
-            if locked and is_sound(shard):
-                return "it is whole by now"
             disk.make_directory(self.engine.layout.quarantine)
-            self.engine.index.note(name)
+            self.engine.pool.mark_changed(shard.name)
             os.rename(shard.path, keep_as)
             disk.sync_directory(os.path.dirname(keep_as))
             disk.sync_directory(os.path.dirname(shard.path))
         except OSError as error:
             raise_io_error(error, "moving a file to quarantine", shard.path)
-        finally:
-            if locked:
-                shard.unlock()
-            shard.close_if_idle()
         return f"moved to {QUARANTINE}/{os.path.basename(keep_as)}"
-
-    def _salvage(self, name: str, keep_as: str) -> tuple[bool, str]:
-        shard = self.engine.shards.unnamed(name)
-        if not shard.lock(1.0, create=False):
-            return True, "it vanished meanwhile"
-        try:
-            if is_sound(shard):
-                return True, "it is whole by now"
-            self.engine.index.note(name)
-            state = salvage(shard, keep_as)
-        finally:
-            shard.unlock()
-            shard.close_if_idle()
-        kept = f"the original is {QUARANTINE}/{os.path.basename(keep_as)}"
-        if state is None:
-            return False, f"{_LOST}: no record of it is whole; {kept}"
-        return True, f"salvaged {len(state.fields or ())} fields; {kept}"
 
     def _note(self, path: str, kind: str, detail: str) -> None:
         self.notes.append(Problem(path, None, kind, detail))
+
+
+def _outcome(salvaged: Salvaged, keep_as: str) -> tuple[bool, str]:
+    kept = f"the original is {QUARANTINE}/{os.path.basename(keep_as)}"
+    if salvaged.fields is None:
+        return False, f"{_LOST}: no record of it is whole; {kept}"
+    missing = f"; {_revisions(salvaged.missing)} could not be read" if salvaged.missing else ""
+    fields = "1 field" if salvaged.fields == 1 else f"{salvaged.fields} fields"
+    return True, f"salvaged {fields}{missing}; {kept}"
+
+
+def _revisions(revs: tuple[int, ...]) -> str:
+    """Name revisions, a run of them as its first and last."""
+    runs: list[list[int]] = []
+    for rev in revs:
+        if runs and rev == runs[-1][1] + 1:
+            runs[-1][1] = rev
+        else:
+            runs.append([rev, rev])
+    named = [str(first) if first == last else f"{first} to {last}" for first, last in runs[:_RUNS_MAX]]
+    more = " and more" if len(runs) > _RUNS_MAX else ""
+    return f"revision{'s' if len(revs) > 1 else ''} {', '.join(named)}{more}"
 
 
 def _key_of(path: str, name: str) -> str | None:

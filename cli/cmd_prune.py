@@ -1,0 +1,109 @@
+"""`shardstore prune`: retention, by rules; or show what would go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import actions, exits, output, parse, progress, show
+from .options import (
+    ActorOption,
+    JsonOption,
+    PrefixOption,
+    StoreOption,
+    TimeoutOption,
+    WhereOption,
+    open_for_writing,
+    plain_app,
+)
+
+if TYPE_CHECKING:
+    from shardstore import PruneReport
+
+app = plain_app()
+
+
+@app.command()
+def prune(
+    ctx: typer.Context,
+    older_than: Annotated[
+        str | None,
+        typer.Option("--older-than", metavar="30d", help="Remove what was not updated for this long."),
+    ] = None,
+    max_entries: Annotated[
+        str | None, typer.Option("--max-entries", metavar="N", help="Keep the N last updated.")
+    ] = None,
+    max_bytes: Annotated[
+        str | None,
+        typer.Option("--max-bytes", metavar="500MB", help="Remove the oldest until the rest fits."),
+    ] = None,
+    where: WhereOption = None,
+    prefix: PrefixOption = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", metavar="KEY|PREFIX*", help="Never remove these. Repeatable."),
+    ] = None,
+    purge: Annotated[bool, typer.Option("--purge", help="Remove for good, instead of moving to archive/.")] = False,
+    trust_clock: Annotated[
+        bool, typer.Option("--trust-clock", help="Purge though every session is older than the limit.")
+    ] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="Print every action, however many.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; change nothing.")] = False,
+    store: StoreOption = None,
+    lock_timeout: TimeoutOption = "10",
+    actor: ActorOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Move sessions out of the store, by the given rules.
+
+    Needs a rule: --older-than, --max-entries, --max-bytes or --where. --where and --prefix narrow what the other rules
+    count and remove; --where alone removes all that match.
+
+    Runs beside writers, one session locked at a time. Unless --purge, what is removed goes to archive/ (`restore KEY`
+    brings it back) and takes its space there until `archive purge`. Exit code 1 when something could not be done.
+    """
+    rules: dict[str, Any] = {
+        "older_than": None if older_than is None else parse.duration(older_than, "--older-than"),
+        "max_entries": None if max_entries is None else parse.number(max_entries, "--max-entries", least=1),
+        "max_bytes": None if max_bytes is None else parse.size(max_bytes, "--max-bytes"),
+        "where": parse.conditions(where),
+        "prefix": prefix,
+        "keep": _keep(keep),
+    }
+    if not any(rules[name] for name in ("max_entries", "max_bytes", "where")) and rules["older_than"] is None:
+        message = "give --older-than, --max-entries, --max-bytes or --where"
+        raise typer.BadParameter(message, ctx=ctx, param_hint="--older-than")
+    with (
+        open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=False) as opened,
+        progress.bar("Looking" if dry_run else "Pruning") as shown,
+    ):
+        report = opened.prune(**rules, purge=purge, trust_clock=trust_clock, dry_run=dry_run, progress=shown)
+    if json:
+        output.json_object({**actions.for_programs(report), "refused": report.refused})
+    else:
+        headline = _headline(report, "purged" if purge else "archived")
+        actions.print_report(report, headline, None if show_all else actions.ACTIONS_SHOWN)
+        if report.refused:
+            output.message(f"without --dry-run this is refused: {report.refused}")
+    if not report.ok:
+        failed = actions.count(sum(one.failed for one in report.skipped), "session")
+        raise exits.CommandError(
+            f"{failed} could not be removed", "run it again; `shardstore verify` looks into damage"
+        )
+
+
+def _headline(report: PruneReport, verb: str) -> str:
+    would, frees = ("would be ", "would free") if report.dry_run else ("", "freed")
+    total = show.size(sum(one.size for one in report.actions))
+    removed = actions.count(len(report.actions), "session")
+    return f"{removed} {would}{verb} ({total}); {frees} {show.size(report.bytes_freed)}"
+
+
+def _keep(patterns: list[str] | None) -> tuple[str, ...]:
+    """Check the patterns: a key, or a prefix that ends in `*`; an empty one would be a mistake that keeps nothing."""
+    for pattern in patterns or ():
+        if not pattern or "*" in pattern[:-1]:
+            message = f"{pattern!r} is neither a key nor a prefix that ends in *"
+            raise typer.BadParameter(message, param_hint="--keep")
+    return tuple(patterns or ())

@@ -1,0 +1,320 @@
+"""A transaction on one session in files: lock, read what is on the disk now, commit, unlock.
+
+    with engine.transaction(key, timeout) as txn:     wait for the other writers of this session, and for nobody else
+        txn.state                                     what is committed now
+        txn.commit(change, actor, durable=True)       append it, or rewrite the grown journal
+
+Whatever changes a shard's file does so through a method of this class, and each begins by telling the index: nobody
+can forget it. docs/internals/locking.md has the steps.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Final, Self
+
+from shardstore._codec import ENTRY_BYTES_MAX
+from shardstore._files import disk
+from shardstore._files.layout import QUARANTINE, stamped_name, temp_name
+from shardstore._journal.record import next_record, whole_record
+from shardstore._journal.replay import EMPTY, Journal
+from shardstore._model import ABSENT
+from shardstore.errors import (
+    CommitUncertain,
+    InvalidEntry,
+    LockTimeout,
+    SessionNotFound,
+    ShardStoreError,
+    StoreClosed,
+    StoreFull,
+    raise_io_error,
+    raise_uncertain,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shardstore._files.file import JournalFile
+    from shardstore._files.shard import Shard
+    from shardstore._inside import Token
+    from shardstore._model import Change, State
+
+REWRITE_BYTES: Final = 65536  # a journal is rewritten past this ...
+REWRITE_FACTOR: Final = 3  # ... plus so many times the bytes of its entry
+_new = tuple.__new__
+
+
+class FileTransaction:
+    """One session, locked from `with` to its end. Used by one thread; after that by the next transaction.
+
+    Dropped while it is inside (an exception from outside came before `with` could note that it entered, or before
+    `__exit__` began), it unlocks the session when it is collected: nobody else refers to it.
+    """
+
+    __slots__ = ("_mark_changed", "_shard", "_token", "create", "journal", "present", "read", "state", "timeout")
+
+    def __init__(self, shard: Shard, mark_changed: Callable[[str], None]) -> None:
+        self._shard = shard
+        self._mark_changed = mark_changed  # tells the index; may raise, then nothing is committed
+        self._token: Token | None = None
+        self.journal: Journal = EMPTY
+        self.state: State = ABSENT
+        self.timeout: float | None = None  # seconds
+        self.create = True  # whether an absent session's file is created
+        self.present = False  # whether an absent session is SessionNotFound
+        self.read = True  # whether the journal is read first; a damaged one cannot be
+
+    def __enter__(self) -> Self:
+        """Lock and read. Raises NestedUpdate, LockTimeout, SessionNotFound, CorruptShard, StoreNotFound, StoreIOError.
+
+        SessionNotFound also where there is no file and none was to be created. After an error nothing is held.
+        """
+        shard = self._shard
+        mutex = shard.mutex
+        token = self._token = (threading.get_ident(), mutex)
+        began = time.monotonic()
+        try:
+            if not mutex.enter(token, self.timeout):
+                raise shard.timed_out(began)
+            file = shard.lock_at_once() or shard.lock_in_turn(began, self.timeout, create=self.create)
+            if file is None:
+                raise SessionNotFound(shard.key)
+            if self.read:
+                journal = self.journal = file.refresh(locked=True)
+                state = self.state = journal.state
+                if state.key != shard.key:
+                    shard.check_key(journal)
+                if self.present and state.fields is None:
+                    raise SessionNotFound(shard.key)
+        except BaseException as error:
+            self._abort(error)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let the next writer in."""
+        shard, token = self._shard, self._token
+        mutex, file = shard.mutex, shard.file
+        try:
+            if shard.created and self._holds():
+                shard.remove_if_empty()
+            if file is not None and (mutex.holder.get(0) is token or self._holds()):
+                file.lock.give()
+        except OSError:
+            # What was committed is committed: that the lock cannot be given back is no reason to deny it.
+            # Closing the descriptor gives it back for certain.
+            shard.drop_file()
+        except BaseException:
+            shard.drop_file()
+            raise
+        finally:
+            shard.turn += 1
+            mutex.leave(token)  # type: ignore[arg-type]
+        if not shard.spare:
+            shard.spare.append(self)
+
+    def __del__(self) -> None:
+        if self._token is not None:
+            self._abort(None)
+
+    def _holds(self) -> bool:
+        """Return whether this process is inside: not in a child that was forked meanwhile."""
+        return self._token is not None and self._shard.mutex.holds(self._token)
+
+    def _abort(self, error: BaseException | None) -> None:
+        """Give back whatever was taken. An exception from outside may have come between any two steps."""
+        shard, token = self._shard, self._token
+        assert token is not None
+        if not shard.mutex.holds(token):
+            return
+        try:
+            if isinstance(error, SessionNotFound) and shard.file is not None:
+                shard.file.lock.release()
+            elif not isinstance(error, LockTimeout):
+                shard.fair.forget()
+                shard.drop_file()  # and with it a lock that was granted in this very moment
+        finally:
+            shard.turn += 1
+            shard.mutex.leave(token)
+
+    # Committing. REQUIRES, for everything below: inside `with`.
+
+    def commit(self, change: Change, actor: str, *, durable: bool, at: int | None = None) -> None:
+        """Commit a change; `state` is what it led to. `at`: when it was made, in microseconds, if not now.
+
+        Raises InvalidEntry, StoreFull, StoreIOError (nothing changed) or CommitUncertain (unknown until read again).
+        """
+        shard, journal = self._shard, self.journal
+        file = shard.file
+        if file is None or (shard.mutex.holder.get(0) is not self._token and not self._holds()):
+            file = self._file()
+        line, state = next_record(journal.state, change, shard.key, actor, durable=durable, at=at)
+        if state.entry_bytes > ENTRY_BYTES_MAX:
+            raise InvalidEntry("entry", f"{state.entry_bytes:,} bytes of JSON; at most {ENTRY_BYTES_MAX:,} are allowed")
+        end = journal.end
+        after = _new(Journal, (state, end + len(line), journal.records + 1, line[8:16], journal.crlf))
+        self._mark_changed(shard.name)
+        grown = after.end > REWRITE_BYTES + REWRITE_FACTOR * state.entry_bytes
+        if (grown or file.links > 1 or file.known.torn) and self._commit_otherwise(
+            file, state, grown=grown, durable=durable
+        ):
+            return
+        try:
+            if durable:
+                file.sync_before(end)
+            file.append(line, after)
+            if durable:
+                file.sync(after.end)
+        except CommitUncertain:
+            shard.drop_file()
+            raise
+        except StoreFull:
+            if state.fields is not None:
+                raise
+            self.remove(durable=durable)  # deleting must work on a full disk: no file is an absent session too
+        self.journal, self.state = after, state
+
+    def _commit_otherwise(self, file: JournalFile, state: State, *, grown: bool, durable: bool) -> bool:
+        """Repair a torn tail; commit by rewriting a grown journal or one with a second name. Return if that was done.
+
+        A file with a second name is somebody's backup: it is copied, never written through.
+        """
+        if file.links > 1 and not state.exists:
+            self.remove(durable=durable)
+            self.state = state
+            return True
+        self.repair_tail()
+        if not state.exists or (file.links == 1 and not (grown and self.journal.records)):
+            return False
+        try:
+            self.rewrite(state)
+        except StoreFull:
+            if file.links > 1:
+                raise
+            return False
+        return True
+
+    def rewrite(self, state: State | None = None) -> None:
+        """Put a journal of one record in the file's place: the present state, or the one given."""
+        state = self.journal.state if state is None else state
+        shard, file = self._shard, self._file()
+        self._mark_changed(shard.name)
+        line = whole_record(state)
+        after = Journal(state, len(line), 1, line[8:16])
+        fresh = file.replace(shard.layout.shard_path(temp_name(shard.name)), line, after)
+        self._go_on_with(fresh)
+
+    def take_in(self, fresh: JournalFile) -> None:
+        """Put another journal file, locked and read, in the place of this one; it is closed where that fails.
+
+        Raises StoreIOError, CommitUncertain.
+        """
+        shard = self._shard
+        try:
+            self._mark_changed(shard.name)
+            os.rename(fresh.path, shard.path)
+        except BaseException as error:
+            fresh.close()
+            if isinstance(error, OSError) and not isinstance(error, ShardStoreError):
+                raise_io_error(error, "restoring a session", fresh.path)
+            raise
+        fresh.path = shard.path
+        self._go_on_with(fresh)
+
+    def _go_on_with(self, fresh: JournalFile) -> None:
+        """Use the file that has the name by now, and put the name on the medium. Raises CommitUncertain."""
+        shard = self._shard
+        shard.swap(fresh)
+        self.journal = fresh.journal
+        self.state = fresh.journal.state
+        try:
+            fresh.sync_name()
+        except CommitUncertain:
+            shard.drop_file()
+            raise
+
+    def remove(self, *, durable: bool = True) -> None:
+        """Remove the file: the session is absent from then on, and its next incarnation begins a new journal."""
+        path = self._shard.path
+        self._mark_changed(self._shard.name)
+        try:
+            os.unlink(path)
+        except OSError as error:
+            raise_io_error(error, "removing a shard", path)
+        self._is_gone()
+        try:
+            if durable:
+                disk.sync_directory(os.path.dirname(path))
+        except OSError as error:
+            raise_uncertain(error, "removing a shard", path)
+
+    def archive(self) -> None:
+        """Move the session to archive/, whole, under a name that says when. It is absent from then on."""
+        layout = self._shard.layout
+        self.move_to(str(layout.archive / stamped_name(self._shard.name)), "archiving a session")
+
+    def move_to(self, target: str, doing: str) -> None:
+        """Move the file out of the store's shards; `doing` completes an error's "while ..."."""
+        path = self._shard.path
+        self._mark_changed(self._shard.name)
+        try:
+            disk.make_directory(os.path.dirname(target))
+            os.rename(path, target)
+        except OSError as error:
+            raise_io_error(error, doing, path)
+        self._is_gone()
+        try:
+            # The new name first: between the two syncs a power cut may leave both names, never none.
+            disk.sync_directory(os.path.dirname(target))
+            disk.sync_directory(os.path.dirname(path))
+        except OSError as error:
+            raise_uncertain(error, doing, path)
+
+    def _is_gone(self) -> None:
+        self.journal, self.state = EMPTY, ABSENT
+
+    def keep_copy(self, target: str) -> None:
+        """Give the file a second name, outside the store's shards, before it is replaced. Raises StoreIOError."""
+        try:
+            disk.make_directory(os.path.dirname(target))
+            os.link(self._shard.path, target)
+            disk.sync_directory(os.path.dirname(target))
+        except OSError as error:
+            raise_io_error(error, "keeping a damaged shard in quarantine", target)
+
+    def trim(self) -> int:
+        """Give unused space back; return the bytes freed."""
+        return self._file().trim()
+
+    def repair_tail(self) -> None:
+        """Keep the torn tail, if there is one, in quarantine/ and cut it off."""
+        file, shard = self._file(), self._shard
+        if file.torn:
+            self._mark_changed(shard.name)
+            file.repair_tail(f"{shard.layout.root}/{QUARANTINE}/{stamped_name(shard.name)}")
+
+    def read_whole(self) -> bytes:
+        """Return the file's bytes, for salvage. Raises StoreIOError."""
+        file = self._file()
+        try:
+            return disk.read_all(file.fd, 0, file.size)
+        except OSError as error:
+            raise_io_error(error, "reading a damaged shard", self._shard.path)
+
+    @property
+    def size(self) -> int:
+        """The bytes of the file."""
+        return self._file().size
+
+    def mark_changed(self) -> None:
+        """Have the next list read this shard: somebody found it damaged."""
+        self._mark_changed(self._shard.name)
+
+    def _file(self) -> JournalFile:
+        """Return the file whose lock is held."""
+        file = self._shard.file
+        if file is None or not self._holds():
+            raise StoreClosed("this process does not hold the lock any more: it forked inside the update")
+        return file

@@ -1,0 +1,179 @@
+"""Who is inside which session's lock in this process: the FIFO mutex between threads, and the nesting guard.
+
+flock does not exclude threads that share a descriptor, so every session has a mutex in the process as well. It is
+handed over in the order of arrival: threading.Lock lets the thread that has just released it take it again before any
+waiter wakes.
+
+An exception from outside (a signal handler's, a soft time limit's) may arrive between any two bytecodes, and a signal
+handler may call the store again. So nothing here waits for another mutex, each step that matters is one call of C
+(dict.setdefault, deque.remove), and a waiter looks by itself, now and then, whether a dying thread handed over to it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections import deque
+from typing import Final
+
+from shardstore.errors import NestedUpdate
+
+_LOOK_S: Final = 0.25  # seconds between a waiter's own looks; a hand-over wakes it at once
+
+
+class FifoMutex:
+    """The mutex of one session between the threads of this process.
+
+    A `Token`, made anew for each attempt, stands for whoever is inside. `leave` does nothing unless its token is.
+    """
+
+    __slots__ = ("holder", "name", "place", "queue")
+
+    def __init__(self, name: str, place: str) -> None:
+        self.name = name  # the session's key, for NestedUpdate
+        self.place = place  # what is locked: a thread may still be at a mutex of it that was replaced by another one
+        self.holder: dict[int, Token | _Grant] = {}  # at most one, as item 0
+        self.queue: deque[_Waiter] = deque()
+
+    def enter(self, token: Token, timeout: float | None) -> bool:
+        """Enter, waiting up to `timeout` seconds (None: for ever); return whether the token is inside.
+
+        Raises NestedUpdate where waiting would never end: this thread, or this chain of calls, is inside or waiting.
+        """
+        outer = _inside.get()
+        if outer or self.queue or self.holder.setdefault(0, token) is not token:
+            self._refuse_nesting(outer)
+            if (self.queue or self.holder.setdefault(0, token) is not token) and not self._wait(token, timeout):
+                return False
+        _inside.set((*outer, token))
+        return True
+
+    def try_enter(self, token: Token) -> bool:
+        """Enter if nobody is inside or waiting; return whether the token is inside. The nesting guard is left out."""
+        return not self.queue and self.holder.setdefault(0, token) is token
+
+    def leave(self, token: Token) -> None:
+        """Leave, and hand over to whoever waits longest. Does nothing where the token is not inside."""
+        if self.holder.get(0) is token or self.holds(token):
+            self.holder.clear()
+        outer = _inside.get()
+        if outer:
+            _inside.set(() if len(outer) == 1 and outer[0] is token else tuple([o for o in outer if o is not token]))
+        if self.queue:
+            self._hand_over()
+
+    def holds(self, token: Token) -> bool:
+        """Return whether the token is inside."""
+        holder = self.holder.get(0)
+        return holder is token or (type(holder) is _Grant and holder.waiter.token is token)
+
+    def is_free(self) -> bool:
+        """Return whether nobody is inside right now."""
+        return not self.holder
+
+    def after_fork(self) -> None:
+        """Forget, in a forked child, whichever thread of the parent is inside."""
+        self.holder.clear()
+        self.queue.clear()
+
+    def _refuse_nesting(self, outer: tuple[Token, ...]) -> None:
+        me = threading.get_ident()
+        holder = self.holder.get(0)
+        inside = holder.waiter.token if isinstance(holder, _Grant) else holder
+        waiting = [waiter.token for waiter in list(self.queue)]
+        if any(token[1].place == self.place and token[1].holds(token) for token in outer) or any(
+            token is not None and token[0] == me for token in (inside, *waiting)
+        ):
+            raise NestedUpdate(self.name)
+
+    def _wait(self, token: Token, timeout: float | None) -> bool:
+        """Stand in the queue until it is our turn; return whether it came."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        waiter = _Waiter(token)
+        try:
+            self.queue.append(waiter)
+            self._hand_over()  # it may have become free before we stood in the queue
+            while not self._is_granted(waiter, deadline):
+                if deadline is not None and time.monotonic() >= deadline:
+                    return not self._withdraw(waiter)
+                self._hand_over()
+        except BaseException:
+            if not self._withdraw(waiter):
+                self.leave(token)
+            raise
+        return True
+
+    def _is_granted(self, waiter: _Waiter, deadline: float | None) -> bool:
+        pause = _LOOK_S if deadline is None else max(0.0, min(_LOOK_S, deadline - time.monotonic()))
+        if waiter.woken.acquire(timeout=pause):
+            return True
+        if self.holds(waiter.token):  # whoever granted it has not woken us yet, or died before
+            waiter.taken = True
+            self._withdraw(waiter)
+            return True
+        return False
+
+    def _withdraw(self, waiter: _Waiter) -> bool:
+        """Take a waiter out of the queue; return False where it is granted by now, and not in the queue any more."""
+        try:
+            self.queue.remove(waiter)
+        except ValueError:
+            return not self.holds(waiter.token)
+        return True
+
+    def _hand_over(self) -> None:
+        """Grant a free mutex to whoever waits longest."""
+        while self.queue and not self.holder:
+            try:
+                waiter = self.queue[0]
+            except IndexError:
+                return
+            grant = _Grant(waiter)
+            if self.holder.setdefault(0, grant) is not grant:
+                return
+            try:
+                self.queue.remove(waiter)
+            except ValueError:
+                if waiter.taken:
+                    return
+                self.holder.clear()  # it gave up in this very moment
+            else:
+                waiter.woken.release()
+                return
+
+
+Token = tuple[int, FifoMutex]  # of a thread: made anew for each attempt, so that no two are the same object
+
+
+class _Waiter:
+    __slots__ = ("taken", "token", "woken")
+
+    def __init__(self, token: Token) -> None:
+        self.token = token
+        self.taken = False  # the waiter saw the grant by itself
+        self.woken = threading.Lock()
+        self.woken.acquire()
+
+
+class _Grant:
+    """The mutex given to a waiter. Whoever grants makes a new one, so that two who grant at once know who did."""
+
+    __slots__ = ("waiter",)
+
+    def __init__(self, waiter: _Waiter) -> None:
+        self.waiter = waiter
+
+
+# The tokens that this chain of calls is inside of. A copied context may outlive them: `holds` tells.
+_inside: contextvars.ContextVar[tuple[Token, ...]] = contextvars.ContextVar("shardstore_inside", default=())
+
+
+def new_token(mutex: FifoMutex) -> Token:
+    """Return a token of this thread."""
+    return (threading.get_ident(), mutex)
+
+
+def inside_update() -> bool:
+    """Return whether this chain of calls is inside a session's lock: then it may wait for nothing that others hold."""
+    return any(token[1].holds(token) for token in _inside.get())

@@ -1,0 +1,252 @@
+"""The memory engine: a store that lives in one object, for the tests of whoever uses shardstore.
+
+The same verbs, errors and values as in files: a mutex a session, the nesting guard, history, the archive, lists.
+Nothing is on disk, nothing is seen by another process, and a forked child has a copy of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from typing import TYPE_CHECKING, Final, Self
+
+from shardstore import query as queries
+from shardstore._codec import ENTRY_BYTES_MAX
+from shardstore._inside import FifoMutex, Token, new_token
+from shardstore._journal.record import next_record
+from shardstore._keys import check_key
+from shardstore._model import ABSENT
+from shardstore.errors import (
+    InvalidEntry,
+    InvalidQuery,
+    LockTimeout,
+    SessionExists,
+    SessionNotFound,
+    StoreClosed,
+)
+from shardstore.reports import ArchivedFile, CompactReport, LockHolder, PurgeReport, StoreStats, VerifyReport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shardstore._model import Change, State
+    from shardstore.engine import Progress
+    from shardstore.query import Query
+    from shardstore.session import SessionInfo
+
+_engines: Final[weakref.WeakSet[MemoryEngine]] = weakref.WeakSet()
+
+
+class MemoryEngine:
+    """Sessions in a dict."""
+
+    location = "memory:"
+    root = None
+
+    def __init__(self) -> None:
+        self.process = str(os.getpid())
+        self.sessions: dict[str, list[State]] = {}  # by key: its revisions since it was made or rewritten
+        self.archive: list[tuple[float, list[State]]] = []  # when it was archived, in seconds, and its revisions
+        self._mutexes: dict[str, FifoMutex] = {}
+        _engines.add(self)
+
+    # Sessions
+
+    def place(self, key: str) -> None:
+        """Return None: a session has no file."""
+        check_key(key)
+
+    def transaction(self, key: str, timeout: float | None, *, create: bool = True) -> MemoryTransaction:
+        """Return a transaction on a session."""
+        check_key(key)
+        mutex = self._mutexes.setdefault(key, FifoMutex(key, f"{id(self)}:{key}"))
+        return MemoryTransaction(self, key, mutex, timeout, create=create)
+
+    def read(self, key: str) -> State:
+        """Return what is committed of a session."""
+        check_key(key)
+        states = self.sessions.get(key)
+        return states[-1] if states else ABSENT
+
+    def history(self, key: str) -> list[State]:
+        """Return the revisions of the present incarnation, oldest first."""
+        present = self.read(key)
+        states = self.sessions.get(key, []) if present.exists else []
+        return [state for state in list(states) if state.incarnation == present.incarnation]
+
+    # Lists
+
+    def select(self, query: Query, *, refresh: bool, progress: Progress | None) -> list[SessionInfo]:  # noqa: ARG002
+        """Return the sessions that answer a query."""
+        return queries.select_states(query, self._present())
+
+    def count(self, query: Query, *, refresh: bool, progress: Progress | None) -> int:
+        """Return how many sessions answer a query."""
+        return len(self.select(query, refresh=refresh, progress=progress))
+
+    def keys(self, *, refresh: bool, progress: Progress | None) -> Iterator[str]:  # noqa: ARG002
+        """Return every key in ascending order."""
+        return iter(sorted(str(state.key) for state in self._present()))
+
+    def _present(self) -> list[State]:
+        newest = [states[-1] for states in list(self.sessions.values())]
+        return [state for state in newest if state.exists]
+
+    # Maintenance
+
+    def compact(self, *, dry_run: bool, progress: Progress | None, scan_progress: Progress | None) -> CompactReport:  # noqa: ARG002
+        """Forget deleted sessions; nothing else here grows."""
+        for key in [] if dry_run else list(self.sessions):
+            try:
+                with self.transaction(key, 0.0) as txn:
+                    if not txn.state.exists:
+                        txn.remove()
+            except LockTimeout:
+                continue
+        return CompactReport(dry_run, (), 0)
+
+    def restore(self, key: str, timeout: float | None) -> State:
+        """Bring back what was archived last of a session."""
+        with self.transaction(key, timeout) as txn:
+            if txn.state.exists:
+                raise SessionExists(key)
+            for place in reversed(range(len(self.archive))):
+                if self.archive[place][1][-1].key == key:
+                    self.sessions[key] = self.archive.pop(place)[1]
+                    return self.sessions[key][-1]
+        raise SessionNotFound(key)
+
+    def archived(self, prefix: str | None) -> list[ArchivedFile]:
+        """Return what was archived, the oldest first."""
+        if prefix is not None and type(prefix) is not str:
+            raise InvalidQuery(f"prefix is a str, not {type(prefix).__name__}")
+        found = [ArchivedFile("archive", f"archive/{n}", states[-1].key, states[-1].size, moved_at)
+                 for n, (moved_at, states) in enumerate(self.archive)]  # fmt: skip
+        return [one for one in found if not prefix or (one.key or "").startswith(prefix)]
+
+    def purge_archive(
+        self, older_than: float, *, prefix: str | None, dry_run: bool, progress: Progress | None
+    ) -> PurgeReport:
+        """Remove for good what was archived longer ago than this."""
+        limit = time.time() - older_than
+        gone = [one for one in self.archived(prefix) if one.moved_at <= limit]
+        keys = {(one.key, one.moved_at) for one in gone}
+        if not dry_run:
+            self.archive = [one for one in self.archive if (one[1][-1].key, one[0]) not in keys]
+        if progress is not None:
+            progress(len(gone), len(gone))
+        return PurgeReport(dry_run, tuple(gone), sum(one.size for one in gone))
+
+    def verify(self, *, repair: bool, note: bool, progress: Progress | None) -> VerifyReport:  # noqa: ARG002
+        """Count: there is nothing that could be damaged."""
+        states = list(self.sessions.values())
+        return VerifyReport((), (), len(states), sum(map(len, states)), len(self._present()))
+
+    def stats(self, *, refresh: bool, progress: Progress | None) -> StoreStats:  # noqa: ARG002
+        """Return counts and sizes."""
+        present = self._present()
+        size = sum(state.size for state in present)
+        return StoreStats(
+            sessions=len(present),
+            tombstones=len(self.sessions) - len(present),
+            bytes_live=size,
+            bytes_dead=0,
+            bytes_total=size,
+            pending_notes=0,
+            generation=0,
+            archived=len(self.archive),
+            quarantined=0,
+            damaged=(),
+            index_unusable=None,
+            format=1,
+        )
+
+    def holders(self) -> list[LockHolder]:
+        """Return whose locks are held: all by this process."""
+        held = [key for key, mutex in list(self._mutexes.items()) if not mutex.is_free()]
+        return [LockHolder(key, self.location, os.getpid()) for key in held]
+
+    # Life
+
+    def join(self) -> None:
+        """Count nothing: the last Store object takes the engine with it."""
+
+    def leave(self) -> None:
+        """Close nothing: a Store that was closed raises StoreClosed by itself."""
+
+    def after_fork(self) -> None:
+        """Forget the parent's threads."""
+        self.process = str(os.getpid())
+        for mutex in self._mutexes.values():
+            mutex.after_fork()
+
+
+class MemoryTransaction:
+    """One session, locked between `with` and its end."""
+
+    def __init__(
+        self, engine: MemoryEngine, key: str, mutex: FifoMutex, timeout: float | None, *, create: bool
+    ) -> None:
+        self._engine = engine
+        self._key = key
+        self._mutex = mutex
+        self._timeout = timeout
+        self._create = create
+        self._token: Token | None = None
+        self.state: State = ABSENT
+
+    def __enter__(self) -> Self:
+        """Lock, and read what is committed. Raises NestedUpdate, LockTimeout, SessionNotFound."""
+        token = self._token = new_token(self._mutex)
+        began = time.monotonic()
+        try:
+            if not self._mutex.enter(token, self._timeout):
+                raise LockTimeout(self._key, time.monotonic() - began, os.getpid())
+            self.state = self._engine.read(self._key)
+            if not (self._create or self.state.exists):
+                raise SessionNotFound(self._key)
+        except BaseException:
+            self._mutex.leave(token)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Unlock."""
+        if self._token is not None:
+            self._mutex.leave(self._token)
+
+    __del__ = __exit__  # an exception from outside may come before `with` knows that it entered
+
+    def commit(self, change: Change, actor: str, *, durable: bool, at: int | None = None) -> None:
+        """Commit a change. Raises InvalidEntry; StoreClosed in a child that was forked inside the transaction."""
+        if self._token is None or not self._mutex.holds(self._token):
+            raise StoreClosed("this process does not hold the lock any more: it forked inside the update")
+        _, state = next_record(self.state, change, self._key, actor, durable=durable, at=at)
+        if state.entry_bytes > ENTRY_BYTES_MAX:
+            raise InvalidEntry("entry", f"{state.entry_bytes:,} bytes of JSON; at most {ENTRY_BYTES_MAX:,} are allowed")
+        self._engine.sessions.setdefault(self._key, []).append(state)
+        self.state = state
+
+    def archive(self) -> None:
+        """Move the session to the archive, with its history."""
+        self._engine.archive.append((time.time(), self._engine.sessions.pop(self._key)))
+        self.state = ABSENT
+
+    def remove(self) -> None:
+        """Remove the session, with its history."""
+        self._engine.sessions.pop(self._key, None)
+        self.state = ABSENT
+
+    @property
+    def size(self) -> int:
+        """The bytes of the entry."""
+        return self.state.size
+
+
+def _after_fork() -> None:
+    for engine in list(_engines):
+        engine.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

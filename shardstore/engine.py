@@ -1,0 +1,168 @@
+"""The seam between the verbs and where sessions are kept: two protocols, and which engine a root means.
+
+A verb knows a transaction on one session and nothing else: no path, no shard, no index. `commit` makes the change
+durable as asked, and tells whatever lists sessions, in one step, so that no caller can forget it. The values in the
+middle are the same for every engine: a State, and a Change (_model.py).
+
+Engines: files (_files/engine.py) and memory (_memory.py, for tests). They never import each other.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Protocol, Self
+
+from shardstore._files.engine import open_engine as open_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from shardstore._model import Change, State
+    from shardstore.query import Query
+    from shardstore.reports import (
+        ArchivedFile,
+        CompactReport,
+        DoctorReport,
+        LockHolder,
+        PurgeReport,
+        StoreStats,
+        VerifyReport,
+    )
+    from shardstore.session import SessionInfo
+
+    Progress = Callable[[int, int], None]
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+class Transaction(Protocol):
+    """One session, locked between `with` and its end."""
+
+    state: State  # what is committed, as read inside the lock; after `commit`, what that led to
+
+    def __enter__(self) -> Self:
+        """Lock, and read what is committed. Raises NestedUpdate, LockTimeout, SessionNotFound, CorruptShard.
+
+        After an error nothing is held.
+        """
+
+    def __exit__(self, *exc: object) -> None:
+        """Unlock. What was not committed never happened."""
+
+    def commit(self, change: Change, actor: str, *, durable: bool, at: int | None = None) -> None:
+        """Commit a change; `at`: when it was made, in microseconds since the epoch, if not now.
+
+        Raises InvalidEntry, StoreFull, StoreIOError (nothing changed), CommitUncertain (unknown until read again).
+        """
+
+    def archive(self) -> None:
+        """Move the session to the archive, with its history; it is absent from then on."""
+
+    def remove(self) -> None:
+        """Remove the session for good, with its history."""
+
+    @property
+    def size(self) -> int:
+        """The bytes that the session takes where it is kept."""
+
+
+class Engine(Protocol):
+    """One opened place of sessions. Shared by every Store object on it; safe between threads and across fork."""
+
+    process: str  # the actor of whoever gave no name
+
+    @property
+    def location(self) -> str:
+        """Where it is, for people: the directory, or the URL without its password."""
+
+    @property
+    def root(self) -> Path | None:
+        """The directory of a store in files."""
+
+    def place(self, key: str) -> str | None:
+        """Return where a session's file is or would be, for people; None where it has none of its own."""
+
+    # Sessions
+
+    def transaction(self, key: str, timeout: float | None, *, create: bool = True) -> Transaction:
+        """Return a transaction; its `with` waits up to `timeout` seconds (None: for ever) for this session only.
+
+        An absent session may be made, or with create=False is SessionNotFound. Raises InvalidKey.
+        """
+
+    def read(self, key: str) -> State:
+        """Return what is committed, waiting for nobody. Never answers "absent" for "damaged" or "not there"."""
+
+    def history(self, key: str) -> list[State]:
+        """Return the states of the present incarnation that are kept, oldest first."""
+
+    # Lists, exact as of some moment during the call. `refresh`: what makes lists fast may be written.
+
+    def select(self, query: Query, *, refresh: bool, progress: Progress | None) -> list[SessionInfo]:
+        """Return the sessions that answer a query."""
+
+    def count(self, query: Query, *, refresh: bool, progress: Progress | None) -> int:
+        """Return how many sessions answer a query."""
+
+    def keys(self, *, refresh: bool, progress: Progress | None) -> Iterator[str]:
+        """Yield every key in ascending order; the store may change meanwhile."""
+
+    # Maintenance: what the verbs of the same names promise
+
+    def compact(self, *, dry_run: bool, progress: Progress | None, scan_progress: Progress | None) -> CompactReport:
+        """Do the housekeeping. Removes no session."""
+
+    def restore(self, key: str, timeout: float | None) -> State:
+        """Bring back what was archived last of a session. Raises SessionNotFound, SessionExists."""
+
+    def archived(self, prefix: str | None) -> list[ArchivedFile]:
+        """Return what was archived or found damaged, the oldest first."""
+
+    def purge_archive(
+        self, older_than: float, *, prefix: str | None, dry_run: bool, progress: Progress | None
+    ) -> PurgeReport:
+        """Remove for good what was archived more than `older_than` seconds ago."""
+
+    def verify(self, *, repair: bool, note: bool, progress: Progress | None) -> VerifyReport:
+        """Check everything; `note`: damage may be noted for the lists to leave out."""
+
+    def stats(self, *, refresh: bool, progress: Progress | None) -> StoreStats:
+        """Return counts and sizes."""
+
+    def holders(self) -> list[LockHolder]:
+        """Return who holds which session's lock, where that can be seen."""
+
+    # Life
+
+    def join(self) -> None:
+        """Count one more Store object."""
+
+    def leave(self) -> None:
+        """Count one less; the last one out closes what is open."""
+
+
+def open_engine(  # the settings of a store
+    root: str | os.PathLike[str], *, create: bool, read_only: bool, allow_shared: bool, indexed: tuple[str, ...] | None
+) -> Engine:
+    """Join the engine of the store at `root`; one call of `leave` matches it.
+
+    Raises ValueError for what is neither a path nor a URL that is known; what the engine raises otherwise.
+    """
+    text = os.fspath(root)
+    if not isinstance(text, str):
+        raise TypeError(f"root is a path as str or PathLike, not {type(text).__name__}")
+    if not text:
+        raise ValueError("root is empty; name a directory, for example Store('sessions')")
+    scheme = _SCHEME.match(text)
+    if scheme is not None:
+        raise ValueError(f"no engine for {scheme[1]}:// URLs; name a directory, for example Store('sessions')")
+    return open_files(text, create=create, read_only=read_only, allow_shared=allow_shared, indexed=indexed)
+
+
+def doctor(directory: Path) -> DoctorReport:
+    """Try in a directory, by files of its own, which are removed, whether a store would be safe there."""
+    from shardstore._files.maintenance.doctor import examine
+
+    return examine(directory)
