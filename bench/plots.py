@@ -1,4 +1,4 @@
-"""Pictures of raw results, for docs/images. The only module that needs matplotlib."""
+"""Pictures of raw results, for docs/internals/images. The only module that needs matplotlib."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A second reading of the format, written from its description and sharing no code with the store.
 
-What the tests check files with, and make files with. docs/format.md is the description.
+What the tests check files with, and make files with. docs/internals/format.md is the description.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-LOOK_S = 0.01  # docs/locking.md
+LOOK_S = 0.01  # docs/internals/locking.md
 _SHARD = re.compile(r"[a-z0-9-]{1,80}~[0-9a-f]{32}\.jsonl")
 CRC_FIELD = len('{"crc":"00000000",')
 
