@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from shardstore import errors
 from shardstore._journal import replay as journal
 from tests.support import disk
 from tests.support.peer import REPOSITORY, environment
@@ -48,10 +49,29 @@ def test_the_python_blocks_of_the_readme_run(tmp_path: Path) -> None:
     assert disk.shards(tmp_path / "agents/main/sessions")
 
 
+@pytest.mark.parametrize("page", GUIDE, ids=lambda page: page.name)
+def test_the_python_blocks_of_the_guide_run(page: Path, tmp_path: Path) -> None:
+    """A reader who pastes all blocks of one page, in order, into a file and runs it gets no error."""
+    script = "\n".join(blocks(page.read_text(encoding="utf-8"), "python"))
+    outcome = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    if page.name == "getting-started.md":
+        assert outcome.stdout.splitlines()[0] == "1 1", "turns and revision after the first update"
+        assert "another writer was faster" in outcome.stdout
+
+
 def test_the_commands_of_the_readme_exist() -> None:
-    """Every `make` target and every `shardstore` command that the README shows is one."""
+    """Every `make` target and every `shardstore` command that the README and the guide show is one."""
     makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
-    console = "\n".join(blocks(README, "console"))
+    guide = "\n".join(page.read_text(encoding="utf-8") for page in GUIDE)
+    console = "\n".join(blocks(f"{README}\n{guide}", "console"))
     targets = re.findall(r"^\$ make (\w+)", console, re.MULTILINE)
     assert targets[:2] == ["demo", "test"]
     for target in targets:
@@ -70,6 +90,14 @@ def test_the_commands_of_the_readme_exist() -> None:
     )
     assert help_text.returncode == 0, help_text.stderr
     assert [name for name in sorted(commands) if not re.search(rf"\b{name}\b", help_text.stdout)] == []
+
+
+def test_the_guide_says_what_to_do_about_every_error() -> None:
+    """A reader who gets any error of the library finds its name in the table, with a next step beside it."""
+    page = (REPOSITORY / "docs" / "guide" / "when-things-go-wrong.md").read_text(encoding="utf-8")
+    told = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    named = {name for cell in told for name in re.findall(r"`(\w+)`", cell)}
+    assert set(errors.__all__) - {"ShardStoreError"} - named == set()
 
 
 def test_the_exit_codes_of_the_readme_are_the_documented_ones() -> None:
