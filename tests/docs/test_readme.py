@@ -159,6 +159,13 @@ def test_the_example_of_the_format_page_is_a_journal() -> None:
     assert {name: json.loads(raw) for name, raw in found.state.fields.items()} == json.loads(after[1])
 
 
+def test_the_version_on_the_format_page_is_that_of_the_example() -> None:
+    """The page builds the version from the incarnation, the revision and the crc of the last record."""
+    data, text = _example()
+    records = [json.loads(line) for line in data.splitlines()]
+    assert f"`{records[0]['id']}.{records[-1]['rev']}-{records[-1]['crc']}`" in text
+
+
 def test_a_second_reader_agrees_on_the_example() -> None:
     """A reader written from the page, sharing no code with the store, finds the same entry; every crc holds."""
     data, text = _example()
