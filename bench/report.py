@@ -192,7 +192,10 @@ def page(results: Results) -> str:
     head = "\n".join(["## Conditions", "", "```", *conditions.lines(results.conditions), "```"])
     rows = [verdict.cells() for verdict in goals.evaluate(results)]
     judged = Grid(
-        "Goals", "What was set out for, and what this run reached.", ("", "", "goal", "reached", "verdict"), tuple(rows)
+        "Goals",
+        "The goals, and how far this run reached each of them.",
+        ("", "", "goal", "reached", "verdict"),
+        tuple(rows),
     )
     missing = [f"- {n['workload']}, {n['case']}, {label(n['store'])}: {n['why']}" for n in results.left_out]
     missing += [f"- {name}: {why}" for name, why in LEFT_OUT.items()]

@@ -100,6 +100,37 @@ def test_the_guide_says_what_to_do_about_every_error() -> None:
     assert set(errors.__all__) - {"ShardStoreError"} - named == set()
 
 
+RETIRED = "attic|gates?|lighten|noter|parked|patience|rent|rooms?|surgery|tears?"
+IN_NEW_WORDS = sorted([*(REPOSITORY / name for name in TOP), *GUIDE, *INTERNALS.rglob("*.md")])
+
+
+@pytest.mark.parametrize("page", IN_NEW_WORDS, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_the_pages_use_the_words_of_the_glossary(page: Path) -> None:
+    """The words that the glossary replaced are gone, so a reader meets one word for each concept."""
+    prose = re.sub(r"`[^`]*`", "", page.read_text(encoding="utf-8"))
+    assert re.findall(rf"\b(?:{RETIRED})\b", prose, re.IGNORECASE) == []
+
+
+def test_the_glossary_has_one_line_for_each_word() -> None:
+    """The terms that the files engine puts on disk and the API names are defined, each once."""
+    text = (INTERNALS / "architecture.md").read_text(encoding="utf-8").partition("## Glossary")[2]
+    defined = [word.strip() for line in re.findall(r"^\| (.+?) \|", text, re.MULTILINE) for word in line.split(",")]
+    wanted = "session key fields shard journal record revision version incarnation index catalog mark seal archive quarantine"
+    assert len(defined) == len(set(defined))
+    assert set(wanted.split()) | {"change file"} <= set(defined)
+
+
+def test_every_decision_stands_in_the_list_under_its_number() -> None:
+    """The list of decisions links to each page, and each page begins with the number of its file."""
+    folder = INTERNALS / "decisions"
+    pages = sorted(folder.glob("[0-9]*.md"))
+    listed = re.findall(r"^\| (\d+) \| \[(.+)\]\((.+)\) \|$", (folder / "README.md").read_text(), re.MULTILINE)
+    assert [f"{int(page.name[:4])}" for page in pages] == [number for number, _, _ in listed]
+    assert [page.name for page in pages] == [link for _, _, link in listed]
+    heads = [page.read_text(encoding="utf-8").splitlines()[0] for page in pages]
+    assert heads == [f"# {number}. {title}" for number, title, _ in listed]
+
+
 def test_the_exit_codes_of_the_readme_are_the_documented_ones() -> None:
     """The list of exit codes is whole."""
     for code in (
@@ -137,6 +168,24 @@ def test_files_named_in_the_text_exist(page: Path) -> None:
     """Every path into the repository that a page names in code type is there."""
     named = re.findall(r"`((?:shardstore|cli|tests|docs|bench)/[\w./-]+\.(?:py|md))`", page.read_text(encoding="utf-8"))
     assert [name for name in named if not (REPOSITORY / name).exists()] == []
+
+
+def test_the_bench_target_writes_where_the_pages_are() -> None:
+    """The page, the README and the pictures that `make bench` writes to are those that exist."""
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    written = dict(re.findall(r"--(markdown|readme|plots) (\S+)", makefile))
+    assert set(written) == {"markdown", "readme", "plots"}
+    assert "<!-- measured: begin" in (REPOSITORY / written["markdown"]).read_text(encoding="utf-8")
+    assert "<!-- benchmarks: begin" in (REPOSITORY / written["readme"]).read_text(encoding="utf-8")
+    assert list((REPOSITORY / written["plots"]).glob("*.png"))
+
+
+@pytest.mark.parametrize("folder", ["bench", "cli", "tests"])
+def test_pages_named_in_the_sources_exist(folder: str) -> None:
+    """A docstring or comment that points to a page points to one that is there."""
+    sources = (REPOSITORY / folder).rglob("*.py")
+    named = {name for path in sources for name in re.findall(r"\bdocs/[\w/-]+\.md", path.read_text(encoding="utf-8"))}
+    assert [name for name in sorted(named) if not (REPOSITORY / name).exists()] == []
 
 
 def _example() -> tuple[bytes, str]:
