@@ -163,6 +163,24 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link, target in targets.items() if not target.is_relative_to(REPOSITORY.resolve())] == []
 
 
+def anchors(page: Path) -> set[str]:
+    """Return the fragments that a page's headings give, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_links_into_a_page_lead_to_a_heading(page: Path) -> None:
+    """The part of a link behind `#` is a heading of the page it leads to."""
+    links = re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    missing = [
+        f"{path}#{part}"
+        for path, part in links
+        if "://" not in path and part not in anchors(page.parent / path if path else page)
+    ]
+    assert missing == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_files_named_in_the_text_exist(page: Path) -> None:
     """Every path into the repository that a page names in code type is there."""
