@@ -29,7 +29,7 @@ format: $(VENV)/.dev
 # The peers are pinned in bench/requirements.txt and live in a venv of their own.
 bench: $(VENV)-bench/.ready
 	$(VENV)-bench/bin/python -m bench run $(BENCH) --out build/bench.json
-	$(VENV)-bench/bin/python -m bench report build/bench.json --markdown docs/benchmarks.md --readme README.md --plots docs/images
+	$(VENV)-bench/bin/python -m bench report build/bench.json --markdown docs/internals/benchmarks.md --readme README.md --plots docs/internals/images
 
 bench-quick: $(VENV)-bench/.ready
 	$(VENV)-bench/bin/python -m bench run --quick --out build/bench-quick.json

@@ -1,4 +1,4 @@
-"""The goals, one row each: what was set out for. Judged from raw results: reached, missed, or not measured."""
+"""The goals, one row each. The raw results judge each one: reached, missed, or not measured."""
 
 from __future__ import annotations
 
@@ -129,14 +129,14 @@ GOALS = (
     _changed(1_000),
     at_most(
         "index",
-        "update, shard already noted: the index's part",
+        "update, session marked already: the index's part",
         difference("indexcost", "update, noted", "with_p50_us", ("update, noted", "without_p50_us")),
         1,
         "µs",
     ),
     at_most(
         "index",
-        "update, shard not yet noted: the index's part",
+        "update, session not marked yet: the index's part",
         difference("indexcost", "first after a list", "noting_p50_us", ("first after a list", "noted_p50_us")),
         10,
         "µs",

@@ -1,7 +1,7 @@
 """Telling a torn tail from damage: bytes behind the last record of a journal that are no record themselves.
 
 A torn tail is a commit that a death or a power cut left unfinished: it was never acknowledged, and is stepped over.
-Damage is everything else. docs/format.md has the table.
+Damage is everything else. docs/internals/format.md has the table.
 """
 
 from __future__ import annotations

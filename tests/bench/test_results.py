@@ -103,6 +103,49 @@ def test_the_page_keeps_what_people_wrote_around_the_tables(tmp_path):
     assert "| update 1 KB | 30.0 µs / 60.0 µs |" in text
 
 
+def row_of(table: str, name: str, durability: str) -> list[str]:
+    """Return the cells of one row of the README's table, the two names left out."""
+    (line,) = [line for line in table.splitlines() if line.startswith(f"| {name} | {durability} |")]
+    return [cell.strip() for cell in line.split("|")[3:-1]]
+
+
+def test_the_readme_names_the_durability_of_each_row_and_starts_with_the_default():
+    lines = report.summary(results()).splitlines()
+    assert lines[0].startswith("|  | durability | shardstore |")
+    durabilities = [line.split("|")[2].strip() for line in lines[2:]]
+    assert set(durabilities) == {"commit", "relaxed", "any"}
+    assert durabilities[0] == "commit"
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(10.0, 20.0), (20.0, 10.0)])
+def test_the_readme_bolds_the_store_that_wins_and_no_other(ours, theirs):
+    """Less time wins in one row, more operations a second in the other."""
+    table = report.summary(
+        results(
+            ("durable", "1 process", "shardstore-commit", {"p50_us": ours}),
+            ("durable", "1 process", "sqlite-full", {"p50_us": theirs}),
+            ("hotkey", "8 processes", "shardstore", {"ops_s": ours}),
+            ("hotkey", "8 processes", "sqlite", {"ops_s": theirs}),
+        )
+    )
+    timed = row_of(table, "change one field, 1 KB session", "commit")
+    counted = row_of(table, "8 processes, all on one session", "relaxed")
+    assert [cell.startswith("**") for cell in timed] == [ours < theirs, theirs < ours, *[False] * 4]
+    assert [cell.startswith("**") for cell in counted] == [ours > theirs, theirs > ours, *[False] * 4]
+
+
+def test_a_row_takes_each_store_at_its_own_durability():
+    """A relaxed time never stands in a row that says commit."""
+    table = report.summary(results(("durable", "1 process", "shardstore", {"p50_us": 1.0})))
+    assert row_of(table, "change one field, 1 KB session", "commit") == [""] * 6
+
+
+def test_the_readme_says_what_the_durabilities_and_the_bold_figures_mean(tmp_path):
+    readme = tmp_path / "README.md"
+    report.write_readme(results(), readme)
+    assert report.SUMMARY_LEGEND in readme.read_text()
+
+
 @pytest.mark.parametrize(
     ("was", "now", "wanted"),
     [

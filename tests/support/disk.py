@@ -1,6 +1,6 @@
 """A second reading of the format, written from its description and sharing no code with the store.
 
-What the tests check files with, and make files with. docs/format.md is the description.
+What the tests check files with, and make files with. docs/internals/format.md is the description.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 DAY_US = 86_400_000_000
-LOOK_S = 0.01  # docs/locking.md
+LOOK_S = 0.01  # docs/internals/locking.md
 _SHARD = re.compile(r"[a-z0-9-]{1,80}~[0-9a-f]{32}\.jsonl")
 CRC_FIELD = len('{"crc":"00000000",')
 

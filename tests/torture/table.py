@@ -1,7 +1,7 @@
-"""Make the tables of docs/reliability.md from the report of a run.
+"""Make the tables of docs/internals/reliability.md from the report of a run.
 
 python -m tests.torture.table build/torture.json                               prints them
-python -m tests.torture.table build/torture.json --page docs/reliability.md    puts them between the page's marks
+python -m tests.torture.table build/torture.json --page docs/internals/reliability.md    puts them between the page's marks
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def test_failures_skips_and_what_was_left_out_are_said(tmp_path: Path) -> None:
 def test_the_page_has_its_place(tmp_path: Path) -> None:
     """Tables are put between the marks, twice as well as once; a page without marks is refused."""
     page = tmp_path / "page.md"
-    page.write_text((REPOSITORY / "docs" / "reliability.md").read_text())
+    page.write_text((REPOSITORY / "docs" / "internals" / "reliability.md").read_text())
     put("one", page)
     put("two", page)
     assert f"{BEGIN}\n\ntwo\n\n{END}" in page.read_text()

@@ -4,7 +4,7 @@ Purposes: exclude every other writer of one file, across processes and threads; 
 clean up. The lock is a whole-file flock on a descriptor that the caller keeps open, so it ends the instant its owner
 dies and never before. There are no lock files, no ages, no pids in any decision.
 
-Calling sequence (docs/locking.md): gate.acquire, try_acquire or in turn (turns.py), compare identities, ..., release,
+Calling sequence (docs/internals/locking.md): gate.acquire, try_acquire or in turn (turns.py), compare identities, ..., release,
 gate.release.
 
 flock belongs to the open file, not to the thread: threads that share a descriptor exclude each other by the gate
