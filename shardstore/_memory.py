@@ -69,6 +69,11 @@ class MemoryEngine:
         states = self.sessions.get(key)
         return states[-1] if states else ABSENT
 
+    def remarks(self, key: str) -> list[str]:
+        """Return nothing: memory is never odd."""
+        check_key(key)
+        return []
+
     def history(self, key: str) -> list[State]:
         """Return the revisions of the present incarnation, oldest first."""
         present = self.read(key)

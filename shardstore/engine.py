@@ -95,6 +95,9 @@ class Engine(Protocol):
     def read(self, key: str) -> State:
         """Return what is committed, waiting for nobody. Never answers "absent" for "damaged" or "not there"."""
 
+    def remarks(self, key: str) -> list[str]:
+        """Return a sentence for each odd thing about a session that can be read, for people."""
+
     def history(self, key: str) -> list[State]:
         """Return the states of the present incarnation that are kept, oldest first."""
 

@@ -91,7 +91,8 @@ class Problem:
 
     path: str  # relative to the root
     key: str | None
-    kind: str  # a problem: damaged, misplaced, unreadable, incomplete, index; a note: temp, foreign, mode
+    # A problem: damaged, line-endings, misplaced, unreadable, incomplete, index. A note: torn, future, temp, foreign, mode.
+    kind: str
     detail: str
     repaired: bool = False
     lost: bool = False  # no record of the session is whole; the damaged file is kept in quarantine/

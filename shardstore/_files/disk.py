@@ -11,7 +11,7 @@ import os
 import stat
 import sys
 
-from shardstore._files.layout import DIRECTORY_MODE, FILE_MODE
+from shardstore._files.layout import DIRECTORY_MODE, FILE_MODE, GROUP_DIRECTORY_MODE, GROUP_FILE_MODE
 
 READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # O_NONBLOCK: opening a planted FIFO must not hang
 WRITE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -19,6 +19,7 @@ CREATE = WRITE | os.O_CREAT
 CREATE_NEW = CREATE | os.O_EXCL
 
 _READ_CHUNK = 1 << 30
+_ACL = "system.posix_acl_access"
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK})
 
 if sys.platform == "darwin":
@@ -65,12 +66,65 @@ def write_all(fd: int, data: bytes, offset: int) -> None:
         written += os.pwrite(fd, data[written:], offset + written)
 
 
+def create(path: str | os.PathLike[str]) -> int:
+    """Create a file that only its owner may open, and return its descriptor. Raises FileExistsError.
+
+    In a directory that a group may write to, the group may open it. In another user's directory, root gives it to that
+    user: what maintenance by root leaves behind must be usable by the store's owner.
+    """
+    fd = os.open(path, CREATE_NEW, FILE_MODE)
+    try:
+        _inherit(fd, os.path.dirname(path) or ".", FILE_MODE, GROUP_FILE_MODE)
+    except BaseException:
+        os.close(fd)
+        os.unlink(path)
+        raise
+    return fd
+
+
 def make_directory(path: str | os.PathLike[str]) -> None:
-    """Make a directory that only its owner may enter, unless it is there. Raises NotADirectoryError for a link."""
+    """Make a directory that only its owner may enter, unless it is there, as `create` makes a file.
+
+    Raises NotADirectoryError for a link.
+    """
     try:
         os.mkdir(path, DIRECTORY_MODE)
     except FileExistsError:
         check_directory(path)
+        return
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+    try:
+        _inherit(fd, os.path.dirname(path) or ".", DIRECTORY_MODE, GROUP_DIRECTORY_MODE)
+    finally:
+        os.close(fd)
+
+
+def _inherit(fd: int, parent: str, mode: int, group_mode: int) -> None:
+    above, user = os.stat(parent), os.geteuid()
+    shared = bool(above.st_mode & stat.S_IWGRP) and not above.st_mode & stat.S_ISVTX
+    foreign = user == 0 and above.st_uid != 0
+    if not shared and not foreign:
+        return
+    os.fchown(fd, above.st_uid if foreign else -1, above.st_gid)
+    os.fchmod(fd, group_mode if shared else mode)
+
+
+def copy_access(source: int, target: int) -> None:
+    """Give a file that replaces another one the same owner, group, mode and access control list.
+
+    Raises PermissionError where that is not allowed.
+    """
+    old, new = os.fstat(source), os.fstat(target)
+    if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+        os.fchown(target, old.st_uid, old.st_gid)
+    if new.st_mode != old.st_mode:
+        os.fchmod(target, stat.S_IMODE(old.st_mode))
+    if hasattr(os, "getxattr"):
+        try:
+            acl = os.getxattr(source, _ACL)
+        except OSError:
+            return  # there is none, or this file system knows none
+        os.setxattr(target, _ACL, acl)
 
 
 def check_directory(path: str | os.PathLike[str]) -> None:
@@ -96,13 +150,13 @@ def link(path: str, name: str) -> bool:
 
 
 def publish(path: str | os.PathLike[str], data: bytes, *, replace: bool = True) -> bool:
-    """Put a whole file in place at once, on the medium and under its final name, 0600.
+    """Put a whole file in place at once, on the medium and under its final name.
 
     With replace=False a file that is there stays, and False is returned.
     """
     target = os.fspath(path)
     temp = f"{target}.tmp-{os.urandom(8).hex()}"
-    fd = os.open(temp, CREATE_NEW, FILE_MODE)
+    fd = create(temp)
     try:
         try:
             write_all(fd, data, 0)

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shardstore._files.file import open_files
+from shardstore._files.file import open_files, read_file
 from shardstore._files.index import Index
 from shardstore._files.layout import Layout, shard_name
 from shardstore._files.marker import Settings, check_owner, make_store, read_settings
@@ -42,7 +42,7 @@ def open_engine(  # the settings of a store
     """
     place = Path(os.path.abspath(root))
     if create and not read_only:
-        make_store(Layout(place), Settings(index_fields=indexed))
+        make_store(Layout(place), Settings(index_fields=indexed), allow_shared=allow_shared)
     layout = Layout(os.path.realpath(place))  # an alias that goes away takes nobody's store with it
     settings = read_settings(layout)
     if not allow_shared:
@@ -93,6 +93,13 @@ class FileEngine:
     def read(self, key: str) -> State:
         """Return what is committed of a session. Raises CorruptShard, StoreIOError, StoreNotFound, InvalidKey."""
         return self.pool.shard(key).read().state
+
+    def remarks(self, key: str) -> list[str]:
+        """Return a sentence for each odd thing about a session's file. Raises CorruptShard, StoreIOError."""
+        from shardstore._files.maintenance.remarks import remarks
+
+        path = self.place(key)
+        return [detail for _, detail in remarks(path, *read_file(path))]
 
     def history(self, key: str) -> list[State]:
         """Return the states of this incarnation that its journal holds, oldest first."""

@@ -15,7 +15,6 @@ import weakref
 from typing import Final, NamedTuple, NoReturn
 
 from shardstore._files import disk
-from shardstore._files.layout import FILE_MODE
 from shardstore._files.locks.flock import KernelLock, descriptors
 from shardstore._files.locks.identity import Look, look_of
 from shardstore._journal.replay import EMPTY, Journal, read_records, replay
@@ -96,7 +95,7 @@ class JournalFile:
         """Create the file that is to replace the one at `path`, under the name `temp`."""
         with descriptors:
             try:
-                fd = os.open(temp, disk.CREATE_NEW, FILE_MODE)
+                fd = disk.create(temp)
             except OSError as error:
                 raise_io_error(error, "rewriting a shard", path)
             try:
@@ -286,7 +285,7 @@ class JournalFile:
         journal, _, _, tail = self.known
         try:
             disk.make_directory(os.path.dirname(keep_as))
-            fd = os.open(keep_as, disk.CREATE_NEW, FILE_MODE)
+            fd = disk.create(keep_as)
             try:
                 disk.write_all(fd, tail, 0)
                 disk.sync(fd)
@@ -318,6 +317,7 @@ class JournalFile:
         """
         fresh = JournalFile.create_temp(temp, self.path)
         try:
+            disk.copy_access(self.fd, fresh.fd)
             fresh.fill(line, after)
             os.rename(temp, self.path)
         except BaseException as error:
@@ -341,8 +341,13 @@ class JournalFile:
 
 def _open(path: str, *, write: bool, create: bool) -> tuple[int, bool]:
     """Open for writing; where only reading is asked for and allowed, for reading."""
+    if create:
+        try:
+            return disk.create(path), True
+        except FileExistsError:
+            pass  # another process was faster
     try:
-        return os.open(path, disk.CREATE if create else disk.WRITE, FILE_MODE), True
+        return os.open(path, disk.WRITE), True
     except OSError as error:
         if write or error.errno not in _READ_ONLY:
             raise

@@ -40,6 +40,8 @@ PREFIXES = tuple(f"{n:02x}" for n in range(256))
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
+GROUP_DIRECTORY_MODE = 0o2770  # in a store that is shared by a group: what is made in it belongs to the group
+GROUP_FILE_MODE = 0o660
 
 _UNSAFE = re.compile(r"[^a-z0-9]+")
 _SHARD_FILE = re.compile(rf"(?P<slug>[a-z0-9-]{{1,{SLUG_MAX}}})~(?P<hash>[0-9a-f]{{{HASH_HEX}}})\.jsonl")

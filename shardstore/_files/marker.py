@@ -28,15 +28,18 @@ class Settings(NamedTuple):
     index_fields: tuple[str, ...] | None = None  # projected into the index first; None: in the entry's order
 
 
-def make_store(layout: Layout, settings: Settings) -> None:
-    """Make the store unless it is there. Any number of processes may do so at once. Raises StoreFull, StoreIOError.
+def make_store(layout: Layout, settings: Settings, *, allow_shared: bool = False) -> None:
+    """Make the store unless it is there. Any number of processes may do so at once.
 
+    Raises UnsafeStore, StoreFull, StoreIOError.
     Every directory is made and synced before the marker: one made when it is first needed would be one more thing
     that an acknowledged commit depends on.
     """
     try:
         if layout.marker.exists():
             return
+        if not allow_shared and layout.root.exists():
+            check_owner(layout)  # before anything is made in it
         missing = [path for path in layout.root.parents if not path.exists()]
         layout.root.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):  # a link to a directory is as good a root as any

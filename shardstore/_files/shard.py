@@ -10,7 +10,7 @@ import errno
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from shardstore._files.file import JournalFile, read_file, read_journal
 from shardstore._files.layout import is_shard_of
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from shardstore._files.transaction import FileTransaction
     from shardstore._journal.replay import Journal
     from shardstore._model import State
+
+_T = TypeVar("_T")
 
 _NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
@@ -228,13 +230,16 @@ class Shard:
         return file is not None
 
     def _open(self, *, write: bool, create: bool = False) -> JournalFile | None:
-        """Open the file; where no descriptor is left, close idle ones first."""
+        return self.with_descriptor(lambda: self._open_once(write=write, create=create))
+
+    def with_descriptor(self, action: Callable[[], _T]) -> _T:
+        """Return what `action` returns; where no descriptor is left for it, close idle ones and call it again."""
         try:
-            return self._open_once(write=write, create=create)
+            return action()
         except OSError as error:
             if error.errno not in _NO_DESCRIPTOR or not self._free_descriptors():
                 raise
-        return self._open_once(write=write, create=create)
+        return action()
 
     def _open_once(self, *, write: bool, create: bool) -> JournalFile | None:
         file = JournalFile.open(self.path, write=write)

@@ -10,6 +10,7 @@ can forget it. docs/internals/locking.md has the steps.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from shardstore._codec import ENTRY_BYTES_MAX
 from shardstore._files import disk
+from shardstore._files.file import FILE_BYTES_MAX
 from shardstore._files.layout import QUARANTINE, stamped_name, temp_name
 from shardstore._journal.record import next_record, whole_record
 from shardstore._journal.replay import EMPTY, Journal
@@ -29,6 +31,7 @@ from shardstore.errors import (
     ShardStoreError,
     StoreClosed,
     StoreFull,
+    StoreIOError,
     raise_io_error,
     raise_uncertain,
 )
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
 REWRITE_BYTES: Final = 65536  # a journal is rewritten past this ...
 REWRITE_FACTOR: Final = 3  # ... plus so many times the bytes of its entry
+_APPEND_INSTEAD: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EPERM, errno.EACCES, errno.EMFILE, errno.ENFILE})
 _new = tuple.__new__
 
 
@@ -190,8 +194,9 @@ class FileTransaction:
             return False
         try:
             self.rewrite(state)
-        except StoreFull:
-            if file.links > 1:
+        except StoreIOError as error:
+            # No inode, no descriptor, or it is another user's file in a shared store: it can grow a while longer.
+            if error.errno not in _APPEND_INSTEAD or file.links > 1 or self.journal.end > FILE_BYTES_MAX // 2:
                 raise
             return False
         return True
@@ -203,7 +208,8 @@ class FileTransaction:
         self._mark_changed(shard.name)
         line = whole_record(state)
         after = Journal(state, len(line), 1, line[8:16])
-        fresh = file.replace(shard.layout.shard_path(temp_name(shard.name)), line, after)
+        temp = shard.layout.shard_path(temp_name(shard.name))
+        fresh = shard.with_descriptor(lambda: file.replace(temp, line, after))
         self._go_on_with(fresh)
 
     def take_in(self, fresh: JournalFile) -> None:

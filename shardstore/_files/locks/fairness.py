@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from shardstore._files import disk
 from shardstore._files.locks.flock import descriptors
-from shardstore._files.locks.waiter import Parked
+from shardstore._files.locks.waiter import NoThread, Parked
 
 if TYPE_CHECKING:
     from shardstore._files.locks.flock import KernelLock
@@ -34,7 +34,7 @@ _BUSY_S: Final = 0.001  # for each turn, on average: a process that takes longer
 _TELLING: Final = 3  # turns: the first of them is spent on what the others wrote
 _REMEMBERED_S: Final = 1.0
 _POLL_S: Final = 0.0001  # by the first in line, once the round ahead must be over
-_IN_LINE_S: Final = 1.0  # a process that stands in line may have been stopped: after this the others pass it
+_IN_LINE_S: Final = 0.25  # a process that stands in line may have been stopped: after this the others pass it
 
 _GLANCE_S: Final = 0.001  # between looks at a line where nobody is known to wait
 NEVER: Final = float("inf")
@@ -144,7 +144,7 @@ class Line:
                 if self._try(fd):
                     return True
                 self._parked, self._parked_at = Parked(fd, self._wait, self._release), now
-        except OSError:  # this file system has none
+        except (OSError, NoThread):  # this file system has none, or nothing can wait there on our behalf
             return False
         if not self._parked.wait(latest):
             self._stuck = time.monotonic() >= self._parked_at + _IN_LINE_S

@@ -4,8 +4,8 @@ Purposes: exclude every other writer of one file, across processes and threads; 
 clean up. The lock is a whole-file flock on a descriptor that the caller keeps open, so it ends the instant its owner
 dies and never before. There are no lock files, no ages, no pids in any decision.
 
-Calling sequence (docs/internals/locking.md): gate.acquire, try_acquire or in turn (turns.py), compare identities, ..., release,
-gate.release.
+Calling sequence (docs/internals/locking.md): enter the FIFO mutex, take the lock at once or in turn (fairness.py),
+compare identities, ..., release, leave the mutex.
 
 flock belongs to the open file, not to the thread: threads that share a descriptor exclude each other by the gate
 (gate.py). The only module that imports filelock.
@@ -24,37 +24,26 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from filelock import lock_descriptor, unlock_descriptor
 
-from shardstore._files.locks.waiter import Parked
+from shardstore._files.locks.waiter import NoThread, Parked, is_cooperative
 from shardstore.errors import UnsupportedFileSystem, raise_io_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SHORT_SLEEPS: Final = (0.00005, 0.0002)  # seconds; a holder is usually gone after one of them
+_POLL_FIRST_S, _POLL_MOST_S = 0.0005, 0.02
 _TRY: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
 _WITHOUT_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF})
 
 
-class _Descriptors:
-    """Held while a shard's descriptor is opened or closed, and over a fork: a child must know each one it inherits."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()  # a collected file is closed in the middle of anything
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-    def renew(self) -> None:
-        """Make it anew in a forked child."""
-        self._lock = threading.RLock()
-
-
-descriptors = _Descriptors()
+# Held while a shard's descriptor is opened or closed, and over a fork: a child must know each one it inherits.
+# Re-entrant, for a collected file is closed in the middle of anything; a lock of C, for `with` then takes it and
+# gives it back in one step each, whatever exception comes from outside.
+descriptors = threading.RLock()
 os.register_at_fork(
-    before=descriptors.__enter__, after_in_parent=descriptors.__exit__, after_in_child=descriptors.renew
+    before=descriptors.acquire,
+    after_in_parent=descriptors.release,
+    after_in_child=descriptors._at_fork_reinit,  # type: ignore[attr-defined]  # noqa: SLF001  # as the standard library's logging does
 )
 
 
@@ -147,15 +136,18 @@ class KernelLock:
         if self.parked is None:
             if self.try_shortly(deadline):
                 return True
-            if deadline is None:
+            if deadline is None and not is_cooperative():
                 try:
                     _wait(self._fd)
                 except OSError as error:
                     raise_lock_error(error)
                 return True
-            if time.monotonic() + _SHORT_SLEEPS[-1] >= deadline:
+            if deadline is not None and time.monotonic() + _SHORT_SLEEPS[-1] >= deadline:
                 return False
-            self.parked = Parked(self._fd, _wait, unlock)
+            try:
+                self.parked = Parked(self._fd, _wait, unlock)
+            except NoThread:
+                return self._poll(deadline)
         elif not self.parked.rejoin():
             self.parked = None
             return self.acquire(deadline)
@@ -165,6 +157,17 @@ class KernelLock:
             if failed is not None:
                 raise_lock_error(failed)
         return got
+
+    def _poll(self, deadline: float | None) -> bool:
+        """Wait where no thread can wait on our behalf. Unfair, but the timeout is kept, and greenlets go on."""
+        pause = _POLL_FIRST_S
+        while not self.try_acquire():
+            left = _POLL_MOST_S if deadline is None else deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, _POLL_MOST_S)
+        return True
 
     def release(self) -> None:
         """Release the lock. REQUIRES: it is held."""

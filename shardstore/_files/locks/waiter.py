@@ -7,6 +7,7 @@ caller; if its turn comes while nobody waits, it passes the lock on at once.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -19,11 +20,21 @@ if TYPE_CHECKING:
     _Call = Callable[[int], None]  # of a descriptor; raises OSError
 
 
+class NoThread(Exception):
+    """No thread can be had that waits on the caller's behalf."""
+
+
+def is_cooperative() -> bool:
+    """Return whether this process' threads are greenlets (gevent): a wait in the kernel would stop all of them."""
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
 class Parked:
     """A wait in the kernel's queue, by a helper thread, on behalf of a caller who may give up and come back."""
 
     def __init__(self, fd: int, take: _Call, release: _Call) -> None:
-        """`take` waits until the lock of the open file is held, `release` gives it back."""
+        """`take` waits until the lock of the open file is held, `release` gives it back. Raises NoThread."""
         self._fd = fd
         self._take = take
         self._release = release
@@ -95,11 +106,17 @@ class _Helpers:
         self._idle: deque[_Helper] = deque()
 
     def run(self, job: _Job) -> None:
-        """Have a thread of its own run `job`."""
+        """Have a thread of its own run `job`. Raises NoThread."""
+        if is_cooperative():
+            raise NoThread
         try:
-            self._idle.pop().give(job)
+            helper = self._idle.pop()
         except IndexError:
-            _Helper(self._idle).give(job)
+            try:
+                helper = _Helper(self._idle)
+            except RuntimeError:  # too many threads (RLIMIT_NPROC), or the interpreter is ending
+                raise NoThread from None
+        helper.give(job)
 
     def forget(self) -> None:
         """Forget every thread: a forked child has none of them."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from shardstore._files import disk
 from shardstore._files.file import FILE_BYTES_MAX, read_file, read_journal
 from shardstore._files.layout import ARCHIVE, INDEX, MARKER, QUARANTINE, SHARDS, is_shard_of, stamped_name
+from shardstore._files.maintenance.remarks import remarks
 from shardstore._files.maintenance.repair import Salvaged, is_sound, key_in, salvage
 from shardstore._files.maintenance.scan import StoreFile, scan
 from shardstore._files.missing import make_whole, missing, records
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from shardstore._files.engine import FileEngine
     from shardstore._files.shard import Shard
+    from shardstore._files.transaction import FileTransaction
 
 _KNOWN = frozenset({MARKER, SHARDS, INDEX, ARCHIVE, QUARANTINE})
 _LOST = "LOST"
@@ -73,7 +75,7 @@ class _Verification:
         """Read one shard whole; a file that vanished since it was listed is no problem."""
         path = self.engine.layout.shard_path(file.name)
         try:
-            journal, _ = read_file(path)
+            journal, tail = read_file(path)
         except CorruptShard as error:
             self._problem(file, error.key, "damaged", f"byte {error.offset}: {error.reason}")
             return
@@ -87,6 +89,10 @@ class _Verification:
         if state.key is not None and not is_shard_of(file.name, state.key):
             self._problem(file, state.key, "misplaced", f"it claims to be session {state.key!r}")
             return
+        if journal.crlf:
+            self._problem(file, state.key, "line-endings", "its lines end in CR LF; a tool converted the file")
+        for kind, detail in remarks(path, journal, tail):
+            self.notes.append(Problem(file.path, state.key, kind, detail))
         self._check_mode(file, path)
 
     def _check_mode(self, file: StoreFile, path: str) -> None:
@@ -157,18 +163,33 @@ class _Verification:
             if not os.path.isfile(shard.path) or os.path.islink(shard.path):
                 return True, self._set_aside_unlocked(shard, keep_as)
             with self.engine.pool.transaction_on_file(shard, _WAIT_S, read=False) as txn:
-                if is_sound(shard):
-                    return True, "it is whole by now"
-                if kind == "misplaced":
-                    txn.move_to(keep_as, "moving a file to quarantine")
-                    return True, f"moved to {QUARANTINE}/{os.path.basename(keep_as)}"
-                return _outcome(salvage(shard, txn, keep_as), keep_as)
+                return self._mend_locked(shard, txn, kind, keep_as)
         except SessionNotFound:
             return True, "it vanished meanwhile"
         except (ShardStoreError, OSError) as error:
             return False, f"not repaired: {error}"
         finally:
             shard.close_if_idle()
+
+    def _mend_locked(self, shard: Shard, txn: FileTransaction, kind: str, keep_as: str) -> tuple[bool, str]:
+        """Decide again inside the lock: another repair may have been faster."""
+        if kind == "line-endings":
+            return self._normalise(shard, txn)
+        if is_sound(shard):
+            return True, "it is whole by now"
+        if kind == "misplaced":
+            txn.move_to(keep_as, "moving a file to quarantine")
+            return True, f"moved to {QUARANTINE}/{os.path.basename(keep_as)}"
+        return _outcome(salvage(shard, txn, keep_as), keep_as)
+
+    def _normalise(self, shard: Shard, txn: FileTransaction) -> tuple[bool, str]:
+        """Rewrite a journal whose lines end in CR LF as its newest revision."""
+        journal, _ = read_file(shard.path)
+        if not journal.state.exists:
+            txn.remove()
+            return True, "removed: the session was deleted"
+        txn.rewrite(journal.state)
+        return True, "rewritten"
 
     def _set_aside_unlocked(self, shard: Shard, keep_as: str) -> str:
         """Move what is no file at all, and so has no lock to take, to quarantine/."""

@@ -1,0 +1,49 @@
+"""What is odd about a journal that can be read: verify and inspect name it, so nothing is stepped over in silence."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from shardstore._files.file import read_file
+from shardstore._model import DAY_US
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shardstore._journal.replay import Journal
+
+_COMMIT_S: Final = 0.05  # a tail that is still there after this is no commit under way
+
+
+def remarks(path: str, journal: Journal, tail: bytes) -> Iterator[tuple[str, str]]:
+    """Yield (kind, sentence) for each odd thing about the journal at `path`, read as given."""
+    if tail and _stays(path, journal):
+        where = f"after revision {journal.state.rev}" if journal.records else "at the start"
+        yield (
+            "torn",
+            (
+                f"{_count(len(tail), 'byte')} {where} are no whole record: a commit that was cut off, or a changed byte in the "
+                "newest one; the next write keeps them in quarantine/"
+            ),
+        )
+    ahead = journal.state.updated_at - time.time_ns() // 1000
+    if ahead > DAY_US:
+        yield (
+            "future",
+            (
+                f"its last change lies {_count(ahead // DAY_US, 'day')} ahead of the clock: one of the two clocks is wrong; "
+                "the next write brings it back to the present"
+            ),
+        )
+
+
+def _stays(path: str, journal: Journal) -> bool:
+    """Return whether the tail is still there when a commit under way would be finished."""
+    time.sleep(_COMMIT_S)
+    again, tail = read_file(path)
+    return bool(tail) and again.end == journal.end
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
