@@ -91,7 +91,8 @@ class Problem:
 
     path: str  # relative to the root
     key: str | None
-    # A problem: damaged, line-endings, misplaced, unreadable, incomplete, index. A note: torn, future, temp, foreign, mode.
+    # A problem: damaged, line-endings, misplaced, unreadable, incomplete, index.
+    # A note: torn, future, temp, foreign, mode.
     kind: str
     detail: str
     repaired: bool = False

@@ -105,15 +105,26 @@ def is_intact(text: bytes) -> bool:
     return text[:BODY] == b'{"crc":"%08x",' % crc32(text[BODY:])
 
 
-def parse(text: bytes) -> dict[str, Any] | str:
-    """Return the members of a line, given without its newline; where it is no record, say what is wrong with it."""
-    if not is_intact(text):
+def load(text: bytes) -> dict[str, Any] | str:
+    """Return the members of an intact line, given without its newline; where it is none, what is wrong with it."""
+    if text[:BODY] != b'{"crc":"%08x",' % crc32(text[BODY:]):
         return "the checksum does not match"
     try:
         given: dict[str, Any] = codec.loads(text)
     except codec.JSONDecodeError as error:
         return f"not JSON behind a right checksum: {error}"
-    return given if _is_record(given) else "not a record behind a right checksum"
+    return given
+
+
+def malformed(given: dict[str, Any]) -> str:
+    """Return what is wrong with the members of an intact line; an empty text for a record."""
+    return "" if _is_record(given) else "not a record behind a right checksum"
+
+
+def parse(text: bytes) -> dict[str, Any] | str:
+    """Return the members of a record, given without its newline; where it is none, what is wrong with it."""
+    given = load(text)
+    return given if isinstance(given, str) else malformed(given) or given
 
 
 def _is_record(given: dict[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shardstore import _codec as codec
 from shardstore._journal import record, torn
-from shardstore._model import ABSENT, DAY_US, REV_MAX, State
+from shardstore._model import ABSENT, DAY_US, REV_MAX, TIME_MAX_US, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +71,30 @@ class _Entry:
         self.base = _NOTHING if fields is None else fields
         self.base_bytes = size
         self.fields: dict[str, Any] | None = None if fields is None else fields.copy()  # bytes: raw JSON, not changed
-        self.touched: dict[str, None] = {}  # the fields that were changed since
+        self.touched: dict[str, Any] = {}  # the names of the fields that were changed since
+
+    def apply_plain(self, given: dict[str, Any], crc: str) -> bool:
+        """Apply a record that sets fields and is like most records; return False for any other, which `apply` takes.
+
+        A writer reads what the others committed through this, inside the lock, so it checks and applies in one go.
+        """
+        changed, rev, at, fields = given.get("set"), given.get("rev"), given.get("at"), self.fields
+        if (
+            type(changed) is not dict
+            or rev != self.rev + 1
+            or type(rev) is not int
+            or type(at) is not int
+            or not self.at <= at < TIME_MAX_US
+            or fields is None
+            or type(given.get("by")) is not str
+            or len(given) != _PLAIN_MEMBERS + (given.get("durable") is True)
+            or rev > REV_MAX
+        ):
+            return False
+        self.rev, self.at, self.actor, self.tag = rev, at, given["by"], crc
+        fields.update(changed)
+        self.touched.update(changed)
+        return True
 
     def apply(self, given: dict[str, Any], crc: str) -> None:
         """Apply one record. REQUIRES: it is one, and the caller decided that it may follow."""
@@ -92,7 +115,7 @@ class _Entry:
         changed = given.get("set")
         if changed:
             fields.update(changed)
-            self.touched.update(dict.fromkeys(changed))
+            self.touched.update(changed)
 
     def state(self) -> State:
         """Return the state that the records lead to."""
@@ -127,15 +150,16 @@ def read_records(data: bytes, start: Journal, *, place: int = 0, most: int = _AL
             break
         if text.endswith(b"\r") and not record.is_intact(text):
             text, crlf = text[:-1], True
-        given = record.parse(text)
+        given = record.load(text)
         if isinstance(given, str):
             why = given
             break
-        why = _refusal(entry, given, start.records + count)
-        if why:
-            break
         crc = text[len(record.PREFIX) : record.BODY - 2]
-        entry.apply(given, crc.decode())
+        if not entry.apply_plain(given, crc.decode()):
+            why = record.malformed(given) or _refusal(entry, given, start.records + count)
+            if why:
+                break
+            entry.apply(given, crc.decode())
         place, count = stop + 1, count + 1
     if not count:
         return start, why
