@@ -42,11 +42,11 @@ $(VENV)/.python:
 	@touch $@
 
 $(VENV)/.runtime: pyproject.toml | $(VENV)/.python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=strict -e .
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=strict -e '.[dev]'
 	@touch $@ $(VENV)/.runtime
 
 $(VENV)-bench/.ready: pyproject.toml bench/requirements.txt

@@ -41,6 +41,7 @@ from shardstore.errors import (
 )
 from shardstore.session import Session, SessionInfo
 from shardstore.store import Store
+from shardstore.types import JSON, Mutator, Where
 
 if typing.TYPE_CHECKING:
     from shardstore.reports import (
@@ -60,6 +61,7 @@ if typing.TYPE_CHECKING:
 
 __all__ = [
     "DELETE",
+    "JSON",
     "Action",
     "ArchivedFile",
     "Check",
@@ -74,6 +76,7 @@ __all__ = [
     "InvalidQuery",
     "LockHolder",
     "LockTimeout",
+    "Mutator",
     "NestedUpdate",
     "Problem",
     "PruneReport",
@@ -97,6 +100,7 @@ __all__ = [
     "UnsupportedFileSystem",
     "UnsupportedFormat",
     "VerifyReport",
+    "Where",
     "__version__",
 ]
 

@@ -45,7 +45,7 @@ class Draft(MutableMapping[str, Any]):
     __slots__ = ("_handed", "_raw", "_removed", "_session", "_state", "_touched", "_whole", "key")
 
     def __init__(self, key: str, state: State) -> None:
-        self.key = key
+        self.key: str = key
         self._state = state
         self._raw = state.fields if state.fields is not None else _NOTHING
         self._touched: dict[str, Any] = {}
@@ -120,7 +120,7 @@ class Draft(MutableMapping[str, Any]):
         """Delete the session, whatever else the draft holds, when it is committed."""
         self._whole = DELETE
 
-    def replace(self, fields: Mapping[str, Any]) -> None:
+    def replace(self, fields: Mapping[str, object]) -> None:
         """Put `fields` in place of the whole entry when the draft is committed. Raises TypeError for no mapping."""
         if not isinstance(fields, Mapping):
             raise TypeError(f"a draft is replaced by a mapping of fields, not by {type(fields).__name__}")

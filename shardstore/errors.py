@@ -80,6 +80,8 @@ class SessionNotFound(ShardStoreError, KeyError):
 
     _fields: tuple[str, ...] = ("key",)
 
+    key: str
+
     def __init__(self, key: str) -> None:
         self.key = key
         super().__init__(f"no session {key!r}")
@@ -93,17 +95,26 @@ class RevisionNotFound(SessionNotFound):
 
     _fields = ("key", "rev", "first", "last")
 
+    rev: int
+    first: int
+    last: int
+
     def __init__(self, key: str, rev: int, first: int, last: int) -> None:
         super().__init__(key)
         self.rev, self.first, self.last = rev, first, last
-        kept = f"its history goes from revision {first} to {last}" if last else "no session has this key"
-        self.args = (f"no revision {rev} of session {key!r}: {kept}",)
+
+    def __str__(self) -> str:
+        """Return the message."""
+        kept = f"its history goes from revision {self.first} to {self.last}" if self.last else "no session has this key"
+        return f"no revision {self.rev} of session {self.key!r}: {kept}"
 
 
 class SessionExists(ShardStoreError):
     """`create` met a session that is already there. `.key`."""
 
     _fields = ("key",)
+
+    key: str
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -118,6 +129,10 @@ class Conflict(ShardStoreError):
 
     _fields = ("key", "expected", "found")
 
+    key: str
+    expected: str
+    found: str | None
+
     def __init__(self, key: str, expected: str, found: str | None) -> None:
         self.key, self.expected, self.found = key, expected, found
         state = f"at version {found}" if found else "absent"
@@ -130,6 +145,9 @@ class LockTimeout(ShardStoreError, TimeoutError):
     `.waited` is in seconds and counts from the call. `.pid` is the holder's, or None where the system does not show it;
     it is looked up when it is first asked for, which takes milliseconds, and may be another one's by then.
     """
+
+    key: str
+    waited: float
 
     def __init__(
         self, key: str, waited: float, pid: int | None = None, *, find: Callable[[], int | None] | None = None
@@ -161,6 +179,8 @@ class NestedUpdate(ShardStoreError, RuntimeError):
 
     _fields = ("key",)
 
+    key: str
+
     def __init__(self, key: str) -> None:
         self.key = key
         super().__init__(
@@ -189,6 +209,11 @@ class CorruptShard(ShardStoreError):
 
     _fields = ("path", "offset", "reason", "key")
 
+    path: str
+    offset: int
+    reason: str
+    key: str | None
+
     def __init__(self, path: str, offset: int, reason: str, key: str | None = None) -> None:
         self.path, self.offset, self.reason, self.key = path, offset, reason, key
         whose = f" of session {key!r}" if key is not None else ""
@@ -210,6 +235,9 @@ class InvalidEntry(ShardStoreError, ValueError):
 
     _fields = ("path", "reason")
 
+    path: str
+    reason: str
+
     def __init__(self, path: str, reason: str) -> None:
         self.path, self.reason = path, reason
         super().__init__(f"{path}: {reason}")
@@ -224,6 +252,8 @@ class StoreNotFound(ShardStoreError, FileNotFoundError):
 
     _fields = ("root",)
 
+    root: str
+
     def __init__(self, root: str) -> None:
         self.root = root
         super().__init__(errno.ENOENT, f"no store at {root}")
@@ -237,6 +267,8 @@ class StoreIncomplete(ShardStoreError, FileNotFoundError):
     """
 
     _fields = ("path",)
+
+    path: str
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -259,6 +291,9 @@ class UnsafeStore(ShardStoreError, PermissionError):
     """The store belongs to another user, or others may write to it. `.root .reason`."""
 
     _fields = ("root", "reason")
+
+    root: str
+    reason: str
 
     def __init__(self, root: str, reason: str) -> None:
         self.root, self.reason = root, reason

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from shardstore._files.index.rows import Row
     from shardstore._model import State
+    from shardstore.types import Where
 
-Where = Mapping[str, Any]
 Fetch = Callable[["Row", "tuple[str, ...]"], "tuple[Row, dict[str, Any]] | None"]
 
 COLUMNS: Final = {"key": "key", "updated_at": "updated", "created_at": "created", "size": "size", "rev": "rev"}

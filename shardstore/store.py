@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeVar
 
 from shardstore._model import NEVER_WAS
-from shardstore.draft import Delete, Draft
+from shardstore.draft import Draft
 from shardstore.engine import Engine, open_engine
 from shardstore.errors import (
     Conflict,
@@ -41,15 +41,14 @@ if TYPE_CHECKING:
     from shardstore._model import State
     from shardstore.archive import Archive
     from shardstore.engine import Transaction
-    from shardstore.query import Where
     from shardstore.reports import CompactReport, PruneReport, StoreStats, VerifyReport
-
-    Mutator = Callable[[Draft], Mapping[str, Any] | Delete | None]
+    from shardstore.types import JSON, Mutator, Where
 
 Durability = Literal["commit", "relaxed"]
 Expect = Session | SessionInfo | str
 
 _TEXT: Final = re.compile("[^\ud800-\udfff]{1,256}", re.DOTALL)
+_V = TypeVar("_V")
 _UNCHANGED: Final[Any] = object()  # a setting of `using` that was not given
 
 
@@ -145,14 +144,16 @@ class Store:
             raise ValueError(f"lock_timeout is a number of seconds from 0 on, or None, not {lock_timeout!r}")
         if actor is not None and (type(actor) is not str or not _TEXT.fullmatch(actor)):
             raise ValueError(f"actor is a text of 1 to 256 characters that UTF-8 can encode, not {actor!r}")
-        self.durability = durability
+        self.durability: Durability = durability
         self._durable = durability == "commit"
-        self.lock_timeout = None if lock_timeout is None or lock_timeout > threading.TIMEOUT_MAX else lock_timeout
+        self.lock_timeout: float | None = (
+            None if lock_timeout is None or lock_timeout > threading.TIMEOUT_MAX else lock_timeout
+        )
         self._actor = actor
 
     def _join(self, engine: Engine, root: Path | None) -> None:
-        self.root = root
-        self.location = engine.location
+        self.root: Path | None = root
+        self.location: str = engine.location
         self._engine: Engine = engine
         self._leave = weakref.finalize(self, engine.leave)  # a Store that is dropped gives its descriptors back
 
@@ -206,7 +207,7 @@ class Store:
     def patch(
         self,
         key: str,
-        fields: Mapping[str, Any] | None = None,
+        fields: Mapping[str, JSON] | None = None,
         *,
         unset: Iterable[str] = (),
         create: bool = True,
@@ -234,7 +235,7 @@ class Store:
         return self.update(key, change, create=create, expect=expect)
 
     def create(
-        self, key: str, data: Mapping[str, Any], *, expect: Expect | None = None, at: datetime | None = None
+        self, key: str, data: Mapping[str, object], *, expect: Expect | None = None, at: datetime | None = None
     ) -> Session:
         """Make a session and return it. Raises SessionExists if it is there, otherwise as `update`.
 
@@ -256,7 +257,7 @@ class Store:
             self._commit(txn, draft, at=since)
             return Session(key, txn.state)
 
-    def get_or_create(self, key: str, data: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> Session:
+    def get_or_create(self, key: str, data: Mapping[str, object] | Callable[[], Mapping[str, object]]) -> Session:
         """Return the session, made from `data` if absent; all concurrent callers get the same one.
 
         data: a mapping, or a function, which is called inside the session's lock, and only to make it.
@@ -268,7 +269,7 @@ class Store:
         if not callable(data):
             _mapping(data)
 
-        def make(draft: Draft) -> Mapping[str, Any] | None:
+        def make(draft: Draft) -> Mapping[str, object] | None:
             if draft.exists:
                 return None
             made = data() if callable(data) else data
@@ -280,7 +281,7 @@ class Store:
             found = None
         return found or self.update(key, make)
 
-    def replace(self, key: str, data: Mapping[str, Any], *, expect: Expect | None = None) -> Session:
+    def replace(self, key: str, data: Mapping[str, object], *, expect: Expect | None = None) -> Session:
         """Put `data` in place of the whole entry; return the session. An absent one is made. Raises as `update`.
 
         >>> seen = store["agent:main"]
@@ -628,7 +629,7 @@ def _field_names(names: Iterable[str] | None) -> tuple[str, ...] | None:
     return found
 
 
-def _mapping(data: Mapping[str, Any]) -> Mapping[str, Any]:
+def _mapping(data: Mapping[str, _V]) -> Mapping[str, _V]:
     """Return `data`; raise InvalidEntry unless it is a mapping."""
     if not isinstance(data, Mapping):
         raise InvalidEntry("entry", f"{type(data).__name__} is not a mapping of fields")

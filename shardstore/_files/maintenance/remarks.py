@@ -23,8 +23,8 @@ def remarks(path: str, journal: Journal, tail: bytes) -> Iterator[tuple[str, str
         yield (
             "torn",
             (
-                f"{_count(len(tail), 'byte')} {where} are no whole record: a commit that was cut off, or a changed byte "
-                "in the newest one; the next write keeps them in quarantine/"
+                f"{_count(len(tail), 'byte')} {where} are no whole record: a commit that was cut off, or a changed "
+                "byte in the newest one; the next write keeps them in quarantine/"
             ),
         )
     ahead = journal.state.updated_at - time.time_ns() // 1000

@@ -1,0 +1,1 @@
+"""The types, as a user meets them."""
