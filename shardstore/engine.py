@@ -14,6 +14,7 @@ import re
 from typing import TYPE_CHECKING, Protocol, Self
 
 from shardstore._files.engine import open_engine as open_files
+from shardstore._imports import late_imports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -166,6 +167,7 @@ def open_engine(  # the settings of a store
 
 def doctor(directory: Path) -> DoctorReport:
     """Try in a directory, by files of its own, which are removed, whether a store would be safe there."""
-    from shardstore._files.maintenance.doctor import examine
+    with late_imports:
+        from shardstore._files.maintenance.doctor import examine
 
     return examine(directory)

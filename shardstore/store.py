@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeVar
 
+from shardstore._imports import late_imports
 from shardstore._model import NEVER_WAS
 from shardstore.draft import Draft
 from shardstore.engine import Engine, open_engine
@@ -105,7 +106,8 @@ class Store:
         >>> Store.memory().create("agent:main", {"status": "new"}).rev
         1
         """
-        from shardstore._memory import MemoryEngine
+        with late_imports:
+            from shardstore._memory import MemoryEngine
 
         store = cls.__new__(cls)
         store._settings(durability, lock_timeout, actor)  # noqa: SLF001  # made here
@@ -392,7 +394,8 @@ class Store:
         `updated_before` (aware datetimes) and `larger_than` (bytes) narrow it further. A session whose shard is
         damaged is left out; `stats().damaged` names it. Raises InvalidQuery.
         """
-        from shardstore.query import Bounds, parse
+        with late_imports:
+            from shardstore.query import Bounds, parse
 
         bounds = Bounds(_microseconds(updated_since), _microseconds(updated_before), larger_than)
         query = parse(prefix, where, order_by, limit, offset, bounds)
@@ -409,7 +412,8 @@ class Store:
         larger_than: int | None = None,
     ) -> int:
         """Count the sessions that `list` would return. Raises InvalidQuery."""
-        from shardstore.query import Bounds, parse
+        with late_imports:
+            from shardstore.query import Bounds, parse
 
         bounds = Bounds(_microseconds(updated_since), _microseconds(updated_before), larger_than)
         query = parse(prefix, where, bounds=bounds)
@@ -474,8 +478,9 @@ class Store:
         >>> store.prune(older_than=30 * 86400, where={"status": "done"}, dry_run=True).ok
         True
         """
-        from shardstore._prune import prune
-        from shardstore._retention import Retention
+        with late_imports:
+            from shardstore._prune import prune
+            from shardstore._retention import Retention
 
         rules = Retention.parse(older_than, max_entries, max_bytes, where, prefix, keep)
         if not rules.removes:
@@ -495,7 +500,8 @@ class Store:
     @property
     def archive(self) -> Archive:
         """What `prune` moved out of the store: list, restore, purge."""
-        from shardstore.archive import Archive
+        with late_imports:
+            from shardstore.archive import Archive
 
         return Archive(self._engine, self.lock_timeout, self._check_writable)
 

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from shardstore._files.file import open_files, read_file
 from shardstore._files.index import Index
 from shardstore._files.layout import Layout, shard_name
+from shardstore._files.locks.identity import load_statx, statx_wanted
 from shardstore._files.marker import Settings, check_owner, make_store, read_settings
 from shardstore._files.pool import Pool
+from shardstore._imports import late_imports
 from shardstore.errors import StoreNotFound, raise_io_error
 
 if TYPE_CHECKING:
@@ -92,11 +94,14 @@ class FileEngine:
 
     def read(self, key: str) -> State:
         """Return what is committed of a session. Raises CorruptShard, StoreIOError, StoreNotFound, InvalidKey."""
+        if statx_wanted:
+            load_statx()
         return self.pool.shard(key).read().state
 
     def remarks(self, key: str) -> list[str]:
         """Return a sentence for each odd thing about a session's file. Raises CorruptShard, StoreIOError."""
-        from shardstore._files.maintenance.remarks import remarks
+        with late_imports:
+            from shardstore._files.maintenance.remarks import remarks
 
         path = self.place(key)
         return [detail for _, detail in remarks(path, *read_file(path))]
@@ -121,19 +126,22 @@ class FileEngine:
 
     def compact(self, *, dry_run: bool, progress: Progress | None, scan_progress: Progress | None) -> CompactReport:
         """Do what Store.compact says."""
-        from shardstore._files.maintenance.compact import compact
+        with late_imports:
+            from shardstore._files.maintenance.compact import compact
 
         return compact(self, dry_run=dry_run, progress=progress, scan_progress=scan_progress)
 
     def restore(self, key: str, timeout: float | None) -> State:
         """Do what Store.archive.restore says."""
-        from shardstore._files.maintenance.archive import restore
+        with late_imports:
+            from shardstore._files.maintenance.archive import restore
 
         return restore(self, key, timeout)
 
     def archived(self, prefix: str | None) -> list[ArchivedFile]:
         """Do what Store.archive.list says."""
-        from shardstore._files.maintenance.archive_listing import archived
+        with late_imports:
+            from shardstore._files.maintenance.archive_listing import archived
 
         return archived(self.layout, prefix)
 
@@ -141,25 +149,29 @@ class FileEngine:
         self, older_than: float, *, prefix: str | None, dry_run: bool, progress: Progress | None
     ) -> PurgeReport:
         """Do what Store.archive.purge says."""
-        from shardstore._files.maintenance.archive_listing import purge
+        with late_imports:
+            from shardstore._files.maintenance.archive_listing import purge
 
         return purge(self.layout, older_than, prefix=prefix, dry_run=dry_run, progress=progress)
 
     def verify(self, *, repair: bool, note: bool, progress: Progress | None) -> VerifyReport:
         """Do what Store.verify says."""
-        from shardstore._files.maintenance.verify import verify
+        with late_imports:
+            from shardstore._files.maintenance.verify import verify
 
         return verify(self, repair=repair, note=note, progress=progress)
 
     def stats(self, *, refresh: bool, progress: Progress | None) -> StoreStats:
         """Do what Store.stats says."""
-        from shardstore._files.maintenance.stats import stats
+        with late_imports:
+            from shardstore._files.maintenance.stats import stats
 
         return stats(self, refresh=refresh, progress=progress)
 
     def holders(self) -> list[LockHolder]:
         """Return the held locks of this store, where the system shows them."""
-        from shardstore._files.maintenance.lock_holders import lock_holders
+        with late_imports:
+            from shardstore._files.maintenance.lock_holders import lock_holders
 
         return lock_holders(self.layout)
 
@@ -192,10 +204,12 @@ def _after_fork() -> None:
     """Close, in a forked child, every inherited descriptor: it would keep the parent's locks alive."""
     global _registry  # noqa: PLW0603  # the old one may be held by a thread that the child does not have
     _registry = threading.RLock()
+    late_imports._at_fork_reinit()  # type: ignore[attr-defined]  # noqa: SLF001  # as the standard library's logging does
     for file in list(open_files):
         file.after_fork()
     for engine in list(_engines.values()):
         engine.after_fork()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+# Registered after those of flock.py, so this lock is taken before theirs: an import may end in closing a file.
+os.register_at_fork(before=late_imports.acquire, after_in_parent=late_imports.release, after_in_child=_after_fork)

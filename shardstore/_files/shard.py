@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+_REPLACED_OFTEN: Final = 8
 _NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
@@ -204,7 +205,13 @@ class Shard:
         """
         deadline = None if timeout is None else began + timeout
         try:
+            attempt = 0
             while True:
+                attempt += 1
+                if attempt > _REPLACED_OFTEN:  # or inode numbers are not stable here
+                    if deadline is not None and time.monotonic() >= deadline:
+                        raise self.timed_out(began)
+                    time.sleep(0.001)
                 file = self.file
                 if file is not None and file.writable:
                     if not self.fair.wait(file.lock, deadline, self.turn):

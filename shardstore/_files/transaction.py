@@ -20,6 +20,7 @@ from shardstore._codec import ENTRY_BYTES_MAX
 from shardstore._files import disk
 from shardstore._files.file import FILE_BYTES_MAX
 from shardstore._files.layout import QUARANTINE, stamped_name, temp_name
+from shardstore._files.locks.identity import load_statx, statx_wanted
 from shardstore._journal.record import next_record, whole_record
 from shardstore._journal.replay import EMPTY, Journal
 from shardstore._model import ABSENT
@@ -118,6 +119,8 @@ class FileTransaction:
             mutex.leave(token)  # type: ignore[arg-type]
         if not shard.spare:
             shard.spare.append(self)
+        if statx_wanted:
+            load_statx()
 
     def __del__(self) -> None:
         if self._token is not None:

@@ -14,6 +14,8 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from shardstore._imports import late_imports
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 Look = tuple[int, int, int, bytes]  # links, inode, size, device
 NOTHING: Final[Look] = (0, 0, 0, b"")
 
-_OFTEN: Final = 64  # looks; less are not worth the 2 ms of importing ctypes
+_OFTEN: Final = 64  # looks; fewer are not worth the 2 ms of importing ctypes
 _STATX: Final = struct.Struct("=16xI12xQQ88x8s")  # a Look's fields in struct statx, alike on every machine
 _STATX_BYTES: Final = 256
 _DEVICE: Final = struct.Struct("=II")
@@ -61,32 +63,50 @@ class Name:
         self.answer: Buffer = b""
 
     def look(self) -> Look:
-        """See what the path itself names now, links not followed. Raises OSError."""
+        """Return what the path itself names now, links not followed. Raises OSError."""
         if self.ask() == 0:
             return unpack_look(self.answer)
-        Name.looks += 1
-        if Name.looks >= _OFTEN and not self._prepared:
-            self._prepared = True
+        if not self._prepared:
             self._prepare()
         return look_of(os.lstat(self.path))  # also where statx failed: this says why
 
     def _prepare(self) -> None:
-        """Have later looks ask by statx, where there is one."""
-        if sys.platform != "linux":
+        """Have later looks ask by statx, if that was loaded; ask for it once a process has looked often."""
+        if _statx is None:
+            Name.looks += 1
+            if Name.looks == _OFTEN and sys.platform == "linux":
+                statx_wanted.append(True)
             return
-        try:
+        self._prepared = True
+        self.ask, self.answer = _statx(os.fsencode(self.path))
+
+
+statx_wanted: Final[list[bool]] = []  # not empty: `load_statx` is to be called, by whoever holds no lock
+
+_statx: Callable[[bytes], tuple[_Call, Buffer]] | None = None  # prepares the call for a path
+
+
+def load_statx() -> None:
+    """Import what it takes to call statx. REQUIRES: the caller holds no lock, for an import may take long."""
+    global _statx  # noqa: PLW0603  # one a process
+    statx_wanted.clear()
+    try:
+        with late_imports:
             import ctypes
 
-            statx = ctypes.CDLL(None).statx
-        except (ImportError, OSError, AttributeError):
-            return
+        statx = ctypes.CDLL(None).statx
+    except (ImportError, OSError, AttributeError):
+        return
+
+    def prepare(path: bytes) -> tuple[_Call, Buffer]:
         answer = ctypes.create_string_buffer(_STATX_BYTES)
         arguments = (  # converted once: it is half of the price of a call
             ctypes.c_int(_AT_FDCWD),
-            ctypes.c_char_p(os.fsencode(self.path)),
+            ctypes.c_char_p(path),
             ctypes.c_int(_AT_SYMLINK_NOFOLLOW),
             ctypes.c_uint(_STATX_NLINK | _STATX_INO | _STATX_SIZE),
             answer,
         )
-        self.answer = answer
-        self.ask = partial(statx, *arguments)
+        return partial(statx, *arguments), answer
+
+    _statx = prepare
