@@ -42,17 +42,26 @@ $(VENV)/.python:
 	@touch $@
 
 $(VENV)/.runtime: pyproject.toml | $(VENV)/.python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=strict -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(VENV)/.python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=strict -e '.[dev]'
+$(VENV)/.dev: pyproject.toml | $(VENV)/.python build/typing/shardstore_cli
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/python -c "$$WRITE_PATHS"
 	@touch $@ $(VENV)/.runtime
 
 $(VENV)-bench/.ready: pyproject.toml bench/requirements.txt
 	$(PYTHON) -m venv $(VENV)-bench
 	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check -e . -r bench/requirements.txt
 	@touch $@
+
+# An editable install finds the packages by a hook that type checkers do not run. They read a list of folders.
+define WRITE_PATHS
+import pathlib, sysconfig
+here = pathlib.Path.cwd()
+pathlib.Path(sysconfig.get_path("purelib"), "shardstore-sources.pth").write_text(f"{here}\n{here / 'build' / 'typing'}\n")
+endef
+export WRITE_PATHS
 
 # Type checkers look for a package in a folder of its name; the wheel calls cli/ shardstore_cli.
 build/typing/shardstore_cli:
