@@ -14,6 +14,7 @@ import pytest
 from shardstore import Store
 from tests.support import disk
 from tests.support.peer import Peer, Peers
+from tests.support.readable import ReadableCopy
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -94,6 +95,16 @@ def crew(_crew_for_life: Peers) -> Iterator[Callable[[int], Peers]]:
             _crew_for_life.remove(peer)
             peer.kill()
             peer.close()
+
+
+@pytest.fixture(scope="session")
+def readable_copy() -> Iterator[ReadableCopy]:
+    """Give a copy of the checkout that every user can import from."""
+    place = Path(tempfile.mkdtemp(prefix="shardstore-copy-", dir=working_directory()))
+    try:
+        yield ReadableCopy(place)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def verify(root: Path) -> None:
