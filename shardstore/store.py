@@ -259,7 +259,8 @@ class Store:
         return True  # an empty store is a store
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._engine.index.keys(refresh=not self._read_only, progress=self._scan_progress))
+        # A generator, and so a reference to this Store: one that nobody else holds may not be collected half way.
+        yield from self._engine.index.keys(refresh=not self._read_only, progress=self._scan_progress)
 
     def list(  # noqa: PLR0913  # each narrows the list in its own way
         self,

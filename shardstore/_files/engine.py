@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from typing import TYPE_CHECKING
 
 from shardstore._files.file import open_files
@@ -20,7 +21,8 @@ from shardstore.errors import StoreNotFound, raise_io_error
 if TYPE_CHECKING:
     from pathlib import Path
 
-_engines: dict[tuple[int, int], Engine] = {}
+# Weak: what keeps an engine alive are the Store objects that use it, whether or not somebody closes them.
+_engines: weakref.WeakValueDictionary[tuple[int, int], Engine] = weakref.WeakValueDictionary()
 _registry = threading.Lock()
 
 
@@ -59,6 +61,7 @@ class Engine:
         self.process = str(os.getpid())  # who writes, unless the caller gave a name
         self.members = 0  # Store objects that use it
         self._identity = identity
+        weakref.finalize(self, _let_go, self.shards, self.index).atexit = False
 
     def is_at(self, identity: tuple[int, int]) -> bool:
         """Tell whether this engine's path still leads to the store of this identity."""
@@ -84,6 +87,15 @@ class Engine:
         self.process = str(os.getpid())
         self.shards.after_fork()
         self.index.after_fork()
+
+
+def _let_go(shards: Pool, index: Index) -> None:
+    """Close what is open of an engine whose last Store was dropped without close().
+
+    The garbage collector calls this in the middle of anything, so nothing here waits for a lock.
+    """
+    shards.let_go()
+    index.let_go()
 
 
 def _after_fork() -> None:

@@ -114,6 +114,16 @@ class Pool:
             self._evict(len(self._shards))
         self._lines.close()
 
+    def let_go(self) -> None:
+        """Drop every shard, which closes those that nobody uses. Waits for nobody."""
+        if self._mutex.acquire(blocking=False):
+            try:
+                self._shards.clear()
+                self._by_name.clear()
+            finally:
+                self._mutex.release()
+        self._lines.close()
+
     def after_fork(self) -> None:
         """Forget the parent's locks and what it had open."""
         self._mutex = threading.Lock()

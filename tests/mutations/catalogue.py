@@ -213,6 +213,16 @@ def engine_per_path() -> None:
     swap("shardstore._files.engine:_engines", lambda original: Forgetful())
 
 
+@mutation("forgetting a store whose last Store object is gone", "dropped.a_dropped_store_gives_everything_back")
+def dropped_stores_remembered() -> None:
+    swap("shardstore._files.engine:_engines", lambda original: {})
+
+
+@mutation("closing what a dropped store has open", "dropped.a_dropped_store_gives_everything_back")
+def dropped_stores_left_open() -> None:
+    swap("shardstore._files.engine:_let_go", nothing())
+
+
 @mutation(
     "the fork hook: the child keeps and shares the parent's descriptors",
     "locks.parent_and_child_exclude_each_other",

@@ -168,6 +168,12 @@ class Index:
         if self._reader is not None:
             self._reader.place.close()
 
+    def let_go(self) -> None:
+        """Close what is open, as far as nobody is at it. Waits for nobody."""
+        self._noter.close()
+        if self._reader is not None:
+            self._reader.place.connections.close(wait=False)
+
     def after_fork(self) -> None:
         """Drop, in a forked child, what it inherited, without touching the parent's."""
         self._noter.after_fork()

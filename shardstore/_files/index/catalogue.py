@@ -317,10 +317,14 @@ class Connections:
                 return
         catalogue.close()
 
-    def close(self) -> None:
-        """Close what is idle."""
-        with self._mutex:
+    def close(self, *, wait: bool = True) -> None:
+        """Close what is idle; without `wait`, unless a thread takes or gives back one in this moment."""
+        if not self._mutex.acquire(blocking=wait):
+            return
+        try:
             idle, self._idle, self._key = self._idle, [], ("", 0)
+        finally:
+            self._mutex.release()
         for one in idle:
             one.close()
 
