@@ -15,7 +15,8 @@ from tests.support.actions import add_one
 
 
 @pytest.mark.parametrize("durability", ["commit", "relaxed"])
-def test_processes_lose_no_increment(backend: peers.FileBackend, crew, durability: str) -> None:
+@pytest.mark.processes
+def test_processes_lose_no_increment(backend: peers.Backend, crew, durability: str) -> None:
     """Three processes that add to one counter through update leave the sum."""
     crew(3).run(peers.increment, backend, "k", 100, 0.0005, durability)
     with backend.open() as store:
@@ -71,11 +72,12 @@ def test_two_mutators_of_one_session_never_overlap(store: Store, store_factory) 
     assert store["k"]["n"] == 240
 
 
-def test_a_lock_timeout_names_key_time_and_owner(store_factory, backend: peers.FileBackend) -> None:
+@pytest.mark.processes
+def test_a_lock_timeout_names_key_time_and_owner(store_factory, backend: peers.Backend) -> None:
     """A writer that waits too long is told for whom, for how long, and which process was in the way."""
     store = store_factory(lock_timeout=0.3)
     store.create("k", {"n": 0})
-    with actions_holder(backend, "k") as peer:
+    with peers.holder(backend, "k") as peer:
         before = backend.written()
         begun = time.monotonic()
         with pytest.raises(LockTimeout) as caught:
@@ -91,23 +93,6 @@ def test_a_lock_timeout_names_key_time_and_owner(store_factory, backend: peers.F
         peer.tell()
         assert peer.result() == 2
     assert store.patch("k", {"n": 1}).rev == 3
-
-
-def actions_holder(backend: peers.FileBackend, key: str):
-    """Start a process that holds the lock of a session until told."""
-    import contextlib
-    from collections.abc import Iterator
-
-    from tests.support.peer import Peer, one_peer
-
-    @contextlib.contextmanager
-    def holding() -> Iterator[Peer]:
-        with one_peer() as peer:
-            peer.start(actions.hold, backend.root, key)
-            assert peer.heard() == "holding"
-            yield peer
-
-    return holding()
 
 
 @pytest.mark.parametrize("verb", ["update", "patch", "edit", "create", "get_or_create", "replace", "delete"])
@@ -155,10 +140,11 @@ def test_the_timeout_counts_from_the_call_for_everyone_in_the_queue(store_factor
     assert max(waited) < 1.4
 
 
-def test_a_waiter_gets_the_lock_as_soon_as_it_is_free(store_factory, backend: peers.FileBackend) -> None:
+@pytest.mark.processes
+def test_a_waiter_gets_the_lock_as_soon_as_it_is_free(store_factory, backend: peers.Backend) -> None:
     """A waiter is woken by the release itself, of another process or of another thread."""
     store = store_factory(lock_timeout=20.0)
-    with actions_holder(backend, "k") as peer:
+    with peers.holder(backend, "k") as peer:
         wait = actions.in_background(lambda: (store.patch("k", {"n": 1}), time.monotonic())[1])
         time.sleep(0.2)
         released = time.monotonic()
@@ -167,10 +153,11 @@ def test_a_waiter_gets_the_lock_as_soon_as_it_is_free(store_factory, backend: pe
     assert store["k"].data == {"held": 1, "n": 1}
 
 
-def test_a_store_without_a_timeout_waits_for_ever(store_factory, backend: peers.FileBackend) -> None:
+@pytest.mark.processes
+def test_a_store_without_a_timeout_waits_for_ever(store_factory, backend: peers.Backend) -> None:
     """lock_timeout=None waits as long as it takes and then sees what the holder wrote."""
     store = store_factory(lock_timeout=None)
-    with actions_holder(backend, "k") as peer:
+    with peers.holder(backend, "k") as peer:
         wait = actions.in_background(lambda: store.patch("k", {"n": 1}))
         time.sleep(0.4)
         peer.tell()
@@ -197,27 +184,29 @@ def test_a_malformed_timeout_is_refused(store_factory, timeout: object) -> None:
         store_factory(lock_timeout=timeout)
 
 
-def test_a_timed_out_waiter_leaves_nothing_behind(store_factory, backend: peers.FileBackend) -> None:
+@pytest.mark.processes
+def test_a_timed_out_waiter_leaves_nothing_behind(store_factory, backend: peers.Backend) -> None:
     """A waiter that gave up neither takes the lock later nor stands in anybody's way."""
     impatient, patient = store_factory(lock_timeout=0.1), store_factory(lock_timeout=5.0)
-    with actions_holder(backend, "k") as peer:
+    with peers.holder(backend, "k") as peer:
         for _ in range(3):
             with pytest.raises(LockTimeout):
                 impatient.patch("k", {"never": True})
         peer.tell()
         assert peer.result() == 1
         assert patient.patch("k", {"n": 1}).data == {"held": 1, "n": 1}
-        peer.start(actions.hold, backend.root, "k")
+        peer.start(peers.hold, backend, "k")
         assert peer.heard() == "holding"
         peer.tell()
         assert peer.result() == 3
     assert impatient.patch("k", {"n": 2}).rev == 4
 
 
-def test_readers_do_not_wait_for_a_writer(store: Store, backend: peers.FileBackend) -> None:
+@pytest.mark.processes
+def test_readers_do_not_wait_for_a_writer(store: Store, backend: peers.Backend) -> None:
     """While another process holds a session's lock every reader answers at once, with the state before."""
     store.create("k", {"n": 0})
-    with actions_holder(backend, "k") as peer:
+    with peers.holder(backend, "k") as peer:
         begun = time.monotonic()
         assert store["k"]["n"] == 0
         assert "k" in store
@@ -231,9 +220,10 @@ def test_readers_do_not_wait_for_a_writer(store: Store, backend: peers.FileBacke
         peer.result()
 
 
-def test_other_sessions_are_not_held_up(store: Store, backend: peers.FileBackend) -> None:
+@pytest.mark.processes
+def test_other_sessions_are_not_held_up(store: Store, backend: peers.Backend) -> None:
     """While one session is locked, all others are written at full speed."""
-    with actions_holder(backend, "k") as peer:
+    with peers.holder(backend, "k") as peer:
         begun = time.monotonic()
         for n in range(50):
             store.patch(f"other{n}", {"n": n})
@@ -242,11 +232,12 @@ def test_other_sessions_are_not_held_up(store: Store, backend: peers.FileBackend
         peer.result()
 
 
-def test_a_dead_holder_is_gone_at_once(store_factory, backend: peers.FileBackend) -> None:
+@pytest.mark.processes
+def test_a_dead_holder_is_gone_at_once(store_factory, backend: peers.Backend) -> None:
     """The lock of a killed process is free the instant it dies, and what it had not committed never happened."""
     store = store_factory(lock_timeout=5.0)
     store.create("k", {"n": 0})
-    with actions_holder(backend, "k") as peer:
+    with peers.holder(backend, "k") as peer:
         wait = actions.in_background(lambda: (store.patch("k", {"n": 1}), time.monotonic()))
         time.sleep(0.05)
         peer.kill()

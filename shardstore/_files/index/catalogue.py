@@ -59,12 +59,16 @@ class Catalogue:
         self.path = f"{directory}/{catalogue_name(epoch)}"
         self.writable = mode != "ro"
         self._db = _connect(self.path, mode)
-        self._db.executescript(
-            "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; PRAGMA temp_store=MEMORY; "
-            f"PRAGMA cache_size=-{_CACHE_KIB};"
-            if self.writable
-            else f"PRAGMA cache_size=-{_CACHE_KIB}; PRAGMA query_only=ON"
-        )
+        try:
+            self._db.executescript(
+                "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; PRAGMA temp_store=MEMORY; "
+                f"PRAGMA cache_size=-{_CACHE_KIB};"
+                if self.writable
+                else f"PRAGMA cache_size=-{_CACHE_KIB}; PRAGMA query_only=ON"
+            )
+        except BaseException:
+            self._db.close()  # else it stays open until it is collected
+            raise
 
     def close(self) -> None:
         """Close the connection."""
