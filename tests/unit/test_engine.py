@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -164,3 +165,19 @@ def test_a_forked_child_drops_its_store(root: Path) -> None:
     assert actions.wait_for(actions.in_child(child)) == 0
     assert held[0].patch("k", {"n": 2}).data == {"n": 2, "child": 1}
     held[0].close()
+
+
+def test_threads_that_list_first_share_what_they_open(root: Path) -> None:
+    """However many threads make the first list of a store at once: one of them makes its reader, the others take it."""
+    with Store(root) as store:
+        store.patch("k", {})
+        index = store._engine.index
+        for _ in range(20):
+            index._reader = None
+            gate = threading.Barrier(4)
+
+            def first(gate: threading.Barrier = gate) -> object:
+                gate.wait(10)
+                return index._answers
+
+            assert len({id(wait()) for wait in [actions.in_background(first) for _ in range(4)]}) == 1
