@@ -129,8 +129,8 @@ def is_noticed(mutant: Mutant, checkout: Path) -> bool:
     return done.returncode != 0
 
 
-def survivors(modules: list[str], workers: int) -> list[Mutant]:
-    """Run every mutant of some modules; return those that nothing noticed. The tests must pass without one."""
+def survivors(modules: list[str], workers: int) -> Iterator[Mutant]:
+    """Run every mutant of some modules; yield those that nothing noticed. The tests must pass without one."""
     with tempfile.TemporaryDirectory(prefix="shardstore-mutants-") as base:
         checkouts: SimpleQueue[Path] = SimpleQueue()
         for number in range(workers):
@@ -148,7 +148,6 @@ def survivors(modules: list[str], workers: int) -> list[Mutant]:
                 checkouts.put(checkout)
 
         with ThreadPoolExecutor(workers) as pool:
-            found = []
             for module in modules:
                 same = Mutant(module, "", 0, (REPOSITORY / f"shardstore/{module}.py").read_text())
                 if noticed(same):
@@ -156,8 +155,7 @@ def survivors(modules: list[str], workers: int) -> list[Mutant]:
                 made = list(mutants(module))
                 left = [mutant for mutant, seen in zip(made, pool.map(noticed, made), strict=True) if not seen]
                 print(f"{module}: {len(left)} of {len(made)} mutants survived", flush=True)
-                found += left
-    return found
+                yield from left
 
 
 def known() -> set[tuple[str, str]]:
@@ -178,9 +176,11 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     reasons = known()
-    new = [one for one in survivors(options.modules or list(MODULES), options.workers) if one[:2] not in reasons]
-    for one in new:
-        print(f"shardstore/{one.module}.py:{one.line}: {one.name}")
+    new = 0
+    for one in survivors(options.modules or list(MODULES), options.workers):
+        if one[:2] not in reasons:
+            new += 1
+            print(f"shardstore/{one.module}.py:{one.line}: {one.name}", flush=True)
     return bool(new)
 
 
