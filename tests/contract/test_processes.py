@@ -13,6 +13,8 @@ from tests.contract import backend as peers
 from tests.support import actions
 from tests.support.actions import add_one
 
+SOON = 5.0  # seconds: far less than the wait that a wrong store would make, and enough for a busy machine
+
 
 @pytest.mark.parametrize("durability", ["commit", "relaxed"])
 @pytest.mark.processes
@@ -83,9 +85,9 @@ def test_a_lock_timeout_names_key_time_and_owner(store_factory, backend: peers.B
         with pytest.raises(LockTimeout) as caught:
             store.patch("k", {"n": 1})
         waited = time.monotonic() - begun
-        assert 0.3 <= waited < 1.3
+        assert 0.3 <= waited < SOON
         assert caught.value.key == "k"
-        assert caught.value.waited == pytest.approx(waited, abs=0.2)
+        assert 0.3 <= caught.value.waited <= waited
         if os.path.exists("/proc/locks"):
             assert caught.value.pid == peer.pid
         assert isinstance(caught.value, TimeoutError)
@@ -115,7 +117,7 @@ def test_every_writer_waits_and_times_out(store_factory, verb: str) -> None:
         begun = time.monotonic()
         with pytest.raises(LockTimeout):
             actions.in_background(attempts[verb])()
-        assert 0.15 <= time.monotonic() - begun < 1.15
+        assert 0.15 <= time.monotonic() - begun < SOON
     assert other[key]["outer"] is True
     assert other[key].rev == (1 if key == "absent" else 2)
 
@@ -134,10 +136,10 @@ def test_the_timeout_counts_from_the_call_for_everyone_in_the_queue(store_factor
     with store_factory().edit("k"):
         waits = [actions.in_background(attempt) for _ in range(20)]
         for wait in waits:
-            wait(5.0)
+            wait(30.0)
     assert len(waited) == 20
     assert 0.4 <= min(waited)
-    assert max(waited) < 1.4
+    assert max(waited) < 20 * 0.4 / 2  # one after the other it would take all of that
 
 
 @pytest.mark.processes
@@ -149,7 +151,7 @@ def test_a_waiter_gets_the_lock_as_soon_as_it_is_free(store_factory, backend: pe
         time.sleep(0.2)
         released = time.monotonic()
         peer.tell()
-        assert wait() - released < 1.0
+        assert wait() - released < SOON
     assert store["k"].data == {"held": 1, "n": 1}
 
 
@@ -173,7 +175,7 @@ def test_a_timeout_of_zero_does_not_wait(store_factory) -> None:
         begun = time.monotonic()
         with pytest.raises(LockTimeout):
             wait()
-        assert time.monotonic() - begun < 0.5
+        assert time.monotonic() - begun < SOON
     assert store.patch("k", {"n": 3}).rev == 2
 
 
@@ -215,7 +217,7 @@ def test_readers_do_not_wait_for_a_writer(store: Store, backend: peers.Backend) 
         assert [info.key for info in store.list()] == ["k"]
         assert store.count() == 1
         assert store.stats().sessions == 1
-        assert time.monotonic() - begun < 1.0
+        assert time.monotonic() - begun < SOON
         peer.tell()
         peer.result()
 
@@ -227,7 +229,7 @@ def test_other_sessions_are_not_held_up(store: Store, backend: peers.Backend) ->
         begun = time.monotonic()
         for n in range(50):
             store.patch(f"other{n}", {"n": n})
-        assert time.monotonic() - begun < 2.0
+        assert time.monotonic() - begun < SOON
         peer.tell()
         peer.result()
 
@@ -235,7 +237,7 @@ def test_other_sessions_are_not_held_up(store: Store, backend: peers.Backend) ->
 @pytest.mark.processes
 def test_a_dead_holder_is_gone_at_once(store_factory, backend: peers.Backend) -> None:
     """The lock of a killed process is free the instant it dies, and what it had not committed never happened."""
-    store = store_factory(lock_timeout=5.0)
+    store = store_factory(lock_timeout=20.0)
     store.create("k", {"n": 0})
     with peers.holder(backend, "k") as peer:
         wait = actions.in_background(lambda: (store.patch("k", {"n": 1}), time.monotonic()))
@@ -243,6 +245,6 @@ def test_a_dead_holder_is_gone_at_once(store_factory, backend: peers.Backend) ->
         peer.kill()
         killed = time.monotonic()
         session, moment = wait()
-        assert moment - killed < 1.0
+        assert moment - killed < SOON
         assert session.data == {"n": 1}
         assert session.rev == 2

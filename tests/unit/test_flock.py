@@ -46,7 +46,7 @@ def test_the_kernel_lock_excludes(two: tuple[lock.KernelLock, lock.KernelLock, P
     assert one.acquire(None)
     begun = time.monotonic()
     assert other.acquire(soon()) is False
-    assert 0.1 < time.monotonic() - begun < 1.0
+    assert 0.1 < time.monotonic() - begun < 5.0
     one.release()
     assert other.acquire(soon())
     assert one.acquire(time.monotonic()) is False
