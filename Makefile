@@ -4,14 +4,23 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 WORKERS ?= 2
 MINUTES ?= 20
+VERSION_SUITES ?= contract unit index evidence cli stress
 
-.PHONY: demo test lint format torture bench bench-quick clean
+.PHONY: demo test test-versions mutants lint format torture bench bench-quick clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python -m bench.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+# Each Python that is claimed and found here, in a virtual environment of its own; SHARDSTORE_PYTHONS names more.
+test-versions: $(VENV)/.python
+	$(BIN)/python -m tests.versions --workers $(WORKERS) $(VERSION_SUITES)
+
+# Small mutants of the core, made by machine: tests/mutations/SURVIVORS.md lists those that no test notices.
+mutants: $(VENV)/.dev
+	$(BIN)/python -m tests.mutations.mutants --workers $(WORKERS) $(MUTANTS)
 
 torture: $(VENV)/.dev
 	$(BIN)/python -m tests.torture --workers $(WORKERS) --minutes $(MINUTES) --out build/torture.json
@@ -69,4 +78,4 @@ build/typing/shardstore_cli:
 	@ln -sfn ../../cli $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-3.* build dist *.egg-info

@@ -25,7 +25,7 @@ from shardstore.errors import (
     SessionNotFound,
     StoreClosed,
 )
-from shardstore.reports import ArchivedFile, CompactReport, LockHolder, PurgeReport, StoreStats, VerifyReport
+from shardstore.reports import Action, ArchivedFile, CompactReport, LockHolder, PurgeReport, StoreStats, VerifyReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from shardstore.query import Query
     from shardstore.session import SessionInfo
 
+_HISTORY_BYTES: Final = 65536  # earlier revisions are kept up to this ...
+_HISTORY_FACTOR: Final = 3  # ... plus so many times the bytes of the entry
 _engines: Final[weakref.WeakSet[MemoryEngine]] = weakref.WeakSet()
 
 
@@ -101,15 +103,38 @@ class MemoryEngine:
     # Maintenance
 
     def compact(self, *, dry_run: bool, progress: Progress | None, scan_progress: Progress | None) -> CompactReport:  # noqa: ARG002
-        """Forget deleted sessions; nothing else here grows."""
-        for key in [] if dry_run else list(self.sessions):
-            try:
-                with self.transaction(key, 0.0) as txn:
+        """Forget deleted sessions, and the earlier revisions of those that have many."""
+        keys, actions = list(self.sessions), []
+        for done, key in enumerate(keys):
+            if progress is not None:
+                progress(done, len(keys))
+            action = self._tend(key, dry_run=dry_run)
+            if action is not None:
+                actions.append(action)
+        if progress is not None:
+            progress(len(keys), len(keys))
+        return CompactReport(dry_run, tuple(actions), sum(action.bytes_freed for action in actions))
+
+    def _tend(self, key: str, *, dry_run: bool) -> Action | None:
+        try:
+            with self.transaction(key, 0.0) as txn:
+                states = self.sessions.get(key, [])
+                size = sum(state.size for state in states)
+                if not txn.state.exists:
+                    action = Action("drop-tombstone", key, size, "deleted", bytes_freed=size)
+                elif size > _HISTORY_BYTES + _HISTORY_FACTOR * txn.state.size:
+                    action = Action(
+                        "rewrite", key, size, f"{len(states):,} revisions", bytes_freed=size - txn.state.size
+                    )
+                else:
+                    return None
+                if not dry_run:
+                    self.sessions[key] = states[-1:]
                     if not txn.state.exists:
                         txn.remove()
-            except LockTimeout:
-                continue
-        return CompactReport(dry_run, (), 0)
+                return action
+        except LockTimeout:
+            return None
 
     def restore(self, key: str, timeout: float | None) -> State:
         """Bring back what was archived last of a session."""

@@ -7,7 +7,6 @@ import math
 import os
 import re
 import threading
-import weakref
 from collections.abc import Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -157,7 +156,6 @@ class Store:
         self.root: Path | None = root
         self.location: str = engine.location
         self._engine: Engine = engine
-        self._leave = weakref.finalize(self, engine.leave)  # a Store that is dropped gives its descriptors back
 
     # Writing
 
@@ -373,7 +371,8 @@ class Store:
         return True  # an empty store is a store
 
     def __iter__(self) -> Iterator[str]:
-        return self._engine.keys(refresh=not self._read_only, progress=self._scan_progress)
+        # A generator, and so a reference to this Store: one that nobody else holds may not be collected half way.
+        yield from self._engine.keys(refresh=not self._read_only, progress=self._scan_progress)
 
     def list(  # noqa: PLR0913  # each narrows the list in its own way
         self,
@@ -538,8 +537,9 @@ class Store:
 
     def close(self) -> None:
         """Close what this object has open. A second call does nothing; every other one raises StoreClosed."""
-        self._engine = _CLOSED
-        self._leave()
+        engine, self._engine = self._engine, _CLOSED
+        if engine is not _CLOSED:
+            engine.leave()
 
     def __enter__(self) -> Self:
         return self

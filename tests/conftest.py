@@ -14,11 +14,8 @@ import pytest
 from shardstore import Store
 from tests.support import disk
 from tests.support.peer import Peer, Peers
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Name the marker of this directory beside those of pyproject.toml."""
-    config.addinivalue_line("markers", "files: needs the store in local files; not for other backends")
+from tests.support.readable import ReadableCopy
+from tests.support.sound import check_store
 
 
 def working_directory() -> str | None:
@@ -96,9 +93,20 @@ def crew(_crew_for_life: Peers) -> Iterator[Callable[[int], Peers]]:
             peer.close()
 
 
+@pytest.fixture(scope="session")
+def readable_copy() -> Iterator[ReadableCopy]:
+    """Give a copy of the checkout that every user can import from."""
+    place = Path(tempfile.mkdtemp(prefix="shardstore-copy-", dir=working_directory()))
+    try:
+        yield ReadableCopy(place)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
 def verify(root: Path) -> None:
-    """Check a quiet store twice: with its own verify, and with the tests' own reading of the format."""
+    """Check a quiet store twice: by its own answers, and with the tests' own reading of the format."""
     with Store(root, create=False, allow_shared=True) as store:
-        report = store.verify()
-    assert report.ok, report.problems
+        before = disk.fingerprint(root)
+        check_store(store)
+    assert disk.fingerprint(root) == before, "checking a store changed its sessions"
     disk.check(root)

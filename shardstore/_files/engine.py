@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]
 
-_engines: dict[tuple[int, int], FileEngine] = {}
+# Weak: what keeps an engine alive are the Store objects that use it, whether or not somebody closes them.
+_engines: weakref.WeakValueDictionary[tuple[int, int], FileEngine] = weakref.WeakValueDictionary()
 _registry = threading.RLock()  # re-entrant: a Store may be opened, or collected, by a signal handler
 
 
@@ -79,6 +81,7 @@ class FileEngine:
         self.process = str(os.getpid())
         self._members = 0  # Store objects that use it
         self._identity = identity
+        weakref.finalize(self, _let_go, self.pool, self.index).atexit = False
 
     def is_at(self, identity: tuple[int, int]) -> bool:
         """Return whether this engine's path still leads to the store of this identity."""
@@ -198,6 +201,15 @@ class FileEngine:
         self.process = str(os.getpid())
         self.pool.after_fork()
         self.index.after_fork()
+
+
+def _let_go(pool: Pool, index: Index) -> None:
+    """Close what is open of an engine whose last Store was dropped without close().
+
+    The garbage collector calls this in the middle of anything, so nothing here waits for a lock.
+    """
+    pool.let_go()
+    index.let_go()
 
 
 def _after_fork() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 import threading
 from collections import OrderedDict
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from shardstore._files.layout import Layout, shard_name
@@ -127,7 +126,8 @@ class Pool:
 
     def _evict(self, count: int, *, spare: str | None = None) -> int:
         """Close up to `count` shards that nobody uses, oldest first; return how many. REQUIRES: the mutex."""
-        oldest = list(islice(self._shards, count + _BUSY_AT_MOST))
+        # Copied in one call: another thread may move a shard to the end between two steps of an iteration.
+        oldest = list(self._shards)[: count + _BUSY_AT_MOST]
         closed = 0
         for key in oldest:
             if closed == count:
@@ -153,6 +153,18 @@ class Pool:
         """Close every descriptor that is not in use; one that is, is closed by its own shard's end."""
         with self._mutex:
             self._evict(len(self._shards))
+        self._lines.close()
+
+    def let_go(self) -> None:
+        """Drop every shard, which closes those that nobody uses. Waits for nobody."""
+        if self._mutex.acquire(blocking=False):
+            try:
+                for shard in list(self._shards.values()):
+                    shard.spare.clear()  # it refers to the shard, which would wait for a garbage collection
+                self._shards.clear()
+                self._by_name.clear()
+            finally:
+                self._mutex.release()
         self._lines.close()
 
     def after_fork(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from shardstore import Store
 from tests.cli.shell import Shell
+from tests.conftest import verify
 
 
 @pytest.fixture
@@ -18,9 +19,7 @@ def shell(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shell]:
     made = Shell(tmp_path)
     yield made
     if request.node.get_closest_marker("damages") is None and (made.store / "shardstore.json").exists():
-        with Store(made.store, create=False) as store:
-            report = store.verify()
-        assert report.ok, report.problems
+        verify(made.store)
 
 
 @pytest.fixture

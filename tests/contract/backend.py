@@ -2,73 +2,173 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
-from shardstore import Session, Store
+from shardstore import Draft, Session, Store
 from tests.support import disk
 from tests.support.actions import add_one, in_child, sleep_until, wait_for
-from tests.support.peer import Peer
+from tests.support.peer import Peer, hear, one_peer, say
+from tests.support.sound import check_store
 
 
-class FileBackend:
-    """The store in local files. Another backend gives the same three methods and can be pickled."""
+class Backend(ABC):
+    """One place for one store. A kind of store is held to the contract by one subclass of this, named in BACKENDS."""
+
+    in_files: ClassVar[bool]  # tests marked `files` are for it; they may use the path `root`
+    shared_between_processes: ClassVar[bool]  # tests marked `processes` are for it; then it can be pickled
 
     def __init__(self, root: Path) -> None:
+        """`root` is a path of this test's own where nothing is yet."""
         self.root = root
 
+    @abstractmethod
     def open(self, **options: Any) -> Store:
         """Open the one store of this test, again each time."""
+
+    @abstractmethod
+    def written(self) -> object:
+        """Return something that is equal only to a later one if nothing was written to the sessions in between."""
+
+    @abstractmethod
+    def committed(self) -> object:
+        """Return the same without what a creation that did not happen may leave behind."""
+
+    @abstractmethod
+    def another(self, name: str) -> Self:
+        """Return a place where no store is yet."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Check the store when the test ends, as tests.support.sound does."""
+
+
+class FileBackend(Backend):
+    """The store in local files."""
+
+    in_files = True
+    shared_between_processes = True
+
+    def open(self, **options: Any) -> Store:
         return Store(self.root, **options)
 
     def written(self) -> object:
-        """Return something that is equal only to a later one if nothing was written to the sessions in between."""
         return disk.fingerprint(self.root)
+
+    def committed(self) -> object:
+        # An empty file is the lock of a session that was never made.
+        return {name: seen for name, seen in disk.fingerprint(self.root).items() if seen[-1]}
+
+    def another(self, name: str) -> Self:
+        return type(self)(self.root.with_name(name))
+
+    def check(self) -> None:
+        """Leave it to the fixture `root`, which checks the files too."""
+
+
+class MemoryBackend(Backend):
+    """The store in memory, which lives as long as this object."""
+
+    in_files = False
+    shared_between_processes = False
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._store: Store | None = None
+
+    def open(self, **options: Any) -> Store:
+        if self._store is None:
+            self._store = Store.memory()
+        return self._store.using(**options)
+
+    def written(self) -> object:
+        engine: Any = self.open().engine
+        return {key: list(states) for key, states in engine.sessions.items()}
+
+    committed = written
+
+    def another(self, name: str) -> Self:
+        return type(self)(self.root.with_name(name))
+
+    def check(self) -> None:
+        if self._store is not None:
+            check_store(self._store)
+
+
+BACKENDS: dict[str, type[Backend]] = {"files": FileBackend, "memory": MemoryBackend}
 
 
 class Elsewhere:
-    """Reads the store as another process finds it, which remembers nothing of it."""
+    """Reads the store as another process finds it, or, of a store that one process has to itself, another Store."""
 
-    def __init__(self, peer: Peer, backend: FileBackend) -> None:
+    def __init__(self, peer: Peer | None, backend: Backend) -> None:
         self._peer, self._backend = peer, backend
+
+    def _run(self, function: Callable[..., Any], *args: Any) -> Any:
+        return function(*args) if self._peer is None else self._peer.run(function, *args)
 
     def get(self, key: str) -> Session | None:
         """Read a session."""
-        session: Session | None = self._peer.run(session_of, self._backend, key)
+        session: Session | None = self._run(session_of, self._backend, key)
         return session
 
     def __getitem__(self, key: str) -> Session:
         """Read a session that is there."""
-        session: Session = self._peer.run(call, self._backend, "__getitem__", key)
+        session: Session = self._run(call, self._backend, "__getitem__", key)
         return session
 
     def history(self, key: str) -> list[Session]:
         """Read the states of a session."""
-        states: list[Session] = self._peer.run(call, self._backend, "history", key)
+        states: list[Session] = self._run(call, self._backend, "history", key)
         return states
 
 
-def call(backend: FileBackend, verb: str, *args: Any, **kwargs: Any) -> Any:
+def hold(backend: Backend, key: str) -> int:
+    """In a peer: keep the session's lock until told to go on; then set a field and return the new rev."""
+    with backend.open() as store:
+
+        def wait(draft: Draft) -> None:
+            say("holding")
+            hear()
+            draft["held"] = draft.get("held", 0) + 1
+
+        session = store.update(key, wait)
+        return session.rev
+
+
+@contextmanager
+def holder(backend: Backend, key: str) -> Iterator[Peer]:
+    """Have another process hold the lock of a session until told."""
+    with one_peer() as peer:
+        peer.start(hold, backend, key)
+        assert peer.heard() == "holding"
+        yield peer
+
+
+def call(backend: Backend, verb: str, *args: Any, **kwargs: Any) -> Any:
     """In a peer: call one verb."""
     with backend.open() as store:
         return getattr(store, verb)(*args, **kwargs)
 
 
-def call_at(moment: float, backend: FileBackend, verb: str, *args: Any, **kwargs: Any) -> Any:
+def call_at(moment: float, backend: Backend, verb: str, *args: Any, **kwargs: Any) -> Any:
     """In a peer: call one verb at a moment that all processes share."""
     with backend.open() as store:
         sleep_until(moment)
         return getattr(store, verb)(*args, **kwargs)
 
 
-def open_at(moment: float, backend: FileBackend, key: str) -> None:
+def open_at(moment: float, backend: Backend, key: str) -> None:
     """In a peer: open the store, which may not exist yet, at a moment that all processes share; make a session."""
     sleep_until(moment)
     with backend.open() as store:
         store.create(key, {})
 
 
-def race_to_make(moment: float, backend: FileBackend, key: str, me: int) -> tuple[str, dict[str, Any]]:
+def race_to_make(moment: float, backend: Backend, key: str, me: int) -> tuple[str, dict[str, Any]]:
     """In a peer: get_or_create with a function of its own at the given moment; return version and entry."""
     with backend.open() as store:
         sleep_until(moment)
@@ -76,14 +176,14 @@ def race_to_make(moment: float, backend: FileBackend, key: str, me: int) -> tupl
         return session.version, session.data
 
 
-def increment(backend: FileBackend, key: str, times: int, pause: float, durability: str) -> None:
+def increment(backend: Backend, key: str, times: int, pause: float, durability: str) -> None:
     """In a peer: add 1 to a field again and again."""
     with backend.open(durability=durability) as store:
         for _ in range(times):
             store.update(key, lambda draft: add_one(draft, pause))
 
 
-def compare_and_swap(backend: FileBackend, key: str, times: int) -> None:
+def compare_and_swap(backend: Backend, key: str, times: int) -> None:
     """In a peer: add 1 `times` times with get and replace(expect) alone, reading again after each Conflict."""
     from shardstore import Conflict
 
@@ -98,7 +198,7 @@ def compare_and_swap(backend: FileBackend, key: str, times: int) -> None:
             done += 1
 
 
-def outcome_at(moment: float, backend: FileBackend, verb: str, *args: Any) -> str:
+def outcome_at(moment: float, backend: Backend, verb: str, *args: Any) -> str:
     """In a peer: call one verb at the given moment; return the class of its value or error."""
     try:
         return type(call_at(moment, backend, verb, *args)).__name__
@@ -106,7 +206,7 @@ def outcome_at(moment: float, backend: FileBackend, verb: str, *args: Any) -> st
         return type(error).__name__
 
 
-def fork_and_increment(backend: FileBackend, key: str, times: int) -> list[int]:
+def fork_and_increment(backend: Backend, key: str, times: int) -> list[int]:
     """In a peer: fork two children of a process with an open, warm store; all three add to one counter."""
     with backend.open() as store:
         store.update(key, add_one)
@@ -120,7 +220,7 @@ def fork_and_increment(backend: FileBackend, key: str, times: int) -> list[int]:
         return [wait_for(pid) for pid in children]
 
 
-def fork_actors(backend: FileBackend, key: str) -> tuple[str, str, int]:
+def fork_actors(backend: Backend, key: str) -> tuple[str, str, int]:
     """In a peer: update in a forked child with the default actor; return parent's pid, what is recorded, child's pid."""
     import os
 
@@ -133,7 +233,7 @@ def fork_actors(backend: FileBackend, key: str) -> tuple[str, str, int]:
         return mine, store[key].actor, pid
 
 
-def session_of(backend: FileBackend, key: str) -> Session | None:
+def session_of(backend: Backend, key: str) -> Session | None:
     """In a peer: read a session and send it back whole."""
     with backend.open() as store:
         return store.get(key)

@@ -1,4 +1,4 @@
-"""The backend under contract. To hold another one to it, override `backend` where these tests are collected again."""
+"""The backends under contract, each of which is held to every test here that its kind of store can pass."""
 
 from __future__ import annotations
 
@@ -9,18 +9,35 @@ from typing import Any
 import pytest
 
 from shardstore import Store
-from tests.contract.backend import Elsewhere, FileBackend
+from tests.contract.backend import BACKENDS, Backend, Elsewhere
 from tests.support.peer import Peers
 
 
-@pytest.fixture
-def backend(root: Path) -> FileBackend:
-    """Give the place where this test's store is."""
-    return FileBackend(root)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test on every backend that it is for, and in some modules (BOTH_DURABILITIES) at each durability."""
+    if "backend" in metafunc.fixturenames:
+        marks = {mark.name for mark in metafunc.definition.iter_markers()}
+        metafunc.parametrize("backend", [name for name in BACKENDS if is_for(BACKENDS[name], marks)], indirect=True)
+    if "store" in metafunc.fixturenames and getattr(metafunc.module, "BOTH_DURABILITIES", False):
+        metafunc.parametrize("store", ["commit", "relaxed"], indirect=True)
+
+
+def is_for(backend: type[Backend], marks: set[str]) -> bool:
+    """Return whether a test with these markers is for this backend."""
+    return (backend.in_files or "files" not in marks) and (backend.shared_between_processes or "processes" not in marks)
 
 
 @pytest.fixture
-def store_factory(backend: FileBackend) -> Iterator[Callable[..., Store]]:
+def backend(request: pytest.FixtureRequest, root: Path) -> Iterator[Backend]:
+    """Give the place where this test's store is; it is checked when the test ends."""
+    made = BACKENDS[request.param](root)
+    yield made
+    if request.node.get_closest_marker("damages") is None:
+        made.check()
+
+
+@pytest.fixture
+def store_factory(backend: Backend) -> Iterator[Callable[..., Store]]:
     """Give a function that opens the one store of this test, again each time, with options."""
     opened: list[Store] = []
 
@@ -34,15 +51,12 @@ def store_factory(backend: FileBackend) -> Iterator[Callable[..., Store]]:
 
 
 @pytest.fixture
-def elsewhere(backend: FileBackend, crew: Callable[[int], Peers]) -> Elsewhere:
-    """Give a way to read the store in another process; a second Store object of this one shares what it remembers."""
+def elsewhere(request: pytest.FixtureRequest, backend: Backend) -> Elsewhere:
+    """Give a way to read the store as whoever remembers nothing of it: in another process, where it has others."""
+    if not backend.shared_between_processes:
+        return Elsewhere(None, backend)
+    crew: Callable[[int], Peers] = request.getfixturevalue("crew")
     return Elsewhere(crew(1)[0], backend)
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the tests of a module that asks for it (BOTH_DURABILITIES) once at each durability."""
-    if "store" in metafunc.fixturenames and getattr(metafunc.module, "BOTH_DURABILITIES", False):
-        metafunc.parametrize("store", ["commit", "relaxed"], indirect=True)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from shardstore import Draft, Store
-from tests.contract.backend import FileBackend
+from tests.contract.backend import Backend
 
 
 async def _coroutine(draft: Draft) -> None:
@@ -65,7 +65,7 @@ MUTATORS = {
 
 
 @pytest.mark.parametrize("name", MUTATORS)
-def test_a_mutator_that_would_await_is_a_type_error(store: Store, backend: FileBackend, name: str) -> None:
+def test_a_mutator_that_would_await_is_a_type_error(store: Store, backend: Backend, name: str) -> None:
     """Whatever shape it has, it is refused with TypeError, writes nothing, and leaves no coroutine un-awaited."""
     store.create("k", {"a": 1})
     before = backend.written()
@@ -89,7 +89,7 @@ def test_a_coroutine_function_for_get_or_create(store: Store) -> None:
 
 
 @pytest.mark.parametrize("mutator", [None, 5, "text", {"a": 2}], ids=repr)
-def test_what_cannot_be_called_is_a_type_error(store: Store, backend: FileBackend, mutator: Any) -> None:
+def test_what_cannot_be_called_is_a_type_error(store: Store, backend: Backend, mutator: Any) -> None:
     """An entry where a mutator belongs is refused: update never takes an entry without its lock."""
     store.create("k", {"a": 1})
     before = backend.written()

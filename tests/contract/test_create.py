@@ -21,7 +21,7 @@ def test_create_stores_the_entry_as_revision_one(store: Store) -> None:
     assert store["agent:main"].data == ENTRY
 
 
-def test_create_refuses_an_existing_session(store: Store, backend: peers.FileBackend) -> None:
+def test_create_refuses_an_existing_session(store: Store, backend: peers.Backend) -> None:
     """A second create changes nothing and says which session is in the way."""
     first = store.create("k", {"a": 1})
     before = backend.written()
@@ -53,7 +53,8 @@ def test_versions_never_match_across_many_incarnations(store: Store) -> None:
     assert len(set(versions)) == 2 * 20 + 1
 
 
-def test_only_one_of_many_creators_wins(store: Store, backend: peers.FileBackend, crew) -> None:
+@pytest.mark.processes
+def test_only_one_of_many_creators_wins(store: Store, backend: peers.Backend, crew) -> None:
     """Of processes that create the same session in the same instant exactly one succeeds, the others are told."""
     for attempt in range(10):
         moment = time.monotonic() + 0.05
@@ -63,7 +64,7 @@ def test_only_one_of_many_creators_wins(store: Store, backend: peers.FileBackend
         assert store[f"k{attempt}"].rev == 1
 
 
-def test_get_or_create_returns_what_is_there(store: Store, backend: peers.FileBackend) -> None:
+def test_get_or_create_returns_what_is_there(store: Store, backend: peers.Backend) -> None:
     """On an existing session get_or_create neither writes nor calls the function."""
     store.create("k", {"a": 1})
     before = backend.written()
@@ -80,7 +81,8 @@ def test_get_or_create_makes_an_absent_session(store: Store) -> None:
     assert store["b"].data == {"x": 2}
 
 
-def test_concurrent_get_or_create_converges_on_one(store: Store, backend: peers.FileBackend, crew) -> None:
+@pytest.mark.processes
+def test_concurrent_get_or_create_converges_on_one(store: Store, backend: peers.Backend, crew) -> None:
     """All callers of get_or_create get the same incarnation and entry, whoever made it."""
     for attempt in range(10):
         moment = time.monotonic() + 0.05
@@ -137,7 +139,7 @@ def test_update_creates_an_absent_session_even_when_it_changes_nothing(store: St
     assert store.update("k", lambda draft: None).rev == 1
 
 
-def test_create_false_refuses_an_absent_session(store: Store, backend: peers.FileBackend) -> None:
+def test_create_false_refuses_an_absent_session(store: Store, backend: peers.Backend) -> None:
     """With create=False no writer makes a session, calls the mutator or leaves anything that lists."""
     store.create("gone", {})
     store.delete("gone")

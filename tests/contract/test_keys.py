@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shardstore import InvalidKey, Store
-from tests.contract.backend import FileBackend
+from tests.contract.backend import Backend
 
 NASTY = [
     "agent:main:whatsapp:direct:+491701234567@s.whatsapp.net",
@@ -101,7 +101,7 @@ BAD: list[Any] = [
 
 
 @pytest.mark.parametrize("key", BAD, ids=lambda key: ascii(key)[:20])
-def test_anything_else_is_an_invalid_key(store: Store, backend: FileBackend, key: Any) -> None:
+def test_anything_else_is_an_invalid_key(store: Store, backend: Backend, key: Any) -> None:
     """Every verb that takes a key refuses what cannot be one, before it touches anything."""
     before = backend.written()
     for attempt in (

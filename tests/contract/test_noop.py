@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from shardstore import DELETE, Draft, Store
-from tests.contract.backend import FileBackend
+from tests.contract.backend import Backend
 
 ENTRY = {"a": 1, "b": {"c": [1, 2]}, "d": None, "e": 1.5}
 
@@ -39,7 +39,7 @@ NOTHING: dict[str, Callable[[Store], object]] = {
 
 
 @pytest.mark.parametrize("name", NOTHING)
-def test_nothing_changed_means_nothing_written(store: Store, backend: FileBackend, store_factory, name: str) -> None:
+def test_nothing_changed_means_nothing_written(store: Store, backend: Backend, store_factory, name: str) -> None:
     """rev, version, times, bytes and file times stay as they were, and the session returned is the current one."""
     store.create("k", ENTRY)
     for cold in (False, True):
@@ -55,7 +55,7 @@ def test_nothing_changed_means_nothing_written(store: Store, backend: FileBacken
         assert len(writer.history("k")) == 1
 
 
-def test_an_edit_that_changes_nothing_writes_nothing(store: Store, backend: FileBackend) -> None:
+def test_an_edit_that_changes_nothing_writes_nothing(store: Store, backend: Backend) -> None:
     """The with form is no exception."""
     store.create("k", ENTRY)
     before = backend.written()
@@ -64,7 +64,7 @@ def test_an_edit_that_changes_nothing_writes_nothing(store: Store, backend: File
     assert backend.written() == before
 
 
-def test_deleting_what_is_absent_writes_nothing(store: Store, backend: FileBackend) -> None:
+def test_deleting_what_is_absent_writes_nothing(store: Store, backend: Backend) -> None:
     """A delete of an absent or deleted session says so and leaves no trace."""
     store.create("gone", {})
     store.delete("gone")
@@ -75,7 +75,7 @@ def test_deleting_what_is_absent_writes_nothing(store: Store, backend: FileBacke
     assert backend.written() == before
 
 
-def test_reading_writes_nothing(store: Store, backend: FileBackend) -> None:
+def test_reading_writes_nothing(store: Store, backend: Backend) -> None:
     """No verb that reads changes a session, of an existing, absent or deleted key."""
     store.create("k", ENTRY)
     store.create("gone", {})

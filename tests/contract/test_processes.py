@@ -13,9 +13,12 @@ from tests.contract import backend as peers
 from tests.support import actions
 from tests.support.actions import add_one
 
+SOON = 5.0  # seconds: far less than the wait that a wrong store would make, and enough for a busy machine
+
 
 @pytest.mark.parametrize("durability", ["commit", "relaxed"])
-def test_processes_lose_no_increment(backend: peers.FileBackend, crew, durability: str) -> None:
+@pytest.mark.processes
+def test_processes_lose_no_increment(backend: peers.Backend, crew, durability: str) -> None:
     """Three processes that add to one counter through update leave the sum."""
     crew(3).run(peers.increment, backend, "k", 100, 0.0005, durability)
     with backend.open() as store:
@@ -71,19 +74,20 @@ def test_two_mutators_of_one_session_never_overlap(store: Store, store_factory) 
     assert store["k"]["n"] == 240
 
 
-def test_a_lock_timeout_names_key_time_and_owner(store_factory, backend: peers.FileBackend) -> None:
+@pytest.mark.processes
+def test_a_lock_timeout_names_key_time_and_owner(store_factory, backend: peers.Backend) -> None:
     """A writer that waits too long is told for whom, for how long, and which process was in the way."""
     store = store_factory(lock_timeout=0.3)
     store.create("k", {"n": 0})
-    with actions_holder(backend, "k") as peer:
+    with peers.holder(backend, "k") as peer:
         before = backend.written()
         begun = time.monotonic()
         with pytest.raises(LockTimeout) as caught:
             store.patch("k", {"n": 1})
         waited = time.monotonic() - begun
-        assert 0.3 <= waited < 1.3
+        assert 0.3 <= waited < SOON
         assert caught.value.key == "k"
-        assert caught.value.waited == pytest.approx(waited, abs=0.2)
+        assert 0.3 <= caught.value.waited <= waited
         if os.path.exists("/proc/locks"):
             assert caught.value.pid == peer.pid
         assert isinstance(caught.value, TimeoutError)
@@ -91,23 +95,6 @@ def test_a_lock_timeout_names_key_time_and_owner(store_factory, backend: peers.F
         peer.tell()
         assert peer.result() == 2
     assert store.patch("k", {"n": 1}).rev == 3
-
-
-def actions_holder(backend: peers.FileBackend, key: str):
-    """Start a process that holds the lock of a session until told."""
-    import contextlib
-    from collections.abc import Iterator
-
-    from tests.support.peer import Peer, one_peer
-
-    @contextlib.contextmanager
-    def holding() -> Iterator[Peer]:
-        with one_peer() as peer:
-            peer.start(actions.hold, backend.root, key)
-            assert peer.heard() == "holding"
-            yield peer
-
-    return holding()
 
 
 @pytest.mark.parametrize("verb", ["update", "patch", "edit", "create", "get_or_create", "replace", "delete"])
@@ -130,7 +117,7 @@ def test_every_writer_waits_and_times_out(store_factory, verb: str) -> None:
         begun = time.monotonic()
         with pytest.raises(LockTimeout):
             actions.in_background(attempts[verb])()
-        assert 0.15 <= time.monotonic() - begun < 1.15
+        assert 0.15 <= time.monotonic() - begun < SOON
     assert other[key]["outer"] is True
     assert other[key].rev == (1 if key == "absent" else 2)
 
@@ -149,28 +136,30 @@ def test_the_timeout_counts_from_the_call_for_everyone_in_the_queue(store_factor
     with store_factory().edit("k"):
         waits = [actions.in_background(attempt) for _ in range(20)]
         for wait in waits:
-            wait(5.0)
+            wait(30.0)
     assert len(waited) == 20
     assert 0.4 <= min(waited)
-    assert max(waited) < 1.4
+    assert max(waited) < 20 * 0.4 / 2  # one after the other it would take all of that
 
 
-def test_a_waiter_gets_the_lock_as_soon_as_it_is_free(store_factory, backend: peers.FileBackend) -> None:
+@pytest.mark.processes
+def test_a_waiter_gets_the_lock_as_soon_as_it_is_free(store_factory, backend: peers.Backend) -> None:
     """A waiter is woken by the release itself, of another process or of another thread."""
     store = store_factory(lock_timeout=20.0)
-    with actions_holder(backend, "k") as peer:
+    with peers.holder(backend, "k") as peer:
         wait = actions.in_background(lambda: (store.patch("k", {"n": 1}), time.monotonic())[1])
         time.sleep(0.2)
         released = time.monotonic()
         peer.tell()
-        assert wait() - released < 1.0
+        assert wait() - released < SOON
     assert store["k"].data == {"held": 1, "n": 1}
 
 
-def test_a_store_without_a_timeout_waits_for_ever(store_factory, backend: peers.FileBackend) -> None:
+@pytest.mark.processes
+def test_a_store_without_a_timeout_waits_for_ever(store_factory, backend: peers.Backend) -> None:
     """lock_timeout=None waits as long as it takes and then sees what the holder wrote."""
     store = store_factory(lock_timeout=None)
-    with actions_holder(backend, "k") as peer:
+    with peers.holder(backend, "k") as peer:
         wait = actions.in_background(lambda: store.patch("k", {"n": 1}))
         time.sleep(0.4)
         peer.tell()
@@ -186,7 +175,7 @@ def test_a_timeout_of_zero_does_not_wait(store_factory) -> None:
         begun = time.monotonic()
         with pytest.raises(LockTimeout):
             wait()
-        assert time.monotonic() - begun < 0.5
+        assert time.monotonic() - begun < SOON
     assert store.patch("k", {"n": 3}).rev == 2
 
 
@@ -197,27 +186,29 @@ def test_a_malformed_timeout_is_refused(store_factory, timeout: object) -> None:
         store_factory(lock_timeout=timeout)
 
 
-def test_a_timed_out_waiter_leaves_nothing_behind(store_factory, backend: peers.FileBackend) -> None:
+@pytest.mark.processes
+def test_a_timed_out_waiter_leaves_nothing_behind(store_factory, backend: peers.Backend) -> None:
     """A waiter that gave up neither takes the lock later nor stands in anybody's way."""
     impatient, patient = store_factory(lock_timeout=0.1), store_factory(lock_timeout=5.0)
-    with actions_holder(backend, "k") as peer:
+    with peers.holder(backend, "k") as peer:
         for _ in range(3):
             with pytest.raises(LockTimeout):
                 impatient.patch("k", {"never": True})
         peer.tell()
         assert peer.result() == 1
         assert patient.patch("k", {"n": 1}).data == {"held": 1, "n": 1}
-        peer.start(actions.hold, backend.root, "k")
+        peer.start(peers.hold, backend, "k")
         assert peer.heard() == "holding"
         peer.tell()
         assert peer.result() == 3
     assert impatient.patch("k", {"n": 2}).rev == 4
 
 
-def test_readers_do_not_wait_for_a_writer(store: Store, backend: peers.FileBackend) -> None:
+@pytest.mark.processes
+def test_readers_do_not_wait_for_a_writer(store: Store, backend: peers.Backend) -> None:
     """While another process holds a session's lock every reader answers at once, with the state before."""
     store.create("k", {"n": 0})
-    with actions_holder(backend, "k") as peer:
+    with peers.holder(backend, "k") as peer:
         begun = time.monotonic()
         assert store["k"]["n"] == 0
         assert "k" in store
@@ -226,32 +217,34 @@ def test_readers_do_not_wait_for_a_writer(store: Store, backend: peers.FileBacke
         assert [info.key for info in store.list()] == ["k"]
         assert store.count() == 1
         assert store.stats().sessions == 1
-        assert time.monotonic() - begun < 1.0
+        assert time.monotonic() - begun < SOON
         peer.tell()
         peer.result()
 
 
-def test_other_sessions_are_not_held_up(store: Store, backend: peers.FileBackend) -> None:
+@pytest.mark.processes
+def test_other_sessions_are_not_held_up(store: Store, backend: peers.Backend) -> None:
     """While one session is locked, all others are written at full speed."""
-    with actions_holder(backend, "k") as peer:
+    with peers.holder(backend, "k") as peer:
         begun = time.monotonic()
         for n in range(50):
             store.patch(f"other{n}", {"n": n})
-        assert time.monotonic() - begun < 2.0
+        assert time.monotonic() - begun < SOON
         peer.tell()
         peer.result()
 
 
-def test_a_dead_holder_is_gone_at_once(store_factory, backend: peers.FileBackend) -> None:
+@pytest.mark.processes
+def test_a_dead_holder_is_gone_at_once(store_factory, backend: peers.Backend) -> None:
     """The lock of a killed process is free the instant it dies, and what it had not committed never happened."""
-    store = store_factory(lock_timeout=5.0)
+    store = store_factory(lock_timeout=20.0)
     store.create("k", {"n": 0})
-    with actions_holder(backend, "k") as peer:
+    with peers.holder(backend, "k") as peer:
         wait = actions.in_background(lambda: (store.patch("k", {"n": 1}), time.monotonic()))
         time.sleep(0.05)
         peer.kill()
         killed = time.monotonic()
         session, moment = wait()
-        assert moment - killed < 1.0
+        assert moment - killed < SOON
         assert session.data == {"n": 1}
         assert session.rev == 2

@@ -226,7 +226,8 @@ def test_a_malformed_query_is_refused(filled: Store, query: dict[str, Any]) -> N
             filled.count(**query)
 
 
-def test_list_sees_every_change_at_once(store: Store, backend: peers.FileBackend, crew) -> None:
+@pytest.mark.processes
+def test_list_sees_every_change_at_once(store: Store, backend: peers.Backend, crew) -> None:
     """A list that begins after a change has returned shows it, whichever process changed and whichever lists."""
     (other,) = crew(1)
     for n in range(15):

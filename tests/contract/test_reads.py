@@ -67,7 +67,7 @@ def test_a_snapshot_stays_what_it_was(store: Store) -> None:
 
 
 @pytest.mark.parametrize("verb", ["get", "getitem", "create", "update", "patch", "replace", "get_or_create", "history"])
-def test_returned_data_is_the_callers_own(store: Store, elsewhere, backend: peers.FileBackend, verb: str) -> None:
+def test_returned_data_is_the_callers_own(store: Store, elsewhere, backend: peers.Backend, verb: str) -> None:
     """Changing what any verb returned, however deep, changes neither the store nor what anybody else gets."""
     store.create("k", ENTRY)
     store.patch("k", {"a": 1, "extra": [1]})
@@ -107,7 +107,8 @@ def test_two_readers_do_not_share_data(store: Store) -> None:
     assert two.data == ENTRY
 
 
-def test_sessions_can_be_copied_and_pickled(store: Store, backend: peers.FileBackend, crew) -> None:
+@pytest.mark.processes
+def test_sessions_can_be_copied_and_pickled(store: Store, backend: peers.Backend, crew) -> None:
     """A session crosses a process boundary unchanged, and serves as an expectation there."""
     session = store.create("k", ENTRY)
     for twin in (pickle.loads(pickle.dumps(session)), copy.copy(session), copy.deepcopy(session)):
@@ -182,7 +183,8 @@ def test_a_store_is_not_itself_a_way_to_write(store: Store) -> None:
         del store["k"]  # type: ignore[attr-defined]
 
 
-def test_a_reader_sees_each_commit_of_another_process_at_once(store: Store, backend: peers.FileBackend, crew) -> None:
+@pytest.mark.processes
+def test_a_reader_sees_each_commit_of_another_process_at_once(store: Store, backend: peers.Backend, crew) -> None:
     """What another process committed is what the next get returns, warm or cold, and the other way round."""
     (other,) = crew(1)
     store.create("k", {"n": 0})

@@ -28,9 +28,7 @@ def test_replace_with_the_current_version(store: Store) -> None:
 
 
 @pytest.mark.parametrize("form", ["session", "version"])
-def test_a_stale_expectation_is_a_conflict_that_writes_nothing(
-    store: Store, backend: peers.FileBackend, form: str
-) -> None:
+def test_a_stale_expectation_is_a_conflict_that_writes_nothing(store: Store, backend: peers.Backend, form: str) -> None:
     """replace and delete with a version that is not the current one change nothing and name both versions."""
     old = store.create("k", {"a": 1})
     new = store.patch("k", {"a": 2})
@@ -115,7 +113,8 @@ def test_delete_with_the_current_version(store: Store) -> None:
     assert store.delete("k", expect=session.version) is True
 
 
-def test_compare_and_swap_loses_nothing(backend: peers.FileBackend, crew) -> None:
+@pytest.mark.processes
+def test_compare_and_swap_loses_nothing(backend: peers.Backend, crew) -> None:
     """Processes that use only get and replace(expect) lose no increment: of several that expect one version one wins."""
     with backend.open() as store:
         store.create("k", {"n": 0})

@@ -18,7 +18,7 @@ from shardstore import (
     StoreStats,
     VerifyReport,
 )
-from tests.contract.backend import FileBackend
+from tests.contract.backend import Backend
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_each_rule_removes_what_it_names(filled: Store, rules: dict[str, Any], l
     ],
     ids=str,
 )
-def test_a_malformed_rule_removes_nothing(filled: Store, backend: FileBackend, rules: dict[str, Any]) -> None:
+def test_a_malformed_rule_removes_nothing(filled: Store, backend: Backend, rules: dict[str, Any]) -> None:
     """A rule that means nothing disables deletion and is an error; it never means "everything"."""
     before = backend.written()
     with pytest.raises((InvalidQuery, TypeError)):
@@ -153,7 +153,7 @@ def test_restore_of_what_was_never_archived(filled: Store) -> None:
         filled.archive.restore("never")
 
 
-def test_compact_twice_changes_nothing_the_second_time(filled: Store, backend: FileBackend) -> None:
+def test_compact_twice_changes_nothing_the_second_time(filled: Store, backend: Backend) -> None:
     """A second compact right after the first finds nothing to do."""
     for n in range(200):
         filled.patch("s0", {"n": n, "blob": "y" * 1_000})

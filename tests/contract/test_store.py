@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shardstore import ShardStoreError, Store, StoreClosed, StoreNotFound, UnsafeStore, UnsupportedFormat
-from tests.contract.backend import FileBackend, open_at
+from tests.contract.backend import Backend, open_at
 
 CALLS = {
     "get": lambda store: store.get("k"),
@@ -37,7 +37,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_closed_store_refuses_every_verb(store: Store, store_factory, backend: FileBackend, name: str) -> None:
+def test_a_closed_store_refuses_every_verb(store: Store, store_factory, backend: Backend, name: str) -> None:
     """After close every verb raises StoreClosed and nothing is written; other Store objects work on."""
     other = store_factory()
     store.create("k", {"a": 1})
@@ -142,7 +142,7 @@ def test_create_false_needs_a_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.files
-def test_create_false_opens_an_existing_store(store: Store, backend: FileBackend) -> None:
+def test_create_false_opens_an_existing_store(store: Store, backend: Backend) -> None:
     """With create=False an existing store opens as ever."""
     store.create("k", {"a": 1})
     with Store(backend.root, create=False) as again:
@@ -188,7 +188,7 @@ def test_a_directory_with_other_things_in_it_is_not_taken_over(tmp_path: Path) -
 @pytest.mark.files
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o1777, 0o720, 0o702])
 @pytest.mark.damages("the root is open to others")
-def test_a_store_that_others_can_write_is_refused(store: Store, backend: FileBackend, mode: int) -> None:
+def test_a_store_that_others_can_write_is_refused(store: Store, backend: Backend, mode: int) -> None:
     """A root that the group or the world may write is UnsafeStore unless it is allowed by name."""
     store.create("k", {"a": 1})
     store.close()
@@ -204,7 +204,7 @@ def test_a_store_that_others_can_write_is_refused(store: Store, backend: FileBac
 @pytest.mark.files
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a store away")
 @pytest.mark.damages("the root belongs to somebody else")
-def test_a_store_of_another_user_is_refused(store: Store, backend: FileBackend) -> None:
+def test_a_store_of_another_user_is_refused(store: Store, backend: Backend) -> None:
     """A root that belongs to another user is UnsafeStore unless it is allowed by name."""
     store.create("k", {"a": 1})
     store.close()
@@ -216,7 +216,7 @@ def test_a_store_of_another_user_is_refused(store: Store, backend: FileBackend) 
 
 
 @pytest.mark.files
-def test_a_store_that_vanished_is_not_made_again_by_a_write(store: Store, backend: FileBackend) -> None:
+def test_a_store_that_vanished_is_not_made_again_by_a_write(store: Store, backend: Backend) -> None:
     """After the root was removed every write raises StoreNotFound and no directory comes back."""
     import shutil
 
@@ -230,7 +230,7 @@ def test_a_store_that_vanished_is_not_made_again_by_a_write(store: Store, backen
 
 @pytest.mark.files
 @pytest.mark.damages("the store is moved away")
-def test_a_store_that_was_moved_is_not_made_again_by_a_write(store: Store, backend: FileBackend) -> None:
+def test_a_store_that_was_moved_is_not_made_again_by_a_write(store: Store, backend: Backend) -> None:
     """After the root was renamed a write through the old path neither re-creates it nor changes the moved store."""
     store.create("k", {"a": 1})
     moved = backend.root.with_name("moved")
@@ -245,10 +245,11 @@ def test_a_store_that_was_moved_is_not_made_again_by_a_write(store: Store, backe
         assert "new" not in there
 
 
-def test_concurrent_first_opens_make_one_store(backend: FileBackend, crew) -> None:
+@pytest.mark.processes
+def test_concurrent_first_opens_make_one_store(backend: Backend, crew) -> None:
     """Processes that open a store which is not there yet, in the same instant, all get the same store."""
     for attempt in range(5):
-        place = FileBackend(backend.root.with_name(f"sessions{attempt}"))
+        place = backend.another(f"sessions{attempt}")
         moment = time.monotonic() + 0.05
         crew(4).each(open_at, [(moment, place, f"k{n}") for n in range(4)])
         with place.open() as store:

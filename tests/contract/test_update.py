@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shardstore import DELETE, Draft, InvalidEntry, Store
-from tests.contract.backend import FileBackend
+from tests.contract.backend import Backend
 
 BOTH_DURABILITIES = True
 
@@ -143,7 +143,7 @@ def test_returning_a_copy_of_the_draft(store: Store) -> None:
 
 
 @pytest.mark.parametrize("returned", [1, "text", True, [], [("a", 1)], object], ids=repr)
-def test_any_other_return_value_is_an_error(store: Store, backend: FileBackend, returned: object) -> None:
+def test_any_other_return_value_is_an_error(store: Store, backend: Backend, returned: object) -> None:
     """What a mutator returns by mistake (a length, a bool, a list) neither replaces the entry nor is ignored."""
     store.create("k", {"a": 1})
     before = backend.written()
@@ -167,7 +167,7 @@ def test_returning_delete_deletes(store: Store) -> None:
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError])
 def test_an_exception_in_a_mutator_writes_nothing_and_frees_the_lock(
-    store: Store, backend: FileBackend, store_factory, error: type[BaseException]
+    store: Store, backend: Backend, store_factory, error: type[BaseException]
 ) -> None:
     """Whatever a mutator raises reaches the caller; nothing is written; the next writer is not kept waiting."""
     store.create("k", {"a": 1, "b": [1]})
@@ -322,7 +322,7 @@ def test_leaving_an_edit_early_commits(store: Store) -> None:
     assert store["k"].data == {"a": 1}
 
 
-def test_an_invalid_value_in_an_edit_surfaces_where_the_block_ends(store: Store, backend: FileBackend) -> None:
+def test_an_invalid_value_in_an_edit_surfaces_where_the_block_ends(store: Store, backend: Backend) -> None:
     """A value that cannot be stored is an error of the with statement, and nothing is written."""
     store.create("k", {"a": 1})
     before = backend.written()

@@ -41,7 +41,7 @@ def test_11950_the_timeout_counts_from_the_call_and_names_the_owner(root: Path) 
         owners = {wait() for wait in [actions.in_background(attempt) for _ in range(8)]}
         assert owners <= {holder.pid, None}
         assert min(waited) >= 0.5
-        assert max(waited) < 1.3
+        assert max(waited) < 8 * 0.5 / 2  # one after the other it would take all of that
         holder.tell()
         assert holder.result() == 2
         assert {peer.result()[0] for peer in queue} == {3, 4} or store["k"].rev == 3  # both set the same value

@@ -26,6 +26,15 @@ from shardstore._files.pool import Pool
 from shardstore.draft import DELETE, Draft
 from tests.support import disk
 
+_MADE: list[Actor | Place] = []
+
+
+def close_all() -> None:
+    """Close every actor and place that this test made, and with them their connections to a catalogue."""
+    while _MADE:
+        made = _MADE.pop()
+        made.close()
+
 
 class Actor:
     """One process."""
@@ -36,6 +45,7 @@ class Actor:
         make_store(self.layout, Settings(index_fields=index_fields))
         self.pool = Pool(self.layout)
         self.index = Index(self.layout, index_fields, self.pool)
+        _MADE.append(self)
 
     def write(self, key: str, **fields: Any) -> None:
         """Patch some fields, as Store.update does: lock, refresh, note, commit, unlock."""
@@ -103,7 +113,9 @@ class Actor:
 
 def place_of(root: Path, index_fields: tuple[str, ...] | None = None) -> Place:
     """Make what the parts of the index work on."""
-    return Place(Layout(root), Projection(index_fields))
+    place = Place(Layout(root), Projection(index_fields))
+    _MADE.append(place)
+    return place
 
 
 def index_files(root: Path) -> list[Path]:

@@ -8,21 +8,20 @@ from pathlib import Path
 import pytest
 
 from shardstore._files.index.rent import Rent
-from tests.index.actors import Actor
+from tests.index.actors import Actor, close_all
 
 
 @pytest.fixture
-def actor(root: Path) -> Iterator[Callable[[], Actor]]:
+def actor(root: Path) -> Callable[..., Actor]:
     """Give a function that makes another process, as it were, on the same store."""
-    made: list[Actor] = []
+    return lambda index_fields=None: Actor(root, index_fields)
 
-    def make(index_fields: tuple[str, ...] | None = None) -> Actor:
-        made.append(Actor(root, index_fields))
-        return made[-1]
 
-    yield make
-    for one in made:
-        one.close()
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    """Close what the test opened, also when it failed: an unclosed connection warns in whichever test runs later."""
+    yield
+    close_all()
 
 
 @pytest.fixture(autouse=True)

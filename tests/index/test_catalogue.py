@@ -62,6 +62,8 @@ def test_who_asks_gets_what_was_published_through(tmp_path: Path) -> None:
     pool.give_back(EPOCH, 1, writing)
     assert pool.take(EPOCH, 1) is writing
     assert pool.take(EPOCH, 1) is reading
+    for taken in (reading, writing):
+        pool.give_back(EPOCH, 1, taken)
     pool.close()
 
 

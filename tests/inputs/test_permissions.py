@@ -13,19 +13,26 @@ import pytest
 from shardstore import ShardStoreError, Store, UnsafeStore
 from tests.support import disk
 from tests.support.peer import one_peer
+from tests.support.readable import ReadableCopy
 
 NOBODY = 65534
 
 
-def as_nobody(function: Callable[..., Any], *args: Any) -> Any:
-    """Run a function in a process without privileges: permission bits do not bind root."""
-    with one_peer() as peer:
-        return peer.run(_give_up_root, function.__name__, *args)
+AsNobody = Callable[..., Any]
+
+
+@pytest.fixture
+def as_nobody(readable_copy: ReadableCopy) -> AsNobody:
+    """Give a way to run a function in a process without privileges: permission bits do not bind root."""
+
+    def run(function: Callable[..., Any], *args: Any) -> Any:
+        with one_peer(cwd=readable_copy.place, **readable_copy.environment()) as peer:
+            return peer.run(_give_up_root, function.__name__, *args)
+
+    return run
 
 
 def _give_up_root(name: str, *args: Any) -> Any:
-    import sqlite3  # noqa: F401 - what is loaded on demand must be readable later on
-
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(NOBODY)
@@ -94,7 +101,9 @@ READ = {
 @pytest.mark.damages("the store may not be written by its owner")
 @pytest.mark.parametrize("options", [{}, {"read_only": True}], ids=["as ever", "read_only=True"])
 @pytest.mark.parametrize("index", ["present", "missing", "stale"])
-def test_a_store_that_cannot_be_written_can_be_read(read_only: Path, options: dict[str, Any], index: str) -> None:
+def test_a_store_that_cannot_be_written_can_be_read(
+    as_nobody: AsNobody, read_only: Path, options: dict[str, Any], index: str
+) -> None:
     """Every reading verb works on a store without write permission, whatever state its index is in."""
     if index != "present":
         _own(read_only, writable=True)
@@ -140,7 +149,7 @@ def _writes(root: str) -> dict[str, str]:
 
 
 @pytest.mark.damages("the store may not be written by its owner")
-def test_a_store_that_cannot_be_written_refuses_every_writer(read_only: Path) -> None:
+def test_a_store_that_cannot_be_written_refuses_every_writer(as_nobody: AsNobody, read_only: Path) -> None:
     """Without write permission each writer raises a typed OSError at once (FileLock would wait for ever)."""
     before = disk.fingerprint(read_only)
     verbs = ("update", "patch", "create", "get_or_create", "replace", "delete", "edit")
@@ -166,7 +175,7 @@ def _one_unreadable(root: str) -> tuple[str, int, int]:
 
 
 @pytest.mark.damages("a shard without permissions")
-def test_an_unreadable_shard_is_an_error_and_not_an_absent_session(root: Path) -> None:
+def test_an_unreadable_shard_is_an_error_and_not_an_absent_session(as_nobody: AsNobody, root: Path) -> None:
     """chmod 000 on one shard: that session is an error for readers and writers, the others work."""
     with Store(root) as store:
         store.create("k0", {"n": 0})
@@ -190,7 +199,7 @@ def _open_foreign(root: str) -> tuple[str, int]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a store of another user")
-def test_a_store_of_another_user_is_opened_only_by_leave(root: Path) -> None:
+def test_a_store_of_another_user_is_opened_only_by_leave(as_nobody: AsNobody, root: Path) -> None:
     """Somebody else's readable store is UnsafeStore; with allow_shared it is read."""
     with Store(root) as store:
         store.create("k", {"n": 1})

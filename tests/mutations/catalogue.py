@@ -213,6 +213,16 @@ def engine_per_path() -> None:
     swap("shardstore._files.engine:_engines", lambda original: Forgetful())
 
 
+@mutation("forgetting a store whose last Store object is gone", "dropped.a_dropped_store_gives_everything_back")
+def dropped_stores_remembered() -> None:
+    swap("shardstore._files.engine:_engines", lambda original: {})
+
+
+@mutation("closing what a dropped store has open", "dropped.a_dropped_store_gives_everything_back")
+def dropped_stores_left_open() -> None:
+    swap("shardstore._files.engine:_let_go", nothing())
+
+
 @mutation(
     "the fork hook: the child keeps and shares the parent's descriptors",
     "locks.parent_and_child_exclude_each_other",
@@ -557,3 +567,139 @@ def removed_without_archive() -> None:
         os.unlink(shard.path)
 
     swap("shardstore._files.maintenance.compact:archive", lambda original: remove)
+
+
+@mutation(
+    "comparing the version that compact chose with the one it finds",
+    "maintenance.compact_spares_what_changed_since_it_was_chosen",
+)
+def chosen_version_unchecked() -> None:
+    class Whatever(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+        def __ne__(self, other: object) -> bool:
+            return False
+
+    def believe(original: Any) -> Any:
+        def remove(self: Any, removal: Any) -> Any:
+            return original(self, removal._replace(info=removal.info._replace(version=Whatever())))
+
+        return remove
+
+    swap("shardstore._files.maintenance.compact:_Compaction._remove", believe)
+
+
+@mutation(
+    "telling the index of an archived session before its file moves",
+    "maintenance.list_knows_an_archived_session_whose_archiver_died",
+)
+def archived_before_it_is_noted() -> None:
+    def later(original: Any) -> Any:
+        def archive(engine: Any, shard: Any) -> None:
+            notes: list[str] = []
+            real = engine.index.note
+            engine.index.note = notes.append
+            try:
+                original(engine, shard)
+            finally:
+                engine.index.note = real
+            for name in notes:
+                real(name)
+
+        return archive
+
+    swap("shardstore._files.maintenance.compact:archive", later)
+
+
+@mutation(
+    "looking whose file it is before an aborted creation removes it",
+    "maintenance.an_aborted_creation_removes_its_own_file_alone",
+)
+def aborted_creation_removes_any_file() -> None:
+    def remove(original: Any) -> Any:
+        def removed(self: Any) -> None:
+            import os
+
+            if self._file is not None and self._file.state.end == 0:
+                os.unlink(self.path)
+            self._made = False
+
+        return removed
+
+    swap("shardstore._files.shard:Shard._remove_if_empty", remove)
+
+
+@mutation(
+    "copying a file that has a second name before it is deleted",
+    "maintenance.a_backup_by_hard_link_is_never_written_through",
+)
+def deleted_through_a_second_name() -> None:
+    def through(original: Any) -> Any:
+        def commit(self: Any, change: Any, *args: Any, **kwargs: Any) -> Any:
+            if change.delete:
+                self._file.links = 1
+            return original(self, change, *args, **kwargs)
+
+        return commit
+
+    swap("shardstore._files.shard:Shard.commit", through)
+
+
+@mutation("closing a lock that cannot be given back", "maintenance.a_lock_that_cannot_be_given_back_is_closed")
+def failed_unlock_left_alone() -> None:
+    swap("shardstore._files.shard:Shard.forget_file", nothing())
+
+
+@mutation("seeing a torn tail behind new records", "maintenance.a_torn_tail_behind_new_records_is_kept")
+def torn_tail_behind_records_unseen() -> None:
+    import shardstore._files.file as module
+
+    def blind(original: Any) -> Any:
+        def read_on(self: Any, *args: Any) -> Any:
+            real = module.journal
+            module.journal = _Altered(real, replay=lambda *given: real.replay(*given)._replace(tail=b""))
+            try:
+                return original(self, *args)
+            finally:
+                module.journal = real
+
+        return read_on
+
+    swap("shardstore._files.file:JournalFile._read_on", blind)
+
+
+@mutation(
+    "knowing a sector that was never written",
+    "maintenance.appends_that_reached_the_disk_out_of_order_are_a_tear",
+)
+def missing_sectors_unseen() -> None:
+    swap("shardstore._journal.torn:_sector_missing", nothing(False))
+
+
+@mutation("knowing a first commit that ends with a sector", "maintenance.a_first_commit_cut_at_a_sector_is_a_tear")
+def sector_ends_unseen() -> None:
+    swap("shardstore._journal.torn:SECTOR", lambda original: 1 << 20)
+
+
+@mutation(
+    "locking an archived file before it is brought back", "maintenance.restore_waits_for_whoever_has_the_archived_file"
+)
+def restored_without_its_lock() -> None:
+    def unlocked(original: Any) -> Any:
+        def adopt(*args: Any) -> Any:
+            from shardstore._files.locks.flock import KernelLock
+
+            real = KernelLock.acquire
+            KernelLock.acquire = lambda self, deadline: True  # type: ignore[method-assign]
+            try:
+                return original(*args)
+            finally:
+                KernelLock.acquire = real  # type: ignore[method-assign]
+
+        return adopt
+
+    swap("shardstore._files.maintenance.archive:adopt", unlocked)

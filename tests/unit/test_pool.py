@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,3 +140,28 @@ def test_the_limit_is_a_part_of_what_the_process_may_open(
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda what: (soft, soft))
     assert pool._descriptor_limit() == limit
+
+
+def test_a_shard_may_be_used_while_others_are_evicted(store: Store) -> None:
+    """Another thread moves a shard to the end at any moment: eviction, under the mutex, is not disturbed by that."""
+    mine = store._engine.shards
+    for number in range(3 * pool.SHARDS_MAX // 2):
+        mine.shard(f"k{number}")
+    stop: list[bool] = []
+
+    def use() -> None:
+        while not stop:
+            for key in list(mine._shards)[-40:]:
+                mine.shard(key)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    waits = [in_background(use) for _ in range(3)]
+    try:
+        for number in range(3_000):
+            mine.shard(f"new{number}")
+    finally:
+        stop.append(True)
+        sys.setswitchinterval(before)
+        for wait in waits:
+            wait()

@@ -9,6 +9,7 @@ What is needed for a note is imported here; the rest, SQLite above all, only by 
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from shardstore._files.index.noter import Noter
@@ -61,6 +62,7 @@ class Index:
         self._index_fields = index_fields
         self._noter = Noter(os.fspath(layout.index))
         self._reader: Reader | None = None
+        self._making = threading.Lock()
         self.note = self._noter.note
 
     @property
@@ -70,7 +72,9 @@ class Index:
             from shardstore._files.index.reader import Reader
             from shardstore._files.index.rows import Projection
 
-            self._reader = Reader(Place(self._layout, Projection(self._index_fields), self._open_shards))
+            with self._making:  # one of two readers would be lost, with the connections that it keeps
+                if self._reader is None:
+                    self._reader = Reader(Place(self._layout, Projection(self._index_fields), self._open_shards))
         return self._reader
 
     def select(self, query: Query, *, refresh: bool = True, progress: Progress | None = None) -> list[SessionInfo]:
@@ -135,8 +139,15 @@ class Index:
         if self._reader is not None:
             self._reader.place.close()
 
+    def let_go(self) -> None:
+        """Close what is open, as far as nobody is at it. Waits for nobody."""
+        self._noter.close()
+        if self._reader is not None:
+            self._reader.place.connections.close(wait=False)
+
     def after_fork(self) -> None:
         """Drop, in a forked child, what it inherited, without touching the parent's."""
+        self._making = threading.Lock()
         self._noter.after_fork()
         if self._reader is not None:
             self._reader.place.after_fork()

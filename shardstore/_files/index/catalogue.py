@@ -59,12 +59,16 @@ class Catalogue:
         self.path = f"{directory}/{catalogue_name(epoch)}"
         self.writable = mode != "ro"
         self._db = _connect(self.path, mode)
-        self._db.executescript(
-            "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; PRAGMA temp_store=MEMORY; "
-            f"PRAGMA cache_size=-{_CACHE_KIB};"
-            if self.writable
-            else f"PRAGMA cache_size=-{_CACHE_KIB}; PRAGMA query_only=ON"
-        )
+        try:
+            self._db.executescript(
+                "PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; PRAGMA temp_store=MEMORY; "
+                f"PRAGMA cache_size=-{_CACHE_KIB};"
+                if self.writable
+                else f"PRAGMA cache_size=-{_CACHE_KIB}; PRAGMA query_only=ON"
+            )
+        except BaseException:
+            self._db.close()  # else it stays open until it is collected
+            raise
 
     def close(self) -> None:
         """Close the connection."""
@@ -317,10 +321,14 @@ class Connections:
                 return
         catalogue.close()
 
-    def close(self) -> None:
-        """Close what is idle."""
-        with self._mutex:
+    def close(self, *, wait: bool = True) -> None:
+        """Close what is idle; without `wait`, unless a thread takes or gives back one in this moment."""
+        if not self._mutex.acquire(blocking=wait):
+            return
+        try:
             idle, self._idle, self._key = self._idle, [], ("", 0)
+        finally:
+            self._mutex.release()
         for one in idle:
             one.close()
 

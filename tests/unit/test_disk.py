@@ -1,0 +1,226 @@
+"""Bytes and names on the disk: short reads and writes, links, and a whole file put in place at once."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shardstore._files import disk
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="other systems sync by other calls")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Give the list of what is asked of the system, in order; everything is done."""
+    seen: list[str] = []
+    for name in ("fdatasync", "fsync", "rename", "link", "unlink", "pwrite", "close"):
+        real: Callable[..., Any] = getattr(os, name)
+
+        def call(*args: Any, name: str = name, real: Callable[..., Any] = real) -> Any:
+            seen.append(name)
+            return real(*args)
+
+        monkeypatch.setattr(os, name, call)
+    return seen
+
+
+@pytest.mark.parametrize("flags", ["READ", "WRITE", "CREATE", "CREATE_NEW"])
+def test_every_way_to_open_refuses_links_and_does_not_hang(flags: str) -> None:
+    """No link is followed, no child inherits the descriptor, and a planted FIFO is not waited for."""
+    value = getattr(disk, flags)
+    for needed in (os.O_CLOEXEC, os.O_NOFOLLOW, os.O_NONBLOCK):
+        assert value & needed
+    assert value & os.O_ACCMODE == (os.O_RDONLY if flags == "READ" else os.O_RDWR)
+    assert bool(value & os.O_CREAT) is flags.startswith("CREATE")
+    assert bool(value & os.O_EXCL) is (flags == "CREATE_NEW")
+
+
+def test_short_reads_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read that gives less than it was asked for is followed by another, up to the end of the file."""
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(100)))
+    asked: list[int] = []
+
+    def pread(fd: int, size: int, offset: int, real: Callable[..., bytes] = os.pread) -> bytes:
+        asked.append(size)
+        return real(fd, min(size, 7), offset)
+
+    fd = os.open(path, disk.READ)
+    try:
+        whole = disk.read_all(fd, 10, 500)
+        monkeypatch.setattr(os, "pread", pread)
+        assert disk.read_all(fd, 10, 500) == whole == bytes(range(10, 100))
+        assert disk.read_all(fd, 10, 20) == bytes(range(10, 30))
+        asked.clear()
+        assert disk.read_all(fd, 10, 7) == bytes(range(10, 17))
+        assert asked == [7]  # what was asked for came at once
+        asked.clear()
+        assert disk.read_all(fd, 100, 5) == b""
+        assert asked == [5]  # nothing came: the file ends here
+        asked.clear()
+        assert disk.read_all(fd, 0, 14) == bytes(range(14))
+        assert asked == [14, 7]
+    finally:
+        os.close(fd)
+
+
+def test_no_single_read_is_larger_than_the_system_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux reads at most 2 GiB at once, macOS refuses more: each call asks for at most one."""
+    asked: list[int] = []
+    monkeypatch.setattr(os, "pread", lambda fd, size, offset: asked.append(size) or (b"x" if len(asked) < 3 else b""))
+    assert disk.read_all(0, 0, 5 << 30) == b"xx"
+    assert set(asked) == {1 << 30}
+
+
+def test_short_writes_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that took less than it was given is followed by another; one that took all by none."""
+    fd = os.open(tmp_path / "file", disk.CREATE_NEW, 0o600)
+    given: list[int] = []
+
+    def pwrite(fd: int, data: bytes, offset: int, real: Callable[..., int] = os.pwrite) -> int:
+        given.append(len(data))
+        return real(fd, data[:7], offset)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    try:
+        disk.write_all(fd, bytes(range(20)), 5)
+        assert given == [20, 13, 6]
+        assert os.pread(fd, 100, 0) == b"\0" * 5 + bytes(range(20))
+    finally:
+        os.close(fd)
+
+
+def test_a_directory_is_made_once_and_private(tmp_path: Path) -> None:
+    """A second call finds it; a link to a directory, or a file, is none."""
+    place = tmp_path / "made"
+    disk.make_directory(place)
+    disk.make_directory(place)
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    link, file = tmp_path / "link", tmp_path / "file"
+    link.symlink_to(place)
+    file.touch()
+    for wrong in (link, file):
+        with pytest.raises(NotADirectoryError) as caught:
+            disk.make_directory(wrong)
+        assert caught.value.filename == str(wrong)
+
+
+@pytest.mark.parametrize("reason", [errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK])
+def test_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: int) -> None:
+    """False where the file system knows none, unless the name is taken, even by a link to nothing."""
+    (tmp_path / "file").write_text("x")
+
+    def refuse(*_: object) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert disk.link(str(tmp_path / "file"), str(tmp_path / "name")) is False
+    (tmp_path / "name").symlink_to("nowhere")
+    with pytest.raises(FileExistsError) as caught:
+        disk.link(str(tmp_path / "file"), str(tmp_path / "name"))
+    assert caught.value.errno == errno.EEXIST
+    assert caught.value.filename == str(tmp_path / "name")
+
+
+def test_a_link_is_a_second_name(tmp_path: Path) -> None:
+    """True when the file has it; a name that is taken is FileExistsError; any other error passes through."""
+    file, name = tmp_path / "file", tmp_path / "name"
+    file.write_text("x")
+    assert disk.link(str(file), str(name)) is True
+    assert name.samefile(file)
+    with pytest.raises(FileExistsError):
+        disk.link(str(file), str(name))
+    with pytest.raises(FileNotFoundError):
+        disk.link(str(tmp_path / "none"), str(tmp_path / "other"))
+
+
+@linux_only
+def test_a_file_is_published_whole_and_synced(tmp_path: Path, calls: list[str]) -> None:
+    """Written, synced, renamed, and the name synced too; private, and nothing is left beside it."""
+    path = tmp_path / "published"
+    assert disk.publish(path, b"one") is True
+    assert calls == ["pwrite", "fdatasync", "close", "rename", "fsync", "close"]
+    assert path.read_bytes() == b"one"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert disk.publish(path, b"two") is True
+    assert path.read_bytes() == b"two"
+    assert os.listdir(tmp_path) == ["published"]
+
+
+@linux_only
+def test_a_file_that_is_there_stays_if_it_is_not_to_be_replaced(tmp_path: Path, calls: list[str]) -> None:
+    """The first to publish wins, by a link; the second is told, and leaves nothing beside it."""
+    path = tmp_path / "published"
+    assert disk.publish(path, b"one", replace=False) is True
+    assert calls == ["pwrite", "fdatasync", "close", "link", "unlink", "fsync", "close"]
+    calls.clear()
+    assert disk.publish(path, b"two", replace=False) is False
+    assert calls == ["pwrite", "fdatasync", "close", "link", "unlink"]
+    assert path.read_bytes() == b"one"
+    assert os.listdir(tmp_path) == ["published"]
+
+
+def test_a_file_published_without_links_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are no links the file gets its name by a rename, if nobody has it."""
+    monkeypatch.setattr(disk, "link", lambda path, name: False)
+    path = tmp_path / "published"
+    assert disk.publish(path, b"one", replace=False) is True
+    assert path.read_bytes() == b"one"
+    assert os.listdir(tmp_path) == ["published"]
+
+
+def test_a_publication_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk: the error passes through, what was there stays, and no temp and no descriptor is left."""
+    path = tmp_path / "published"
+    disk.publish(path, b"one")
+    fds: list[int] = []
+
+    def fail(fd: int, *_: object) -> int:
+        fds.append(fd)
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(os, "pwrite", fail)
+    with pytest.raises(OSError, match="no space"):
+        disk.publish(path, b"two")
+    assert path.read_bytes() == b"one"
+    assert os.listdir(tmp_path) == ["published"]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fds[0])
+
+
+def test_a_file_is_published_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name without a directory is one in this one."""
+    monkeypatch.chdir(tmp_path)
+    assert disk.publish("bare", b"x") is True
+    assert (tmp_path / "bare").read_bytes() == b"x"
+
+
+@linux_only
+def test_syncing_reaches_the_system(tmp_path: Path, calls: list[str]) -> None:
+    """A file is synced by fdatasync, a directory by fsync on a descriptor that is closed again."""
+    with open(tmp_path / "file", "wb") as file:
+        disk.sync(file.fileno())
+    disk.sync_directory(tmp_path)
+    assert calls[:1] == ["fdatasync"]
+    assert calls[-2:] == ["fsync", "close"]
+    with pytest.raises(NotADirectoryError):
+        disk.sync_directory(tmp_path / "file")
+
+
+def test_a_directory_is_not_inherited_while_it_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The descriptor is closed on exec."""
+    flags: list[int] = []
+    name = "fcntl" if sys.platform == "darwin" else "fsync"
+    module = fcntl if sys.platform == "darwin" else os
+    monkeypatch.setattr(module, name, lambda fd, *_: flags.append(int(os.get_inheritable(fd))))
+    disk.sync_directory(tmp_path)
+    assert flags == [0]
