@@ -1,4 +1,4 @@
-"""What stands behind the last record: a torn tail, which is stepped over, or damage. docs/format.md has the table."""
+"""What stands behind the last record: a torn tail, which is stepped over, or damage. docs/internals/format.md has the table."""
 
 from __future__ import annotations
 
