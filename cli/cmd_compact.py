@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import exits, output, parse, progress, show
+from . import exits, output, parse, progress, show, tables
 from .options import (
     ActorOption,
     JsonOption,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 app = plain_app()
 
+_AGAIN = "every session is done whole or not touched; run it again for the rest"
 ACTIONS_SHOWN = 40  # a plan of thousands scrolls its own sums away
 _REMOVALS = frozenset({"archive", "purge"})
 
@@ -76,7 +77,7 @@ def compact(
     }
     with (
         open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=False) as opened,
-        progress.bar("Looking" if dry_run else "Compacting") as shown,
+        progress.bar("Looking" if dry_run else "Compacting", _AGAIN) as shown,
     ):
         report = opened.compact(**rules, purge=purge, dry_run=dry_run, progress=shown)
     if json:
@@ -85,7 +86,7 @@ def compact(
         _print_report(report, verb="purged" if purge else "archived", most=None if show_all else ACTIONS_SHOWN)
     if not report.ok:
         failed = sum(one.failed for one in report.skipped)
-        message = f"{failed:,} {'file' if failed == 1 else 'files'} could not be compacted"
+        message = f"{show.count(failed, 'file')} could not be compacted"
         raise exits.CommandError(message, "run it again; `shardstore verify` looks into damage")
 
 
@@ -116,14 +117,10 @@ def _headline(report: CompactReport, verb: str) -> str:
     removed = [one for one in report.actions if one.action in _REMOVALS]
     would, frees = ("would be ", "would free") if report.dry_run else ("", "freed")
     return (
-        f"{_count(len(removed), 'session')} {would}{verb} ({show.size(sum(one.size for one in removed))}); "
-        f"{_count(len(report.actions) - len(removed), 'file')} trimmed, rewritten or swept; "
+        f"{show.count(len(removed), 'session')} {would}{verb} ({show.size(sum(one.size for one in removed))}); "
+        f"{show.count(len(report.actions) - len(removed), 'file')} trimmed, rewritten or swept; "
         f"{frees} {show.size(report.bytes_freed)}"
     )
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
 def _print_report(report: CompactReport, verb: str, most: int | None) -> None:
@@ -159,11 +156,11 @@ def _print_sums(actions: Sequence[Action]) -> None:
     for one in actions:
         groups.setdefault(one.action, []).append(one)
     columns = (
-        output.Column("action", lead=True),
-        output.Column("count", right=True),
-        output.Column("size", right=True),
-        output.Column("frees", right=True),
-        output.Column("why", fold=True),
+        tables.Column("action", lead=True),
+        tables.Column("count", right=True),
+        tables.Column("size", right=True),
+        tables.Column("frees", right=True),
+        tables.Column("why", fold=True),
     )
     rows = [
         (
@@ -185,11 +182,11 @@ def _reasons(actions: Sequence[Action]) -> str:
 
 def _print_actions(actions: Sequence[Action]) -> None:
     columns = (
-        output.Column("action"),
-        output.Column("key", fold=True, lead=True),
-        output.Column("age", right=True),
-        output.Column("size", right=True),
-        output.Column("why", fold=True),
+        tables.Column("action"),
+        tables.Column("key", lead=True),
+        tables.Column("age", right=True),
+        tables.Column("size", right=True),
+        tables.Column("why", fold=True),
     )
     rows = [
         (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import exits, output, show
+from . import exits, output, show, tables
 from .options import JsonOption, StoreOption, open_existing, plain_app
 
 if TYPE_CHECKING:
@@ -66,12 +66,13 @@ def _print_report(report: DoctorReport) -> None:
         [
             ("Directory", show.text(os.fspath(report.directory))),
             ("File system", show.text(report.file_system)),
-        ]
+        ],
+        whole=("Directory",),
     )
     output.line()
     columns = (
-        output.Column("result"),
-        output.Column("check", fold=True, lead=True),
-        output.Column("detail", fold=True),
+        tables.Column("result"),
+        tables.Column("check", lead=True),
+        tables.Column("detail", fold=True),
     )
     output.table(columns, [(one.status, one.name, show.text(one.detail)) for one in report.checks])

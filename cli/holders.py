@@ -12,6 +12,8 @@ from pathlib import Path
 
 from shardstore._files.locks.holders import held, open_files
 
+from . import escape
+
 _COMMAND_MAX = 80
 
 
@@ -46,7 +48,7 @@ def command_of(pid: int) -> str:
     except OSError:
         return ""
     text = raw.replace(b"\0", b" ").decode(errors="replace").strip()
-    text = "".join(c if c.isprintable() else "?" for c in text)
+    text = escape.text(text)
     return text if len(text) <= _COMMAND_MAX else f"{text[: _COMMAND_MAX - 1]}…"
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import parse, progress
+from . import escape, parse, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +99,7 @@ def complete_key(ctx: typer.Context, incomplete: str) -> list[str]:
         named = ctx.params.get("store") or ctx.find_root().params.get("store")  # the callback has not run
         with open_existing(ctx, named, read_only=True) as store:
             found = store.list(prefix=incomplete or None, order_by="key", limit=COMPLETIONS_MAX)
-            return [info.key for info in found if info.key.isprintable()]
+            return [info.key for info in found if escape.text(info.key) == info.key]
     except Exception:  # noqa: BLE001 - a traceback in the middle of somebody's prompt helps nobody
         return []
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import output, show
+from . import exits, output, show
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from shardstore import Session
+
+
+def interruptible(key: str) -> AbstractContextManager[None]:
+    """Turn Ctrl-C in a write into an error that says where to look: the commit may be made already."""
+    return exits.interruptible(f"`shardstore history {show.text(key)}` shows whether the change was made")
 
 
 def written(session: Session, before: Session | None, *, as_json: bool) -> None:

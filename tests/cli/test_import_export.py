@@ -58,6 +58,10 @@ def test_importing_twice_changes_nothing(shell: Shell) -> None:
         "unchanged": 3,
         "overwritten": 0,
         "conflicts": [],
+        "skipped": [],
+        "skipped_file": None,
+        "replaced": [],
+        "transcripts": str(source.parent),
     }
     with Store(shell.store) as store:
         assert {key: store[key].version for key in store} == before

@@ -14,8 +14,8 @@ from typing import Any, Self
 
 import pytest
 
-from shardstore._files.index import look, noter, notes, rebuild, refresh, shards, views
 from shardstore import query as queries
+from shardstore._files.index import look, noter, notes, rebuild, refresh, shards, views
 from shardstore._files.index.reader import Reader
 from shardstore._files.layout import shard_name
 from shardstore._files.shard import Shard
