@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from functools import partial
 from typing import Annotated, Any
 
@@ -107,7 +108,9 @@ def run() -> int:
     _never_fail_to_encode()
     try:
         try:
-            code = _run()
+            with warnings.catch_warnings():
+                warnings.showwarning = failure.warn
+                code = _run()
         finally:
             sys.stdout.flush()
     except BrokenPipeError:

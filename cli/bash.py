@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _ASKED = "_SHARDSTORE_COMPLETE"
 _QUOTES = ("'", '"')
 _BREAKS = ":=@"  # of COMP_WORDBREAKS; the others mean something to the shell and must be quoted
-_SPECIAL = re.compile(r"[^\w@%+=:,./-]")
+SPECIAL = re.compile(r"[^\w@%+=:,./-]")
 
 
 def is_asked() -> bool:
@@ -40,7 +40,7 @@ def complete(command: Callable[[], object]) -> int:
         command()
     for answer in answers.getvalue().splitlines():
         rest = answer.removeprefix(before)
-        output.line(rest if typed[-1].startswith(_QUOTES) else _SPECIAL.sub(r"\\\g<0>", rest))
+        output.line(rest if typed[-1].startswith(_QUOTES) else SPECIAL.sub(r"\\\g<0>", rest))
     return 0
 
 
@@ -59,7 +59,8 @@ def join(pieces: list[str]) -> tuple[list[str], str]:
             before = ""
             words.append(_unquoted(piece))
         previous = piece or " "
-    return words, before if previous.strip(_BREAKS) else words[-1]
+    before = before if previous.strip(_BREAKS) else words[-1]
+    return words, before.removesuffix("@")  # bash replaces a host name with its @
 
 
 def _unquoted(piece: str) -> str:

@@ -50,7 +50,14 @@ def doctor(
     else:
         _print_report(report)
     if not report.ok:
-        raise exits.CommandError("a store would not be safe here", "move it to a local disk")
+        raise exits.CommandError("a store would not be safe here", _advice(report))
+
+
+def _advice(report: DoctorReport) -> str:
+    """Blame the file system only where it is not a local one: a full disk fails the same checks."""
+    if report.checks[0].status != "pass":
+        return "move it to a local disk"
+    return "the lines with `fail` say why; where it is space, a quota or a permission, mend that and run it again"
 
 
 def _directory(ctx: typer.Context, name: str) -> Path:

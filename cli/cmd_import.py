@@ -195,7 +195,7 @@ def _for_programs(source: Source, outcome: Outcome, kept: Path | None, *, dry_ru
         "skipped": [{"key": one.key, "path": one.where, "reason": one.reason} for one in source.odd],
         "skipped_file": os.fspath(kept) if kept else None,
         "replaced": [{"key": one.key, "path": one.where} for one in source.replaced],
-        "transcripts": source.transcripts,
+        "transcripts": os.fspath(source.transcripts),
     }
 
 
@@ -209,7 +209,7 @@ def _print_report(source: Source, outcome: Outcome, kept: Path | None, *, dry_ru
     _tell([f"skipped {show.text(o.key)}: {show.text(o.where)}: {show.text(o.reason)}" for o in source.odd])
     if kept is not None:
         output.message(f"{show.count(len(source.odd), 'skipped session')} kept in {show.text(os.fspath(kept))}")
-    output.message(f"transcripts are left where they are: {source.transcripts}")
+    output.message(f"transcripts are left where they are: {show.text(os.fspath(source.transcripts))}")
 
 
 def _tell(lines: list[str]) -> None:

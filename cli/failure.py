@@ -7,7 +7,7 @@ import io
 import os
 import pwd
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -42,6 +42,19 @@ def report(error: Exception) -> int:
         raise error
     _tell(describe(error))
     return describe(error).code
+
+
+def warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Tell a person what the library warns of, in the place of `warnings.showwarning`, which shows lines of code."""
+    del category, filename, lineno, file, line
+    output.message(f"Warning: {escape.text(str(message))}")
 
 
 def _report_usage(error: Any) -> int:

@@ -33,7 +33,7 @@ class Source:
     times: dict[str, datetime]  # of the last changes, where the source tells
     odd: list[Odd]
     replaced: list[Replaced]
-    transcripts: str  # where they are left
+    transcripts: Path  # where they are left
     warning: str = ""
 
 
@@ -47,9 +47,9 @@ def read(path: Path, *, skip_invalid: bool = False, replace_invalid: bool = Fals
     if _is_database(file):
         from . import openclaw_database
 
-        found, transcripts, warning = openclaw_database.check(file, repair=replace_invalid), _name(file), ""
+        found, transcripts, warning = openclaw_database.check(file, repair=replace_invalid), file, ""
     else:
-        found, transcripts = _check_text(_read_unchanged(file), file, repair=replace_invalid), _name(file.parent)
+        found, transcripts = _check_text(_read_unchanged(file), file, repair=replace_invalid), file.parent
         database = _database_near(file.parent)
         warning = f"{_name(database)} is there: newer sessions may be in it" if database else ""
     if found.odd and not skip_invalid:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import escape, parse, progress
+from . import bash, escape, parse, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,13 +93,18 @@ def default_actor() -> str:
         return f"cli:{os.geteuid()}"
 
 
+def _may_be_offered(key: str) -> bool:
+    """Return whether the shell shows the key as it is and runs no part of it: zsh evaluates what it is offered."""
+    return escape.text(key) == key and (bash.is_asked() or bash.SPECIAL.search(key) is None)
+
+
 def complete_key(ctx: typer.Context, incomplete: str) -> list[str]:
     """Offer the keys that begin like this; nothing where there is no store or it cannot be read."""
     try:
         named = ctx.params.get("store") or ctx.find_root().params.get("store")  # the callback has not run
         with open_existing(ctx, named, read_only=True) as store:
             found = store.list(prefix=incomplete or None, order_by="key", limit=COMPLETIONS_MAX)
-            return [info.key for info in found if escape.text(info.key) == info.key]
+            return [info.key for info in found if _may_be_offered(info.key)]
     except Exception:  # noqa: BLE001 - a traceback in the middle of somebody's prompt helps nobody
         return []
 

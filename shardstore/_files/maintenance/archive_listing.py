@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shardstore._files import disk
-from shardstore._files.file import read_state
+from shardstore._files.file import read_journal, read_state
 from shardstore._files.layout import ARCHIVE, QUARANTINE, parse_stamped
+from shardstore._files.maintenance.repair import key_in
 from shardstore._retention import seconds
 from shardstore.errors import CorruptShard, InvalidQuery, raise_io_error
 from shardstore.reports import Kept, PurgeReport, Skipped
@@ -104,7 +105,17 @@ def _files(place: str, directory: Path) -> Iterator[Kept]:
 
 def _key(layout: Layout, one: Kept) -> str | None:
     """Read whose it was; None where the file is too damaged to tell, or gone. Raises StoreIOError."""
+    path = f"{layout.root}/{one.path}"
     try:
-        return read_state(f"{layout.root}/{one.path}").key
+        return read_state(path).key
     except CorruptShard as error:  # as most in quarantine are
-        return error.key
+        return error.key or _key_in_remains(path)
+
+
+def _key_in_remains(path: str) -> str | None:
+    """Find the key that the file's name proves, whatever else of the file is damaged."""
+    parsed = parse_stamped(os.path.basename(path))
+    try:
+        return key_in(read_journal(path), parsed[0]) if parsed is not None else None
+    except CorruptShard:  # too large to be a shard
+        return None

@@ -173,7 +173,8 @@ class _Verification:
         kept = f"the original is {QUARANTINE}/{os.path.basename(keep_as)}"
         if state is None:
             return False, f"{_LOST}: no record of it is whole; {kept}"
-        return True, f"salvaged {len(state.fields or ())} fields; {kept}"
+        count = len(state.fields or ())
+        return True, f"salvaged {count} {'field' if count == 1 else 'fields'}; {kept}"
 
     def _note(self, path: str, kind: str, detail: str) -> None:
         self.notes.append(Problem(path, None, kind, detail))
