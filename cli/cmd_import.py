@@ -205,8 +205,8 @@ def _print_report(source: Source, outcome: Outcome, kept: Path | None, *, dry_ru
     told = ", ".join(f"{number:,} {what}" for what, number in counts.items() if number) or "nothing to do"
     verb = "would import" if dry_run else "imported"
     output.line(f"{verb} {show.count(len(source.entries), 'session')}: {told}")
-    _tell([f"replaced by U+FFFD in {show.text(one.key)}: {show.text(one.where)}" for one in source.replaced])
-    _tell([f"skipped {show.text(o.key)}: {show.text(o.where)}: {show.text(o.reason)}" for o in source.odd])
+    _tell([f"replaced by U+FFFD in {show.text(one.key)}: {show.cut(one.where)}" for one in source.replaced])
+    _tell([f"skipped {show.text(o.key)}: {show.cut(o.where)}: {show.text(o.reason)}" for o in source.odd])
     if kept is not None:
         output.message(f"{show.count(len(source.odd), 'skipped session')} kept in {show.text(os.fspath(kept))}")
     output.message(f"transcripts are left where they are: {show.text(os.fspath(source.transcripts))}")

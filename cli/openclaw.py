@@ -126,7 +126,7 @@ def _refused(file: Path, odd: list[Odd]) -> CommandError:
     message = f"{_name(file)}: session {show.text(first.key)!r}{others} cannot be stored: "
     hint = "nothing was imported; --skip-invalid imports the rest and keeps what it skips in a file"
     hint += ", --replace-invalid repairs text with a lone surrogate"
-    return CommandError(f"{message}{show.text(first.where)}: {show.text(first.reason)}", hint)
+    return CommandError(f"{message}{show.cut(first.where)}: {show.text(first.reason)}", hint)
 
 
 def _name(path: Path) -> str:

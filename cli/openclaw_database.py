@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _TABLE = "session_nodes"
 _NEEDED = {"session_key", "entry_json"}
+_HEADER_BYTES = 100
 _BUSY_S = 5.0
 _LOGS = ("-wal", "-journal")
 _COPY = "copy.sqlite"
@@ -30,6 +31,8 @@ def check(file: Path, *, repair: bool) -> Checked:
     import sqlite3
 
     before = _stamps(file)
+    if not _has_log(file):
+        _refuse_cut(file)
     found = Checked()
     try:
         with _opened(file) as connection:
@@ -94,6 +97,17 @@ def _stamps(file: Path) -> list[tuple[int, int]]:
         hint = "check the path and who may read it"
         raise CommandError(f"cannot read {_name(file)}: {error.strerror}", hint) from None
     return [(status.st_size, status.st_mtime_ns) for status in found]
+
+
+def _refuse_cut(file: Path) -> None:
+    """Raise CommandError where the file is shorter than its header says: SQLite reads what is left without a word."""
+    with file.open("rb") as opened:
+        header = opened.read(_HEADER_BYTES)
+    if len(header) == _HEADER_BYTES and header[24:28] == header[92:96]:  # else the number of pages is not kept up
+        page, pages = int.from_bytes(header[16:18]), int.from_bytes(header[28:32])
+        if (65_536 if page == 1 else page) * pages > file.stat().st_size:
+            hint = "nothing was imported; take OpenClaw's last backup"
+            raise CommandError(f"{_name(file)} is damaged: its end is missing", hint)
 
 
 def _rows(connection: sqlite3.Connection, file: Path) -> Iterator[tuple[Any, Any, Any]]:

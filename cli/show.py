@@ -8,11 +8,17 @@ from typing import Any
 
 from .escape import text
 
-__all__ = ["age", "count", "duration", "iso", "size", "text", "time", "value"]
+__all__ = ["age", "count", "cut", "duration", "iso", "size", "text", "time", "value"]
 
 _STEPS = ((60, "min"), (60, "h"), (24, "d"))
 _THOUSAND = 1000
 _CLOSE = 9.95  # below this one decimal is shown
+
+
+def cut(raw: str, limit: int = 120) -> str:
+    """Show the beginning of a text that nobody needs whole."""
+    shown = text(raw)
+    return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
 
 
 def count(number: int, thing: str) -> str:
