@@ -113,7 +113,7 @@ def _for_programs(report: CompactReport) -> dict[str, Any]:
 
 
 def _headline(report: CompactReport, verb: str) -> str:
-    """Tell removal, which the rules steer, from housekeeping, which covers the whole store whatever they say."""
+    """Return the sums of removal, which the rules steer, and of housekeeping, which covers the whole store anyway."""
     removed = [one for one in report.actions if one.action in _REMOVALS]
     would, frees = ("would be ", "would free") if report.dry_run else ("", "freed")
     return (
@@ -142,7 +142,7 @@ def _print_report(report: CompactReport, verb: str, most: int | None) -> None:
 
 
 def _tell_archived(report: CompactReport) -> None:
-    """Say how to get the space: what was archived still takes it."""
+    """Print how to get the space: what was archived still takes it."""
     sizes = [one.size for one in report.actions if one.action == "archive"]
     if sizes:
         moved = "would move" if report.dry_run else "moved"

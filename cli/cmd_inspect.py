@@ -96,7 +96,7 @@ def _matching(
 
 
 def _before(now: datetime, text: str, option: str) -> datetime:
-    """Give the moment this long before now; the oldest there can be when it is longer than history."""
+    """Return the moment this long before now; the oldest there can be when it is longer than history."""
     try:
         return now - parse.duration(text, option)
     except OverflowError:

@@ -55,7 +55,7 @@ def _count(number: int, damaged: int, *, as_json: bool) -> None:
 
 
 def as_json(info: SessionInfo) -> dict[str, Any]:
-    """Give a session of a list for JSON."""
+    """Return a session of a list for JSON."""
     return {
         "key": info.key,
         "rev": info.rev,

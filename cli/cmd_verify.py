@@ -43,7 +43,7 @@ def verify(
 
 
 def _failure(report: VerifyReport, *, repair: bool) -> exits.CommandError:
-    """Say what is left to do after damage was found."""
+    """Return what is left to do after damage was found."""
     lost = [problem for problem in report.problems if problem.lost]
     left = sum(not problem.repaired for problem in report.problems) - len(lost)
     if lost:
@@ -55,7 +55,7 @@ def _failure(report: VerifyReport, *, repair: bool) -> exits.CommandError:
 
 
 def _loss(lost: Sequence[Problem], left: int) -> exits.CommandError:
-    """Name the sessions of which nothing could be salvaged, and the way on."""
+    """Return the names of the sessions of which nothing could be salvaged, and the way on."""
     names = ", ".join(show.text(problem.key or problem.path) for problem in lost[:_NAMED])
     more = f" and {len(lost) - _NAMED:,} more" if len(lost) > _NAMED else ""
     verb, whose, them = ("is", "its", "it") if len(lost) == 1 else ("are", "their", "them")

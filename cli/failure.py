@@ -52,7 +52,7 @@ def warn(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Tell a person what the library warns of, in the place of `warnings.showwarning`, which shows lines of code."""
+    """Print what the library warns of, in the place of `warnings.showwarning`, which shows lines of code."""
     del category, filename, lineno, file, line
     output.message(f"Warning: {escape.text(str(message))}")
 
@@ -145,7 +145,7 @@ def _locked(error: LockTimeout) -> CommandError:
 
 
 def _unsafe(error: UnsafeStore) -> CommandError:
-    """Say who could use the store; opening it to others is advised only where it is open already."""
+    """Return who could use the store; opening it to others is advised only where it is open already."""
     owner = _owner(error.root)
     if owner is not None and owner != os.geteuid():
         return _error(f"{error.root} belongs to {_user(owner)}, not to {_user(os.geteuid())}", _as_owner(owner))
@@ -158,7 +158,7 @@ def _as_owner(owner: int) -> str:
 
 
 def _who_may(path: Any) -> str:
-    """Say whose a refused path is."""
+    """Return whose a refused path is, as advice."""
     owner = _owner(path) if isinstance(path, str) else None
     if owner is None or owner == os.geteuid():
         return "check who may read and write there"

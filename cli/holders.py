@@ -42,7 +42,7 @@ def holders(root: Path) -> list[Holder]:
 
 
 def command_of(pid: int) -> str:
-    """Give a process's command line, shortened; empty when it is gone or hidden."""
+    """Return a process's command line, shortened; empty when it is gone or hidden."""
     try:
         raw = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

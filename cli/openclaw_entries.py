@@ -98,10 +98,15 @@ def _check(key: str, entry: Any) -> None:
     layout.check_key(key)
     if not isinstance(entry, dict):
         raise InvalidEntry("entry", f"{json.dumps(entry)[:40]} is not an object")
-    twice = next((found for found in _objects(entry) if isinstance(found, Repeated)), None)
+    try:
+        codec.encode_entry(entry)  # it refuses subclasses of dict inside, with a reason that helps nobody
+        twice = entry if isinstance(entry, Repeated) else None
+    except InvalidEntry:
+        twice = next((found for found in _objects(entry) if isinstance(found, Repeated)), None)
+        if twice is None:
+            raise
     if twice is not None:
         raise InvalidEntry("entry", f"name {twice.name!r} stands twice in one object")
-    codec.encode_entry(entry)
 
 
 def _objects(entry: Any) -> list[Any]:

@@ -34,6 +34,8 @@ def replacing(path: Path, *, force: bool) -> Iterator[BinaryIO]:
     """Open a file (0600) that takes the place of `path` once it is whole. Raises CommandError if `path` is there."""
     if not force and os.path.lexists(path):
         raise CommandError(f"{escape.text(str(path))} exists already", "--force replaces it")
+    if not path.parent.is_dir():
+        raise CommandError(f"no directory {escape.text(str(path.parent))}", "make it first, or name another file")
     # Made with mode 0600.
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as temp:
         try:

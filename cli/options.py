@@ -34,7 +34,7 @@ class Globals:
 
 
 def plain_app() -> typer.Typer:
-    """Make the app of one command: no rich in help or errors, which would cost every start its import."""
+    """Return the app of one command: no rich in help or errors, which would cost every start its import."""
     return typer.Typer(
         add_completion=False,
         rich_markup_mode=None,
@@ -44,7 +44,7 @@ def plain_app() -> typer.Typer:
 
 
 def store_path(ctx: typer.Context, store: str | None) -> Path:
-    """Say which store is meant: the command's option, the one before the command, the environment. Or exit 2."""
+    """Return the store that is meant: the command's option, the one before the command, the environment. Or exit 2."""
     shared = ctx.find_object(Globals) or Globals()
     named = store or shared.store or os.environ.get(PATH_VARIABLE)
     if not named:
@@ -86,7 +86,7 @@ def open_for_writing(
 
 
 def default_actor() -> str:
-    """Name this change's author in the session's history: a person at a shell, not a process number."""
+    """Return the author of this change in the session's history: a person at a shell, not a process number."""
     try:
         return f"cli:{pwd.getpwuid(os.geteuid()).pw_name}"
     except KeyError:  # a container's user without a name

@@ -26,14 +26,14 @@ def line(text: str = "") -> None:
 
 
 def message(text: str) -> None:
-    """Tell the person something that is not data."""
+    """Print a line for a person on stderr: it is not data."""
     sys.stdout.flush()
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
 
 
 def json_message(fields: dict[str, Any]) -> None:
-    """Tell a program something that is not data: one line of JSON on stderr."""
+    """Print a line of JSON on stderr, for a program: it is not data."""
     message(escape.json_text(json.dumps({"schema_version": SCHEMA_VERSION, **fields}, ensure_ascii=False)))
 
 
@@ -77,7 +77,7 @@ def _utf8() -> bool:
 
 
 def width() -> int | None:
-    """Give the columns there are, or None where nothing limits a line."""
+    """Return the columns there are, or None where nothing limits a line."""
     if os.environ.get("COLUMNS", "").isdigit() or sys.stdout.isatty():
         return shutil.get_terminal_size().columns
     return None

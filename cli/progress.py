@@ -65,7 +65,7 @@ class _Lines:
 
 
 def on_demand(title: str) -> Callable[[int, int], None] | None:
-    """Give `progress(done, total)` for work that is seldom needed; None where nothing is shown.
+    """Return `progress(done, total)` for work that is seldom needed; None where nothing is shown.
 
     Its bar is there from the first call that comes _SOON_S after the first of all until everything is done: what
     is over sooner does not flicker, and does not pay for the imports.

@@ -18,7 +18,7 @@ def interruptible(key: str) -> AbstractContextManager[None]:
 
 
 def written(session: Session, before: Session | None, *, as_json: bool) -> None:
-    """Tell what became of the session; its version is what --expect takes. `before`: what was read before writing.
+    """Print what became of the session; its version is what --expect takes. `before`: what was read before writing.
 
     A session that was made is told in capitals: a mistyped key makes one, too.
     """
@@ -32,7 +32,7 @@ def written(session: Session, before: Session | None, *, as_json: bool) -> None:
 
 
 def restored(session: Session, *, as_json: bool) -> None:
-    """Tell that a session is back."""
+    """Print that a session is back."""
     if as_json:
         return output.json_object({"key": session.key, "rev": session.rev, "version": session.version})
     return output.message(f"{show.text(session.key)}: restored at revision {session.rev}, version {session.version}")

@@ -60,7 +60,7 @@ def time(moment: datetime) -> str:
 
 
 def iso(moment: datetime) -> str:
-    """Give a moment as RFC 3339 in UTC, to the millisecond, for programs."""
+    """Return a moment as RFC 3339 in UTC, to the millisecond, for programs."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -27,6 +27,8 @@ ODD = {  # the raw text of an entry -> where and why
     '{"cost": 1e400}': ("entry['cost']", "not a JSON number"),
     '{"cost": NaN}': ("entry['cost']", "not a JSON number"),
     '{"a": {"x": 1, "x": 2}}': ("entry", "stands twice"),
+    '{"x": 1, "x": 2}': ("entry", "stands twice"),
+    '{"a": [1, {"y": {"x": {}, "x": {}}}], "b": 1}': ("entry", "stands twice"),
     '{"deep": ' + "[" * 300 + "]" * 300 + "}": ("entry['deep']", "levels deep"),
     '{"deep": ' + "[" * 100_000 + "]" * 100_000 + "}": ("entry", "too deep"),
     '{"digits": ' + "9" * 5000 + "}": ("entry", "4300 digits"),
