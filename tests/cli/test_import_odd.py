@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from shardstore_cli import openclaw
 from shardstore_cli.exits import CommandError
 from shardstore_cli.openclaw_entries import last_change
@@ -218,3 +220,38 @@ def test_without_the_check_an_odd_entry_would_stop_the_import(shell: Shell) -> N
     unchecked = mutated(shell, ("shardstore_cli.openclaw_entries:_check", "lambda original: lambda key, entry: None"))
     done = unchecked("import", "openclaw", source, "--skip-invalid")
     assert done.code != 0
+
+
+_scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(st.characters(), max_size=6)
+_values = st.recursive(
+    _scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+_sources = st.dictionaries(st.text(min_size=1, max_size=6), _values, max_size=6)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(source=_sources, indent=st.sampled_from([None, 0, 2]), ascii_only=st.booleans(), repair=st.booleans())
+def test_every_entry_is_taken_or_kept(
+    tmp_path: Path, source: dict[str, object], indent: int | None, ascii_only: bool, repair: bool
+) -> None:
+    """Whatever JSON text holds: an entry is imported exactly as it is, repaired as asked, or kept as it was written."""
+    path = tmp_path / "sessions.json"
+    path.write_bytes(json.dumps(source, indent=indent, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass"))
+    try:
+        found = openclaw.read(path, skip_invalid=True, replace_invalid=repair)
+    except CommandError as error:
+        assert "is not UTF-8" in error.message and not ascii_only
+        return
+    assert len(found.entries) + len(found.odd) == len(source)
+    repaired = {one.key for one in found.replaced}
+    for key, entry in found.entries.items():
+        if key in source and key not in repaired:
+            assert json.dumps(entry) == json.dumps(source[key])
+    for one in found.odd:
+        line = json.loads(one.as_line())
+        kept = line["entry"] if "entry" in line else json.loads(line["text"])
+        assert json.dumps(kept) == json.dumps(source[one.key])
+    if repair:
+        assert not any("lone surrogate" in one.reason for one in found.odd)
