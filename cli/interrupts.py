@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 _AGAIN_S = 0.005
+_armed: list[bool] = []  # whether the timer that raises an interrupt again was set
 
 
 @contextmanager
@@ -34,6 +35,9 @@ def handled() -> Iterator[None]:
     try:
         yield
     finally:
+        if _armed:  # the command was over first; without its handler the alarm would kill the process
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            _armed.clear()
         signal.signal(signal.SIGINT, before[0])
         signal.signal(signal.SIGALRM, before[1])
         sys.unraisablehook = before[2]
@@ -69,5 +73,6 @@ def _raise_again(unraisable: sys.UnraisableHookArgs) -> None:
     """Raise a KeyboardInterrupt that nobody could catch once more, a moment later; report everything else."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
         signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+        _armed.append(True)
     else:
         sys.__unraisablehook__(unraisable)

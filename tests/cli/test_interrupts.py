@@ -59,9 +59,23 @@ def test_an_interrupt_during_an_import_is_130_in_silence(busy: Shell, name: str)
     assert done.err in ("", "Error: interrupted\n")
 
 
-def test_without_the_handler_the_import_ends_in_a_traceback(busy: Shell) -> None:
-    done = _python(_AT_IMPORT.format(name="typer", store=str(busy.store), patch=_UNPROTECTED))
+def test_without_either_protection_the_import_ends_in_a_traceback(busy: Shell) -> None:
+    plain = f"{_UNPROTECTED}; shardstore_cli.main.main = shardstore_cli.main._run"
+    done = _python(_AT_IMPORT.format(name="typer", store=str(busy.store), patch=plain))
     assert "Traceback" in done.err
+
+
+def test_an_interrupt_in_a_finalizer_during_an_import_is_130_in_silence(busy: Shell) -> None:
+    """Python's own imports end in weakref callbacks, where a KeyboardInterrupt is printed and dropped."""
+    inside = _AT_IMPORT.replace(
+        "class Interrupting:",
+        "class Dying:\n    __del__ = lambda self: signal.raise_signal(signal.SIGINT)\nclass Interrupting:",
+    )
+    inside = inside.replace("os.kill(os.getpid(), signal.SIGINT)", "Dying()")
+    done = _python(inside.format(name="typer", store=str(busy.store), patch=""))
+    assert (done.code, done.err) == (130, "")
+    plain = _python(inside.format(name="typer", store=str(busy.store), patch=_UNPROTECTED))
+    assert "Exception ignored" in plain.err and plain.code == 0
 
 
 _IN_DEL = """
@@ -96,6 +110,26 @@ def test_an_interrupt_inside_a_finalizer_is_not_lost(busy: Shell) -> None:
         )
     )
     assert plain.code != 130 and "Traceback" in plain.err
+
+
+def test_an_interrupt_in_a_finalizer_at_the_very_end_kills_nobody() -> None:
+    """The timer that raises it again must not outlive its handler: SIGALRM ends a process that has none."""
+    code = (
+        "import signal, time\n"
+        "import shardstore_cli.main as m\n"
+        "from shardstore_cli import app\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class Dying: __del__ = lambda self: signal.raise_signal(signal.SIGINT)\n"
+        "def run():\n"
+        "    Dying()\n"
+        "    return 0\n"
+        "app.run = run\n"
+        "try: m.main()\n"
+        "except SystemExit as done: code = done.code\n"
+        "time.sleep(0.1)\n"
+        "raise SystemExit(code)\n"
+    )
+    assert _python(code) == Done(0, "", "")
 
 
 def test_an_interrupt_that_is_ignored_stays_ignored(busy: Shell) -> None:
