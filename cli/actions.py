@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import output, show
+from . import output, show, tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,11 +28,6 @@ def for_programs(report: Report) -> dict[str, Any]:
         ],
         "skipped": [{"key": one.key, "path": one.path, "why": one.why, "failed": one.failed} for one in report.skipped],
     }
-
-
-def count(number: int, thing: str) -> str:
-    """Return a number with the thing it counts, in the plural where that is right."""
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
 def print_report(report: Report, headline: str, most: int | None) -> None:
@@ -68,11 +63,11 @@ def _print_sums(actions: Sequence[Action]) -> None:
     for one in actions:
         groups.setdefault(one.action, []).append(one)
     columns = (
-        output.Column("action", lead=True),
-        output.Column("count", right=True),
-        output.Column("size", right=True),
-        output.Column("frees", right=True),
-        output.Column("why", fold=True),
+        tables.Column("action", lead=True),
+        tables.Column("count", right=True),
+        tables.Column("size", right=True),
+        tables.Column("frees", right=True),
+        tables.Column("why", fold=True),
     )
     rows = [
         (
@@ -94,11 +89,11 @@ def _reasons(actions: Sequence[Action]) -> str:
 
 def _print_actions(actions: Sequence[Action]) -> None:
     columns = (
-        output.Column("action"),
-        output.Column("key", fold=True, lead=True),
-        output.Column("age", right=True),
-        output.Column("size", right=True),
-        output.Column("why", fold=True),
+        tables.Column("action"),
+        tables.Column("key", lead=True),
+        tables.Column("age", right=True),
+        tables.Column("size", right=True),
+        tables.Column("why", fold=True),
     )
     rows = [
         (

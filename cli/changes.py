@@ -25,7 +25,7 @@ class Change:
     after: Any = None
 
     def as_json(self) -> dict[str, Any]:
-        """Give the change for JSON; a value that there was not is left out, which null could not say."""
+        """Return the change for JSON; a value that there was not is left out, which null could not say."""
         values = {"from": self.before, "to": self.after}
         left_out = {"added": "from", "removed": "to"}.get(self.kind)
         return {
@@ -35,7 +35,7 @@ class Change:
         }
 
     def as_text(self) -> str:
-        """Give the change as a line."""
+        """Return the change as a line."""
         name, after = show.text(self.field), show.value(self.after, _VALUE_MAX)
         if self.kind == "added":
             return f"+ {name}: {after}"

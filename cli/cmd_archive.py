@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import exits, output, parse, progress, show
+from . import exits, output, parse, progress, show, tables
 from .options import JsonOption, PrefixOption, StoreOption, open_existing, plain_app
 
 if TYPE_CHECKING:
@@ -62,7 +62,10 @@ def purge(
         message = "give --older-than AGE, or --all"
         raise typer.BadParameter(message, ctx=ctx, param_hint="--older-than")
     age = 0 if older_than is None else parse.duration(older_than, "--older-than")
-    with open_existing(ctx, store, read_only=dry_run) as opened, progress.bar("Removing") as shown:
+    with (
+        open_existing(ctx, store, read_only=dry_run) as opened,
+        progress.bar("Removing", "run it again for the rest") as shown,
+    ):
         report = opened.archive.purge(age, prefix=prefix, dry_run=dry_run, progress=shown)
     if json:
         fields = {"dry_run": dry_run, "ok": report.ok, "bytes_freed": report.bytes_freed}
@@ -77,7 +80,7 @@ def purge(
     for one in report.skipped if not json else ():
         output.message(f"skipped {one.path}: {show.text(one.why)}")
     if not report.ok:
-        message = f"{len(report.skipped):,} of the files could not be removed"
+        message = f"{show.count(len(report.skipped), 'file')} could not be removed"
         raise exits.CommandError(message, "check who may write to archive/, then run it again")
 
 
@@ -88,10 +91,10 @@ def _as_json(one: ArchivedFile) -> dict[str, Any]:
 
 def _print_table(found: Sequence[ArchivedFile]) -> None:
     columns = (
-        output.Column("place"),
-        output.Column("key", fold=True, lead=True),
-        output.Column("moved", right=True),
-        output.Column("size", right=True),
+        tables.Column("place"),
+        tables.Column("key", lead=True),
+        tables.Column("moved", right=True),
+        tables.Column("size", right=True),
     )
     now = datetime.now(UTC)
     rows = [
@@ -107,5 +110,4 @@ def _print_table(found: Sequence[ArchivedFile]) -> None:
 
 
 def _sum(found: Sequence[ArchivedFile]) -> str:
-    files = f"{len(found):,} {'file' if len(found) == 1 else 'files'}"
-    return f"{files}, {show.size(sum(one.size for one in found))}"
+    return f"{show.count(len(found), 'file')}, {show.size(sum(one.size for one in found))}"

@@ -11,6 +11,8 @@ from .options import ActorOption, JsonOption, StoreOption, TimeoutOption, open_f
 
 app = plain_app()
 
+_AGAIN = "every session is done whole or not touched; run it again for the rest"
+
 
 @app.command()
 def compact(
@@ -30,17 +32,17 @@ def compact(
     """
     with (
         open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=False) as opened,
-        progress.bar("Looking" if dry_run else "Compacting") as shown,
+        progress.bar("Looking" if dry_run else "Compacting", _AGAIN) as shown,
     ):
         report = opened.compact(dry_run=dry_run, progress=shown)
     if json:
         output.json_object(actions.for_programs(report))
     else:
         would, frees = ("would be ", "would free") if report.dry_run else ("", "freed")
-        done = actions.count(len(report.actions), "file")
+        done = show.count(len(report.actions), "file")
         headline = f"{done} {would}trimmed, rewritten or swept; {frees} {show.size(report.bytes_freed)}"
         actions.print_report(report, headline, None if show_all else actions.ACTIONS_SHOWN)
     if not report.ok:
-        failed = actions.count(sum(one.failed for one in report.skipped), "file")
+        failed = show.count(sum(one.failed for one in report.skipped), "file")
         message = f"{failed} could not be compacted"
         raise exits.CommandError(message, "run it again; `shardstore verify` looks into damage")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from shardstore import Store
 
 app = plain_app()
+_AGAIN = "run it again for the rest; it says of those already deleted that there are none"
 
 
 @app.command()
@@ -44,8 +45,13 @@ def delete(
     if expect is not None and len(keys) > 1:
         message = "belongs to one session; give one KEY"
         raise typer.BadParameter(message, ctx=ctx, param_hint="--expect")
-    with open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=False) as opened:
-        there = {key: _delete(opened, key, expect, dry_run=dry_run) for key in keys}
+    there: dict[str, bool] = {}
+    with (
+        exits.interruptible(_AGAIN, lambda: f"{len(there):,} of {show.count(len(keys), 'session')} done"),
+        open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=False) as opened,
+    ):
+        for key in keys:
+            there[key] = _delete(opened, key, expect, dry_run=dry_run)
     deleted, missing = [key for key in there if there[key]], [key for key in there if not there[key]]
     if json:
         output.json_object({"dry_run": dry_run, "deleted": deleted, "missing": missing})

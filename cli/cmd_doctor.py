@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import exits, output, show
+from . import exits, output, show, tables
 from .options import JsonOption, StoreOption, open_existing, plain_app
 
 if TYPE_CHECKING:
@@ -49,7 +49,14 @@ def doctor(
     else:
         _print_report(report)
     if not report.ok:
-        raise exits.CommandError("a store would not be safe here", "move it to a local disk")
+        raise exits.CommandError("a store would not be safe here", _advice(report))
+
+
+def _advice(report: DoctorReport) -> str:
+    """Blame the file system only where it is not a local one: a full disk fails the same checks."""
+    if report.checks[0].status != "pass":
+        return "move it to a local disk"
+    return "the lines with `fail` say why; where it is space, a quota or a permission, mend that and run it again"
 
 
 def _directory(ctx: typer.Context, name: str) -> Path:
@@ -65,12 +72,13 @@ def _print_report(report: DoctorReport) -> None:
         [
             ("Directory", show.text(report.directory)),
             ("File system", show.text(report.file_system)),
-        ]
+        ],
+        whole=("Directory",),
     )
     output.line()
     columns = (
-        output.Column("result"),
-        output.Column("check", fold=True, lead=True),
-        output.Column("detail", fold=True),
+        tables.Column("result"),
+        tables.Column("check", lead=True),
+        tables.Column("detail", fold=True),
     )
     output.table(columns, [(one.status, one.name, show.text(one.detail)) for one in report.checks])

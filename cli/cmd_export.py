@@ -36,9 +36,10 @@ def openclaw(
 
     Every session is written as of one moment of its own; other sessions may change meanwhile.
     """
-    from . import openclaw as sessions_json
+    from . import openclaw_export as sessions_json
 
-    with open_existing(ctx, store) as opened, progress.bar("Exporting") as shown:
+    left = "the output is not whole" if path == "-" else f"{show.text(path)} was left as it was"
+    with open_existing(ctx, store) as opened, progress.bar("Exporting", f"{left}; run it again") as shown:
         _refuse_damaged(opened)
         entries = _entries(opened, prefix, shown)
         if path == "-":
@@ -50,14 +51,15 @@ def openclaw(
             return
         with sessions_json.replacing(Path(path), force=force) as out:
             count = sessions_json.write(entries, out)
-    output.message(f"{count:,} sessions written to {show.text(path)}")
+    output.message(f"{show.count(count, 'session')} written to {show.text(path)}")
 
 
 def _refuse_damaged(store: Store) -> None:
     """Refuse a store that has a shard that cannot be read: whose it is may be unknown, and it would be left out."""
     damaged = store.stats().damaged
     if damaged:
-        message = f"{len(damaged):,} damaged, so the export would not be whole: {show.text(damaged[0])}"
+        many = show.count(len(damaged), "damaged session")
+        message = f"{many}, so the export would not be whole: {show.text(damaged[0])}"
         raise exits.CommandError(message, "`shardstore verify --repair` salvages what is whole", code=exits.CORRUPT)
 
 

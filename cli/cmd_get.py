@@ -40,7 +40,7 @@ def get(
 
 
 def describe(session: Session) -> dict[str, Any]:
-    """Give what is known about a session beside its entry, for JSON."""
+    """Return what is known about a session beside its entry, for JSON."""
     return {
         "key": session.key,
         "rev": session.rev,

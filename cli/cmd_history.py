@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from . import changes, output, show
+from . import changes, output, show, tables
 from .cmd_get import describe
 from .options import JsonOption, KeyArgument, StoreOption, open_existing, plain_app
 
@@ -30,10 +30,10 @@ def history(ctx: typer.Context, key: KeyArgument, store: StoreOption = None, jso
         rows = ({**describe(session), "data": session.data} for session in revisions)
         return output.json_rows("revisions", rows, key=key)
     columns = (
-        output.Column("rev", right=True, lead=True),
-        output.Column("time"),
-        output.Column("by", fold=True),
-        output.Column("changed", fold=True),
+        tables.Column("rev", right=True, lead=True),
+        tables.Column("time"),
+        tables.Column("by", fold=True),
+        tables.Column("changed", fold=True),
     )
     return output.table(columns, [_row(session, changed) for session, changed in changes.steps(revisions)])
 

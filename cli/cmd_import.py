@@ -1,10 +1,9 @@
-"""`shardstore import openclaw`: bring in the sessions of an OpenClaw sessions.json."""
+"""`shardstore import openclaw`: bring in the sessions of an OpenClaw sessions.json or database."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,14 +22,16 @@ from .options import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from shardstore import Session, Store
 
     from .openclaw import Source
 
 app = plain_app()
-_MOMENTS_END = 10**14  # milliseconds: the year 5138; beyond is no moment
-_CONFLICTS_NAMED = 5
+_NAMED = 5  # conflicts
+_LINES_MAX = 100  # skipped or repaired places on stderr; --json and the side file have them all
+_AGAIN = "each session is imported whole or not at all; run the same command again for the rest"
 
 
 @app.callback()
@@ -53,37 +54,54 @@ def openclaw(
     ctx: typer.Context,
     path: Annotated[
         str,
-        typer.Argument(metavar="PATH", help="A sessions.json, or the directory that contains it.", show_default=False),
+        typer.Argument(
+            metavar="PATH",
+            help="A sessions.json, an openclaw-agent.sqlite, or the directory that contains one.",
+            show_default=False,
+        ),
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything; write nothing.")] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Let the source win where the store holds something else.")
+    ] = False,
+    skip_invalid: Annotated[
+        bool,
+        typer.Option(
+            "--skip-invalid", help="Leave out what the store cannot hold; keep it in STORE.skipped-TIME.jsonl."
+        ),
+    ] = False,
+    replace_invalid: Annotated[
+        bool, typer.Option("--replace-invalid", help="Put U+FFFD for halves of emoji (lone surrogates), and say where.")
     ] = False,
     store: StoreOption = None,
     lock_timeout: TimeoutOption = "10",
     actor: ActorOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Import a sessions.json as OpenClaw writes it. Checks all of it first; never changes it.
+    """Import OpenClaw's sessions. Checks all of the source first; never changes it, nor copies its transcripts.
 
     Safe to run twice, and to run again after it was interrupted. A session that the store holds already, and
     differently, is kept as it is in the store and reported (exit code 4), unless --overwrite.
-    """
-    from . import openclaw as sessions_json
 
-    store_path(ctx, store)  # a missing --store should not wait for 56 MB to be parsed
-    source = sessions_json.read(Path(path))
+    `updatedAt` becomes the time of the last change: ISO 8601, or a number whose magnitude tells its unit (below 10^11
+    seconds, below 10^14 milliseconds, then micro- and nanoseconds).
+    """
+    from . import openclaw as sessions
+
+    to = store_path(ctx, store)  # a missing --store should not wait for 56 MB to be parsed
+    source = sessions.read(Path(path), skip_invalid=skip_invalid, replace_invalid=replace_invalid)
     if source.warning:
         output.message(f"Note: {source.warning}")
-    opened = _open(ctx, store, lock_timeout, actor or "import:openclaw", dry_run=dry_run)
     outcome = Outcome()
+    opened = _open(ctx, store, lock_timeout, actor or "import:openclaw", dry_run=dry_run)
     try:
-        with progress.bar("Checking" if dry_run else "Importing") as shown:
+        kept = _keep_odd(source, to) if source.odd and not dry_run else None
+        with progress.bar("Checking" if dry_run else "Importing", _AGAIN) as shown:
             _import(source, opened, outcome, shown, dry_run=dry_run, overwrite=overwrite)
     finally:
         if opened is not None:
             opened.close()
-    _report(source, outcome, dry_run=dry_run, as_json=json)
+    _report(source, outcome, kept, dry_run=dry_run, as_json=json)
 
 
 def _open(ctx: typer.Context, store: str | None, lock_timeout: str, actor: str, *, dry_run: bool) -> Store | None:
@@ -96,6 +114,13 @@ def _open(ctx: typer.Context, store: str | None, lock_timeout: str, actor: str, 
         if dry_run:
             return None
         raise
+
+
+def _keep_odd(source: Source, store: Path) -> Path:
+    """Write the odd entries to a new file beside the store, before the first of the others is imported."""
+    from .openclaw_export import keep_lines
+
+    return keep_lines(store, [one.as_line() for one in source.odd])
 
 
 def _import(
@@ -112,7 +137,7 @@ def _import(
         shown(done, len(source.entries))
         current = store.get(key) if store is not None else None
         if current is None and store is not None and not dry_run:
-            current = _create(store, key, entry)
+            current = _create(store, key, entry, source.times.get(key))
         if current is None:
             outcome.created += 1
         elif _same(current, entry):
@@ -125,23 +150,15 @@ def _import(
             outcome.conflicts.append(key)
 
 
-def _create(store: Store, key: str, entry: dict[str, Any]) -> Session | None:
+def _create(store: Store, key: str, entry: dict[str, Any], at: datetime | None) -> Session | None:
     """Create the session; give the one that another process created in this very moment, or None."""
     from shardstore.errors import SessionExists
 
     try:
-        store.create(key, entry, at=_last_change(entry))
+        store.create(key, entry, at=at)
     except SessionExists:
         return store.get(key)
     return None
-
-
-def _last_change(entry: dict[str, Any]) -> datetime | None:
-    """Give the moment of an entry's `updatedAt`, in milliseconds, so that ages and retention go on from there."""
-    moment = entry.get("updatedAt")
-    if type(moment) is not int or not 0 < moment < _MOMENTS_END:
-        return None
-    return datetime.fromtimestamp(moment / 1000, UTC)
 
 
 def _same(session: Session, entry: dict[str, Any]) -> bool:
@@ -150,27 +167,53 @@ def _same(session: Session, entry: dict[str, Any]) -> bool:
     return same(dict(session.data), entry)
 
 
-def _report(source: Source, outcome: Outcome, *, dry_run: bool, as_json: bool) -> None:
+def _report(source: Source, outcome: Outcome, kept: Path | None, *, dry_run: bool, as_json: bool) -> None:
     """Print what was done; exit 4 when sessions were left alone because they differ."""
     if as_json:
-        output.json_object(
-            {
-                "source": os.fspath(source.path),
-                "dry_run": dry_run,
-                "sessions": len(source.entries),
-                "created": outcome.created,
-                "unchanged": outcome.unchanged,
-                "overwritten": outcome.overwritten,
-                "conflicts": outcome.conflicts,
-            }
-        )
+        output.json_object(_for_programs(source, outcome, kept, dry_run=dry_run))
     else:
-        counts = {"new": outcome.created, "unchanged": outcome.unchanged, "overwritten": outcome.overwritten}
-        told = ", ".join(f"{number:,} {what}" for what, number in counts.items() if number) or "nothing to do"
-        output.line(f"{'would import' if dry_run else 'imported'} {len(source.entries):,} sessions: {told}")
+        _print_report(source, outcome, kept, dry_run=dry_run)
     if outcome.conflicts:
-        named = ", ".join(show.text(key) for key in outcome.conflicts[:_CONFLICTS_NAMED])
-        more = len(outcome.conflicts) - _CONFLICTS_NAMED
-        message = f"{len(outcome.conflicts):,} sessions differ from the store's and were left alone: {named}"
+        named = ", ".join(show.text(key) for key in outcome.conflicts[:_NAMED])
+        more = len(outcome.conflicts) - _NAMED
+        message = (
+            f"{show.count(len(outcome.conflicts), 'session')} left alone, for the store holds something else: {named}"
+        )
         message += f" and {more:,} more" if more > 0 else ""
         raise exits.CommandError(message, "`--overwrite` lets the source win", code=exits.CONFLICT)
+
+
+def _for_programs(source: Source, outcome: Outcome, kept: Path | None, *, dry_run: bool) -> dict[str, Any]:
+    return {
+        "source": os.fspath(source.path),
+        "dry_run": dry_run,
+        "sessions": len(source.entries),
+        "created": outcome.created,
+        "unchanged": outcome.unchanged,
+        "overwritten": outcome.overwritten,
+        "conflicts": outcome.conflicts,
+        "skipped": [{"key": one.key, "path": one.where, "reason": one.reason} for one in source.odd],
+        "skipped_file": os.fspath(kept) if kept else None,
+        "replaced": [{"key": one.key, "path": one.where} for one in source.replaced],
+        "transcripts": os.fspath(source.transcripts),
+    }
+
+
+def _print_report(source: Source, outcome: Outcome, kept: Path | None, *, dry_run: bool) -> None:
+    counts = {"new": outcome.created, "unchanged": outcome.unchanged, "overwritten": outcome.overwritten}
+    counts["skipped"] = len(source.odd)
+    told = ", ".join(f"{number:,} {what}" for what, number in counts.items() if number) or "nothing to do"
+    verb = "would import" if dry_run else "imported"
+    output.line(f"{verb} {show.count(len(source.entries), 'session')}: {told}")
+    _tell([f"replaced by U+FFFD in {show.text(one.key)}: {show.cut(one.where)}" for one in source.replaced])
+    _tell([f"skipped {show.text(o.key)}: {show.cut(o.where)}: {show.text(o.reason)}" for o in source.odd])
+    if kept is not None:
+        output.message(f"{show.count(len(source.odd), 'skipped session')} kept in {show.text(os.fspath(kept))}")
+    output.message(f"transcripts are left where they are: {show.text(os.fspath(source.transcripts))}")
+
+
+def _tell(lines: list[str]) -> None:
+    for line in lines[:_LINES_MAX]:
+        output.message(line)
+    if len(lines) > _LINES_MAX:
+        output.message(f"... and {len(lines) - _LINES_MAX:,} more")

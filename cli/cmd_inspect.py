@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import output, parse
+from . import damage, output, parse, show
 from .options import (
     JsonOption,
     PrefixOption,
@@ -96,7 +96,7 @@ def _matching(
 
 
 def _before(now: datetime, text: str, option: str) -> datetime:
-    """Give the moment this long before now; the oldest there can be when it is longer than history."""
+    """Return the moment this long before now; the oldest there can be when it is longer than history."""
     try:
         return now - parse.duration(text, option)
     except OverflowError:
@@ -109,9 +109,10 @@ def _show_matching(store: Store, matching: dict[str, Any], order: str, limit: in
 
     found = store.list(**matching, order_by=order, limit=limit)
     total = store.count(**matching)
+    damaged = damage.tell(store)
     if as_json:
-        return output.json_rows("sessions", map(cmd_list.as_json, found), matching=total)
+        return output.json_rows("sessions", map(cmd_list.as_json, found), matching=total, damaged=damaged)
     cmd_list.print_table(found)
     if total > len(found):
-        output.message(f"{len(found):,} of {total:,} matching sessions; --limit shows more")
+        output.message(f"{len(found):,} of {show.count(total, 'matching session')}; --limit shows more")
     return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import output, parse, show
+from . import damage, output, parse, show, tables
 from .options import JsonOption, PrefixOption, SortOption, StoreOption, WhereOption, open_existing, plain_app
 
 if TYPE_CHECKING:
@@ -30,28 +30,32 @@ def list_(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List sessions, the last updated first."""
+    """List sessions, the last updated first.
+
+    Damaged sessions are left out: one line on stderr says how many there are, and `damaged` with --json.
+    """
     most = None if limit is None else parse.number(limit, "--limit")
     skipped = parse.number(offset, "--offset")
     matching: dict[str, Any] = {"prefix": prefix, "where": parse.conditions(where)}
     with open_existing(ctx, store) as opened:
         if count:
-            return _count(opened.count(**matching), as_json=json)
+            return _count(opened.count(**matching), damage.tell(opened), as_json=json)
         found = opened.list(**matching, order_by=sort or "-updated_at", limit=most, offset=skipped)
+        damaged = damage.tell(opened)
     if json:
-        return output.json_rows("sessions", map(as_json, found))
+        return output.json_rows("sessions", map(as_json, found), damaged=damaged)
     return print_table(found)
 
 
-def _count(number: int, *, as_json: bool) -> None:
+def _count(number: int, damaged: int, *, as_json: bool) -> None:
     if as_json:
-        output.json_object({"count": number})
+        output.json_object({"count": number, "damaged": damaged})
     else:
         output.line(str(number))
 
 
 def as_json(info: SessionInfo) -> dict[str, Any]:
-    """Give a session of a list for JSON."""
+    """Return a session of a list for JSON."""
     return {
         "key": info.key,
         "rev": info.rev,
@@ -70,9 +74,9 @@ def print_table(found: Iterable[SessionInfo]) -> None:
     if not rows:
         return output.message("no session matches")
     columns = (
-        output.Column("key", fold=True, lead=True),
-        output.Column("updated", right=True),
-        output.Column("size", right=True),
-        output.Column("rev", right=True),
+        tables.Column("key", lead=True),
+        tables.Column("updated", right=True),
+        tables.Column("size", right=True),
+        tables.Column("rev", right=True),
     )
     return output.table(columns, rows)

@@ -49,7 +49,10 @@ def patch(
     if not changes and not unset:
         message = "nothing to change; give FIELD=JSON or --unset FIELD"
         raise typer.BadParameter(message, ctx=ctx, param_hint="FIELD=JSON")
-    with open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=create) as opened:
+    with (
+        receipts.interruptible(key),
+        open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=create) as opened,
+    ):
         before = opened.get(key)
         session = opened.patch(key, changes, unset=tuple(unset or ()), create=create)
     receipts.written(session, before, as_json=json)

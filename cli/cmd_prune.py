@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 app = plain_app()
 
+_AGAIN = "every session is removed whole or not touched; run it again for the rest"
+
 
 @app.command()
 def prune(
@@ -76,7 +78,7 @@ def prune(
         raise typer.BadParameter(message, ctx=ctx, param_hint="--older-than")
     with (
         open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=False) as opened,
-        progress.bar("Looking" if dry_run else "Pruning") as shown,
+        progress.bar("Looking" if dry_run else "Pruning", _AGAIN) as shown,
     ):
         report = opened.prune(**rules, purge=purge, trust_clock=trust_clock, dry_run=dry_run, progress=shown)
     if json:
@@ -87,7 +89,7 @@ def prune(
         if report.refused:
             output.message(f"without --dry-run this is refused: {report.refused}")
     if not report.ok:
-        failed = actions.count(sum(one.failed for one in report.skipped), "session")
+        failed = show.count(sum(one.failed for one in report.skipped), "session")
         raise exits.CommandError(
             f"{failed} could not be removed", "run it again; `shardstore verify` looks into damage"
         )
@@ -96,7 +98,7 @@ def prune(
 def _headline(report: PruneReport, verb: str) -> str:
     would, frees = ("would be ", "would free") if report.dry_run else ("", "freed")
     total = show.size(sum(one.size for one in report.actions))
-    removed = actions.count(len(report.actions), "session")
+    removed = show.count(len(report.actions), "session")
     return f"{removed} {would}{verb} ({total}); {frees} {show.size(report.bytes_freed)}"
 
 

@@ -33,7 +33,10 @@ def restore(
 
     Exit code 3 when there is none in archive/, 4 when a session of this key is there already.
     """
-    with open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=False) as opened:
+    with (
+        receipts.interruptible(key),
+        open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=False) as opened,
+    ):
         from shardstore.errors import SessionNotFound
 
         try:

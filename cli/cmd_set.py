@@ -41,9 +41,12 @@ def set_(
     other writers use --expect (from `get --json` or `inspect`), or `patch` for single fields.
     """
     fields = _entry(entry)
-    with open_for_writing(
-        ctx, store, lock_timeout=lock_timeout, actor=actor, create=create and expect is None
-    ) as opened:
+    with (
+        receipts.interruptible(key),
+        open_for_writing(
+            ctx, store, lock_timeout=lock_timeout, actor=actor, create=create and expect is None
+        ) as opened,
+    ):
         before = opened.get(key)
         if create or expect is not None:
             session = opened.replace(key, fields, expect=expect)

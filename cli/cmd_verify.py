@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import exits, output, progress, show
+from . import exits, output, progress, show, tables
 from .options import JsonOption, StoreOption, open_existing, plain_app
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 app = plain_app()
 
+_AGAIN = "what was repaired is whole, the rest untouched; run it again"
 _NAMED = 5  # lost sessions in the last line; the table above has them all
 
 
@@ -31,7 +32,7 @@ def verify(
     json: JsonOption = False,
 ) -> None:
     """Check every file of the store. Exit code 5 when damage was found, also when it was repaired."""
-    with open_existing(ctx, store) as opened, progress.bar("Reading") as shown:
+    with open_existing(ctx, store) as opened, progress.bar("Reading", _AGAIN) as shown:
         report = opened.verify(repair=repair, progress=shown)
     if json:
         output.json_object(_for_programs(report))
@@ -42,7 +43,7 @@ def verify(
 
 
 def _failure(report: VerifyReport, *, repair: bool) -> exits.CommandError:
-    """Say what is left to do after damage was found."""
+    """Return what is left to do after damage was found."""
     lost = [problem for problem in report.problems if problem.lost]
     left = sum(not problem.repaired for problem in report.problems) - len(lost)
     if lost:
@@ -50,17 +51,17 @@ def _failure(report: VerifyReport, *, repair: bool) -> exits.CommandError:
     if not left:
         return exits.CommandError("damage was found and repaired; the originals are in quarantine/", code=exits.CORRUPT)
     hint = "look into the files named above" if repair else "`shardstore verify --repair` salvages what is whole"
-    return exits.CommandError(f"{_count(left, 'problem')} left", hint, code=exits.CORRUPT)
+    return exits.CommandError(f"{show.count(left, 'problem')} left", hint, code=exits.CORRUPT)
 
 
 def _loss(lost: Sequence[Problem], left: int) -> exits.CommandError:
-    """Name the sessions of which nothing could be salvaged, and the way on."""
+    """Return the names of the sessions of which nothing could be salvaged, and the way on."""
     names = ", ".join(show.text(problem.key or problem.path) for problem in lost[:_NAMED])
     more = f" and {len(lost) - _NAMED:,} more" if len(lost) > _NAMED else ""
     verb, whose, them = ("is", "its", "it") if len(lost) == 1 else ("are", "their", "them")
-    others = f"; {_count(left, 'other problem')} left" if left else ""
+    others = f"; {show.count(left, 'other problem')} left" if left else ""
     return exits.CommandError(
-        f"{_count(len(lost), 'session')} {verb} LOST: {names}{more}; {whose} bytes are kept in quarantine/{others}",
+        f"{show.count(len(lost), 'session')} {verb} LOST: {names}{more}; {whose} bytes are kept in quarantine/{others}",
         f"restore {them} from a backup, or `set` {them} anew",
         code=exits.CORRUPT,
     )
@@ -80,10 +81,10 @@ def _for_programs(report: VerifyReport) -> dict[str, Any]:
 def _print_report(report: VerifyReport) -> None:
     """Print what was found, damage first, then what was read."""
     columns = (
-        output.Column("kind"),
-        output.Column("file", fold=True, lead=True),
-        output.Column("detail", fold=True),
-        output.Column("repaired"),
+        tables.Column("kind"),
+        tables.Column("file", lead=True),
+        tables.Column("detail", fold=True),
+        tables.Column("repaired"),
     )
     rows = [_row(problem, "yes" if problem.repaired else "no") for problem in report.problems]
     rows += [_row(note, "yes" if note.repaired else "harmless") for note in report.notes]
@@ -91,14 +92,11 @@ def _print_report(report: VerifyReport) -> None:
         output.table(columns, rows)
         output.line()
     output.line(
-        f"{_count(report.sessions, 'session')}, {_count(report.shards, 'shard')}, {_count(report.records, 'record')} "
-        f"read: {_count(len(report.problems), 'problem') if report.problems else 'no problem'}"
+        f"{show.count(report.sessions, 'session')}, {show.count(report.shards, 'shard')}, "
+        f"{show.count(report.records, 'record')} "
+        f"read: {show.count(len(report.problems), 'problem') if report.problems else 'no problem'}"
     )
 
 
 def _row(found: Problem, state: str) -> tuple[str, ...]:
     return found.kind, show.text(found.path), show.text(found.detail), state
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")

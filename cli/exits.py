@@ -1,11 +1,12 @@
-"""Exit codes, and what a person is told when something failed: the error, and what to do next."""
+"""Exit codes, and the error of the command line's own."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from shardstore.errors import LockTimeout
+    from collections.abc import Callable, Iterator
 
 OK = 0
 ERROR = 1
@@ -27,50 +28,11 @@ class CommandError(Exception):
         self.message, self.hint, self.code = message, hint, code
 
 
-def describe(error: Exception) -> CommandError:
-    """Turn an error of the library or the system into a message, the next step and an exit code."""
-    from shardstore import errors
-
-    if isinstance(error, CommandError):
-        return error
-    if isinstance(error, errors.LockTimeout):
-        return _locked(error)
-    if isinstance(error, errors.SessionExists):
-        return CommandError(f"session {_printable(error.key)!r} exists already", code=CONFLICT)
-    if isinstance(error, errors.UnsafeStore):
-        return CommandError(_printable(f"{error.root} {error.reason}"), _SHARED)
-    code, hint = next((told for kind, told in _by_kind() if isinstance(error, kind)), (ERROR, ""))
-    return CommandError(_printable(str(error)), hint, code=code)
-
-
-_SHARED = "`chmod go-w` it, or if all of them may change it: `shardstore --allow-shared COMMAND ...`"
-
-
-def _by_kind() -> list[tuple[type[Exception] | tuple[type[Exception], ...], tuple[int, str]]]:
-    """Pair the errors whose own message says enough with their exit code and the next step."""
-    from shardstore import errors
-
-    return [
-        (errors.SessionNotFound, (NO_SESSION, "`shardstore list --prefix ...` shows the keys there are")),
-        (errors.StoreNotFound, (NO_STORE, "check --store and SHARDSTORE_PATH; set, patch and import make one")),
-        (errors.Conflict, (CONFLICT, "")),
-        (errors.CorruptShard, (CORRUPT, "")),
-        ((errors.InvalidKey, errors.InvalidEntry, errors.InvalidQuery), (USAGE, "")),
-        (errors.StoreFull, (ERROR, "free some space; `shardstore compact --dry-run` shows what it would give back")),
-    ]
-
-
-def _locked(error: LockTimeout) -> CommandError:
-    """Name the process that holds the lock, where the system tells."""
-    from .holders import command_of
-
-    command = command_of(error.pid) if error.pid else ""
-    owner = f"process {error.pid}" if error.pid else "a process the system does not name"
-    owner += f" ({command})" if command else ""
-    message = f"session {_printable(error.key)!r} was locked for {error.waited:.1f} s by {owner}"
-    return CommandError(message, "try again, or wait longer with --lock-timeout SECONDS", code=LOCKED)
-
-
-def _printable(text: str) -> str:
-    """Escape what could steer a terminal: keys and paths are other people's text."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+@contextmanager
+def interruptible(hint: str, so_far: Callable[[], str] = str) -> Iterator[None]:
+    """Turn Ctrl-C into an error that says what was done, `so_far`, and how to go on, `hint`."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        done = so_far()
+        raise CommandError(f"interrupted; {done}" if done else "interrupted", hint, code=INTERRUPTED) from None

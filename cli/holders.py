@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from . import escape
+
 _COMMAND_MAX = 80
 
 
@@ -14,5 +16,5 @@ def command_of(pid: int) -> str:
     except OSError:
         return ""
     text = raw.replace(b"\0", b" ").decode(errors="replace").strip()
-    text = "".join(c if c.isprintable() else "?" for c in text)
+    text = escape.text(text)
     return text if len(text) <= _COMMAND_MAX else f"{text[: _COMMAND_MAX - 1]}…"

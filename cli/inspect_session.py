@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from shardstore._codec import dumps
 
-from . import changes, output
+from . import changes, output, tables
 from . import show as looks
 from .cmd_get import describe
 from .holders import command_of
@@ -28,7 +28,7 @@ def show(store: Store, key: str, *, history: bool, as_json: bool) -> None:
     revisions = changes.steps(store.history(key)) if history else []
     if as_json:
         return output.json_object(_for_programs(session, path, held, revisions, history=history))
-    output.pairs(_facts(session, path, held))
+    output.pairs(_facts(session, path, held), whole=("Session", "File"))
     if history:
         _print_history(revisions)
     else:
@@ -84,8 +84,8 @@ def _print_fields(session: Session) -> None:
     """Print the fields in their order, each on a line; `get` prints values whole."""
     if not session.data:
         return output.line("\nThe entry is empty: {}")
-    output.heading(f"{len(session.data)} fields")
-    columns = (output.Column("field", lead=True), output.Column("size", right=True), output.Column("value", fold=True))
+    output.heading(looks.count(len(session.data), "field"))
+    columns = (tables.Column("field", lead=True), tables.Column("size", right=True), tables.Column("value", fold=True))
     room = (output.width() or _VALUE_MAX) - max(map(len, session.data)) - _SIZE_COLUMN
     limit = max(_VALUE_MIN, min(_VALUE_MAX, room))
     rows = [(looks.text(n), looks.size(len(dumps(v))), looks.value(v, limit)) for n, v in session.data.items()]

@@ -27,13 +27,17 @@ def show(store: Store, *, as_json: bool) -> None:
     held = store.engine.holders()
     if as_json:
         return output.json_object(_for_programs(store, stats, biggest, rewritten, held))
-    output.pairs(_facts(store, stats, held))
+    output.pairs(_facts(store, stats, held), whole=("Store",))
     if biggest:
-        output.heading(f"{min(TOP, len(biggest))} biggest sessions")
+        output.heading(_first(biggest, "biggest session"))
         print_table(biggest)
-        output.heading(f"{min(TOP, len(rewritten))} most rewritten sessions")
+        output.heading(_first(rewritten, "most rewritten session"))
         print_table(rewritten)
     return None
+
+
+def _first(found: list[SessionInfo], thing: str) -> str:
+    return looks.count(len(found), thing) if len(found) > 1 else f"The {thing}"
 
 
 def _for_programs(
@@ -66,26 +70,27 @@ def _facts(store: Store, stats: StoreStats, held: list[LockHolder]) -> list[tupl
             f"{looks.size(stats.bytes_total)}: {looks.size(stats.bytes_live)} live, {dead} history {_ROOM}",
         ),
         ("Index", _index(stats)),
-        (
-            "Kept",
-            f"{_count(stats.archived, 'file')} in archive/, {_count(stats.quarantined, 'file')} in quarantine/",
-        ),
+        ("Kept", _kept(stats)),
         ("Damage", _damage(stats)),
     ]
     return facts + [("Locks" if n == 0 else "", text) for n, text in enumerate(_locks(store, held))]
 
 
+def _kept(stats: StoreStats) -> str:
+    return f"{looks.count(stats.archived, 'file')} in archive/, {looks.count(stats.quarantined, 'file')} in quarantine/"
+
+
 def _index(stats: StoreStats) -> str:
     if stats.index_unusable is not None:
         return f"{stats.index_unusable}: every session was read; `shardstore list` makes it anew"
-    return f"generation {stats.generation}, {_count(stats.pending_notes, 'changed session')} to read again"
+    return f"generation {stats.generation}, {looks.count(stats.pending_notes, 'changed session')} to read again"
 
 
 def _damage(stats: StoreStats) -> str:
     if not stats.damaged:
         return "none known; `shardstore verify` reads every record"
     named = ", ".join(looks.text(path) for path in stats.damaged[:3])
-    return f"{_count(len(stats.damaged), 'shard')} cannot be read: {named}; run `shardstore verify`"
+    return f"{looks.count(len(stats.damaged), 'shard')} cannot be read: {named}; run `shardstore verify`"
 
 
 def _locks(store: Store, held: list[LockHolder]) -> list[str]:
@@ -98,7 +103,3 @@ def _locks(store: Store, held: list[LockHolder]) -> list[str]:
             f"{looks.text(name)} held by {one.pid}" + (f" ({command_of(one.pid)})" if command_of(one.pid) else "")
         )
     return lines
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")

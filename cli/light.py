@@ -19,7 +19,7 @@ def lighten(command: Any) -> Any:
 
 
 def _get_params(made: Any, ctx: Any) -> list[Any]:
-    """Give a command's parameters; --help is among them, which typer makes here."""
+    """Return a command's parameters; --help is among them, which typer makes here."""
     parameters: list[Any] = made(ctx)
     for parameter in parameters:
         if not isinstance(parameter.process_value, partial):

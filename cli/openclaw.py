@@ -1,81 +1,86 @@
-"""OpenClaw's sessions.json: find it, read it without touching it, write it.
+"""OpenClaw's sessions: find the sessions.json or the database, read it without touching it.
 
-The file is one JSON object, session key -> entry, indented by two spaces. Everything is checked before the first
-entry is handed out: half a source is worse than none.
+Everything is checked before the first entry is handed out: half a source is worse than none.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
-from shardstore import _codec as codec
-from shardstore import _keys
-from shardstore.errors import InvalidEntry, InvalidKey
-
-from . import show
+from . import escape, show
 from .exits import CommandError
-from .parse import strict_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+    from .openclaw_entries import Checked, Odd, Replaced
 
 FILE = "sessions.json"
 DATABASE = "openclaw-agent.sqlite"
 _SQLITE_MAGIC = b"SQLite format 3\0"
-_MOVED = (
-    "this OpenClaw keeps its sessions in a database since 2026.8; what its migration left in sessions.json "
-    "may be imported by naming that file itself"
-)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A sessions.json that was read and found whole. `warning` is empty or for a person."""
+    """A source that was read as a whole. `warning` is empty or for a person."""
 
     path: Path
     entries: dict[str, dict[str, Any]]
+    times: dict[str, datetime]  # of the last changes, where the source tells
+    odd: list[Odd]
+    replaced: list[Replaced]
+    transcripts: Path  # where they are left
     warning: str = ""
 
 
-def read(path: Path) -> Source:
-    """Read the sessions.json at `path`, a file or its directory. Raises CommandError; writes nothing anywhere."""
+def read(path: Path, *, skip_invalid: bool = False, replace_invalid: bool = False) -> Source:
+    """Read the source at `path`, a file or a directory of OpenClaw's. Raises CommandError; writes nothing anywhere.
+
+    An entry that the store cannot hold is an error, or with `skip_invalid` one of `odd`; `replace_invalid` repairs
+    halves of surrogate pairs first.
+    """
     file = _locate(path)
-    raw = _read_unchanged(file)
-    if raw.startswith(_SQLITE_MAGIC):
-        raise CommandError(f"{_name(file)} is an SQLite database, not a sessions.json", _MOVED)
-    entries = _parse(raw, file)
-    for key, entry in entries.items():
-        _check(key, entry, file)
-    database = _database_near(file.parent)
-    warning = f"{_name(database)} is there: newer sessions may be in it" if database else ""
-    return Source(file, entries, warning)
+    if _is_database(file):
+        from . import openclaw_database
+
+        found, transcripts, warning = openclaw_database.check(file, repair=replace_invalid), file, ""
+    else:
+        found, transcripts = _check_text(_read_unchanged(file), file, repair=replace_invalid), file.parent
+        database = _database_near(file.parent)
+        warning = f"{_name(database)} is there: newer sessions may be in it" if database else ""
+    if found.odd and not skip_invalid:
+        raise _refused(file, found.odd)
+    return Source(file, found.entries, found.times, found.odd, found.replaced, transcripts, warning)
 
 
 def _locate(path: Path) -> Path:
-    """Find the file in a directory: an agent's, or its sessions directory."""
+    """Find the file in a directory: an agent's, or its sessions directory. The database is newer where there is one."""
     if not path.is_dir():
-        if path.name == DATABASE and path.exists():
-            raise CommandError(f"{_name(path)} is OpenClaw's database, not a sessions.json", _MOVED)
         return path
-    database = _database_near(path)
-    if database:
-        raise CommandError(f"{_name(path)} belongs to {_name(database)}", _MOVED)
-    for file in (path / FILE, path / "sessions" / FILE):
-        if file.exists():
+    for file in (_database_near(path), path / FILE, path / "sessions" / FILE):
+        if file is not None and file.exists():
             return file
-    raise CommandError(f"no {FILE} in {_name(path)}", "give the file, or the directory that contains it")
+    raise CommandError(
+        f"no {FILE} in {_name(path)}, and no {DATABASE}", "name the file, or the directory that holds it"
+    )
 
 
 def _database_near(directory: Path) -> Path | None:
     """Find the database that newer versions keep beside, or in `agent/` next to, the sessions directory."""
     near = (directory, directory / "agent", directory.parent / "agent")
     return next((folder / DATABASE for folder in near if (folder / DATABASE).exists()), None)
+
+
+def _is_database(file: Path) -> bool:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(len(_SQLITE_MAGIC)) == _SQLITE_MAGIC
+    except OSError:
+        return False  # reading it tells why
 
 
 def _read_unchanged(file: Path) -> bytes:
@@ -86,9 +91,8 @@ def _read_unchanged(file: Path) -> bytes:
             raw = opened.read()
             after = os.fstat(opened.fileno())
     except OSError as error:
-        raise CommandError(
-            f"cannot read {_name(file)}: {error.strerror}", "check the path and who may read it"
-        ) from None
+        hint = "check the path and who may read it"
+        raise CommandError(f"cannot read {_name(file)}: {error.strerror}", hint) from None
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(raw) != after.st_size:
         raise CommandError(
             f"{_name(file)} changed while it was read; nothing was imported", "stop OpenClaw and try again"
@@ -96,32 +100,18 @@ def _read_unchanged(file: Path) -> bytes:
     return raw
 
 
-def _parse(raw: bytes, file: Path) -> dict[str, Any]:
-    """Parse the file as the one object it must be."""
+def _check_text(raw: bytes, file: Path, *, repair: bool) -> Checked:
+    """Check the file's entries; a file that is not one whole object is damaged."""
+    from . import openclaw_text
+
     if not raw.strip():
         raise _damaged(file, "the file is empty")
     try:
-        entries = strict_json(raw.decode("utf-8-sig"))
+        return openclaw_text.check(raw.decode("utf-8-sig"), repair=repair)
     except json.JSONDecodeError as error:
         raise _damaged(file, f"{error.msg} at line {error.lineno}, column {error.colno}") from None
     except UnicodeDecodeError as error:
         raise _damaged(file, f"byte {error.start} is not UTF-8") from None
-    except ValueError as error:
-        raise _damaged(file, str(error)) from None
-    if not isinstance(entries, dict):
-        raise _damaged(file, "it should hold one object, session key -> entry")
-    return entries
-
-
-def _check(key: str, entry: Any, file: Path) -> None:
-    """Make sure that the store will take this session, exactly as it is."""
-    if not isinstance(entry, dict):
-        raise _damaged(file, f"session {key!r} is not an object")
-    try:
-        _keys.check_key(key)
-        codec.encode_entry(entry)
-    except (InvalidKey, InvalidEntry) as error:
-        raise _damaged(file, f"session {key!r}: {error}") from None
 
 
 def _damaged(file: Path, reason: str) -> CommandError:
@@ -129,47 +119,15 @@ def _damaged(file: Path, reason: str) -> CommandError:
     return CommandError(f"{_name(file)} is damaged or half written: {show.text(reason)}", hint)
 
 
+def _refused(file: Path, odd: list[Odd]) -> CommandError:
+    """Name the first entry that the store cannot hold, and the options that go on."""
+    first = odd[0]
+    others = f" and {show.count(len(odd) - 1, 'other')}" if len(odd) > 1 else ""
+    message = f"{_name(file)}: session {show.text(first.key)!r}{others} cannot be stored: "
+    hint = "nothing was imported; --skip-invalid imports the rest and keeps what it skips in a file"
+    hint += ", --replace-invalid repairs text with a lone surrogate"
+    return CommandError(f"{message}{show.cut(first.where)}: {show.text(first.reason)}", hint)
+
+
 def _name(path: Path) -> str:
-    return show.text(os.fspath(path))
-
-
-def write(entries: Iterable[tuple[str, Mapping[str, Any]]], out: BinaryIO) -> int:
-    """Write a sessions.json, entry by entry; return how many."""
-    count = 0
-    for key, entry in entries:
-        text = json.dumps(entry, ensure_ascii=False, indent=2).replace("\n", "\n  ")
-        out.write(b"{\n  " if count == 0 else b",\n  ")
-        out.write(f"{json.dumps(key, ensure_ascii=False)}: {text}".encode())
-        count += 1
-    out.write(b"\n}\n" if count else b"{}\n")
-    return count
-
-
-@contextmanager
-def replacing(path: Path, *, force: bool) -> Iterator[BinaryIO]:
-    """Open a file (0600) that takes the place of `path` once it is whole. Raises CommandError if `path` is there."""
-    if not force and os.path.lexists(path):
-        raise CommandError(f"{_name(path)} exists already", "--force replaces it")
-    # Made with mode 0600.
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as temp:
-        try:
-            yield temp  # type: ignore[misc]
-            temp.flush()
-            os.fsync(temp.fileno())
-            _move(Path(temp.name), path, force=force)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(temp.name)
-            raise
-
-
-def _move(temp: Path, path: Path, *, force: bool) -> None:
-    """Put the finished file in place; without `force`, link refuses a file that has appeared meanwhile."""
-    if force:
-        temp.replace(path)
-        return
-    try:
-        path.hardlink_to(temp)
-    except FileExistsError:
-        raise CommandError(f"{_name(path)} exists already", "--force replaces it") from None
-    temp.unlink()
+    return escape.text(os.fspath(path))

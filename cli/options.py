@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import parse, progress
+from . import bash, escape, parse, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ class Globals:
 
 
 def plain_app() -> typer.Typer:
-    """Make the app of one command: no rich in help or errors, which would cost every start its import."""
+    """Return the app of one command: no rich in help or errors, which would cost every start its import."""
     return typer.Typer(
         add_completion=False,
         rich_markup_mode=None,
@@ -44,7 +44,7 @@ def plain_app() -> typer.Typer:
 
 
 def store_path(ctx: typer.Context, store: str | None) -> Path:
-    """Say which store is meant: the command's option, the one before the command, the environment. Or exit 2."""
+    """Return the store that is meant: the command's option, the one before the command, the environment. Or exit 2."""
     shared = ctx.find_object(Globals) or Globals()
     named = store or shared.store or os.environ.get(PATH_VARIABLE)
     if not named:
@@ -86,11 +86,16 @@ def open_for_writing(
 
 
 def default_actor() -> str:
-    """Name this change's author in the session's history: a person at a shell, not a process number."""
+    """Return the author of this change in the session's history: a person at a shell, not a process number."""
     try:
         return f"cli:{pwd.getpwuid(os.geteuid()).pw_name}"
     except KeyError:  # a container's user without a name
         return f"cli:{os.geteuid()}"
+
+
+def _may_be_offered(key: str) -> bool:
+    """Return whether the shell shows the key as it is and runs no part of it: zsh evaluates what it is offered."""
+    return escape.text(key) == key and (bash.is_asked() or bash.SPECIAL.search(key) is None)
 
 
 def complete_key(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -99,7 +104,7 @@ def complete_key(ctx: typer.Context, incomplete: str) -> list[str]:
         named = ctx.params.get("store") or ctx.find_root().params.get("store")  # the callback has not run
         with open_existing(ctx, named, read_only=True) as store:
             found = store.list(prefix=incomplete or None, order_by="key", limit=COMPLETIONS_MAX)
-            return [info.key for info in found if info.key.isprintable()]
+            return [info.key for info in found if _may_be_offered(info.key)]
     except Exception:  # noqa: BLE001 - a traceback in the middle of somebody's prompt helps nobody
         return []
 

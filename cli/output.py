@@ -1,8 +1,7 @@
 """Where results go: data to stdout as text or JSON, messages to stderr.
 
-A width is known when stdout is a terminal or COLUMNS is set. With one, rich folds tables into it, and below
-`STACK_BELOW` columns every row becomes a few lines. Without one (a pipe, a file) every row is one line, however long,
-so that grep and cut work. Keys are folded, never cut.
+A width is known when stdout is a terminal or COLUMNS is set; tables.py fits tables into it. Without one (a pipe, a
+file) every row is one line, however long, so that grep and cut work.
 """
 
 from __future__ import annotations
@@ -11,30 +10,14 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import exits
+from . import escape, exits, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 SCHEMA_VERSION = 1
-STACK_BELOW = 60  # columns; a folded key in a narrower table is a ribbon
-RICH_ROWS_MAX = 1000  # rich lays out about 3,000 rows a second
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table; `fold` may be broken over lines, the others keep their width.
-
-    `lead` is what a row is about: where rows are stacked it stands in front, whole.
-    """
-
-    title: str
-    right: bool = False
-    fold: bool = False
-    lead: bool = False
 
 
 def line(text: str = "") -> None:
@@ -43,10 +26,15 @@ def line(text: str = "") -> None:
 
 
 def message(text: str) -> None:
-    """Tell the person something that is not data."""
+    """Print a line for a person on stderr: it is not data."""
     sys.stdout.flush()
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
+
+
+def json_message(fields: dict[str, Any]) -> None:
+    """Print a line of JSON on stderr, for a program: it is not data."""
+    message(escape.json_text(json.dumps({"schema_version": SCHEMA_VERSION, **fields}, ensure_ascii=False)))
 
 
 def json_object(fields: dict[str, Any]) -> None:
@@ -56,15 +44,15 @@ def json_object(fields: dict[str, Any]) -> None:
 
 def json_value(value: Any) -> None:
     """Print a JSON value, indented, as UTF-8 whatever the locale says."""
-    _write(json.dumps(value, ensure_ascii=False, indent=2).encode() + b"\n")
+    _write(escape.json_text(json.dumps(value, ensure_ascii=False, indent=2)).encode() + b"\n")
 
 
 def json_rows(name: str, rows: Iterable[dict[str, Any]], **fields: Any) -> None:
     """Print an object whose field `name` holds the rows, one row a line: fast, and fit for line tools."""
     from shardstore._codec import dumps
 
-    head = dumps({"schema_version": SCHEMA_VERSION, **fields})[:-1] + f',"{name}":['.encode()
-    lines = [dumps(row) for row in rows]
+    head = escape.json_bytes(dumps({"schema_version": SCHEMA_VERSION, **fields}))[:-1] + f',"{name}":['.encode()
+    lines = [escape.json_bytes(dumps(row)) for row in rows]
     _write(head + (b"\n" + b",\n".join(lines) + b"\n" if lines else b"") + b"]}\n")
 
 
@@ -89,93 +77,25 @@ def _utf8() -> bool:
 
 
 def width() -> int | None:
-    """Give the columns there are, or None where nothing limits a line."""
+    """Return the columns there are, or None where nothing limits a line."""
     if os.environ.get("COLUMNS", "").isdigit() or sys.stdout.isatty():
         return shutil.get_terminal_size().columns
     return None
 
 
-def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+def table(columns: Sequence[tables.Column], rows: Sequence[Sequence[str]]) -> None:
     """Print rows of text under their titles, in the shape that the width allows."""
-    columns_there_are = width()
-    if columns_there_are is None or len(rows) > RICH_ROWS_MAX:
-        _aligned(columns, rows)
-    elif columns_there_are < STACK_BELOW:
-        _stacked(columns, rows, columns_there_are)
-    else:
-        _rich(columns, rows, columns_there_are)
+    line(tables.lay_out(columns, rows, width(), bold=_styled()))
 
 
-def _aligned(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    """Print one line a row, padded to the widest cell."""
-    titles = [column.title.upper() for column in columns]
-    widths = [max(map(len, cells)) for cells in zip(titles, *rows, strict=True)]
-    pad = [str.rjust if column.right else str.ljust for column in columns]
-    text = [
-        "  ".join(f(cell, w) for f, cell, w in zip(pad, row, widths, strict=True)).rstrip() for row in (titles, *rows)
-    ]
-    line("\n".join(text))
-
-
-def _stacked(columns: Sequence[Column], rows: Sequence[Sequence[str]], limit: int) -> None:
-    """Print a row as a paragraph: what it is about, whole, then the rest with the titles."""
-    for row in rows:
-        cells = [(column, cell) for column, cell in zip(columns, row, strict=True) if cell]
-        cells.sort(key=lambda pair: not pair[0].lead)
-        (first, lead), *rest = cells
-        line(f"{first.title} {lead}" if first.right else lead)
-        words = ", ".join(f"{column.title} {cell}" for column, cell in rest)
-        line(_wrapped(words, limit, first="  ", indent="  "))
-
-
-def _wrapped(text: str, limit: int, *, first: str, indent: str) -> str:
-    """Wrap between words only: a key or a path that is broken cannot be copied."""
-    import textwrap
-
-    return textwrap.fill(
-        text,
-        max(20, limit),
-        initial_indent=first,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
-def _rich(columns: Sequence[Column], rows: Sequence[Sequence[str]], limit: int) -> None:
-    """Print a table that rich fits into the columns there are."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold" if _styled() else "")
-    for column in columns:
-        grid.add_column(
-            column.title.upper(),
-            justify="right" if column.right else "left",
-            overflow="fold",
-            no_wrap=not column.fold,
-        )
-    for row in rows:
-        grid.add_row(*map(Text, row))  # Text: a key like "[red]" or ":key:" is not markup
-    console = Console(width=limit, markup=False, emoji=False, highlight=False)
-    with console.capture() as captured:
-        console.print(grid)
-    line("\n".join(text.rstrip() for text in captured.get().splitlines()))
-
-
-def pairs(rows: Sequence[tuple[str, str]]) -> None:
-    """Print `name  value` lines, the values under one another."""
+def pairs(rows: Sequence[tuple[str, str]], *, whole: Sequence[str] = ()) -> None:
+    """Print `name  value` lines, the values under one another; those of the names in `whole` stay on one line."""
     indent = max(len(name) for name, _ in rows) + 2
     limit = width()
     for name, value in rows:
-        text = f"{name:<{indent}}{value}"
-        line(text if limit is None or len(text) <= limit else _hanging(f"{name:<{indent}}", value, limit))
-
-
-def _hanging(name: str, value: str, limit: int) -> str:
-    """Wrap a value beside its name; one that cannot be wrapped starts on the same line all the same."""
-    return _wrapped(value, limit, first=name, indent=" " * len(name)) if " " in value else f"{name}{value}"
+        start = f"{name:<{indent}}"
+        fits = limit is None or name in whole or len(start) + len(value) <= limit
+        line(start + value if fits else "\n".join(tables.wrapped(value, limit or 0, start, " " * indent)))
 
 
 def heading(text: str) -> None:

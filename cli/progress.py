@@ -1,12 +1,14 @@
-"""A progress bar on stderr, where stderr is a terminal; nothing at all elsewhere."""
+"""Progress on stderr: a bar on a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 
 import atexit
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
+
+from . import exits, output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -14,15 +16,31 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 _SOON_S = 0.3
+_LINE_EVERY_S = 5.0
 _shown: list[Progress] = []  # the one that is on the screen: two would write over each other
 
 
 @contextmanager
-def bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield `progress(done, total)`; the bar is gone when the work is done, results go to stdout."""
-    if not sys.stderr.isatty():
-        yield lambda _done, _total: None
-        return
+def bar(title: str, left: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield `progress(done, total)`; what it was told last is part of the error when Ctrl-C comes.
+
+    `left` says then what state things are in and how to go on. The bar is gone when the work is done.
+    """
+    told = [0, 0]
+    with (
+        exits.interruptible(left, lambda: f"{told[0]:,} of {told[1]:,} done" if told[1] else ""),
+        _on_terminal(title) if sys.stderr.isatty() else nullcontext(_Lines(title).progress) as shown,
+    ):
+
+        def progress(done: int, total: int) -> None:
+            told[:] = done, total
+            shown(done, total)
+
+        yield progress
+
+
+@contextmanager
+def _on_terminal(title: str) -> Iterator[Callable[[int, int], None]]:
     with _made() as shown:
         _shown.append(shown)
         try:
@@ -32,8 +50,22 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
             _shown.remove(shown)
 
 
+class _Lines:
+    """Progress in a pipe or a file: a line now and then, so that a log shows that it goes on."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._last = time.monotonic()
+
+    def progress(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._last >= _LINE_EVERY_S:
+            self._last = now
+            output.message(f"{self._title}: {done:,} of {total:,}")
+
+
 def on_demand(title: str) -> Callable[[int, int], None] | None:
-    """Give `progress(done, total)` for work that is seldom needed; None where nothing is shown.
+    """Return `progress(done, total)` for work that is seldom needed; None where nothing is shown.
 
     Its bar is there from the first call that comes _SOON_S after the first of all until everything is done: what
     is over sooner does not flicker, and does not pay for the imports.

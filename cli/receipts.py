@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import output, show
+from . import exits, output, show
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from shardstore import Session
 
 
+def interruptible(key: str) -> AbstractContextManager[None]:
+    """Turn Ctrl-C in a write into an error that says where to look: the commit may be made already."""
+    return exits.interruptible(f"`shardstore history {show.text(key)}` shows whether the change was made")
+
+
 def written(session: Session, before: Session | None, *, as_json: bool) -> None:
-    """Tell what became of the session; its version is what --expect takes. `before`: what was read before writing.
+    """Print what became of the session; its version is what --expect takes. `before`: what was read before writing.
 
     A session that was made is told in capitals: a mistyped key makes one, too.
     """
@@ -25,7 +32,7 @@ def written(session: Session, before: Session | None, *, as_json: bool) -> None:
 
 
 def restored(session: Session, *, as_json: bool) -> None:
-    """Tell that a session is back."""
+    """Print that a session is back."""
     if as_json:
         return output.json_object({"key": session.key, "rev": session.rev, "version": session.version})
     return output.message(f"{show.text(session.key)}: restored at revision {session.rev}, version {session.version}")

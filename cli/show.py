@@ -6,14 +6,24 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from .escape import text
+
+__all__ = ["age", "count", "cut", "duration", "iso", "size", "text", "time", "value"]
+
 _STEPS = ((60, "min"), (60, "h"), (24, "d"))
 _THOUSAND = 1000
 _CLOSE = 9.95  # below this one decimal is shown
 
 
-def text(raw: str) -> str:
-    """Escape what is not printable: a key may hold anything, also what steers a terminal."""
-    return raw if raw.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in raw)
+def cut(raw: str, limit: int = 120) -> str:
+    """Show the beginning of a text that nobody needs whole."""
+    shown = text(raw)
+    return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
+
+
+def count(number: int, thing: str) -> str:
+    """Show how many there are: `1 session`, `2,000 sessions`."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
 def size(count: int) -> str:
@@ -50,7 +60,7 @@ def time(moment: datetime) -> str:
 
 
 def iso(moment: datetime) -> str:
-    """Give a moment as RFC 3339 in UTC, to the millisecond, for programs."""
+    """Return a moment as RFC 3339 in UTC, to the millisecond, for programs."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

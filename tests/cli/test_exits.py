@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from shardstore_cli import exits
+from shardstore_cli import exits, failure
 
 from shardstore import Store, errors
 from tests.cli.shell import COMMAND, Shell, environment
@@ -74,10 +74,10 @@ def test_a_mistyped_command_is_guessed(shell: Shell) -> None:
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
 def test_every_error_has_its_code_and_one_printable_line(error: Exception, code: int) -> None:
-    failure = exits.describe(error)
-    assert failure.code == code
-    assert failure.message.isprintable() and failure.hint.isprintable()
-    assert failure.message
+    told = failure.describe(error)
+    assert told.code == code
+    assert told.message.isprintable() and told.hint.isprintable()
+    assert told.message
 
 
 @pytest.mark.damages("flips a byte")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from shardstore_cli.main import COMMANDS
+from shardstore_cli.app import COMMANDS
 
 from shardstore import Store
 from tests.cli.shell import Shell, environment

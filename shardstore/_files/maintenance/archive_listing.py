@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from shardstore._files import disk
-from shardstore._files.file import read_file
+from shardstore._files.file import read_file, read_journal
 from shardstore._files.layout import ARCHIVE, QUARANTINE, parse_stamped
+from shardstore._files.maintenance.repair import key_in
 from shardstore.errors import CorruptShard, InvalidQuery, raise_io_error
 from shardstore.reports import ArchivedFile, PurgeReport, Skipped
 
@@ -97,7 +98,17 @@ def _files(place: str, directory: Path) -> Iterator[ArchivedFile]:
 
 def _key(layout: Layout, one: ArchivedFile) -> str | None:
     """Read whose it was; None where the file is too damaged to tell, or gone. Raises StoreIOError."""
+    path = f"{layout.root}/{one.path}"
     try:
-        return read_file(f"{layout.root}/{one.path}")[0].state.key
+        return read_file(path)[0].state.key
     except CorruptShard as error:  # as most in quarantine are
-        return error.key
+        return error.key or _key_in_remains(path)
+
+
+def _key_in_remains(path: str) -> str | None:
+    """Find the key that the file's name proves, whatever else of the file is damaged."""
+    parsed = parse_stamped(os.path.basename(path))
+    try:
+        return key_in(read_journal(path), parsed[0]) if parsed is not None else None
+    except CorruptShard:  # too large to be a shard
+        return None
