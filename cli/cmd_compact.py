@@ -24,9 +24,11 @@ def compact(
     actor: ActorOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Give unused space back: rewrite grown files, trim, sweep what the dead left, tidy the index.
+    """Give unused space back; remove no session.
 
-    Removes no session; `shardstore prune` does. Runs beside writers, one session locked at a time.
+    Rewrites grown files, trims, sweeps what the dead left, and tidies the index.
+
+    `shardstore prune` removes sessions. Runs beside writers, one session locked at a time.
 
     Exit code 1 when something could not be done.
     """

@@ -26,9 +26,12 @@ def show(store: Store, key: str, *, history: bool, as_json: bool) -> None:
     real = os.path.realpath(path)
     held = next((one for one in store.engine.holders() if one.path == real), None)
     revisions = changes.steps(store.history(key)) if history else []
+    remarks = store.engine.remarks(key)
     if as_json:
-        return output.json_object(_for_programs(session, path, held, revisions, history=history))
+        return output.json_object({**_for_programs(session, path, held, revisions, history=history), "notes": remarks})
     output.pairs(_facts(session, path, held), whole=("Session", "File"))
+    for remark in remarks:
+        output.line(f"Note: {looks.text(remark)}")
     if history:
         _print_history(revisions)
     else:

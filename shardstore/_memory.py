@@ -71,6 +71,10 @@ class MemoryEngine:
         states = self.sessions.get(key)
         return states[-1] if states else ABSENT
 
+    def size_of(self, key: str) -> int:
+        """Return the bytes of a session's entry."""
+        return self.read(key).size
+
     def remarks(self, key: str) -> list[str]:
         """Return nothing: memory is never odd."""
         check_key(key)

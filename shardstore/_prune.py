@@ -42,7 +42,7 @@ def prune(  # noqa: PLR0913  # what Store.prune is asked, and what it knows of i
         if progress is not None:
             progress(done, len(removals))
         if dry_run:
-            actions.append(_action(removal, removal.info.size, purge=purge))
+            actions.append(_action(removal, engine.size_of(removal.info.key), purge=purge))
             continue
         outcome = _remove(engine, removal, purge=purge)
         if isinstance(outcome, Action):

@@ -96,6 +96,9 @@ class Engine(Protocol):
     def read(self, key: str) -> State:
         """Return what is committed, waiting for nobody. Never answers "absent" for "damaged" or "not there"."""
 
+    def size_of(self, key: str) -> int:
+        """Return the bytes that a session takes where it is kept; 0 where there is none."""
+
     def remarks(self, key: str) -> list[str]:
         """Return a sentence for each odd thing about a session that can be read, for people."""
 

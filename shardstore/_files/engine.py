@@ -101,6 +101,15 @@ class FileEngine:
             load_statx()
         return self.pool.shard(key).read().state
 
+    def size_of(self, key: str) -> int:
+        """Return the bytes of a session's file; 0 where there is none. Raises StoreIOError."""
+        try:
+            return os.path.getsize(self.place(key))
+        except FileNotFoundError:
+            return 0
+        except OSError as error:
+            raise_io_error(error, "looking at a shard", self.place(key))
+
     def remarks(self, key: str) -> list[str]:
         """Return a sentence for each odd thing about a session's file. Raises CorruptShard, StoreIOError."""
         with late_imports:

@@ -30,7 +30,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a 
         (("list", "--no-such-option"), 2, "usage"),
         (("get",), 2, "usage"),
         (("no-such-command",), 2, "usage"),
-        (("compact", "--older-than", "30"), 2, "usage"),
+        (("prune", "--older-than", "30"), 2, "usage"),
         (("import", "openclaw", "/nowhere"), 1, "error"),
         (("delete", "nobody"), 3, "no-session"),
     ],
@@ -69,7 +69,7 @@ def test_a_full_disk_is_told_what_frees_space(busy: Shell) -> None:
     told = failure.describe(errors.StoreFull(errno.ENOSPC, "No space left on device", str(busy.store)))
     advised = re.findall(r"`shardstore ([^`]+)`", told.hint)
     assert advised[0].startswith("archive purge")
-    assert busy("compact", "--where", "status=done").code == 0
+    assert busy("prune", "--where", "status=done").code == 0
     assert busy(*advised[0].split()).code == 0
     for words in advised[1:]:
         assert busy(*words.split()).code == 0

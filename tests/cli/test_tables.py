@@ -54,7 +54,7 @@ def _broken(shell: Shell, columns: int) -> list[tuple[str, ...]]:
     spaced = "agent:main:a key with many spaces in it: forty columns are not enough for this"
     with Store(shell.store) as store:
         store.replace(spaced, {"status": "done"})
-    for words in (("list",), ("inspect",), ("inspect", spaced), ("compact", "--dry-run", "--where", "status=done")):
+    for words in (("list",), ("inspect",), ("inspect", spaced), ("prune", "--dry-run", "--where", "status=done")):
         lines = shell(*words, COLUMNS=str(columns)).out.splitlines()
         wide = [line for line in lines if len(line) > columns and spaced not in line and LONG not in line]
         wide = [line for line in wide if not line.startswith(("File ", "Store ")) and "would free" not in line]
