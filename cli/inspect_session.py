@@ -29,7 +29,7 @@ def show(store: Store, key: str, *, history: bool, as_json: bool) -> None:
     remarks = store.engine.remarks(key)
     if as_json:
         return output.json_object({**_for_programs(session, path, held, revisions, history=history), "notes": remarks})
-    output.pairs(_facts(session, path, held), whole=("Session", "File"))
+    output.pairs(_facts(session, path, held), whole=("Session", "Version", "File"))
     for remark in remarks:
         output.line(f"Note: {looks.text(remark)}")
     if history:
@@ -74,7 +74,8 @@ def _facts(session: Session, path: str, held: LockHolder | None) -> list[tuple[s
     created, updated = session.created_at, session.updated_at
     return [
         ("Session", looks.text(session.key)),
-        ("Revision", f"{session.rev} (version {session.version})"),
+        ("Revision", str(session.rev)),
+        ("Version", session.version),
         ("Size", f"{looks.size(len(dumps(session.data)))}, file of {looks.size(_file_size(path))}"),
         ("Created", f"{looks.time(created)} ({looks.age(created)})"),
         ("Updated", f"{looks.time(updated)} ({looks.age(updated)}) by {looks.text(session.actor)}"),
