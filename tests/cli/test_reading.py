@@ -130,7 +130,9 @@ def test_inspect_says_when_there_is_no_index(busy: Shell) -> None:
 
 def test_inspect_shows_one_session(busy: Shell) -> None:
     text = busy("inspect", "agent:main:main", COLUMNS="40").out
-    for expected in ("Revision", "3 (version", "by", "Lock", "free", "totalTokens", "ä🏡"):
+    with Store(busy.store) as store:
+        version = store["agent:main:main"].version
+    for expected in ("Revision", "Version", version, "by", "Lock", "free", "totalTokens", "ä🏡"):
         assert expected in text
     told = busy("inspect", "agent:main:main", "--json").json
     assert told["data"]["totalTokens"] == 7

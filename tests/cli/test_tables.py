@@ -57,7 +57,9 @@ def _broken(shell: Shell, columns: int) -> list[tuple[str, ...]]:
     for words in (("list",), ("inspect",), ("inspect", spaced), ("prune", "--dry-run", "--where", "status=done")):
         lines = shell(*words, COLUMNS=str(columns)).out.splitlines()
         wide = [line for line in lines if len(line) > columns and spaced not in line and LONG not in line]
-        wide = [line for line in wide if not line.startswith(("File ", "Store ", "Version ")) and "would free" not in line]
+        wide = [
+            line for line in wide if not line.startswith(("File ", "Store ", "Version ")) and "would free" not in line
+        ]
         if wide or not any(spaced in line for line in lines):
             bad.append(words)
     return bad
