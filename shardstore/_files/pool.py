@@ -58,7 +58,7 @@ class Pool:
         except (KeyError, TypeError):
             shard = self.admit(key)
         try:
-            txn = shard.spare.pop()
+            txn: FileTransaction = shard.spare.pop()
         except IndexError:
             txn = FileTransaction(shard, self.mark_changed)
         txn.timeout, txn.create, txn.present = timeout, create, not create

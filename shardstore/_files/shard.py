@@ -10,7 +10,7 @@ import errno
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from shardstore._files.file import JournalFile, read_file, read_journal
 from shardstore._files.layout import is_shard_of
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shardstore._files.layout import Layout
-    from shardstore._files.transaction import FileTransaction
     from shardstore._journal.replay import Journal
     from shardstore._model import State
 
@@ -53,7 +52,7 @@ class Shard:
         self.layout = layout
         self.file: JournalFile | None = None  # opened and closed only by whoever is inside the mutex
         self.mutex = FifoMutex(self.key, self.path)
-        self.spare: list[FileTransaction] = []  # at most one, to be used again
+        self.spare: list[Any] = []  # at most one FileTransaction, to be used again
         self.created = False  # by the transaction inside, which removes the file again if nothing is committed
         self.turn = 0  # how many transactions there were
         self.fair = Turns(lines, name)
