@@ -1,0 +1,286 @@
+"""An exception from outside, or a signal handler that uses the store, at every single bytecode of a call.
+
+A signal handler's exception, a soft time limit's or a KeyboardInterrupt may arrive between any two bytecodes. sys.settrace
+puts it at each of them in turn, one a run, and at the calls and returns in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import shardstore
+from shardstore import NestedUpdate, Store, StoreBusy
+from tests.support import actions, disk
+from tests.support.peer import one_peer
+
+KEY, OTHER = "agent:main:main", "agent:main:other"
+SOON_S = 2.0
+_PACKAGE = str(Path(shardstore.__file__).parent)
+_MOST = 20_000  # positions of one call
+
+
+class FromOutside(BaseException):
+    """What the code beneath did not raise."""
+
+
+class At:
+    """Do something at the n-th position of what runs inside the block: before a bytecode, at a call or at a return."""
+
+    def __init__(self, position: int, action: Callable[[], None]) -> None:
+        self.left = position
+        self.action = action
+        self.struck: FrameType | None = None
+        self.where = ""
+
+    def __enter__(self) -> At:
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _trace(self, frame: FrameType, event: str, _arg: object) -> Any:
+        code = frame.f_code
+        if not code.co_filename.startswith(_PACKAGE) and not code.co_name.startswith("traced_"):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        if event in ("call", "opcode", "return") and not self.where:
+            self.left -= 1
+            if not self.left:
+                self.where = f"{Path(code.co_filename).name}:{frame.f_lineno} {code.co_qualname} ({event})"
+                sys.settrace(None)
+                self.action()
+                return None
+        return None if self.where else self._trace
+
+
+def _raise() -> None:
+    raise FromOutside
+
+
+class Thread:
+    """One other thread, which calls what it is given."""
+
+    def __init__(self) -> None:
+        self._jobs: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[object] = queue.SimpleQueue()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                self._done.put(job())
+            except BaseException as error:
+                self._done.put(error)
+
+    def call(self, job: Callable[[], object]) -> object:
+        self._jobs.put(job)
+        try:
+            found = self._done.get(timeout=SOON_S + 5)
+        except queue.Empty:
+            raise AssertionError("another thread waits for ever") from None
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def end(self) -> None:
+        self._jobs.put(None)
+
+
+def traced_edit(store: Store, key: str) -> None:
+    """Edit, with the `with` itself among what is interrupted."""
+    with store.edit(key) as draft:
+        draft["n"] = draft.get("n", 0) + 1
+
+
+CALLS: dict[str, Callable[[Store, str], object]] = {
+    "update": lambda store, key: store.update(key, actions.add_one),
+    "edit": traced_edit,
+    "delete": lambda store, key: store.delete(key),
+    "get_or_create": lambda store, key: store.get_or_create(key, {"n": 1}),
+    "get": lambda store, key: store.get(key),
+}
+
+
+def _stores(root: Path, kind: str, durability: str) -> Store:
+    options: dict[str, Any] = {"durability": durability, "lock_timeout": SOON_S}
+    return Store.memory(**options) if kind == "memory" else Store(root, **options)
+
+
+def an_exception_at_any_bytecode_unlocks(
+    root: Path, kind: str = "files", call: str = "update", state: str = "hot", durability: str = "relaxed"
+) -> int:
+    """Wherever it strikes, the session is free at once: for this thread, another thread and another process.
+
+    state: "hot" (the same open session again and again), "cold" (closed before each call) or "new" (never made).
+    Return how many positions there were.
+    """
+    thread = Thread()
+    with _stores(root, kind, durability) as store:
+        try:
+            for _ in range(100):
+                store.update(KEY, actions.add_one)
+            for position in range(1, _MOST):
+                key = f"k{position}" if state == "new" else KEY
+                if state != "new" and call != "delete":
+                    store.update(key, actions.add_one)
+                elif state != "new":
+                    store.replace(key, {"n": 1})
+                if state == "cold" and kind == "files":
+                    store.engine.pool.close_idle()  # type: ignore[attr-defined]
+                where = _strike(store, CALLS[call], key, position)
+                _is_free(store, thread, root, kind, key, where)
+                if not where:
+                    break
+            else:
+                raise AssertionError("the call does not end")
+            assert store.verify().ok
+        finally:
+            thread.end()
+    return position - 1
+
+
+def _strike(store: Store, call: Callable[[Store, str], object], key: str, position: int) -> str:
+    """Call, with the exception at a position; return where that was, nothing if the call was over before."""
+    before = _number(store, key)
+    at = At(position, _raise)
+    raised = False
+    try:
+        with at:
+            call(store, key)
+    except FromOutside:
+        raised = True
+    assert not at.where or raised or at.where.endswith("__del__ (return)") or "__del__" in at.where, (
+        f"the exception at {at.where} was swallowed"
+    )
+    after = _number(store, key)
+    assert after in (before, (before or 0) + 1, None), f"{before} became {after} by an exception at {at.where}"
+    return at.where
+
+
+def _number(store: Store, key: str) -> int | None:
+    session = store.get(key)
+    return None if session is None else session["n"]
+
+
+def _is_free(store: Store, thread: Thread, root: Path, kind: str, key: str, where: str) -> None:
+    began = time.monotonic()
+    before = _number(store, key) or 0
+    try:
+        if kind == "files" and list((root / "shards").glob(f"*/*{_digest(key)}.jsonl")):
+            with disk.shard(root, key).open("rb") as file:  # as another process has it
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        thread.call(lambda: store.update(key, actions.add_one))
+        store.update(key, actions.add_one)
+    except (shardstore.ShardStoreError, BlockingIOError) as error:
+        raise AssertionError(f"after an exception at {where}: {error!r}") from error
+    assert time.monotonic() - began < SOON_S, f"slow after an exception at {where}"
+    assert _number(store, key) == before + 2, f"an update was lost after an exception at {where}"
+
+
+def _digest(key: str) -> str:
+    import hashlib
+
+    return hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+
+
+def an_exception_at_any_bytecode_unlocks_for_processes(root: Path) -> None:
+    """The same in short, judged by a real other process, which updates at once."""
+    with Store(root, durability="relaxed", lock_timeout=SOON_S) as store, one_peer() as peer:
+        store.create(KEY, {"n": 0})
+        for position in range(1, _MOST, 97):
+            where = _strike(store, CALLS["update"], KEY, position)
+            began = time.monotonic()
+            peer.run(actions.call, root, "patch", KEY, {"peer": position})
+            assert time.monotonic() - began < SOON_S, where
+            if not where:
+                break
+        assert store[KEY]["peer"] == position
+
+
+def an_exception_unlocks_what_was_just_entered(root: Path) -> None:
+    """Files, the hot path: small enough for a mutation to be tried on it."""
+    gc.disable()  # nothing may rest on a collection of cycles
+    try:
+        assert an_exception_at_any_bytecode_unlocks(root) > 300
+    finally:
+        gc.enable()
+
+
+# A handler that uses the store
+
+HANDLERS: dict[str, Callable[[Store], object]] = {
+    "get": lambda store: store.get(KEY),
+    "update": lambda store: store.update(KEY, lambda draft: draft.update(m=draft.get("m", 0) + 1)),
+    "update other": lambda store: store.update(OTHER, actions.add_one),
+    "update new": lambda store: store.update(f"new:{time.monotonic_ns()}", actions.add_one),
+    "list": lambda store: store.list(limit=1),
+}
+
+
+@contextlib.contextmanager
+def _alarm() -> Iterator[None]:
+    """Raise where something hangs for longer than soon."""
+
+    def late(*_: object) -> None:
+        raise AssertionError("it hangs")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, SOON_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def a_handler_at_any_bytecode_gets_an_answer(
+    root: Path, handler: str, call: str = "update", kind: str = "files", state: str = "hot", step: int = 1
+) -> int:
+    """At once: a value, NestedUpdate or StoreBusy; and neither the call beneath nor the handler's loses its update.
+
+    Return how many positions there were.
+    """
+    made: list[str] = []
+
+    def use(store: Store) -> None:
+        try:
+            HANDLERS[handler](store)
+            made.append("answer")
+        except (NestedUpdate, StoreBusy) as error:
+            made.append(type(error).__name__)
+
+    with _stores(root, kind, "relaxed") as store:
+        store.replace(KEY, {"n": 0, "m": 0})
+        store.replace(OTHER, {"n": 0})
+        for _ in range(100):
+            store.update(KEY, actions.add_one)
+        for position in range(1, _MOST, step):
+            if state == "cold" and kind == "files":
+                store.engine.pool.close_idle()  # type: ignore[attr-defined]
+            before, other = store[KEY].data, store[OTHER]["n"]
+            made.clear()
+            at = At(position, lambda: use(store))
+            try:
+                with _alarm(), at:
+                    CALLS[call](store, KEY)
+            except (AssertionError, shardstore.ShardStoreError) as error:
+                raise AssertionError(f"{handler} at {at.where}, inside {call}: {error!r}") from error
+            if not at.where:
+                return position - 1
+            after, answered = store[KEY].data, made == ["answer"]
+            assert after["n"] == before["n"] + (call == "update"), f"{handler} at {at.where}: {before} became {after}"
+            assert after["m"] == before["m"] + (handler == "update" and answered), f"at {at.where}: {after}"
+            assert store[OTHER]["n"] == other + (handler == "update other" and answered), f"at {at.where}"
+    raise AssertionError("the call does not end")
