@@ -116,7 +116,7 @@ class FileTransaction:
             shard.spare.append(self)
 
     def __del__(self) -> None:
-        if self._token is not None:
+        if getattr(self, "_token", None) is not None:  # not there where `__init__` was interrupted
             self._abort(None)
 
     def _holds(self) -> bool:

@@ -35,26 +35,12 @@ _TRY: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
 _WITHOUT_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF})
 
 
-class _Descriptors:
-    """Held while a shard's descriptor is opened or closed, and over a fork: a child must know each one it inherits."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()  # a collected file is closed in the middle of anything
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-    def renew(self) -> None:
-        """Make it anew in a forked child."""
-        self._lock = threading.RLock()
-
-
-descriptors = _Descriptors()
-os.register_at_fork(
-    before=descriptors.__enter__, after_in_parent=descriptors.__exit__, after_in_child=descriptors.renew
+# Held while a shard's descriptor is opened or closed, and over a fork: a child must know each one it inherits.
+# Re-entrant: a collected file is closed in the middle of anything. Used by `with` as it is: behind a method of Python's
+# an exception from outside could come between the lock and the `with`, and every other thread would wait for ever.
+descriptors: Final = threading.RLock()
+os.register_at_fork(  # the child's thread is the one that forked, so it holds the lock
+    before=descriptors.acquire, after_in_parent=descriptors.release, after_in_child=descriptors.release
 )
 
 
