@@ -31,11 +31,15 @@ def test_an_exception_at_any_bytecode_unlocks_for_a_real_process(root: Path) -> 
 
 @pytest.mark.parametrize("handler", sorted(interrupts.HANDLERS))
 @pytest.mark.parametrize("call", ["update", "get"])
-@pytest.mark.parametrize(("kind", "state", "step"), [("files", "hot", 1), ("files", "cold", 5), ("memory", "hot", 1)])
+@pytest.mark.parametrize(
+    "where",
+    [("files", "hot", 1), ("files", "cold", 5), ("memory", "hot", 1)],
+    ids=lambda where: "-".join(map(str, where)),
+)
 def test_a_handler_at_any_bytecode_gets_an_answer(
-    root: Path, handler: str, call: str, kind: str, state: str, step: int
+    root: Path, handler: str, call: str, where: tuple[str, str, int]
 ) -> None:
     """A signal handler that calls the store again, wherever it comes in, waits for nothing that is beneath it."""
-    positions = interrupts.a_handler_at_any_bytecode_gets_an_answer(root, handler, call, kind, state, step)
-    print(f"{handler} in {call}, {kind} {state}: {positions} positions")
+    positions = interrupts.a_handler_at_any_bytecode_gets_an_answer(root, handler, call, *where)
+    print(f"{handler} in {call}, {where}: {positions} positions")
     assert positions > 20

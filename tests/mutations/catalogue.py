@@ -611,3 +611,21 @@ def removed_without_archive() -> None:
 @mutation("deciding again inside the lock what prune removes", "populations.what_changed_since_it_was_chosen_stays")
 def chosen_is_removed() -> None:
     edit("shardstore._prune:_remove", ("if txn.state.version != removal.info.version:", "if False:"))
+
+
+# Exceptions from outside, and handlers that use the store
+
+
+@mutation("unlocking a session whose transaction is dropped", "interrupts.an_exception_unlocks_what_was_just_entered")
+def dropped_transactions_stay() -> None:
+    swap("shardstore._files.transaction:FileTransaction.__del__", nothing())
+
+
+@mutation("giving back whatever was taken", "interrupts.an_exception_unlocks_what_was_just_entered")
+def interrupted_transactions_stay() -> None:
+    swap("shardstore._files.transaction:FileTransaction._abort", nothing())
+
+
+@mutation("forgetting tokens that were left behind", "interrupts.tokens_left_behind_are_forgotten")
+def tokens_kept() -> None:
+    edit("shardstore._inside:FifoMutex.enter", ("outer = tuple([o for o in outer if o[1].holds(o)])", "pass"))
