@@ -68,11 +68,12 @@ class At:
         self.left = position
         self.action = action
         self.where = ""
+        self._tracer = self._trace  # one object, which outlives its use by the interpreter
         self._last: dict[FrameType, int] = {}
         self._between: set[FrameType] = set()
 
     def __enter__(self) -> Self:
-        sys.settrace(self._trace)
+        sys.settrace(self._tracer)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -105,7 +106,7 @@ class At:
                 self._between.clear()
                 self.action()
                 return None
-        return None if self.where else self._trace
+        return None if self.where else self._tracer
 
 
 def _raise() -> None:
