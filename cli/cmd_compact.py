@@ -22,9 +22,9 @@ def compact(
     actor: ActorOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Give unused space back: rewrite grown files, trim, sweep what the dead left, tidy the index.
+    """Give unused space back, and tidy the index.
 
-    Removes no session; `shardstore prune` does. Runs beside writers, one session locked at a time.
+    Rewrites grown files, trims others, sweeps what the dead left. Removes no session; `shardstore prune` does. Runs beside writers, one session locked at a time.
 
     Exit code 1 when something could not be done.
     """

@@ -11,7 +11,7 @@ from tests.cli.shell import Shell
 
 @pytest.fixture
 def archived(busy: Shell) -> Shell:
-    assert busy("compact", "--where", "status in done,failed").code == 0
+    assert busy("prune", "--where", "status in done,failed").code == 0
     return busy
 
 

@@ -10,18 +10,16 @@ from tests.cli.shell import Shell
 
 
 def test_a_dry_run_prints_the_plan_and_changes_nothing(busy: Shell) -> None:
-    text = busy("compact", "--where", "status in done,failed", "--keep", "agent:ops:*", "--dry-run")
+    text = busy("prune", "--where", "status in done,failed", "--keep", "agent:ops:*", "--dry-run")
     assert text.code == 0
     lines = text.out.splitlines()
-    assert lines[0].startswith(
-        "1 session would be archived (4.1 KB); 0 files trimmed, rewritten or swept; would free 0 B"
-    )
-    assert text.err == "4.1 KB would move to archive/; `shardstore archive purge` frees it (or use --purge)\n"
+    assert lines[0].startswith("1 session would be archived (3.0 KB); would free 0 B")
+    assert text.err == "3.0 KB would move to archive/; `shardstore archive purge` frees it (or use --purge)\n"
     assert lines[2].split() == ["ACTION", "COUNT", "SIZE", "FREES", "WHY"]
     assert ["ACTION", "KEY", "AGE", "SIZE", "WHY"] in [line.split() for line in lines]
     assert LONG in text.out
     assert "agent:ops:hook" not in text.out
-    told = busy("compact", "--max-entries", "1", "--dry-run", "--json").json
+    told = busy("prune", "--max-entries", "1", "--dry-run", "--json").json
     assert (told["schema_version"], told["dry_run"], told["ok"]) == (1, True, True)
     removed = {action["key"] for action in told["actions"] if action["action"] == "archive"}
     assert removed == {LONG, "agent:ops:hook"}
@@ -30,7 +28,7 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(busy: Shell) -> None:
 
 
 def test_the_plan_is_readable_at_forty_columns(busy: Shell) -> None:
-    told = busy("compact", "--max-bytes", "1", "--dry-run", COLUMNS="40").out
+    told = busy("prune", "--max-bytes", "1", "--dry-run", COLUMNS="40").out
     assert LONG in told
     assert "age" in told
 
@@ -40,36 +38,43 @@ def test_a_long_plan_begins_with_its_sums_and_is_cut(shell: Shell) -> None:
         for n in range(60):
             store.create(f"agent:main:{n}", {"status": "done"})
     for width in ({}, {"COLUMNS": "80"}, {"COLUMNS": "40"}):
-        told = shell("compact", "--where", "status=done", "--dry-run", **width).out
+        told = shell("prune", "--where", "status=done", "--dry-run", **width).out
         assert told.startswith("60 sessions would be archived (")
         assert told.splitlines()[-1] == "... and 20 more (--all prints them, --json too)"
         assert told.count("agent:main:") == 40
-    whole = shell("compact", "--where", "status=done", "--dry-run", "--all").out
+    whole = shell("prune", "--where", "status=done", "--dry-run", "--all").out
     assert whole.count("agent:main:") == 60
     assert "more (" not in whole
-    assert len(shell("compact", "--where", "status=done", "--dry-run", "--json").json["actions"]) == 60
+    assert len(shell("prune", "--where", "status=done", "--dry-run", "--json").json["actions"]) == 60
 
 
-def test_housekeeping_is_told_from_removal(busy: Shell) -> None:
-    """--where and --prefix narrow what is removed; the other files are tidied all the same, and the sums say so."""
+def test_housekeeping_removes_nothing_and_retention_rewrites_nothing(busy: Shell) -> None:
+    """compact and prune are two commands: each says what it did, and neither does the other's work."""
     with Store(busy.store, durability="relaxed") as store:
         for n in range(200):
             store.patch("agent:main:main", {"text": f"{n}" * 100})
-    done = busy("compact", "--where", "status exists", "--prefix", "agent:ops")
+    (path,) = (busy.store / "shards").rglob("agent-main-main~*")
+    before = path.read_bytes()
+    done = busy("prune", "--where", "status exists", "--prefix", "agent:ops")
     assert done.code == 0
-    assert done.out.startswith("1 session archived (4.1 KB); 1 file trimmed, rewritten or swept; freed ")
+    assert done.out.startswith("1 session archived (4.1 KB); freed 0 B")
     assert done.err == "4.1 KB moved to archive/; `shardstore archive purge` frees it (or use --purge)\n"
-    told = " ".join(busy("compact", "--help").out.split())
-    assert "--where and --prefix narrow only what is removed" in told
-    assert busy("compact").out.startswith("0 sessions archived (0 B); 0 files trimmed, rewritten or swept; freed 0 B")
+    assert path.read_bytes() == before
+    sessions = busy("list", "--count").out
+    done = busy("compact")
+    assert done.code == 0
+    assert "rewrite" in done.out
+    assert path.stat().st_size < len(before)
+    assert busy("list", "--count").out == sessions
+    assert busy("compact", "--where", "status exists").code == 2
 
 
-def test_compact_archives_or_purges(busy: Shell) -> None:
-    done = busy("compact", "--where", "status=done", "--json")
+def test_prune_archives_or_purges(busy: Shell) -> None:
+    done = busy("prune", "--where", "status=done", "--json")
     assert done.code == 0
     assert [(a["action"], a["key"]) for a in done.json["actions"] if a["key"]] == [("archive", LONG)]
     assert busy("restore", LONG).code == 0
-    purged = busy("compact", "--where", "status=done", "--purge")
+    purged = busy("prune", "--where", "status=done", "--purge")
     assert purged.out.startswith("1 session purged (")
     assert "freed" in purged.out.splitlines()[0]
     assert "archive/" not in purged.err
@@ -92,7 +97,7 @@ def test_compact_archives_or_purges(busy: Shell) -> None:
 )
 def test_a_malformed_limit_removes_nothing(busy: Shell, arguments: tuple[str, ...]) -> None:
     """A host that read `pruneAfter: "30"` as 30 milliseconds deleted everything."""
-    done = busy("compact", *arguments)
+    done = busy("prune", *arguments)
     assert (done.code, done.out) == (2, "")
     with Store(busy.store) as store:
         assert len(store) == 3

@@ -50,7 +50,7 @@ def slow(shell: Shell) -> Shell:
     return shell
 
 
-@pytest.mark.parametrize("command", [["list"], ["list", "--count"], ["inspect"], ["compact", "--older-than", "30d"]])
+@pytest.mark.parametrize("command", [["list"], ["list", "--count"], ["inspect"], ["prune", "--older-than", "30d"]])
 def test_reading_every_session_is_shown_on_a_terminal(slow: Shell, command: list[str]) -> None:
     """Without an index every session is read, which may take long; with one there is nothing to wait for."""
     first = slow.on_terminal(*command).out

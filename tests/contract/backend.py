@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from shardstore import Session, Store
 from tests.support import disk
 from tests.support.actions import add_one, in_child, sleep_until, wait_for
@@ -24,6 +26,28 @@ class FileBackend:
     def written(self) -> object:
         """Return something that is equal only to a later one if nothing was written to the sessions in between."""
         return disk.fingerprint(self.root)
+
+
+class MemoryBackend:
+    """The store in one object. Every Store of a test is a view of the first one."""
+
+    def __init__(self) -> None:
+        self._first = Store.memory()
+
+    def open(self, **options: Any) -> Store:
+        """Open the one store of this test, again each time."""
+        unknown = set(options) - {"durability", "lock_timeout", "actor"}
+        if unknown:
+            pytest.skip(f"a store in memory has no {', '.join(sorted(unknown))}")
+        return self._first.using(**options)
+
+    def written(self) -> object:
+        """Return every revision of every session."""
+        return {key: list(states) for key, states in self._first.engine.sessions.items()}  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._first.close()
 
 
 class Elsewhere:

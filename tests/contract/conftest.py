@@ -9,14 +9,19 @@ from typing import Any
 import pytest
 
 from shardstore import Store
-from tests.contract.backend import Elsewhere, FileBackend
+from tests.contract.backend import Elsewhere, FileBackend, MemoryBackend
 from tests.support.peer import Peers
 
 
 @pytest.fixture
-def backend(root: Path) -> FileBackend:
-    """Give the place where this test's store is."""
-    return FileBackend(root)
+def backend(request: pytest.FixtureRequest) -> Iterator[FileBackend | MemoryBackend]:
+    """Give the place where this test's store is: files, and memory where a test needs no more than the verbs."""
+    if getattr(request, "param", "files") == "files":
+        yield FileBackend(request.getfixturevalue("root"))
+        return
+    made = MemoryBackend()
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -41,6 +46,9 @@ def elsewhere(backend: FileBackend, crew: Callable[[int], Peers]) -> Elsewhere:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests of a module that asks for it (BOTH_DURABILITIES) once at each durability."""
+    if "backend" in metafunc.fixturenames:
+        kinds = ["files"] if _needs_more(metafunc) else ["files", "memory"]
+        metafunc.parametrize("backend", kinds, indirect=True)
     if "store" in metafunc.fixturenames and getattr(metafunc.module, "BOTH_DURABILITIES", False):
         metafunc.parametrize("store", ["commit", "relaxed"], indirect=True)
 
@@ -49,3 +57,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def store(request: pytest.FixtureRequest, store_factory: Callable[..., Store]) -> Store:
     """Give a new store."""
     return store_factory(durability=getattr(request, "param", "commit"))
+
+
+_FILES_ALONE = {"root", "elsewhere", "crew", "open_store"}  # fixtures: the files themselves, or other processes
+
+
+def _needs_more(metafunc: pytest.Metafunc) -> bool:
+    """Return whether a test needs files or other processes, which a store in memory does not have."""
+    if metafunc.definition.get_closest_marker("files") is not None:
+        return True
+    return bool(_FILES_ALONE & set(metafunc.fixturenames))
