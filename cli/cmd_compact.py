@@ -24,7 +24,8 @@ def compact(
 ) -> None:
     """Give unused space back, and tidy the index.
 
-    Rewrites grown files, trims others, sweeps what the dead left. Removes no session; `shardstore prune` does. Runs beside writers, one session locked at a time.
+    Rewrites grown files, trims others, sweeps what the dead left. Removes no session; `shardstore prune` does.
+    Runs beside writers, one session locked at a time.
 
     Exit code 1 when something could not be done.
     """

@@ -97,14 +97,23 @@ class MemoryEngine:
 
     def compact(self, *, dry_run: bool, progress: Progress | None, scan_progress: Progress | None) -> CompactReport:  # noqa: ARG002
         """Forget deleted sessions; nothing else here grows."""
-        for key in [] if dry_run else list(self.sessions):
-            try:
-                with self.transaction(key, 0.0) as txn:
-                    if not txn.state.exists:
-                        txn.remove()
-            except LockTimeout:
-                continue
+        keys = list(self.sessions)
+        for done, key in enumerate(keys):
+            if progress is not None:
+                progress(done, len(keys))
+            if not dry_run:
+                self._forget_deleted(key)
+        if progress is not None:
+            progress(len(keys), len(keys))
         return CompactReport(dry_run, (), 0)
+
+    def _forget_deleted(self, key: str) -> None:
+        try:
+            with self.transaction(key, 0.0) as txn:
+                if not txn.state.exists:
+                    txn.remove()
+        except LockTimeout:
+            return
 
     def restore(self, key: str, timeout: float | None) -> State:
         """Bring back what was archived last of a session."""

@@ -19,6 +19,7 @@ from tests.support.peer import Peer, Peers
 def pytest_configure(config: pytest.Config) -> None:
     """Name the marker of this directory beside those of pyproject.toml."""
     config.addinivalue_line("markers", "files: needs the store in local files; not for other backends")
+    config.addinivalue_line("markers", "processes: needs other processes; not for a store in memory")
 
 
 def working_directory() -> str | None:

@@ -38,7 +38,7 @@ class Shard:
     """The shard of one key in one process. Shared by its threads; every Store on the same root has the same one."""
 
     __slots__ = ("_bound", "_free_descriptors", "_lines", "_read_name", "_reading", "_using", "created", "fair", "file",
-                 "key", "layout", "mutex", "name", "named", "path", "spare", "turn")  # fmt: skip
+                 "key", "layout", "mutex", "name", "named", "path", "retired", "spare", "turn")  # fmt: skip
 
     def __init__(
         self, layout: Layout, name: str, key: str | None, lines: Lines, free_descriptors: Callable[[], int]
@@ -51,6 +51,7 @@ class Shard:
         self.file: JournalFile | None = None  # opened and closed only by whoever is inside the mutex
         self.mutex = FifoMutex(self.key, self.path)
         self.spare: list[FileTransaction] = []  # at most one, to be used again
+        self.retired = False  # the pool let go of it: whoever still uses it is the last one
         self.created = False  # by the transaction inside, which removes the file again if nothing is committed
         self.turn = 0  # how many transactions there were
         self.fair = Turns(lines, name)

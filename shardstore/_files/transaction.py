@@ -112,7 +112,9 @@ class FileTransaction:
         finally:
             shard.turn += 1
             mutex.leave(token)  # type: ignore[arg-type]
-        if not shard.spare:
+        if shard.retired:  # a spare would keep it alive in a circle, and its descriptor open
+            shard.spare.clear()
+        elif not shard.spare:
             shard.spare.append(self)
 
     def __del__(self) -> None:

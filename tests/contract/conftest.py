@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,6 +63,13 @@ _FILES_ALONE = {"root", "elsewhere", "crew", "open_store"}  # fixtures: the file
 
 def _needs_more(metafunc: pytest.Metafunc) -> bool:
     """Return whether a test needs files or other processes, which a store in memory does not have."""
-    if metafunc.definition.get_closest_marker("files") is not None:
+    if any(metafunc.definition.get_closest_marker(name) for name in ("files", "processes")):
         return True
     return bool(_FILES_ALONE & set(metafunc.fixturenames))
+
+
+def pytest_report_header() -> str:
+    """Say what is left out for the store in memory."""
+    return (
+        "contract on memory: left out where a test needs files or other processes (marks and fixtures of these names)"
+    )

@@ -35,6 +35,7 @@ def _work(backend: peers.FileBackend, store: Store | None, times: int) -> None:
         opened.update("k", lambda draft: add_one(draft, 0.0005))
 
 
+@pytest.mark.processes
 def test_the_spawn_method_of_multiprocessing(backend: peers.FileBackend) -> None:
     """Processes started by multiprocessing's spawn lose no increment."""
     context = multiprocessing.get_context("spawn")

@@ -71,6 +71,7 @@ def test_two_mutators_of_one_session_never_overlap(store: Store, store_factory) 
     assert store["k"]["n"] == 240
 
 
+@pytest.mark.processes
 def test_a_lock_timeout_names_key_time_and_owner(store_factory, backend: peers.FileBackend) -> None:
     """A writer that waits too long is told for whom, for how long, and which process was in the way."""
     store = store_factory(lock_timeout=0.3)
@@ -155,6 +156,7 @@ def test_the_timeout_counts_from_the_call_for_everyone_in_the_queue(store_factor
     assert max(waited) < 1.4
 
 
+@pytest.mark.processes
 def test_a_waiter_gets_the_lock_as_soon_as_it_is_free(store_factory, backend: peers.FileBackend) -> None:
     """A waiter is woken by the release itself, of another process or of another thread."""
     store = store_factory(lock_timeout=20.0)
@@ -167,6 +169,7 @@ def test_a_waiter_gets_the_lock_as_soon_as_it_is_free(store_factory, backend: pe
     assert store["k"].data == {"held": 1, "n": 1}
 
 
+@pytest.mark.processes
 def test_a_store_without_a_timeout_waits_for_ever(store_factory, backend: peers.FileBackend) -> None:
     """lock_timeout=None waits as long as it takes and then sees what the holder wrote."""
     store = store_factory(lock_timeout=None)
@@ -197,6 +200,7 @@ def test_a_malformed_timeout_is_refused(store_factory, timeout: object) -> None:
         store_factory(lock_timeout=timeout)
 
 
+@pytest.mark.processes
 def test_a_timed_out_waiter_leaves_nothing_behind(store_factory, backend: peers.FileBackend) -> None:
     """A waiter that gave up neither takes the lock later nor stands in anybody's way."""
     impatient, patient = store_factory(lock_timeout=0.1), store_factory(lock_timeout=5.0)
@@ -214,6 +218,7 @@ def test_a_timed_out_waiter_leaves_nothing_behind(store_factory, backend: peers.
     assert impatient.patch("k", {"n": 2}).rev == 4
 
 
+@pytest.mark.processes
 def test_readers_do_not_wait_for_a_writer(store: Store, backend: peers.FileBackend) -> None:
     """While another process holds a session's lock every reader answers at once, with the state before."""
     store.create("k", {"n": 0})
@@ -231,6 +236,7 @@ def test_readers_do_not_wait_for_a_writer(store: Store, backend: peers.FileBacke
         peer.result()
 
 
+@pytest.mark.processes
 def test_other_sessions_are_not_held_up(store: Store, backend: peers.FileBackend) -> None:
     """While one session is locked, all others are written at full speed."""
     with actions_holder(backend, "k") as peer:
@@ -242,6 +248,7 @@ def test_other_sessions_are_not_held_up(store: Store, backend: peers.FileBackend
         peer.result()
 
 
+@pytest.mark.processes
 def test_a_dead_holder_is_gone_at_once(store_factory, backend: peers.FileBackend) -> None:
     """The lock of a killed process is free the instant it dies, and what it had not committed never happened."""
     store = store_factory(lock_timeout=5.0)
