@@ -38,7 +38,6 @@ REPLACED = {
     "test_the_quick_reading_is_the_careful_one",
     "test_times_and_sizes_bound_a_list",
     "test_every_way_gives_the_right_answer",
-    "test_lists_equal_scans",
     "test_without_the_rule_it_does_not[rebuilt without the shards' locks]",
     "test_without_the_rule_it_does_not[noted shard read without its lock]",
     "test_without_the_rule_it_does_not[noted open shard read without its lock]",
@@ -52,5 +51,5 @@ REPLACED = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out what is replaced with the index."""
     for item in items:
-        if "tests/index" in item.nodeid and (item.name in REPLACED or item.nodeid.endswith("TestLists::runTest")):
+        if "tests/index" in item.nodeid and item.name in REPLACED:
             item.add_marker(pytest.mark.skip(reason="replaced with the index"))
