@@ -46,6 +46,7 @@ class FifoMutex:
             self._refuse_nesting(outer)
             if (self.queue or self.holder.setdefault(0, token) is not token) and not self._wait(token, timeout):
                 return False
+            outer = tuple([o for o in outer if o[1].holds(o)])  # an exception from outside may have left others there
         _inside.set((*outer, token))
         return True
 
@@ -177,3 +178,28 @@ def new_token(mutex: FifoMutex) -> Token:
 def inside_update() -> bool:
     """Return whether this chain of calls is inside a session's lock: then it may wait for nothing that others hold."""
     return any(token[1].holds(token) for token in _inside.get())
+
+
+class Visit:
+    """A short stay in a mutex, by whoever does not wait for it.
+
+    Dropped while it is inside (an exception from outside came before `leave` began), it leaves when it is collected.
+    """
+
+    __slots__ = ("_mutex", "_token")
+
+    def __init__(self, mutex: FifoMutex) -> None:
+        self._mutex = mutex
+        self._token = new_token(mutex)
+
+    def try_enter(self) -> bool:
+        """Enter if nobody is inside or waiting; return whether this visit is inside."""
+        return self._mutex.try_enter(self._token)
+
+    def leave(self) -> None:
+        """Leave. Does nothing where the visit is not inside."""
+        self._mutex.leave(self._token)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_token"):  # not where `__init__` was interrupted
+            self.leave()

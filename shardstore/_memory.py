@@ -219,6 +219,8 @@ class MemoryEngine:
 class MemoryTransaction:
     """One session, locked between `with` and its end."""
 
+    _token: Token | None = None
+
     def __init__(
         self, engine: MemoryEngine, key: str, mutex: FifoMutex, timeout: float | None, *, create: bool
     ) -> None:
@@ -227,7 +229,6 @@ class MemoryTransaction:
         self._mutex = mutex
         self._timeout = timeout
         self._create = create
-        self._token: Token | None = None
         self.state: State = ABSENT
 
     def __enter__(self) -> Self:

@@ -225,7 +225,7 @@ def _after_fork() -> None:
     """Close, in a forked child, every inherited descriptor: it would keep the parent's locks alive."""
     global _registry  # noqa: PLW0603  # the old one may be held by a thread that the child does not have
     _registry = threading.RLock()
-    late_imports._at_fork_reinit()  # type: ignore[attr-defined]  # noqa: SLF001  # as the standard library's logging does
+    late_imports.release()  # the thread that forked is the one that has it
     for file in list(open_files):
         file.after_fork()
     for engine in list(_engines.values()):

@@ -52,9 +52,10 @@ def missing(layout: Layout) -> list[str]:
 def records(layout: Layout) -> Iterator[tuple[str, str]]:
     """Yield (prefix, file name in quarantine/) of each directory that a writer made again."""
     try:
+        disk.check_directory(layout.quarantine)
         names = sorted(os.listdir(layout.quarantine))
-    except FileNotFoundError:
-        return
+    except (FileNotFoundError, NotADirectoryError):
+        return  # verify names what is in the directory's place
     for name in names:
         prefix = parse_lost(name)
         if prefix is not None:

@@ -134,6 +134,7 @@ class Pool:
                 break
             shard = self._shards.get(key)
             if key != spare and shard is not None and shard.close_if_idle():
+                shard.retired = True
                 self._shards.pop(key, None)
                 self._by_name.pop(shard.name, None)
                 closed += 1

@@ -19,7 +19,7 @@ from shardstore._files.locks.flock import raise_lock_error
 from shardstore._files.locks.holders import holder
 from shardstore._files.locks.identity import NOTHING, Look, Name, unpack_look
 from shardstore._files.missing import make_prefix
-from shardstore._inside import FifoMutex, new_token
+from shardstore._inside import FifoMutex, Visit
 from shardstore._journal import replay
 from shardstore.errors import CorruptShard, LockTimeout, StoreIncomplete, StoreNotFound, raise_io_error
 
@@ -40,7 +40,7 @@ class Shard:
     """The shard of one key in one process. Shared by its threads; every Store on the same root has the same one."""
 
     __slots__ = ("_bound", "_free_descriptors", "_lines", "_read_name", "_reading", "_using", "created", "fair", "file",
-                 "key", "layout", "mutex", "name", "named", "path", "spare", "turn")  # fmt: skip
+                 "key", "layout", "mutex", "name", "named", "path", "retired", "spare", "turn")  # fmt: skip
 
     def __init__(
         self, layout: Layout, name: str, key: str | None, lines: Lines, free_descriptors: Callable[[], int]
@@ -53,6 +53,7 @@ class Shard:
         self.file: JournalFile | None = None  # opened and closed only by whoever is inside the mutex
         self.mutex = FifoMutex(self.key, self.path)
         self.spare: list[Any] = []  # at most one FileTransaction, to be used again
+        self.retired = False  # the pool let go of it: whoever still uses it is the last one
         self.created = False  # by the transaction inside, which removes the file again if nothing is committed
         self.turn = 0  # how many transactions there were
         self.fair = Turns(lines, name)
@@ -107,16 +108,16 @@ class Shard:
 
     def _read_afresh(self) -> Journal:
         """Open the file that the path names now, keep it open if nobody in this process writes to it, and read it."""
-        token = new_token(self.mutex)
+        visit = Visit(self.mutex)
         try:
-            if not self._using and self.mutex.try_enter(token):
+            if not self._using and visit.try_enter():
                 self.drop_file()
                 file = self.file = self._open(write=False)
                 if file is not None:
                     return file.refresh(locked=False)
                 return self._absent()
         finally:
-            self.mutex.leave(token)
+            visit.leave()
         journal, _ = read_file(self.path)
         return self._absent() if journal is replay.EMPTY else journal
 
@@ -136,10 +137,10 @@ class Shard:
 
         For the index, which waits for nobody. Raises CorruptShard, StoreIOError, OSError.
         """
-        token = new_token(self.mutex)
+        visit = Visit(self.mutex)
         file = None
         try:
-            if not self.mutex.try_enter(token):
+            if not visit.try_enter():
                 return None
             file = self.file
             if file is None or not file.writable or not file.lock.try_acquire():
@@ -155,7 +156,7 @@ class Shard:
                 if file is not None:
                     file.lock.release()
             finally:
-                self.mutex.leave(token)
+                visit.leave()
 
     def history(self) -> list[State]:
         """Return the states of this incarnation that its journal holds, oldest first; empty when it is absent."""
@@ -291,13 +292,13 @@ class Shard:
 
     def close_if_idle(self) -> bool:
         """Close the descriptor unless the shard is in use; return whether nobody uses it and none is open."""
-        token = new_token(self.mutex)
+        visit = Visit(self.mutex)
         try:
-            if self._using or not self.mutex.try_enter(token):
+            if self._using or not visit.try_enter():
                 return False
             self.drop_file()
         finally:
-            self.mutex.leave(token)
+            visit.leave()
         return True
 
     def after_fork(self) -> None:

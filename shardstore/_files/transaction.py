@@ -117,13 +117,15 @@ class FileTransaction:
         finally:
             shard.turn += 1
             mutex.leave(token)  # type: ignore[arg-type]
-        if not shard.spare:
+        if shard.retired:  # a spare would keep it alive in a circle, and its descriptor open
+            shard.spare.clear()
+        elif not shard.spare:
             shard.spare.append(self)
         if statx_wanted:
             load_statx()
 
     def __del__(self) -> None:
-        if self._token is not None:
+        if getattr(self, "_token", None) is not None:  # not there where `__init__` was interrupted
             self._abort(None)
 
     def _holds(self) -> bool:

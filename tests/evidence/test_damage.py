@@ -136,3 +136,15 @@ def test_an_empty_file_is_an_absent_session(root: Path) -> None:
         assert "k" not in store
         assert store.verify().ok
         assert store.create("k", {"a": 2}).rev == 1
+
+
+@LINUX
+def test_a_durable_record_follows_synced_bytes(root: Path) -> None:
+    """What stands before a durable record is on the medium before it."""
+    disks.a_durable_record_follows_synced_bytes(root)
+
+
+@pytest.mark.damages("a directory that was lost")
+def test_a_lost_directory_is_named_until_it_is_repaired(root: Path) -> None:
+    """A directory that a writer made again does not hide that sessions were in the old one."""
+    disks.a_lost_directory_is_named_until_it_is_repaired(root)

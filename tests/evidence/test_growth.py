@@ -208,3 +208,8 @@ def _die_before_rename(root: str) -> None:
     with Store(root) as store:
         for n in range(20):
             store.patch("k", {"n": n, "blob": f"{n:02}" * 15_000})
+
+
+def test_what_changed_since_it_was_chosen_stays(root: Path) -> None:
+    """prune decides again inside each session's lock."""
+    populations.what_changed_since_it_was_chosen_stays(root)

@@ -145,6 +145,16 @@ def test_a_fan_out_of_subagents_loses_nothing(root: Path) -> None:
 def test_12550_versions_are_random_and_never_match_again(root: Path) -> None:
     """What a deleted session's handle expects is not met by its successor, and cannot be guessed."""
     lost_updates.versions_never_match_across_incarnations(root)
+
+
+def test_versions_tell_contents_apart_when_a_backup_was_put_back(root: Path) -> None:
+    """The same revision with other content is another version."""
+    lost_updates.versions_never_match_after_a_backup_was_put_back(root)
+
+
+def test_a_rewrite_and_the_archive_keep_the_version(root: Path) -> None:
+    """A version stays true for its content, wherever that is kept."""
+    lost_updates.a_rewrite_and_the_archive_keep_the_version(root)
     with Store(root) as store:
         versions = {store.create(f"k{n}", {}).version for n in range(100)}
         assert len({version.split(".")[0] for version in versions}) == 100

@@ -24,6 +24,7 @@ from shardstore._files.layout import Layout, shard_name
 from shardstore._files.marker import Settings, make_store
 from shardstore._files.pool import Pool
 from shardstore.draft import DELETE, Draft
+from shardstore.query import Bounds, Query, parse
 from tests.support import disk
 
 _MADE: list[Actor | Place] = []
@@ -36,6 +37,37 @@ def close_all() -> None:
         made.close()
 
 
+class Lists(Index):
+    """The index, asked with the arguments of a list instead of a query."""
+
+    def rows(self, *, refresh: bool = True, progress: Any = None, **query: Any) -> list[Any]:
+        """List."""
+        return self.select(_query(query), refresh=refresh, progress=progress)
+
+    def count(self, query: Any = None, *, refresh: bool = True, progress: Any = None, **more: Any) -> int:
+        """Count."""
+        found = _query(more) if query is None else query
+        return super().count(found, refresh=refresh, progress=progress)
+
+    def keys(self, *, refresh: bool = True, progress: Any = None) -> Iterator[str]:
+        """Yield the keys."""
+        return super().keys(refresh=refresh, progress=progress)
+
+
+def _query(given: dict[str, Any]) -> Query:
+    bounds = Bounds(
+        given.pop("updated_since_us", None), given.pop("updated_before_us", None), given.pop("larger_than", None)
+    )
+    return parse(
+        given.pop("prefix", None),
+        given.pop("where", None),
+        given.pop("order_by", "-updated_at"),
+        given.pop("limit", None),
+        given.pop("offset", 0),
+        bounds,
+    )
+
+
 class Actor:
     """One process."""
 
@@ -44,7 +76,8 @@ class Actor:
         self.layout = Layout(root)
         make_store(self.layout, Settings(index_fields=index_fields))
         self.pool = Pool(self.layout)
-        self.index = Index(self.layout, index_fields, self.pool)
+        self.index = Lists(self.layout, index_fields, self.pool)
+        self.pool.mark_changed = self.index.note
         _MADE.append(self)
 
     def write(self, key: str, **fields: Any) -> None:
@@ -55,50 +88,36 @@ class Actor:
     @contextlib.contextmanager
     def writing(self, key: str, **fields: Any) -> Iterator[None]:
         """The same with a pause between note and commit; the commit is made at the end."""
-        shard = self.pool.shard(key)
-        assert shard.lock(5.0, create=True)
-        try:
-            draft = Draft(key, shard.refresh(), create=True)
+        with self.pool.transaction(key, 5.0) as txn:
+            draft = Draft(key, txn.state)
             draft.update(fields)
-            self.index.note(shard.name)
+            self.index.note(self.pool.shard(key).name)
             yield
             change = draft.change()
             assert change is not None, "the test changes nothing"
-            shard.commit(change, "actor", durable=False)
-        finally:
-            shard.unlock()
+            txn.commit(change, "actor", durable=False)
 
     def delete(self, key: str) -> None:
         """Delete a session."""
-        shard = self.pool.shard(key)
-        assert shard.lock(5.0, create=False)
-        try:
-            draft = Draft(key, shard.refresh(), create=False)
+        with self.pool.transaction(key, 5.0, create=False) as txn:
+            draft = Draft(key, txn.state)
             draft.accept(DELETE)
             change = draft.change()
             assert change is not None
-            self.index.note(shard.name)
-            shard.commit(change, "actor", durable=False)
-        finally:
-            shard.unlock()
+            txn.commit(change, "actor", durable=False)
 
     def replace(self, key: str, entry: dict[str, Any]) -> None:
         """Put a whole entry in place."""
-        shard = self.pool.shard(key)
-        assert shard.lock(5.0, create=True)
-        try:
-            draft = Draft(key, shard.refresh(), create=True)
+        with self.pool.transaction(key, 5.0) as txn:
+            draft = Draft(key, txn.state)
             draft.accept(entry)
             change = draft.change()
             if change is not None:
-                self.index.note(shard.name)
-                shard.commit(change, "actor", durable=False)
-        finally:
-            shard.unlock()
+                txn.commit(change, "actor", durable=False)
 
     def entry(self, key: str) -> dict[str, Any]:
         """Read the whole entry."""
-        fields = self.pool.shard(key).read().fields
+        fields = self.pool.shard(key).read().state.fields
         assert fields is not None
         return {name: codec.loads(raw) for name, raw in fields.items()}
 

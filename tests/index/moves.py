@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from shardstore import Draft, LockTimeout, Store
+from shardstore.query import parse
 from tests.support.peer import hear, say
 
 _open: dict[str, Store] = {}
@@ -41,7 +42,7 @@ def delete(root: str, key: str) -> bool:
 def listed(root: str, *, refresh: bool = True) -> dict[str, Any]:
     """List, and check that what is listed agrees with itself."""
     index = store(root)._engine.index
-    found = {info.key: info.fields for info in index.rows(refresh=refresh)}
+    found = {info.key: info.fields for info in index.select(parse(None, None), refresh=refresh, progress=None)}
     return found
 
 

@@ -72,7 +72,7 @@ def refreshed_by_one_who_has_the_shard_open(root: Path, patch: Patch) -> None:
     """As before; the refresher reads the shard through the descriptor that it writes with."""
     writer, lister = two(root)
     lister.write("s", n=0, m=1)
-    assert lister.pool.resident(shard_name("s")) is not None
+    assert lister.pool.cached(shard_name("s")) is not None
     with writer.writing("s", n=1, m=2):
         assert lister.list()["s"] == {"n": 0, "m": 1}
         assert lister.list()["s"] == {"n": 0, "m": 1}

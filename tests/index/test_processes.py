@@ -24,6 +24,8 @@ from hypothesis.stateful import (
 
 from shardstore import Store
 from shardstore import _codec as codec
+from shardstore._files.file import read_file
+from shardstore.query import parse
 from tests.conftest import working_directory
 from tests.index import moves
 from tests.support import disk
@@ -158,18 +160,22 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def every_list_is_right(self) -> None:
         index = self.store._engine.index
-        assert {info.key: info.fields for info in index.rows(refresh=False)} == self.truth()
+        assert {
+            info.key: info.fields for info in index.select(parse(None, None), refresh=False, progress=None)
+        } == self.truth()
 
     @rule()
     def list_here(self) -> None:
         index = self.store._engine.index
-        assert {info.key: info.fields for info in index.rows()} == self.truth()
+        assert {
+            info.key: info.fields for info in index.select(parse(None, None), refresh=True, progress=None)
+        } == self.truth()
         assert index.check() == []
 
     def truth(self) -> dict[str, Any]:
         found = {}
         for path in disk.shards(self.root):
-            state = read_state(str(path))
+            state = read_file(str(path))[0].state
             if state.fields is not None:
                 found[state.key] = {name: codec.loads(raw) for name, raw in state.fields.items()}
         return found

@@ -235,15 +235,15 @@ def test_times_and_sizes_bound_a_list(actor: Callable[..., Actor]) -> None:
     infos = {info.key: info for info in one.index.rows(order_by="key")}
     middle = infos["k3"].updated_ms
     for _ in range(2):
-        assert {i.key for i in one.index.rows(updated_since_ms=middle)} == {
+        assert {i.key for i in one.index.rows(updated_since_us=middle)} == {
             k for k, i in infos.items() if i.updated_ms >= middle
         }
-        assert {i.key for i in one.index.rows(updated_before_ms=middle)} == {
+        assert {i.key for i in one.index.rows(updated_before_us=middle)} == {
             k for k, i in infos.items() if i.updated_ms < middle
         }
         assert {i.key for i in one.index.rows(larger_than=infos["k2"].size)} == {"k3", "k4", "k5"}
-        assert one.index.count(larger_than=infos["k2"].size, updated_since_ms=0) == 3
-        assert one.index.count(updated_before_ms=2**70) == 6
+        assert one.index.count(larger_than=infos["k2"].size, updated_since_us=0) == 3
+        assert one.index.count(updated_before_us=2**70) == 6
         one.index.note(next(iter(one.pool._shards.values())).name)
     with pytest.raises(InvalidQuery):
         one.index.rows(larger_than=1.5)  # type: ignore[arg-type]

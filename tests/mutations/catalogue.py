@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import inspect
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +57,25 @@ def swap(target: str, make: Callable[[Any], Any]) -> None:
     setattr(owner, name, make(original))
 
 
+def edit(target: str, *changes: tuple[str, str]) -> None:
+    """Replace pieces of a function's source, each of which is there once. Raises TargetGone.
+
+    For a protection that is a line of the hot path, and no function of its own.
+    """
+
+    def make(original: Any) -> Any:
+        source = textwrap.dedent(inspect.getsource(original))
+        for old, new in changes:
+            if source.count(old) != 1:
+                raise TargetGone(f"{target}: {old!r} is there {source.count(old)} times")
+            source = source.replace(old, new)
+        namespace: dict[str, Any] = {}
+        exec("from __future__ import annotations\n" + source, original.__globals__, namespace)
+        return namespace[original.__name__]
+
+    swap(target, make)
+
+
 def nothing(result: Any = None) -> Callable[[Any], Any]:
     """Make a function that does nothing and returns `result`."""
     return lambda original: lambda *args, **kwargs: result
@@ -65,45 +86,59 @@ def nothing(result: Any = None) -> Callable[[Any], Any]:
 
 @mutation("the kernel's lock", "lost_updates.two_processes", "locks.a_live_holder_is_never_broken")
 def lock_removed() -> None:
+    def unlocking(original: Any) -> Any:
+        def init(self: Any, fd: int) -> None:
+            original(self, fd)
+            self.take = self.give = lambda: None
+
+        return init
+
+    swap("shardstore._files.locks.flock:KernelLock.__init__", unlocking)
     swap("shardstore._files.locks.flock:KernelLock.try_acquire", nothing(True))
     swap("shardstore._files.locks.flock:KernelLock.acquire", nothing(True))
     swap("shardstore._files.locks.flock:KernelLock.release", nothing())
 
 
-@mutation("the gate between threads", "lost_updates.threads_of_one_process")
-def gate_removed() -> None:
-    swap("shardstore._mutex:Gate.acquire", nothing(True))
-    swap("shardstore._mutex:Gate.try_acquire", nothing(True))
-    swap("shardstore._mutex:Gate.release", nothing())
+@mutation("the mutex between threads", "lost_updates.threads_of_one_process")
+def mutex_removed() -> None:
+    for name in ("enter", "try_enter", "holds", "leave"):
+        swap(f"shardstore._inside:FifoMutex.{name}", nothing(True))
 
 
 @mutation(
-    "handing the gate over in order: a plain mutex, which whoever released it gets again",
+    "handing the mutex over in order: a plain one, which whoever released it gets again",
     "lost_updates.threads_are_served_in_turn",
 )
-def gate_unfair() -> None:
+def mutex_unfair() -> None:
     import random
     import threading
     import time
 
     mutexes: dict[int, threading.Lock] = {}
 
-    def acquire(self: Any, deadline: float | None) -> bool:
+    def enter(self: Any, token: Any, timeout: float | None) -> bool:
+        deadline = None if timeout is None else time.monotonic() + timeout
         mutex = mutexes.setdefault(id(self), threading.Lock())
         while not mutex.acquire(blocking=False):
             if deadline is not None and time.monotonic() > deadline:
                 return False
             time.sleep(random.uniform(0.001, 0.02))
-        self.owner = threading.get_ident()
+        self.holder[0] = token
         return True
 
-    def release(self: Any) -> None:
-        self.owner = 0
-        mutexes[id(self)].release()
+    def leave(self: Any, token: Any) -> None:
+        if self.holder.get(0) is token:
+            self.holder.clear()
+            mutexes[id(self)].release()
 
-    swap("shardstore._mutex:Gate.acquire", lambda original: acquire)
-    swap("shardstore._mutex:Gate.try_acquire", lambda original: lambda self: acquire(self, 0.0))
-    swap("shardstore._mutex:Gate.release", lambda original: release)
+    swap("shardstore._inside:FifoMutex.enter", lambda original: enter)
+    swap("shardstore._inside:FifoMutex.try_enter", lambda original: lambda self, token: enter(self, token, 0.0))
+    swap("shardstore._inside:FifoMutex.leave", lambda original: leave)
+
+
+@mutation("handing the mutex over to who waits longest: to the newest", "lost_updates.threads_are_served_in_turn")
+def handed_to_the_newest() -> None:
+    edit("shardstore._inside:FifoMutex._hand_over", ("self.queue[0]", "self.queue[-1]"))
 
 
 @mutation(
@@ -141,16 +176,15 @@ def line_not_stood_in() -> None:
     "locks.a_hard_link_elsewhere_is_not_the_shard",
 )
 def identity_check_removed() -> None:
-    import os
+    believe_every_name()
 
-    def lstat(path: str) -> os.stat_result:
-        try:
-            return os.lstat(path)
-        except FileNotFoundError:
-            return os.stat(__file__)  # whatever: it passes for the file
 
+def believe_every_name() -> None:
+    """Have no writer and no reader see that a path names another file than the one that is open."""
+    compared = ("if inode == file.inode and device == file.device:", "if True:")
+    edit("shardstore._files.shard:Shard.lock_at_once", compared)
+    edit("shardstore._files.shard:Shard.lock_in_turn", compared)
     swap("shardstore._files.file:JournalFile.is_named", nothing(True))
-    swap("shardstore._files.locks.identity:os", lambda original: _Altered(original, lstat=lstat))
 
 
 @mutation(
@@ -169,7 +203,16 @@ def look_remembered() -> None:
 
         return look
 
+    def asking_once(original: Any) -> Any:
+        def prepare(self: Name) -> None:
+            original(self)
+            self.ask()
+            self.ask = lambda: 0
+
+        return prepare
+
     swap("shardstore._files.locks.identity:Name.look", remembering)
+    swap("shardstore._files.locks.identity:Name._prepare", asking_once)
 
 
 @mutation("looking at the modification time", "disks.a_changed_byte_is_refused")
@@ -195,7 +238,7 @@ class _Altered:
 
 @mutation("noticing a nested update", "locks.a_nested_update_raises_at_once")
 def nesting_guard_removed() -> None:
-    swap("shardstore._files.shard:Shard._refuse_nesting", nothing())
+    swap("shardstore._inside:FifoMutex._refuse_nesting", nothing())
 
 
 @mutation(
@@ -250,11 +293,12 @@ def rewrite_unlocked() -> None:
 def readers_lock() -> None:
     def locked(original: Any) -> Any:
         def read(self: Any) -> Any:
-            self.lock(0.5, create=True)
-            try:
+            from shardstore._files.transaction import FileTransaction
+
+            txn = FileTransaction(self, lambda _name: None)
+            txn.timeout = 0.5
+            with txn:
                 return original(self)
-            finally:
-                self.unlock()
 
         return read
 
@@ -264,7 +308,7 @@ def readers_lock() -> None:
 @mutation("sparing descriptors in use when others are closed", "lost_updates.descriptors_in_use_are_not_evicted")
 def eviction_of_busy_shards() -> None:
     def close(self: Any) -> bool:
-        self._drop_file()
+        self.drop_file()
         return True
 
     swap("shardstore._files.shard:Shard.close_if_idle", lambda original: close)
@@ -282,7 +326,7 @@ def eviction_of_busy_shards() -> None:
 def reread_removed() -> None:
     def refresh(original: Any) -> Any:
         def remembered(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return self.state if self._known[2] >= 0 else original(self, *args, **kwargs)
+            return self.known.journal if self.known.mtime >= 0 else original(self, *args, **kwargs)
 
         return remembered
 
@@ -298,22 +342,41 @@ def expectation_ignored() -> None:
     swap("shardstore.store:_check_version", nothing())
 
 
-@mutation("random ids of incarnations", "lost_updates.versions_never_match_across_incarnations")
-def ids_constant() -> None:
-    swap("shardstore._journal.replay:os", lambda original: _Altered(original, urandom=lambda count: bytes(count)))
+@mutation(
+    "naming contents apart: random ids of incarnations, and tags of records",
+    "lost_updates.versions_never_match_across_incarnations",
+)
+def contents_not_named_apart() -> None:
+    swap("shardstore._journal.record:os", lambda original: _Altered(original, urandom=lambda count: bytes(count)))
+    tags_left_out()
+
+
+@mutation("the tag in a version", "lost_updates.versions_never_match_after_a_backup_was_put_back")
+def tags_left_out() -> None:
+    untagged = property(lambda state: f"{state.incarnation}.{state.rev}" if state.rev else "absent")
+    swap("shardstore._model:State.version", lambda original: untagged)
+
+
+@mutation("carrying the tag through a rewrite", "lost_updates.a_rewrite_and_the_archive_keep_the_version")
+def tag_lost_by_a_rewrite() -> None:
+    edit(
+        "shardstore._files.transaction:whole_record",
+        (',"tag":"%b"', ""),
+        ("state.tag.encode(), ", ""),
+    )
 
 
 @mutation("checking the crc of a line", "disks.a_changed_byte_is_refused")
 def crc_unchecked() -> None:
     swap(
-        "shardstore._journal.record:intact",
+        "shardstore._journal.record:is_intact",
         lambda original: lambda text: text.startswith(b'{"crc":"') and text.endswith(b"}"),
     )
 
 
 @mutation("checking whose file it is", "disks.a_file_of_another_key_is_refused")
 def key_unchecked() -> None:
-    swap("shardstore._files.shard:Shard.own", lambda original: lambda self, state: state)
+    swap("shardstore._files.shard:Shard.check_key", lambda original: lambda self, journal: journal)
 
 
 @mutation(
@@ -324,14 +387,15 @@ def key_unchecked() -> None:
 def damage_taken_for_emptiness() -> None:
     def swallow(original: Any) -> Any:
         def refresh(self: Any, *args: Any, **kwargs: Any) -> Any:
-            from shardstore._journal.replay import ABSENT
+            from shardstore._files.file import Known
+            from shardstore._journal.replay import EMPTY
             from shardstore.errors import CorruptShard
 
             try:
                 return original(self, *args, **kwargs)
             except CorruptShard:
-                self._known = (ABSENT, b"\n", -1)
-                return ABSENT
+                self.known = Known()
+                return EMPTY
 
         return refresh
 
@@ -344,12 +408,12 @@ def damage_taken_for_emptiness() -> None:
     "disks.noise_is_not_an_empty_session",
 )
 def damage_taken_for_a_tear() -> None:
-    swap("shardstore._journal.torn:judge", nothing())
+    swap("shardstore._journal.torn:classify_tail", nothing())
 
 
 @mutation("stepping over a torn tail: it is damage", "disks.a_torn_tail_is_stepped_over")
 def tear_taken_for_damage() -> None:
-    swap("shardstore._journal.torn:judge", nothing(""))
+    swap("shardstore._journal.torn:classify_tail", nothing(""))
 
 
 @mutation("keeping a torn tail in quarantine", "disks.a_torn_tail_is_stepped_over")
@@ -357,8 +421,8 @@ def torn_tail_thrown_away() -> None:
     def forget(self: Any, *args: Any) -> None:
         import os
 
-        os.ftruncate(self.fd, self.state.end)
-        self.size, self.torn = self.state.end, b""
+        os.ftruncate(self.fd, self.journal.end)
+        self.size, self.known = self.journal.end, self.known._replace(torn=b"")
 
     swap("shardstore._files.file:JournalFile.repair_tail", lambda original: forget)
 
@@ -369,7 +433,7 @@ def links_followed() -> None:
 
     for name in ("READ", "WRITE", "CREATE", "CREATE_NEW"):
         swap(f"shardstore._files.disk:{name}", lambda flags: flags & ~os.O_NOFOLLOW)
-    swap("shardstore._files.file:JournalFile.is_named", nothing(True))
+    believe_every_name()
 
 
 # What is written
@@ -380,7 +444,7 @@ def no_op_written() -> None:
     def always(original: Any) -> Any:
         def change(self: Any) -> Any:
             from shardstore import _codec as codec
-            from shardstore._journal.replay import Change
+            from shardstore._model import Change
 
             return original(self) or Change(codec.encode_entry(self.copy()), [], True)
 
@@ -394,7 +458,7 @@ def whole_entry_written() -> None:
     def whole(original: Any) -> Any:
         def change(self: Any) -> Any:
             from shardstore import _codec as codec
-            from shardstore._journal.replay import Change
+            from shardstore._model import Change
 
             found = original(self)
             return found if found is None or found.whole else Change(codec.encode_entry(self.copy()), [], True)
@@ -409,7 +473,11 @@ def decoded_values_shared() -> None:
     decoded: dict[bytes, Any] = {}
 
     def shared(original: Any) -> Any:
-        return lambda raw: decoded.setdefault(bytes(raw), original(raw)) if raw[:1] in b"[{" else original(raw)
+        def loads(raw: bytes) -> Any:
+            is_value = raw[:1] in b"[{" and not raw.startswith(b'{"crc"')  # a record's own members may change
+            return decoded.setdefault(bytes(raw), original(raw)) if is_value else original(raw)
+
+        return loads
 
     swap("shardstore._codec:loads", shared)
 
@@ -481,7 +549,7 @@ def clock_believed() -> None:
     def believing(original: Any) -> Any:
         return lambda state, *args, **kwargs: original(state._replace(updated_at=0), *args, **kwargs)
 
-    swap("shardstore._files.shard:make_record", believing)
+    swap("shardstore._files.transaction:next_record", believing)
 
 
 @mutation("private modes", "disks.modes_are_private_from_the_first_write")
@@ -490,129 +558,76 @@ def modes_open() -> None:
 
 
 @mutation("syncing outside of what readers need", "populations.a_slow_sync_of_one_session_does_not_stop_others")
-def sync_under_the_mutex() -> None:
+def sync_where_readers_wait() -> None:
     def locked(original: Any) -> Any:
-        def append(self: Any, *args: Any, **kwargs: Any) -> Any:
-            real, outer = self._mutex, _Reentrant(self._mutex)
-            self._mutex = outer
-            try:
-                with outer:
-                    return original(self, *args, **kwargs)
-            finally:
-                self._mutex = real
-
-        return append
-
-    swap("shardstore._files.shard:Shard._append", locked)
-
-
-class _Reentrant:
-    """A lock that its holder may take again."""
-
-    def __init__(self, lock: Any) -> None:
-        self.lock, self.depth, self.owner = lock, 0, 0
-
-    def __enter__(self) -> None:
-        import threading
-
-        if self.owner != threading.get_ident():
-            self.lock.acquire()
-            self.owner = threading.get_ident()
-        self.depth += 1
-
-    def __exit__(self, *_: object) -> None:
-        self.depth -= 1
-        if not self.depth:
-            self.owner = 0
-            self.lock.release()
-
-
-# The index, and what compact removes
-
-
-@mutation("noting a change in the index", "populations.list_knows_a_commit_whose_writer_died")
-def note_removed() -> None:
-    swap("shardstore._files.index.noter:Noter.note", nothing())
-
-
-@mutation("noting before the commit, not after it", "populations.list_knows_a_commit_whose_writer_died")
-def note_after_the_commit() -> None:
-    pending: list[tuple[Any, str]] = []
-    notes: list[Any] = []
-
-    def postpone(original: Any) -> Any:
-        notes.append(original)
-        return lambda self, name: pending.append((self, name))
-
-    def commit_first(original: Any) -> Any:
-        def commit(self: Any, *args: Any, **kwargs: Any) -> Any:
-            state = original(self, *args, **kwargs)
-            while pending:
-                noter, name = pending.pop()
-                notes[0](noter, name)
-            return state
+        def commit(self: Any, *args: Any, **kwargs: Any) -> None:
+            with self._shard._reading:
+                original(self, *args, **kwargs)
 
         return commit
 
-    swap("shardstore._files.index.noter:Noter.note", postpone)
-    swap("shardstore._files.shard:Shard.commit", commit_first)
+    swap("shardstore._files.transaction:FileTransaction.commit", locked)
 
 
-@mutation("archiving what compact removes", "populations.growth_is_bounded")
-def removed_without_archive() -> None:
-    import os
+@mutation("syncing what stands before a durable record", "disks.a_durable_record_follows_synced_bytes")
+def sync_before_removed() -> None:
+    edit("shardstore._files.transaction:FileTransaction.commit", ("file.sync_before(end)", "pass"))
 
-    def remove(engine: Any, shard: Any) -> None:
-        engine.index.note(shard.name)
-        os.unlink(shard.path)
 
-    swap("shardstore._files.maintenance.compact:archive", lambda original: remove)
+@mutation("syncing a durable record", "disks.a_durable_commit_is_synced_before_it_returns")
+def sync_after_removed() -> None:
+    edit("shardstore._files.transaction:FileTransaction.commit", ("file.sync(after.end)", "pass"))
 
 
 @mutation(
-    "comparing the version that compact chose with the one it finds",
-    "maintenance.compact_spares_what_changed_since_it_was_chosen",
+    "reading the end of the journal again, whatever its times say",
+    "lost_updates.every_writer_works_on_what_is_on_disk",
+    "lost_updates.two_processes",
 )
-def chosen_version_unchecked() -> None:
-    class Whatever(str):
-        __slots__ = ()
-        __hash__ = str.__hash__
+def tail_check_removed() -> None:
+    edit(
+        "shardstore._files.file:JournalFile.refresh",
+        ("os.pread(self.fd, len(check), journal.end + 1 - len(check))", "check"),
+    )
 
-        def __eq__(self, other: object) -> bool:
-            return True
 
-        def __ne__(self, other: object) -> bool:
-            return False
+@mutation("recording that a directory was lost", "disks.a_lost_directory_is_named_until_it_is_repaired")
+def lost_directory_not_recorded() -> None:
+    swap("shardstore._files.missing:_record", nothing())
 
-    def believe(original: Any) -> Any:
-        def remove(self: Any, removal: Any) -> Any:
-            return original(self, removal._replace(info=removal.info._replace(version=Whatever())))
 
-        return remove
+# The index, and what prune removes
 
-    swap("shardstore._files.maintenance.compact:_Compaction._remove", believe)
+
+@mutation("telling the index of a change", "populations.list_knows_a_commit_whose_writer_died")
+def index_not_told() -> None:
+    edit("shardstore._files.transaction:FileTransaction.commit", ("self._mark_changed(shard.name)", "pass"))
+
+
+@mutation("telling the index before the commit, not after it", "populations.list_knows_a_commit_whose_writer_died")
+def index_told_after_the_commit() -> None:
+    edit(
+        "shardstore._files.transaction:FileTransaction.commit",
+        ("self._mark_changed(shard.name)", "pass"),
+        ("self.journal, self.state = after, state", "self._mark_changed(shard.name)"),
+    )
+
+
+@mutation("archiving what prune removes", "populations.growth_is_bounded")
+def removed_without_archive() -> None:
+    swap("shardstore._files.transaction:FileTransaction.archive", lambda original: lambda self: self.remove())
 
 
 @mutation(
     "telling the index of an archived session before its file moves",
     "maintenance.list_knows_an_archived_session_whose_archiver_died",
 )
-def archived_before_it_is_noted() -> None:
-    def later(original: Any) -> Any:
-        def archive(engine: Any, shard: Any) -> None:
-            notes: list[str] = []
-            real = engine.index.note
-            engine.index.note = notes.append
-            try:
-                original(engine, shard)
-            finally:
-                engine.index.note = real
-            for name in notes:
-                real(name)
-
-        return archive
-
-    swap("shardstore._files.maintenance.compact:archive", later)
+def archived_before_it_is_told() -> None:
+    edit(
+        "shardstore._files.transaction:FileTransaction.move_to",
+        ("self._mark_changed(self._shard.name)", "pass"),
+        ("self._is_gone()", "self._mark_changed(self._shard.name); self._is_gone()"),
+    )
 
 
 @mutation(
@@ -620,17 +635,10 @@ def archived_before_it_is_noted() -> None:
     "maintenance.an_aborted_creation_removes_its_own_file_alone",
 )
 def aborted_creation_removes_any_file() -> None:
-    def remove(original: Any) -> Any:
-        def removed(self: Any) -> None:
-            import os
-
-            if self._file is not None and self._file.state.end == 0:
-                os.unlink(self.path)
-            self._made = False
-
-        return removed
-
-    swap("shardstore._files.shard:Shard._remove_if_empty", remove)
+    edit(
+        "shardstore._files.shard:Shard.remove_if_empty",
+        ("if empty and file is not None and file.is_named(self.named.look()):", "if empty:"),
+    )
 
 
 @mutation(
@@ -638,38 +646,20 @@ def aborted_creation_removes_any_file() -> None:
     "maintenance.a_backup_by_hard_link_is_never_written_through",
 )
 def deleted_through_a_second_name() -> None:
-    def through(original: Any) -> Any:
-        def commit(self: Any, change: Any, *args: Any, **kwargs: Any) -> Any:
-            if change.delete:
-                self._file.links = 1
-            return original(self, change, *args, **kwargs)
-
-        return commit
-
-    swap("shardstore._files.shard:Shard.commit", through)
+    edit(
+        "shardstore._files.transaction:FileTransaction._commit_otherwise",
+        ("if file.links > 1 and not state.exists:", "if False:"),
+    )
 
 
 @mutation("closing a lock that cannot be given back", "maintenance.a_lock_that_cannot_be_given_back_is_closed")
 def failed_unlock_left_alone() -> None:
-    swap("shardstore._files.shard:Shard.forget_file", nothing())
+    edit("shardstore._files.transaction:FileTransaction.__exit__", ("shard.drop_file()", "pass"))
 
 
 @mutation("seeing a torn tail behind new records", "maintenance.a_torn_tail_behind_new_records_is_kept")
 def torn_tail_behind_records_unseen() -> None:
-    import shardstore._files.file as module
-
-    def blind(original: Any) -> Any:
-        def read_on(self: Any, *args: Any) -> Any:
-            real = module.journal
-            module.journal = _Altered(real, replay=lambda *given: real.replay(*given)._replace(tail=b""))
-            try:
-                return original(self, *args)
-            finally:
-                module.journal = real
-
-        return read_on
-
-    swap("shardstore._files.file:JournalFile._read_on", blind)
+    edit("shardstore._files.file:JournalFile._read_on", ("if why or after is journal:", "if after is journal:"))
 
 
 @mutation(
@@ -689,17 +679,34 @@ def sector_ends_unseen() -> None:
     "locking an archived file before it is brought back", "maintenance.restore_waits_for_whoever_has_the_archived_file"
 )
 def restored_without_its_lock() -> None:
-    def unlocked(original: Any) -> Any:
-        def adopt(*args: Any) -> Any:
-            from shardstore._files.locks.flock import KernelLock
+    edit(
+        "shardstore._files.maintenance.archive:_lock_archived",
+        ("if not fresh.lock.acquire(time.monotonic() + _WAIT_S):", "if False:"),
+    )
 
-            real = KernelLock.acquire
-            KernelLock.acquire = lambda self, deadline: True  # type: ignore[method-assign]
-            try:
-                return original(*args)
-            finally:
-                KernelLock.acquire = real  # type: ignore[method-assign]
 
-        return adopt
+@mutation(
+    "deciding again inside the lock what prune removes",
+    "populations.what_changed_since_it_was_chosen_stays",
+    "maintenance.compact_spares_what_changed_since_it_was_chosen",
+)
+def chosen_is_removed() -> None:
+    edit("shardstore._prune:_remove", ("if txn.state.version != removal.info.version:", "if False:"))
 
-    swap("shardstore._files.maintenance.archive:adopt", unlocked)
+
+# Exceptions from outside, and handlers that use the store
+
+
+@mutation("unlocking a session whose transaction is dropped", "interrupts.an_exception_unlocks_what_was_just_entered")
+def dropped_transactions_stay() -> None:
+    swap("shardstore._files.transaction:FileTransaction.__del__", nothing())
+
+
+@mutation("giving back whatever was taken", "interrupts.an_exception_unlocks_what_was_just_entered")
+def interrupted_transactions_stay() -> None:
+    swap("shardstore._files.transaction:FileTransaction._abort", nothing())
+
+
+@mutation("forgetting tokens that were left behind", "interrupts.tokens_left_behind_are_forgotten")
+def tokens_kept() -> None:
+    edit("shardstore._inside:FifoMutex.enter", ("outer = tuple([o for o in outer if o[1].holds(o)])", "pass"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutations.catalogue import MUTATIONS, TargetGone, swap
+from tests.mutations.catalogue import MUTATIONS, TargetGone, edit, swap
 from tests.support.mutate import VARIABLE
 from tests.support.peer import REPOSITORY, environment
 from tests.support.run import HELD_NOT
@@ -19,7 +19,9 @@ LINUX_ONLY = {
     "directory_sync_removed",
     "failed_sync_ignored",
     "failed_sync_retried",
-    "sync_under_the_mutex",
+    "sync_where_readers_wait",
+    "sync_before_removed",
+    "sync_after_removed",
     "line_not_looked_at",
     "line_not_stood_in",
 }
@@ -66,6 +68,8 @@ def test_a_mutation_of_what_is_not_there_is_no_failure_of_the_scenario() -> None
     ):
         with pytest.raises(TargetGone):
             swap(target, lambda original: original)
+    with pytest.raises(TargetGone):
+        edit("shardstore._inside:FifoMutex.leave", ("no such line", "pass"))
 
 
 def test_every_scenario_of_a_mutation_exists() -> None:

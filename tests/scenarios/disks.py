@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-from shardstore import CommitUncertain, CorruptShard, Store, StoreFull
+from shardstore import CommitUncertain, CorruptShard, Store, StoreFull, StoreIncomplete
 from tests.scenarios.lost_updates import raises
 from tests.support import actions, disk
 from tests.support.peer import one_peer
@@ -198,6 +198,50 @@ def a_durable_commit_is_synced_before_it_returns(root: Path) -> None:
     with Store(root, durability="relaxed") as store, Trace() as trace:
         store.patch("other", {"n": 1})
         assert trace.of("fdatasync", "fsync") == []
+
+
+def a_durable_record_follows_synced_bytes(root: Path) -> None:
+    """Relaxed commits, and the file's name, may be in memory alone: a durable record is not written before they are synced.
+
+    Else a power cut could leave the durable record, and a hole where they were.
+    """
+    with one_peer() as writer:
+        writer.run(actions.increment, root, KEY, 3, durability="relaxed")
+    with Store(root) as store:
+        path = disk.shard(root, KEY)
+        directory = str(path.parent)
+        for _ in range(2):
+            with Trace() as trace:
+                store.patch(KEY, {"a": os.urandom(4).hex()})
+            calls = [call for call in trace.calls if call[1] in {str(path), directory}]
+            written = calls.index(("pwrite", str(path)))
+            assert ("fdatasync", str(path)) in calls[:written], calls
+            assert ("fsync", directory) in calls[:written] or directory == "synced", calls
+            with store.using(durability="relaxed") as relaxed:
+                relaxed.patch(KEY, {"b": os.urandom(4).hex()})
+            directory = "synced"  # once by each descriptor
+
+
+def a_lost_directory_is_named_until_it_is_repaired(root: Path) -> None:
+    """A directory of sessions vanishes, and a writer makes it again: that sessions are missing stays known."""
+    with Store(root) as store:
+        store.create(KEY, {"n": 1})
+        directory = disk.shard(root, KEY).parent
+        away = root / "away"
+        directory.rename(away)
+        with raises(StoreIncomplete):
+            store.get(KEY)
+        store.patch(KEY, {"n": 2})
+        assert store[KEY].rev == 1
+        for _ in range(2):
+            problems = store.verify().problems
+            assert [(one.path, one.repaired) for one in problems] == [(f"shards/{directory.name}", False)]
+        assert store.verify(repair=True).problems
+        assert store.verify().ok
+        assert store[KEY].data == {"n": 2}
+        for path in away.iterdir():
+            path.unlink()
+        away.rmdir()
 
 
 def a_rewrite_is_synced_before_it_is_renamed(root: Path) -> None:

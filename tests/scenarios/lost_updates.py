@@ -211,6 +211,44 @@ def versions_never_match_across_incarnations(root: Path) -> None:
             store.replace(KEY, {"a": 2}, expect=old)
 
 
+def versions_never_match_after_a_backup_was_put_back(root: Path) -> None:
+    """The same revision of the same incarnation, with other content: an expectation of the one is not met by the other."""
+    with Store(root) as store:
+        store.create(KEY, {"a": 1})
+        backup = disk.shard(root, KEY).read_bytes()
+        for rewritten in (False, True):
+            first = store.patch(KEY, {"a": 2})
+            disk.edit(disk.shard(root, KEY), backup)
+            if rewritten:
+                os.link(disk.shard(root, KEY), root / "second-name")
+            second = store.patch(KEY, {"a": 3})
+            assert first.rev == second.rev
+            assert first.version != second.version
+            with _raises(Conflict):
+                store.replace(KEY, {"a": 4}, expect=first)
+            assert store.replace(KEY, {"a": 1}, expect=second)["a"] == 1
+            disk.edit(disk.shard(root, KEY), backup)
+        (root / "second-name").unlink()
+
+
+def a_rewrite_and_the_archive_keep_the_version(root: Path) -> None:
+    """A version names a content, wherever its record stands: a rewrite, the archive and the way back change none."""
+    with Store(root) as store, one_peer() as other:
+        store.create(KEY, {"n": 0, "blob": "x" * 3_000})
+        for n in range(30):
+            store.patch(KEY, {"n": n + 1, "blob": f"{n}" * 1_500})
+        versions = [store[KEY].version]
+        records = len(disk.journal(root, KEY))
+        assert [action.action for action in store.compact().actions] == ["rewrite"]
+        assert len(disk.journal(root, KEY)) < records
+        versions += [store[KEY].version, other.run(actions.call, root, "get", KEY).version]
+        assert store.prune(max_entries=0).actions
+        versions += [store.archive.restore(KEY).version, store[KEY].version]
+        versions += [other.run(actions.call, root, "get", KEY).version]
+        assert len(set(versions)) == 1, versions
+        assert store.replace(KEY, {"n": 0}, expect=versions[0]).rev == 32
+
+
 def no_change_writes_nothing(root: Path) -> None:
     """Calls that change nothing leave revision, bytes and times, however large the entry is."""
     with Store(root) as store:

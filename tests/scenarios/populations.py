@@ -340,6 +340,24 @@ def growth_is_bounded(root: Path, days: int = 14, creates: int = 60) -> None:
         assert store.archive.restore(key)["status"] == "done"
 
 
+def what_changed_since_it_was_chosen_stays(root: Path) -> None:
+    """A session that is written between prune's choice and its removal is not removed, archived or purged."""
+    with Store(root) as store:
+        for purge in (True, False):
+            for key in ("a", "b"):
+                store.replace(key, {"status": "done", "purge": purge})
+
+            def write(done: int, total: int) -> None:
+                if done == 0 and total == 2:
+                    for key in ("a", "b"):
+                        store.patch(key, {"n": 1})
+
+            report = store.prune(where={"status": "done"}, purge=purge, progress=write)
+            assert report.actions == ()
+            assert {skipped.key for skipped in report.skipped} == {"a", "b"}
+            assert {key: store[key]["n"] for key in store} == {"a": 1, "b": 1}
+
+
 def list_opens_only_what_changed(root: Path, sessions: int = 1_500, changed: int = 7) -> None:
     """list(limit=100) of a quiet store opens no shard; after 7 changes, those 7; whatever the number of sessions."""
     with Store(root, durability="relaxed") as store:

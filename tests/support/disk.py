@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 DAY_US = 86_400_000_000
+TIME_MAX_US = 253_402_300_800_000_000  # the year 10000
 LOOK_S = 0.01  # docs/internals/locking.md
 _SHARD = re.compile(r"[a-z0-9-]{1,80}~[0-9a-f]{32}\.jsonl")
 CRC_FIELD = len('{"crc":"00000000",')
@@ -53,14 +54,24 @@ def records(data: bytes) -> list[dict[str, Any]]:
     end = len(data.rstrip(b"\n"))
     assert end == len(data) or data[end : end + 1] == b"\n"
     assert end == 0 or end < len(data), "the last record has no newline"
-    for raw in data[:end].split(b"\n") if end else []:
+    for line_ in data[:end].split(b"\n") if end else []:
+        raw = line_
+        if raw.endswith(b"\r") and raw[8:16] != b"%08x" % zlib.crc32(raw[CRC_FIELD:]):
+            raw = raw[:-1]  # somebody's tool converted the file
         crc, rest = raw[8:16], raw[CRC_FIELD:]
         assert raw[:8] == b'{"crc":"', raw[:40]
         assert raw[16:18] == b'",', raw[:40]
         assert crc == b"%08x" % zlib.crc32(rest), f"crc of {raw[:60]!r}"
         record = json.loads(raw)
         assert next(iter(record)) == "crc"
+        _check_members(record)
         found.append(record)
+    starts = [number for number, record in enumerate(found) if "id" in record]
+    assert not found or starts[:1] == [0], "a change of nothing"
+    assert all(found[number]["rev"] == 1 for number in starts[1:]), "begun again above revision 1"
+    assert all("delete" in found[number - 1] for number in starts[1:]), "begun twice"
+    assert len({record["key"] for record in found if "key" in record}) < 2, "the key changes"
+    assert not any("delete" in one and "id" not in after for one, after in itertools.pairwise(found))
     revs = [record["rev"] for record in found]
     assert all(later == earlier + 1 or later == 1 for earlier, later in itertools.pairwise(revs)), revs
     times = [record["at"] for record in found]
@@ -68,6 +79,26 @@ def records(data: bytes) -> list[dict[str, Any]]:
         "time went back"
     )
     return found
+
+
+def _check_members(record: dict[str, Any]) -> None:
+    """Check bounds and combinations. AssertionError where the description does not allow them."""
+    assert 0 < record["rev"] < 2**53
+    assert 0 <= record["at"] < TIME_MAX_US
+    assert 0 <= record.get("created", 0) < TIME_MAX_US
+    changes = ("put" in record) + ("set" in record or "unset" in record) + ("delete" in record)
+    assert changes == 1, "one change a record"
+    assert isinstance(record.get("put", {}), dict)
+    assert ("id" in record) == ("key" in record)
+
+
+def version(data: bytes) -> str:
+    """Return the version that a whole journal ends with."""
+    name = "absent"
+    for record in records(data):
+        incarnation = record["id"] if "id" in record else name.partition(".")[0]
+        name = f"{incarnation}.{record['rev']}-{record.get('tag', record['crc'])}"
+    return name
 
 
 def state(data: bytes) -> dict[str, Any] | None:

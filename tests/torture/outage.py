@@ -169,9 +169,9 @@ def mutate(name: str | None) -> None:
         assert disk.sync
         disk.sync = lambda _fd: None
     elif name == "no-crc":
-        assert record.intact
-        whole = record.intact
-        record.intact = lambda text: whole(text) or text.startswith(record.PREFIX)
+        assert record.is_intact
+        whole = record.is_intact
+        record.is_intact = lambda text: whole(text) or text.startswith(record.PREFIX)
         assert journal.record is record
     else:
         raise ValueError(name)

@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import concurrent.futures.thread  # noqa: F401 - it registers fork hooks, which must not happen while a fork is under way
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -26,6 +27,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from .arena import Child, brief, descriptors, scratch
 
 KEYS = [f"shared{n}" for n in range(4)]
 FORK_TURNS = 5
+A_DAY = timedelta(days=1)  # a step back by more corrects a clock that was wrong
 
 
 def add(store: Store, key: str, pause: float = 0.0) -> int:
@@ -213,7 +216,7 @@ def mixed(root: Path, args: argparse.Namespace) -> dict[str, Any]:
                     f"{key}: {done[key]} increments were acknowledged, {session and session['n']} are there"
                 )
             times = [s.updated_at for s in store.history(key)]
-            if times != sorted(times):
+            if any(timedelta(0) <= earlier - later <= A_DAY for earlier, later in itertools.pairwise(times)):
                 complaints.append(f"{key}: time went back")
         complaints += [str(p) for p in store.verify().problems]
     return {

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from shardstore import CorruptShard, InvalidQuery, ShardStoreError, Store, StoreIOError, UnsafeStore
-from shardstore._files.locks import identity as look
+from shardstore._files.locks import identity
 from tests.support import actions, disk
 from tests.support.peer import one_peer
 
@@ -106,22 +106,21 @@ def test_an_older_look_of_a_reader_is_not_taken_for_the_writers(root: Path) -> N
         for n in range(1, 200):
             store.update("k", lambda draft, n=n: draft.update(n=n))  # type: ignore[misc]
             store.get("k")
-        shard = store._engine.shards.shard("k")
-        mine, readers = shard._named._ask, shard._read_name._ask
-        if mine is None or readers is None:
+        shard = store._engine.pool.shard("k")
+        ask, readers = shard.named.ask, shard._read_name.answer
+        if ask() != 0 or shard._read_name.ask() != 0:
             pytest.skip("this system has no statx")
-        ask, answer = mine
-        old = bytes(answer)
+        old = bytes(shard.named.answer)
         os.link(shard.path, root / "backup")  # makes the next commit, by another process, a rewrite
         with one_peer() as peer:
             peer.run(actions.call, root, "patch", "k", {"m": 1})
 
         def asked_while_a_reader_is_late() -> int:
             done = ask()
-            ctypes.memmove(readers[1], old, len(old))  # type: ignore[arg-type]  # the kernel, for the reader
+            ctypes.memmove(readers, old, len(old))  # type: ignore[arg-type]  # the kernel, for the reader
             return done
 
-        shard._named._ask = asked_while_a_reader_is_late, answer
+        shard.named.ask = asked_while_a_reader_is_late
         store.patch("k", {"n": -1})
     with Store(root) as store:
         assert store["k"].data == {"n": -1, "m": 1}
@@ -135,8 +134,8 @@ def test_a_failed_lstat_after_locking_is_typed_and_unlocks(
     """The comparison of the locked file with its path let a plain OSError out."""
     with Store(root) as store:
         store.patch(KEY, {"n": 1})
-        store._engine.shards.shard(KEY)._named._ask = ((lambda: -1), b"") if statx else None
-        monkeypatch.setattr(look, "_OFTEN", 1 << 62)
+        monkeypatch.setattr(identity, "_OFTEN", 1 << 62)
+        store._engine.pool.shard(KEY).named.ask = (lambda: -1) if statx else identity._no_statx
         with fails(os, "lstat", errno.EIO, of_shard(root)) as count, pytest.raises(StoreIOError):
             store.patch(KEY, {"n": 2})
         assert count == [1]

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from shardstore._files.locks import fairness as turns
+from shardstore._files.locks import fairness
 from shardstore._files.locks.fairness import ROUND_S, Line, Lines, Turns
 from shardstore._files.locks.flock import KernelLock
+from shardstore._inside import new_token
 from tests.support.actions import in_background
 from tests.support.peer import one_peer
 
@@ -118,7 +119,7 @@ def test_a_place_that_was_given_up_is_passed_on_or_taken_over(three: list[Line])
 
 def test_nobody_waits_in_line_for_ever(three: list[Line], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is first may have been stopped: after a second the others go on without it."""
-    monkeypatch.setattr(turns, "_IN_LINE_S", 0.1)
+    monkeypatch.setattr(fairness, "_IN_LINE_S", 0.1)
     one, two, _ = three
     one.enter(None)
     assert not two.enter(None)
@@ -149,7 +150,7 @@ def test_without_a_line_it_goes_on(marker: Path, mode: str, monkeypatch: pytest.
     if mode == "absent":
         marker.unlink()
     elif mode == "read-only":
-        monkeypatch.setattr(turns.disk, "WRITE", os.O_RDONLY)
+        monkeypatch.setattr(fairness.disk, "WRITE", os.O_RDONLY)
     else:
         monkeypatch.setattr(fcntl, "fcntl", refuse)
     lines = Lines(marker)
@@ -206,17 +207,17 @@ def test_a_round_is_for_who_is_busy(two: list[tuple[Turns, KernelLock]]) -> None
     """Turns without a pause make the next rounds long; slow ones keep them short."""
     (mine, lock), _ = two
     assert mine.wait(lock, None, 0)
-    assert mine.ends == turns.NEVER, "nobody waited yet"
+    assert mine.ends == fairness.NEVER, "nobody waited yet"
     lock.release()
-    mine._crowded_until = turns.NEVER
-    mine._began = time.monotonic() - turns._TRIAL_S  # 50 turns since then
+    mine._crowded_until = fairness.NEVER
+    mine._began = time.monotonic() - fairness._TRIAL_S  # 50 turns since then
     assert mine.wait(lock, None, 50)
     assert mine.ends - mine._began == pytest.approx(ROUND_S)
     lock.release()
-    mine._began -= 4 * turns._BUSY_S  # 4 more turns, slow ones
+    mine._began -= 4 * fairness._BUSY_S  # 4 more turns, slow ones
     mine.ends = 0.0
     assert mine.wait(lock, None, 54)
-    assert mine.ends - mine._began == pytest.approx(turns._TRIAL_S)
+    assert mine.ends - mine._began == pytest.approx(fairness._TRIAL_S)
     lock.release()
 
 
@@ -239,7 +240,7 @@ def test_the_place_in_line_is_kept_when_the_file_was_replaced(two: list[tuple[Tu
 
 def test_a_line_that_does_not_move_is_passed_by(three: list[Line], monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is first in line may be stopped for hours: that costs the others one wait, not one for every turn."""
-    monkeypatch.setattr(turns, "_IN_LINE_S", 0.2)
+    monkeypatch.setattr(fairness, "_IN_LINE_S", 0.2)
     stopped, line, _ = three
     stopped.enter(None)
     waits = []
@@ -281,7 +282,7 @@ def test_an_interrupt_leaves_the_line(root: Path, moment: str, monkeypatch: pyte
         store.create("k", {"n": 0})
         watch = Lines(store._engine.layout.marker)
         line = Line(watch, shard_name("k"))
-        path = store._engine.shards.shard("k").path
+        path = store._engine.pool.shard("k").path
         other = KernelLock(os.open(path, os.O_RDWR))
         assert other.try_acquire()
         if moment == "entered":
@@ -325,14 +326,15 @@ def test_who_stands_in_line_holds_no_other_lock(root: Path) -> None:
 
     with Store(root, durability="relaxed") as store:
         store.create("k", {"n": 0})
-        shard = store._engine.shards.shard("k")
+        shard = store._engine.pool.shard("k")
         old = KernelLock(os.open(shard.path, os.O_RDWR))
         os.rename(shard.path, root / "old")
-        shard._turns.ends, shard._lines.glance_at = turns.NEVER, turns.NEVER
-        assert shard.gate.try_acquire()
-        assert not shard._lock_at_once(0.0)
+        shard.fair.ends, shard._lines.glance_at = fairness.NEVER, fairness.NEVER
+        token = new_token(shard.mutex)
+        assert shard.mutex.try_enter(token)
+        assert shard.lock_at_once() is None
         assert old.try_acquire(), "the lock of the old file is held"
-        shard.gate.release()
+        shard.mutex.leave(token)
         old.close()
         (root / "old").unlink()
 
@@ -363,7 +365,7 @@ def test_a_forked_child_keeps_no_line(root: Path) -> None:
     from shardstore import Store
 
     with Store(root) as store:
-        pool = store._engine.shards
+        pool = store._engine.pool
         line = Line(pool._lines, NAME)
         line.enter(None)
         child = os.fork()

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from shardstore._files.locks import holders as owners
+from shardstore._files.locks import holders
+from shardstore._files.locks.flock import KernelLock
+from tests.support.peer import one_peer
 
 LINUX = pytest.mark.skipif(not os.path.exists("/proc/locks"), reason="the system does not tell")
 
@@ -16,7 +18,7 @@ LINUX = pytest.mark.skipif(not os.path.exists("/proc/locks"), reason="the system
 @pytest.fixture
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made = tmp_path / "locks"
-    monkeypatch.setattr(owners, "_TABLE", str(made))
+    monkeypatch.setattr(holders, "_TABLE", str(made))
     return made
 
 
@@ -32,14 +34,14 @@ def test_the_table_is_parsed(table: Path) -> None:
         "6: FLOCK  ADVISORY  WRITE 4715 <none>:0 0 EOF\n"
         "7: LEASE  ACTIVE    READ 4716 00:2a:101 0 EOF\n"
     )
-    assert owners.held() == [(4711, os.makedev(0xFE, 0x1F), 1234), (4714, os.makedev(0, 0x2A), 99)]
+    assert holders.held() == [(4711, os.makedev(0xFE, 0x1F), 1234), (4714, os.makedev(0, 0x2A), 99)]
 
 
 def test_no_table_no_holder(table: Path) -> None:
     """Where the system does not tell, nobody is named."""
     assert not table.exists()
-    assert owners.held() == []
-    assert owners.holder(__file__) is None
+    assert holders.held() == []
+    assert holders.holder(__file__) is None
 
 
 @LINUX
@@ -53,8 +55,39 @@ def test_the_device_of_the_table_may_differ_from_that_of_stat(table: Path, tmp_p
     with path.open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         table.write_text(line.format(os.getpid(), status.st_ino))
-        assert owners.holder(path) == os.getpid()
+        assert holders.holder(path) == os.getpid()
         table.write_text(line.format(os.getppid(), status.st_ino))
-        assert owners.holder(path) is None
+        assert holders.holder(path) is None
     table.write_text(line.format(os.getpid(), status.st_ino))
-    assert owners.holder(path) is None
+    assert holders.holder(path) is None
+
+
+@LINUX
+def test_the_holder_is_named(tmp_path: Path) -> None:
+    """holder gives the pid of whoever holds the lock, of another process too, and None when nobody does."""
+    path = tmp_path / "file"
+    path.touch()
+    assert holders.holder(path) is None
+    mine = KernelLock(os.open(path, os.O_RDWR))
+    assert mine.acquire(None)
+    assert holders.holder(path) == os.getpid()
+    mine.release()
+    mine.close()
+    with one_peer() as peer:
+        peer.start(_hold, str(path))
+        assert peer.heard() == "holding"
+        assert holders.holder(path) == peer.pid
+        peer.tell()
+        peer.result()
+    assert holders.holder(path) is None
+    assert holders.holder(path.with_name("absent")) is None
+
+
+def _hold(path: str) -> None:
+    from tests.support.peer import hear, say
+
+    held = KernelLock(os.open(path, os.O_RDWR))
+    assert held.acquire(None)
+    say("holding")
+    hear()
+    held.close()

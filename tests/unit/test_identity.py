@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from shardstore._files.locks import identity as look
+from shardstore._files.locks import identity
 from shardstore._files.locks.identity import Name, look_of
 
 OFTEN = 100
@@ -37,7 +37,8 @@ def test_both_ways_give_what_is_there(tmp_path: Path) -> None:
             with pytest.raises(FileNotFoundError):
                 name.look()
             path.write_bytes(b"")
-    assert (name._ask is not None) == (sys.platform == "linux")
+    assert name._prepared
+    assert (name.ask is not identity._no_statx) == (sys.platform == "linux")
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
@@ -63,12 +64,10 @@ def test_the_times_are_not_asked_for(tmp_path: Path) -> None:
     name = Name(str(tmp_path))
     for _ in range(OFTEN):
         name.look()
-    assert name._ask is not None
-    ask, answer = name._ask
-    mask = ask.args[3].value  # type: ignore[attr-defined]
+    mask = name.ask.args[3].value  # type: ignore[attr-defined]
     mtime, ctime = 0x40, 0x80
     assert mask & (mtime | ctime) == 0
-    given = ctypes.c_uint.from_buffer(answer).value  # type: ignore[arg-type]
+    given = ctypes.c_uint.from_buffer(name.answer).value  # type: ignore[arg-type]
     assert given & mask == mask, "the kernel did not answer what was asked"
 
 
@@ -84,13 +83,12 @@ def test_without_ctypes_it_goes_on_as_it_began(tmp_path: Path, monkeypatch: pyte
     name = Name(str(tmp_path))
     for _ in range(OFTEN):
         assert name.look() == look_of(tmp_path.lstat())
-    assert name._ask is None
+    assert name.ask is identity._no_statx
 
 
 def test_a_refused_statx_is_asked_again_by_lstat(tmp_path: Path) -> None:
     """As some sandboxes refuse it."""
     name = Name(str(tmp_path))
-    name._ask = (lambda: -1), b""
-    for _ in range(look._OFTEN + 1):
+    for _ in range(identity._OFTEN + 1):
+        name.ask = lambda: -1
         assert name.look() == look_of(tmp_path.lstat())
-        name._ask = (lambda: -1), b""

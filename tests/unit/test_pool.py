@@ -35,101 +35,100 @@ def another(root: Path, store: Store) -> Iterator[Pool]:
     made.close()
 
 
-def test_what_is_open_is_resident(store: Store, another: Pool) -> None:
-    mine = store._engine.shards
-    assert mine.resident(shard_name(KEY)) is mine.shard(KEY)
-    assert mine.resident(shard_name(OTHER)) is None
-    assert another.resident(shard_name(KEY)) is None
+def test_what_is_open_is_cached(store: Store, another: Pool) -> None:
+    mine = store._engine.pool
+    assert mine.cached(shard_name(KEY)) is mine.shard(KEY)
+    assert mine.cached(shard_name(OTHER)) is None
+    assert another.cached(shard_name(KEY)) is None
     assert mine.close_idle() == 1
-    assert mine.resident(shard_name(KEY)) is None
+    assert mine.cached(shard_name(KEY)) is None
 
 
-def test_an_adopted_shard_is_that_of_its_key(store: Store, another: Pool) -> None:
-    adopted = another.adopt(shard_name(KEY))
-    assert adopted is not None
-    assert adopted is another.shard(KEY) is another.adopt(shard_name(KEY)) is another.resident(shard_name(KEY))
+def test_a_shard_opened_by_name_is_that_of_its_key(store: Store, another: Pool) -> None:
+    opened = another.open_by_name(shard_name(KEY))
+    assert opened is not None
+    assert opened is another.shard(KEY) is another.open_by_name(shard_name(KEY)) is another.cached(shard_name(KEY))
     store.patch(KEY, {"n": 1})
-    assert adopted.read().rev == 2
-    assert adopted.lock(1.0, create=False)
-    assert adopted.refresh().rev == 2
-    adopted.unlock()
+    assert opened.read().state.rev == 2
+    with another.transaction(KEY, 1.0, create=False) as txn:
+        assert txn.state.rev == 2
 
 
 @pytest.mark.damages("a copy of one shard in the place of another")
-def test_nothing_is_adopted_that_is_no_session_of_that_name(root: Path, store: Store, another: Pool) -> None:
+def test_nothing_is_opened_by_name_that_is_no_session_of_that_name(root: Path, store: Store, another: Pool) -> None:
     name = shard_name(OTHER)
-    assert another.adopt(name) is None
+    assert another.open_by_name(name) is None
     shutil.copy(disk.shard(root, KEY), store._engine.layout.shard_path(name))
-    assert another.adopt(name) is None
-    assert another.resident(name) is None
+    assert another.open_by_name(name) is None
+    assert another.cached(name) is None
     with pytest.raises(CorruptShard):
         another.shard(OTHER).read()
 
 
 @pytest.mark.damages("one shard")
-def test_a_damaged_shard_is_not_adopted(root: Path, store: Store, another: Pool) -> None:
+def test_a_damaged_shard_is_not_kept(root: Path, store: Store, another: Pool) -> None:
     path = disk.shard(root, KEY)
     path.write_bytes(b"X" + path.read_bytes()[1:])
     with pytest.raises(CorruptShard):
-        another.adopt(shard_name(KEY))
-    assert another.resident(shard_name(KEY)) is None
+        another.open_by_name(shard_name(KEY))
+    assert another.cached(shard_name(KEY)) is None
 
 
-def test_adopting_many_closes_the_oldest(store: Store, another: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opening_many_closes_the_oldest(store: Store, another: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [shard_name(KEY)]
     for n in range(12):
         store.create(f"k{n}", {"n": n})
         names.append(shard_name(f"k{n}"))
     monkeypatch.setattr(another, "_limit", 5)
     for name in names:
-        assert another.adopt(name) is not None
-    still = [name for name in names if another.resident(name) is not None]
+        assert another.open_by_name(name) is not None
+    still = [name for name in names if another.cached(name) is not None]
     assert still == names[-5:]
     assert set(another._by_name) == {shard.name for shard in another._shards.values()}
 
 
-def test_adopting_at_the_same_time_gives_one(store: Store, another: Pool) -> None:
+def test_opening_at_the_same_time_gives_one(store: Store, another: Pool) -> None:
     for n in range(20):
         store.create(f"k{n}", {"n": n})
-        waits = [in_background(another.adopt, shard_name(f"k{n}")) for _ in range(4)]
+        waits = [in_background(another.open_by_name, shard_name(f"k{n}")) for _ in range(4)]
         waits += [in_background(another.shard, f"k{n}")]
         assert {wait() for wait in waits} == {another.shard(f"k{n}")}
 
 
 def test_a_shard_is_read_under_its_lock_only_while_nobody_is_inside(root: Path, store: Store, another: Pool) -> None:
-    adopted = another.adopt(shard_name(KEY))
-    assert adopted is not None
+    opened = another.open_by_name(shard_name(KEY))
+    assert opened is not None
     with store.edit(KEY) as draft:
         draft["n"] = 5
-        assert adopted.read_if_free() is None, "another process is inside"
-        mine = store._engine.shards.shard(KEY)
+        assert opened.read_if_free() is None, "another process is inside"
+        mine = store._engine.pool.shard(KEY)
         assert in_background(mine.read_if_free)() is None, "another thread is inside"
-    state = adopted.read_if_free()
-    assert state is not None
-    assert state.rev == 2
+    journal = opened.read_if_free()
+    assert journal is not None
+    assert journal.state.rev == 2
     disk.shard(root, KEY).unlink()
-    assert adopted.read_if_free() is None, "its file is gone"
+    assert opened.read_if_free() is None, "its file is gone"
     store.create(KEY, {"n": 7})
-    assert adopted.read_if_free() is None, "its file is another one"
-    assert adopted.read().rev == 1
+    assert opened.read_if_free() is None, "its file is another one"
+    assert opened.read().state.rev == 1
 
 
 def test_every_number_of_foreign_records_is_read(root: Path, store: Store, another: Pool) -> None:
     """Few records are read from a small piece of the file, more of them from all of it."""
-    adopted = another.adopt(shard_name(KEY))
-    assert adopted is not None
+    opened = another.open_by_name(shard_name(KEY))
+    assert opened is not None
     rev = 1
     for count in (1, 2, 3, 50, 1, 90, 200, 1, 0, 400):
         for _ in range(count):
             store.patch(KEY, {"n": rev, "text": "x" * (rev % 90)})
             rev += 1
-        assert adopted.read().rev == rev
-        assert adopted.read() == adopted.read_if_free() == known(store)
+        assert opened.read().state.rev == rev
+        assert opened.read() == opened.read_if_free() == known(store)
 
 
 def known(store: Store) -> object:
     """Give the state as the writer knows it."""
-    return store._engine.shards.shard(KEY).read()
+    return store._engine.pool.shard(KEY).read()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import zlib
 from typing import Any
 
@@ -11,94 +12,162 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shardstore import _codec as codec
+from shardstore import _model as model
 from shardstore._journal import record
+from shardstore._model import ABSENT, DAY_US, Change, State
 from tests.inputs.strategies import entries, same
 from tests.support import disk
 
-LINE = record.line(3, 1_763_800_000_789, "4711", b'"set":{"totalTokens":5},"unset":["x"]', durable=True)
+AT = 1_763_800_000_000_789
+STATE = State({"x": b"1"}, "k", 2, "0" * 24, "0" * 8, AT - 9, AT - 1, "me", 6)
+CHANGE = Change({"totalTokens": b"5"}, ["x"])
 
 
-def test_a_line_is_what_the_format_says() -> None:
+@pytest.fixture(autouse=True)
+def no_commit_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin as a process begins."""
+    monkeypatch.setattr(record, "newest_commit", [0])
+    monkeypatch.setattr(model, "newest_commit", record.newest_commit)
+
+
+def at_time(monkeypatch: pytest.MonkeyPatch, microseconds: int) -> None:
+    monkeypatch.setattr(record.time, "time_ns", lambda: microseconds * 1000)
+
+
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    at_time(monkeypatch, AT)
+    return record.next_record(STATE, CHANGE, "k", "4711", durable=True)[0]
+
+
+def test_a_line_is_what_the_format_says(line: bytes) -> None:
     """crc first, over every byte after it up to and including the closing brace; then rev, at, by, durable, change."""
-    assert LINE.endswith(b"\n")
-    text = LINE.decode()
+    assert line.endswith(b"\n")
+    text = line.decode()
     rest = text[len('{"crc":"00000000",') : -1]
     assert text.startswith(f'{{"crc":"{zlib.crc32(rest.encode()):08x}",')
     assert list(json.loads(text)) == ["crc", "rev", "at", "by", "durable", "set", "unset"]
 
 
-def test_the_store_and_the_description_make_the_same_line() -> None:
+def test_the_store_and_the_description_make_the_same_line(line: bytes) -> None:
     """The tests' own writer, made from the description, gives the same bytes."""
     rest: dict[str, Any] = {
         "rev": 3,
-        "at": 1_763_800_000_789,
+        "at": AT,
         "by": "4711",
         "durable": True,
         "set": {"totalTokens": 5},
         "unset": ["x"],
     }
-    assert disk.line(rest) == LINE
+    assert disk.line(rest) == line
 
 
 @settings(deadline=None)
-@given(
-    entry=entries,
-    rev=st.integers(1, 2**53),
-    at=st.integers(0, 2**53),
-    by=st.text(st.characters(exclude_categories=["Cs"])),
-    durable=st.booleans(),
-)
-def test_a_record_comes_back(entry: dict[str, Any], rev: int, at: int, by: str, durable: bool) -> None:
+@given(entry=entries, by=st.text(st.characters(exclude_categories=["Cs"])), durable=st.booleans())
+def test_a_record_comes_back(entry: dict[str, Any], by: str, durable: bool) -> None:
     """What a line was made of is what it is parsed into, for any entry and actor, always as one line."""
-    body = record.head("0" * 24, "a key \n") + record.put_body(codec.encode_entry(entry))
-    line = record.line(rev, at, by, body, durable=durable)
+    change = Change(codec.encode_entry(entry), [], whole=True)
+    line, after = record.next_record(ABSENT, change, "a key \n", by, durable=durable)
     assert line.count(b"\n") == 1
     parsed = record.parse(line[:-1])
-    assert isinstance(parsed, record.Record)
-    assert (parsed.rev, parsed.at, parsed.by, parsed.durable, parsed.id, parsed.key) == (
-        rev,
-        at,
-        by,
-        durable,
-        "0" * 24,
-        "a key \n",
-    )
-    assert same(parsed.put, entry)
-    assert parsed.set is None
-    assert parsed.unset is None
-    assert parsed.delete is False
-    assert json.loads(line) == {
+    assert isinstance(parsed, dict)
+    assert same(parsed.pop("put"), entry)
+    assert parsed == {
         "crc": line[8:16].decode(),
-        **({"durable": True} if durable else {}),
-        "rev": rev,
-        "at": at,
+        "rev": 1,
+        "at": after.updated_at,
         "by": by,
-        "id": "0" * 24,
+        **({"durable": True} if durable else {}),
+        "id": after.incarnation,
         "key": "a key \n",
-        "put": entry,
     }
+    assert (after.rev, after.actor, after.tag, after.key) == (1, by, parsed["crc"], "a key \n")
 
 
-def test_no_changed_bit_is_believed() -> None:
+@settings(deadline=None)
+@given(entry=entries)
+def test_a_rewritten_record_carries_everything_but_the_history(entry: dict[str, Any]) -> None:
+    """The one line of a rewritten journal has revision, times, actor, incarnation and tag as they were."""
+    fields = codec.encode_entry(entry)
+    state = STATE._replace(fields=fields, rev=77, tag="0a1b2c3d", actor="\u00e9")
+    parsed = record.parse(record.whole_record(state)[:-1])
+    assert isinstance(parsed, dict)
+    assert same(parsed.pop("put"), entry)
+    del parsed["crc"]
+    assert parsed == {
+        "rev": 77, "at": AT - 1, "by": "\u00e9", "durable": True, "id": "0" * 24, "key": "k", "created": AT - 9,
+        "tag": "0a1b2c3d",
+    }  # fmt: skip
+
+
+def test_the_bytes_of_an_entry_are_those_of_its_members() -> None:
+    """After each kind of change the running size is the sum of what the fields take."""
+    state = ABSENT
+    for change in (
+        Change({"a": b"1", "b": b'"xy"'}, [], whole=True),
+        Change({"a": b"12345"}, []),
+        Change({"c": b"[]"}, []),
+        Change({"b": b"7"}, ["a"]),
+        Change({}, ["b", "c"]),
+        Change({"z": b"1"}, [], whole=True),
+    ):
+        _, state = record.next_record(state, change, "k", "me", durable=False)
+        assert state.fields is not None
+        assert state.entry_bytes == sum(record.field_size(name, raw) for name, raw in state.fields.items())
+    _, state = record.next_record(state, Change({}, [], delete=True), "k", "me", durable=False)
+    assert (state.fields, state.entry_bytes, state.exists) == (None, 0, False)
+
+
+def test_a_time_given_by_an_importer_is_never_later_than_now_nor_before_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at_time(monkeypatch, AT + 100)
+    for given_at, written in ((AT + 50, AT + 50), (AT + 900, AT + 100), (5, AT - 1)):
+        monkeypatch.setattr(record, "newest_commit", [0])
+        _, after = record.next_record(STATE, CHANGE, "k", "me", durable=False, at=given_at)
+        assert after.updated_at == written
+
+
+@pytest.mark.parametrize("step", [0, -1, -DAY_US // 40])
+def test_times_of_one_process_rise_whatever_the_clock_does(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Of one session and of different ones, though the clock stands still or steps back."""
+    seen, now = [AT], AT + 1
+    for session in range(20):
+        at_time(monkeypatch, now)
+        _, after = record.next_record(STATE if session % 2 else ABSENT, CHANGE, "k", "me", durable=False)
+        seen.append(after.updated_at)
+        now += step
+    assert seen == sorted(set(seen))
+
+
+def test_a_time_more_than_a_day_ahead_is_stepped_back_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that was wrong once does not hold a session's times in the future."""
+    at_time(monkeypatch, AT)
+    near, far = STATE._replace(updated_at=AT + DAY_US), STATE._replace(updated_at=AT + DAY_US + 9)
+    assert record.next_record(near, CHANGE, "k", "me", durable=False)[1].updated_at == AT + DAY_US + 1
+    assert record.next_record(far, CHANGE, "k", "me", durable=False)[1].updated_at == AT + 1
+
+
+def test_no_changed_bit_is_believed(line: bytes) -> None:
     """Of all single-bit changes of a line, none is taken for a whole line."""
-    text = LINE[:-1]
-    assert record.intact(text)
+    text = line[:-1]
+    assert record.is_intact(text)
     for place in range(len(text)):
         for bit in range(8):
             changed = bytearray(text)
             changed[place] ^= 1 << bit
-            assert not record.intact(bytes(changed)), f"byte {place}, bit {bit}"
+            assert not record.is_intact(bytes(changed)), f"byte {place}, bit {bit}"
 
 
-def test_no_part_of_a_line_is_believed() -> None:
+def test_no_part_of_a_line_is_believed(line: bytes) -> None:
     """No prefix, suffix or extension of a line is a whole line."""
-    text = LINE[:-1]
+    text = line[:-1]
     for length in range(len(text)):
-        assert not record.intact(text[:length])
-        assert not record.intact(text[length + 1 :])
-    assert not record.intact(text + b" ")
-    assert not record.intact(b" " + text)
-    assert not record.intact(text + b"\r")
+        assert not record.is_intact(text[:length])
+        assert not record.is_intact(text[length + 1 :])
+    assert not record.is_intact(text + b" ")
+    assert not record.is_intact(b" " + text)
+    assert not record.is_intact(text + b"\r")
 
 
 @pytest.mark.parametrize(
@@ -121,11 +190,24 @@ def test_no_part_of_a_line_is_believed() -> None:
         b'"id":"i","key":"k","set":{}',
         b'"id":1,"key":"k","put":{}',
         b'"id":"i","key":1,"put":{}',
+        b'"id":"i","key":"k","tag":"0123456","put":{}',
+        b'"id":"i","key":"k","tag":"0123456G","put":{}',
+        b'"id":"i","key":"k","tag":12345678,"put":{}',
+        b'"id":"i","key":"k","created":-1,"put":{}',
+        b'"tag":"01234567","put":{}',
+        b'"durable":1,"set":{}',
         b'"put":{}}{',
     ],
 )
 def test_a_right_checksum_does_not_make_a_record(body: bytes) -> None:
     """A line that its writer meant, but that is no record, is described and not returned."""
-    line = record.line(1, 1, "x", body, durable=False)
-    assert record.intact(line[:-1])
-    assert isinstance(record.parse(line[:-1]), str)
+    rest = b'"rev":1,"at":1,"by":"x",%b}' % body
+    text = b'{"crc":"%08x",%b' % (zlib.crc32(rest), rest)
+    assert record.is_intact(text)
+    assert isinstance(record.parse(text), str)
+
+
+def test_the_clock_is_read_in_microseconds() -> None:
+    before = time.time_ns() // 1000
+    _, after = record.next_record(ABSENT, CHANGE._replace(removed=[], whole=True), "k", "me", durable=False)
+    assert before <= after.updated_at <= time.time_ns() // 1000 + 1

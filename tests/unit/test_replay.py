@@ -1,4 +1,4 @@
-"""Reading many plain changes in one go gives exactly what reading them one by one gives, whatever stands among them."""
+"""From bytes to a state: whole records count, whatever stands behind them, read at once or one by one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,102 @@ from collections.abc import Iterator
 import pytest
 
 from shardstore._journal import replay as journal
-from shardstore._journal.replay import ABSENT, Change, State, make_record
+from shardstore._journal.record import next_record, whole_record
+from shardstore._journal.replay import EMPTY
+from shardstore._model import ABSENT, DAY_US, REV_MAX, TIME_MAX_US, Change, State
+from tests.support import disk
+from tests.unit.journals import AT, lines, rev_or_damage
 
 JOURNALS = 400
 FIRST = Change({"n": b"0", "name": b'"x"'}, [], whole=True)
+
+
+@pytest.mark.parametrize("durable", [True, False])
+@pytest.mark.parametrize("room", [0, 1, 500])
+def test_a_whole_journal(durable: bool, room: int) -> None:
+    """Every record counts; room behind them does not."""
+    made = lines(3, durable=durable)
+    found = journal.replay(b"".join(made) + b"\n" * room)
+    assert found.damage is None
+    assert found.tail == b""
+    assert (found.journal.state.rev, found.journal.state.key, found.journal.records, found.journal.end) == (
+        3,
+        "k",
+        3,
+        sum(map(len, made)),
+    )
+    assert found.journal.state.fields is not None
+    assert found.journal.state.fields["n"] == b"3"
+
+
+def test_nothing_and_room_are_absent() -> None:
+    """An empty file, and one of room alone, hold no session."""
+    for data in (b"", b"\n", b"\n" * 4_096):
+        found = journal.replay(data)
+        assert found == (EMPTY, b"", None)
+
+
+def test_damage_says_where_and_why() -> None:
+    """The offset is that of the line which cannot be read; the reason is text."""
+    made = lines(3, durable=True)
+    data = made[0] + b"X" + made[1][1:] + made[2]
+    found = journal.replay(data)
+    assert found.damage is not None
+    assert found.damage.offset == len(made[0])
+    assert found.damage.reason
+    assert found.journal.state.rev == 1
+
+
+@pytest.mark.parametrize("split", [1, 2])
+def test_reading_on_equals_reading_anew(split: int) -> None:
+    """Applying what was added to a remembered state gives the state of the whole."""
+    made = lines(3, durable=True)
+    first = journal.replay(b"".join(made[:split])).journal
+    assert journal.replay(b"".join(made[split:]), first) == journal.replay(b"".join(made))
+
+
+def test_a_deleted_session_begins_again_at_one() -> None:
+    """delete ends an incarnation; the next begins with its own id, key and revision 1, and time goes on."""
+    made = lines(2, durable=True)
+    gone = disk.line({"rev": 3, "at": AT + 9, "by": "x", "durable": True, "delete": True})
+    found = journal.replay(b"".join(made) + gone)
+    assert found.damage is None
+    assert not found.journal.state.exists
+    again = {"rev": 1, "at": AT + 10, "by": "x", "durable": True, "id": "1" * 24, "key": "k", "put": {"m": 1}}
+    found = journal.replay(b"".join(made) + gone + disk.line(again))
+    assert found.damage is None
+    assert (found.journal.state.rev, found.journal.state.fields) == (1, {"m": b"1"})
+    for wrong in ({**again, "rev": 4}, {**again, "key": "other"}, {**again, "at": AT}):
+        assert isinstance(
+            rev_or_damage(
+                b"".join(made)
+                + gone
+                + disk.line(wrong)
+                + disk.line({"rev": wrong["rev"] + 1, "at": AT + 11, "by": "x", "durable": True, "set": {}})
+            ),
+            str,
+        )
+    change = {"rev": 4, "at": AT + 10, "by": "x", "durable": True, "set": {"n": 1}}
+    assert rev_or_damage(b"".join(made) + gone + disk.line(change) + disk.line({**change, "rev": 5})) != 5
+
+
+def test_the_size_is_that_of_the_compact_json() -> None:
+    """The live size that is kept along the way is the size of the entry's compact JSON, after every kind of change."""
+    import json
+
+    made = lines(3, durable=True)
+    made.append(disk.line({"rev": 4, "at": AT + 5, "by": "x", "set": {"new": [1, {"é": None}]}, "unset": ["pad"]}))
+    made.append(disk.line({"rev": 5, "at": AT + 6, "by": "x", "unset": ["n", "new"]}))
+    made.append(disk.line({"rev": 6, "at": AT + 7, "by": "x", "put": {"a": "\n", "b": 1.5}}))
+    for count in range(1, len(made) + 1):
+        data = b"".join(made[:count])
+        entry = disk.state(data)
+        assert journal.replay(data).journal.state.size == len(
+            json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()
+        )
+
+
+# Any journal, read in any steps
 
 
 def signed(rest: bytes) -> bytes:
@@ -21,16 +113,14 @@ def signed(rest: bytes) -> bytes:
 
 
 def strange(rng: random.Random, state: State) -> bytes:
-    """Make a line that is not plain, mostly behind a right checksum."""
+    """Make a line that no writer makes, mostly behind a right checksum."""
     rev, at = state.rev + 1, state.updated_at
     tail = b'"rev":%d,"at":%d,"by":"x","set":{"n":1}' % (rev, at)
     return rng.choice([
         signed(tail + b"},{" + tail + b"}"),
         signed(tail + b'}, "more"'),
-        signed(tail + b',"extra":1}'),
         signed(tail + b',"set":[1]}'),
         signed(tail + b',"durable":1}'),
-        signed(tail + b',"durable":false}'),
         signed(tail),
         signed(tail.replace(b'"rev":%d' % rev, b'"rev":%d.0' % rev) + b"}"),
         signed(tail.replace(b'"rev":%d' % rev, b'"rev":true') + b"}"),
@@ -44,9 +134,9 @@ def strange(rng: random.Random, state: State) -> bytes:
     ])  # fmt: skip
 
 
-def lines(rng: random.Random) -> Iterator[bytes]:
+def journal_of_any_kind(rng: random.Random) -> Iterator[bytes]:
     """Make a journal of plain changes for the most part."""
-    line, state = make_record(ABSENT, FIRST, "key", "me", 1000, durable=False)
+    line, state = next_record(ABSENT, FIRST, "key", "me", durable=False)
     yield line
     for _ in range(rng.randrange(12)):
         change = Change({rng.choice("abn"): b"%d" % rng.randrange(999) for _ in range(rng.randrange(1, 4))}, [])
@@ -57,11 +147,11 @@ def lines(rng: random.Random) -> Iterator[bytes]:
             change = Change({"z": b"[1,{}]"}, [], whole=True)
         elif kind < 0.13:
             change = Change({}, [], delete=True)
-        elif kind < 0.2:
+        elif kind < 0.17:
             yield strange(rng, state)
         if state.fields is None:
             change = FIRST
-        line, state = make_record(state, change, "key", rng.choice(["me", "you"]), None, durable=rng.random() < 0.3)
+        line, state = next_record(state, change, "key", rng.choice(["me", "you"]), durable=rng.random() < 0.3)
         yield line
     yield rng.choice([b"", b"\n", b"\n\n\n\n", b'{"crc":"0'])
 
@@ -74,45 +164,140 @@ def spoilt(rng: random.Random, data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_one_go_is_one_by_one(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_on_from_anywhere_gives_what_reading_everything_gives(seed: int) -> None:
+    """Whoever takes over, the index and history read the same state, in steps of one record or from any of them on."""
     rng = random.Random(seed)
-    together, follow = 0, journal._follow
+    steps_seen = 0
     for _ in range(JOURNALS):
-        data = spoilt(rng, b"".join(lines(rng)))
-        steps = [ABSENT, *(step for step in journal.states(data) if isinstance(step, State))]
-        for base in steps:
-            tail = data[base.end :]
-            found = journal.replay(tail, base)
-            together += follow(tail, base).records > base.records + 3
-            with monkeypatch.context() as patch:
-                patch.setattr(journal, "_follow", lambda data, state: state)
-                assert found == journal.replay(tail, base), (tail, base)
-            assert found.state == steps[-1]
-            assert list(found.state.fields or ()) == list(steps[-1].fields or ())
-    assert together > JOURNALS // 4
+        data = spoilt(rng, b"".join(journal_of_any_kind(rng)))
+        whole = journal.replay(data)
+        states = list(journal.history(data))
+        steps, before = [EMPTY], None
+        while steps[-1] is not before:
+            before = steps[-1]
+            steps.append(journal.read_records(data, before, place=before.end, most=1)[0])
+        steps.pop()
+        steps_seen += len(steps)
+        assert [step.state for step in steps[1:]] == states
+        assert steps[-1] == whole.journal
+        for base in steps[1:]:
+            on = journal.replay(data[base.end :], base)
+            assert on == whole, (data, base.end)
+            assert list(on.journal.state.fields or ()) == list(whole.journal.state.fields or ())
+    assert steps_seen > 4 * JOURNALS
 
 
-def test_lines_that_are_no_values_by_themselves_are_not_joined_to_some() -> None:
-    """Three lines, each behind a right checksum, that are three values only when they are read as one text."""
-    _, state = make_record(ABSENT, FIRST, "key", "me", 1000, durable=False)
+def test_what_is_written_is_what_is_read() -> None:
+    """The state that next_record gives is the one that its lines lead to, member by member and in the fields' order."""
+    rng = random.Random(5)
+    for _ in range(300):
+        state, data = ABSENT, b""
+        for _ in range(rng.randrange(1, 9)):
+            fields = {rng.choice("abcd"): rng.choice([b"1", b'"x"', b"[]"]) for _ in range(rng.randrange(1, 4))}
+            change = Change(fields, [], whole=state.fields is None)
+            if state.fields and rng.random() < 0.4:
+                gone = [name for name in state.fields if rng.random() < 0.5 and name not in fields]
+                change = rng.choice([Change({}, [], delete=True), Change(fields, gone), Change(fields, [], whole=True)])
+            line, state = next_record(state, change, "key", "me", durable=rng.random() < 0.5)
+            data += line
+            read = journal.replay(data).journal.state
+            assert read == state
+            assert list(read.fields or ()) == list(state.fields or ())
+        if state.fields is not None:
+            rewritten = journal.replay(whole_record(state)).journal
+            assert rewritten.state == state
+            assert rewritten.state.version == state.version
+
+
+def test_an_unfinished_line_is_not_finished_by_what_follows() -> None:
+    """A whole record without its newline, and one byte more, is no record yet."""
+    line, state = next_record(ABSENT, FIRST, "key", "me", durable=False)
+    more, _ = next_record(state, Change({"n": b"1"}, []), "key", "me", durable=False)
+    base = journal.replay(line).journal
+    for tail in (more[:-1], more[:-1] + b"x"):
+        found = journal.replay(tail, base)
+        assert (found.journal, found.damage) == (base, None)
+        assert found.tail == tail
+
+
+def test_three_lines_are_not_read_as_one_text() -> None:
+    """Three lines, each behind a right checksum, that are values only when they are joined, are damage."""
+    line, state = next_record(ABSENT, FIRST, "key", "me", durable=False)
     at = state.updated_at
     data = (
         signed(b'"rev":2,"at":%d,"by":"x","set":{"n":[1' % at)
         + signed(b'"x":1}]}}')
-        + signed(
-            b'"rev":3,"at":%d,"by":"x","set":{}},{"crc":"00000000","rev":4,"at":%d,"by":"x","set":{"n":2}}' % (at, at)
-        )
+        + signed(b'"rev":3,"at":%d,"by":"x","set":{}},{"rev":4,"at":%d,"by":"x","set":{"n":2}}' % (at, at))
     )
-    found = journal.replay(data, state)
-    assert found.state == state
+    found = journal.replay(data, journal.replay(line).journal)
+    assert found.journal.state == state
     assert found.damage is not None
 
 
-def test_an_unfinished_line_is_not_finished_by_reading_many() -> None:
-    """A whole record without its newline, and one byte more, is no record yet."""
-    _, state = make_record(ABSENT, FIRST, "key", "me", 1000, durable=False)
-    more, _ = make_record(state, Change({"n": b"1"}, []), "key", "me", None, durable=False)
-    for tail in (more[:-1], more[:-1] + b"x"):
-        found = journal.replay(tail, state)
-        assert found.state == state
-        assert journal._follow(tail, state) == state
+# Lines that somebody's tool converted
+
+
+def test_lines_that_end_in_cr_lf_are_read_and_told() -> None:
+    """A converted file is whole; a record that ends in CR by itself is not taken for one."""
+    made = lines(3, durable=True)
+    plain = journal.replay(b"".join(made)).journal
+    for converted in ([0], [1], [0, 1, 2]):
+        data = b"".join(one.replace(b"\n", b"\r\n") if n in converted else one for n, one in enumerate(made))
+        found = journal.replay(data)
+        assert found.damage is None
+        assert found.journal == plain._replace(end=len(data), crlf=True)
+        assert journal.replay(data + b"\r\n" * 9 + b"\n").journal.state == plain.state
+    assert not plain.crlf
+
+
+# Times and bounds
+
+
+def changes(*pairs: tuple[int, int]) -> bytes:
+    """Make a journal of records with these revisions and times."""
+    first, *more = pairs
+    head = {"rev": first[0], "at": first[1], "by": "x", "id": "0" * 24, "key": "k", "put": {"n": 1}}
+    return disk.line(head) + b"".join(disk.line({"rev": r, "at": at, "by": "x", "set": {"n": r}}) for r, at in more)
+
+
+@pytest.mark.parametrize(
+    ("back", "whole"), [(0, True), (1, False), (DAY_US, False), (DAY_US + 1, True), (AT - 1, True)]
+)
+def test_time_steps_back_by_more_than_a_day_or_not_at_all(back: int, whole: bool) -> None:
+    found = journal.replay(changes((1, AT), (2, AT - back)))
+    assert (found.damage is None) is whole
+    if whole:
+        assert found.journal.state.updated_at == AT - back
+        assert found.journal.state.created_at == AT
+
+
+@pytest.mark.parametrize(
+    ("rev", "at", "whole"),
+    [
+        (REV_MAX, AT, True),
+        (REV_MAX + 1, AT, False),
+        (0, AT, False),
+        (-1, AT, False),
+        (5, 0, True),
+        (5, TIME_MAX_US - 1, True),
+        (5, TIME_MAX_US, False),
+        (5, -1, False),
+    ],
+)
+def test_numbers_outside_their_bounds_are_damage(rev: int, at: int, whole: bool) -> None:
+    """A right checksum does not make a number that no date, or no other program, can hold."""
+    assert (journal.replay(changes((rev, at))).damage is None) is whole
+
+
+def test_salvage_takes_every_whole_record() -> None:
+    """What is left of a damaged journal is one state of a new incarnation, and says which revisions are missing."""
+    made = lines(6, durable=True)
+    made[2] = b"X" + made[2][1:]
+    made[4] = made[4][:-9] + b"!" + made[4][-8:]
+    found = journal.salvage(b"".join(made), "f" * 24)
+    assert found.missing == (3, 5)
+    assert found.state is not None
+    assert (found.state.rev, found.state.incarnation, found.state.created_at) == (7, "f" * 24, AT)
+    assert found.state.fields is not None
+    assert found.state.fields["n"] == b"6"
+    assert journal.salvage(b"noise", "f" * 24) == (None, ())

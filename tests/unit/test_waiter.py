@@ -1,112 +1,117 @@
-"""A wait in the kernel's queue by a helper thread, on behalf of a caller who may give up and come back."""
+"""A wait in the kernel's queue by a helper thread: it may be given up, taken over, or left to the helper."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from shardstore._files.locks.waiter import Parked
 
 
-class Lock:
-    """A lock as the kernel has it, but made of a semaphore; it counts."""
+class Queue:
+    """Stands in for the kernel: a lock that is granted when the test says so."""
 
     def __init__(self) -> None:
-        self.free = threading.Semaphore(0)
-        self.taken = self.released = 0
+        self.turn = threading.Semaphore(0)
+        self.released: list[int] = []
+        self.error: OSError | None = None
 
-    def take(self, fd: int) -> None:
-        assert fd == 7
-        self.free.acquire()
-        self.taken += 1
+    def take(self, _fd: int) -> None:
+        self.turn.acquire()
+        if self.error is not None:
+            raise self.error
 
     def release(self, fd: int) -> None:
-        assert fd == 7
-        self.released += 1
+        self.released.append(fd)
 
 
 @pytest.fixture
-def lock() -> Iterator[Lock]:
-    """Give a lock that somebody else holds; in the end it is free for every helper that still waits."""
-    made = Lock()
+def queue() -> Iterator[Queue]:
+    made = Queue()
     yield made
-    for _ in range(4):
-        made.free.release()
+    made.turn.release()  # no helper of this test stays behind
 
 
-def until(condition) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + 10
-    while not condition():
+def until_over(parked: Parked) -> None:
+    deadline = time.monotonic() + 5
+    while not parked.over:
         assert time.monotonic() < deadline
         time.sleep(0.001)
 
 
-def test_the_turn_comes(lock: Lock) -> None:
-    """Who waits has the lock when the helper got it, and nobody releases it for them."""
-    parked = Parked(7, lock.take, lock.release)
-    lock.free.release()
-    assert parked.wait(time.monotonic() + 10) is True
-    assert (lock.taken, lock.released, parked.over, parked.error) == (1, 0, True, None)
+def test_the_turn_comes(queue: Queue) -> None:
+    parked = Parked(7, queue.take, queue.release)
+    queue.turn.release()
+    assert parked.wait(time.monotonic() + 5)
+    assert parked.error is None
+    assert queue.released == []
 
 
-def test_a_wait_that_was_given_up_is_passed_on(lock: Lock) -> None:
-    """The turn that comes while nobody wants it is given back at once."""
-    parked = Parked(7, lock.take, lock.release)
-    assert parked.wait(time.monotonic() + 0.01) is False
-    lock.free.release()
-    until(lambda: lock.released == 1)
-    assert parked.rejoin() is False  # it is over: stand in line anew
+def test_giving_up_passes_the_turn_on(queue: Queue) -> None:
+    parked = Parked(7, queue.take, queue.release)
+    began = time.monotonic()
+    assert not parked.wait(began + 0.05)
+    assert 0.04 < time.monotonic() - began < 1.0
+    queue.turn.release()
+    until_over(parked)
+    assert queue.released == [7], "the lock stayed with somebody who had given up"
+    assert not parked.rejoin()
 
 
-def test_a_wait_that_was_given_up_is_taken_over(lock: Lock) -> None:
-    """Who comes back before the turn has the place that was kept."""
-    parked = Parked(7, lock.take, lock.release)
-    assert parked.wait(time.monotonic()) is False
-    assert parked.rejoin() is True
-    lock.free.release()
-    assert parked.wait(None) is True
-    assert lock.released == 0
+def test_a_wait_that_was_given_up_is_taken_over(queue: Queue) -> None:
+    parked = Parked(7, queue.take, queue.release)
+    assert not parked.wait(time.monotonic() + 0.01)
+    assert parked.rejoin()
+    queue.turn.release()
+    assert parked.wait(time.monotonic() + 5)
+    assert queue.released == []
 
 
-def test_who_abandons_after_the_turn_came_passes_it_on(lock: Lock) -> None:
-    """The lock that nobody asked for any more does not stay taken."""
-    parked = Parked(7, lock.take, lock.release)
-    lock.free.release()
-    until(lambda: parked.over)
+def test_abandoning_a_turn_that_came_gives_it_back(queue: Queue) -> None:
+    parked = Parked(7, queue.take, queue.release)
+    queue.turn.release()
+    until_over(parked)
     parked.abandon()
-    assert (lock.taken, lock.released) == (1, 1)
+    assert queue.released == [7]
 
 
-def test_an_error_is_the_callers(lock: Lock) -> None:
-    """What the system answers instead of the lock reaches who waits, and nothing is released."""
-
-    def fail(fd: int) -> None:
-        raise OSError(5, "input/output error")
-
-    parked = Parked(7, fail, lock.release)
-    assert parked.wait(time.monotonic() + 10) is True
-    assert isinstance(parked.error, OSError)
-    assert lock.released == 0
-    assert parked.inherit() is False  # the helper is gone: the caller closes
+def test_a_failure_is_told_and_nothing_is_released(queue: Queue) -> None:
+    queue.error = OSError(37, "no locks")
+    parked = Parked(7, queue.take, queue.release)
+    queue.turn.release()
+    assert parked.wait(time.monotonic() + 5)
+    assert parked.error is queue.error
+    parked.abandon()
+    assert queue.released == []
 
 
-def test_an_interrupt_leaves_nothing_taken(lock: Lock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """KeyboardInterrupt while waiting: the turn that comes later is passed on."""
-    parked = Parked(7, lock.take, lock.release)
+def test_a_descriptor_that_is_closed_meanwhile_is_closed_by_the_helper(queue: Queue, tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    parked = Parked(fd, queue.take, queue.release)
+    assert not parked.wait(time.monotonic() + 0.01)
+    assert parked.inherit()
+    os.fstat(fd)
+    queue.turn.release()
+    until_over(parked)
+    deadline = time.monotonic() + 5
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        while time.monotonic() < deadline:
+            os.fstat(fd)
+    assert queue.released == [fd]
+    assert not parked.inherit(), "it is over: the caller closes"
 
-    class Interrupted:
-        def acquire(self, timeout: float) -> bool:
-            raise KeyboardInterrupt
 
-        def release(self) -> None:
-            """Nobody waits."""
-
-    monkeypatch.setattr(parked, "_arrived", Interrupted())
-    with pytest.raises(KeyboardInterrupt):
-        parked.wait(None)
-    lock.free.release()
-    until(lambda: lock.released == 1)
+def test_helpers_are_used_again(queue: Queue) -> None:
+    """A hundred waits, one after the other, take a few threads."""
+    before = threading.active_count()
+    for _ in range(100):
+        parked = Parked(7, queue.take, queue.release)
+        queue.turn.release()
+        assert parked.wait(time.monotonic() + 5)
+        until_over(parked)
+    assert threading.active_count() <= before + 3

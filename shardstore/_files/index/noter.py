@@ -83,7 +83,7 @@ class Noter:
         """`directory` is ROOT/index."""
         self._directory = directory
         self._path = f"{directory}/{GENERATION}"
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()  # re-entrant: a signal handler may write to another session
         self._held: _Held | None = None
         self._absent_until = 0.0
 
@@ -203,7 +203,7 @@ class Noter:
 
     def after_fork(self) -> None:
         """Close, in a forked child, what it inherited."""
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
         held, self._held = self._held, None
         if held is not None:
             held.close()

@@ -37,13 +37,11 @@ _WITHOUT_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP,
 
 
 # Held while a shard's descriptor is opened or closed, and over a fork: a child must know each one it inherits.
-# Re-entrant, for a collected file is closed in the middle of anything; a lock of C, for `with` then takes it and
-# gives it back in one step each, whatever exception comes from outside.
-descriptors = threading.RLock()
-os.register_at_fork(
-    before=descriptors.acquire,
-    after_in_parent=descriptors.release,
-    after_in_child=descriptors._at_fork_reinit,  # type: ignore[attr-defined]  # noqa: SLF001  # as the standard library's logging does
+# Re-entrant: a collected file is closed in the middle of anything. Used by `with` as it is: behind a method of Python's
+# an exception from outside could come between the lock and the `with`, and every other thread would wait for ever.
+descriptors: Final = threading.RLock()
+os.register_at_fork(  # the child's thread is the one that forked, so it holds the lock
+    before=descriptors.acquire, after_in_parent=descriptors.release, after_in_child=descriptors.release
 )
 
 

@@ -1,0 +1,45 @@
+"""Exceptions from outside and handlers that use the store, at every bytecode: nothing stays locked, nothing hangs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.scenarios import interrupts
+
+WRITES = ("update", "edit", "delete", "get_or_create")
+# Files: all positions of the hot path, and a part of those that open or make a file; memory: all of them.
+CASES = [
+    *(("files", call, "hot", 1) for call in WRITES),
+    *(("files", call, state, 5) for call in WRITES for state in ("cold", "new")),
+    *(("memory", call, state, 1) for call in WRITES for state in ("hot", "new")),
+]
+
+
+@pytest.mark.parametrize(("kind", "call", "state", "step"), CASES, ids=["-".join(map(str, case)) for case in CASES])
+def test_an_exception_at_any_bytecode_unlocks(root: Path, kind: str, call: str, state: str, step: int) -> None:
+    """The session is free for another thread and another process, and the next update works."""
+    positions = interrupts.an_exception_at_any_bytecode_unlocks(root, kind, call, state, step)
+    print(f"{kind} {call} {state}: {positions} positions")
+    assert positions > (400 if (call, state) != ("get_or_create", "hot") else 40) // step
+
+
+def test_an_exception_at_any_bytecode_unlocks_for_a_real_process(root: Path) -> None:
+    interrupts.an_exception_at_any_bytecode_unlocks_for_processes(root)
+
+
+@pytest.mark.parametrize("handler", sorted(interrupts.HANDLERS))
+@pytest.mark.parametrize("call", ["update", "get"])
+@pytest.mark.parametrize(
+    "where",
+    [("files", "hot", 1), ("files", "cold", 5), ("memory", "hot", 1)],
+    ids=lambda where: "-".join(map(str, where)),
+)
+def test_a_handler_at_any_bytecode_gets_an_answer(
+    root: Path, handler: str, call: str, where: tuple[str, str, int]
+) -> None:
+    """A signal handler that calls the store again, wherever it comes in, waits for nothing that is beneath it."""
+    positions = interrupts.a_handler_at_any_bytecode_gets_an_answer(root, handler, call, *where)
+    print(f"{handler} in {call}, {where}: {positions} positions")
+    assert positions > 20
