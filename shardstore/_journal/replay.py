@@ -154,13 +154,13 @@ def read_records(data: bytes, start: Journal, *, place: int = 0, most: int = _AL
         if isinstance(given, str):
             why = given
             break
-        crc = text[len(record.PREFIX) : record.BODY - 2]
-        if not entry.apply_plain(given, crc.decode()):
+        digits = text[len(record.PREFIX) : record.BODY - 2]
+        if not entry.apply_plain(given, digits.decode()):
             why = record.malformed(given) or _refusal(entry, given, start.records + count)
             if why:
                 break
-            entry.apply(given, crc.decode())
-        place, count = stop + 1, count + 1
+            entry.apply(given, digits.decode())
+        place, count, crc = stop + 1, count + 1, digits
     if not count:
         return start, why
     return Journal(entry.state(), base + place, start.records + count, crc, crlf), why

@@ -143,7 +143,7 @@ def test_the_limit_is_a_part_of_what_the_process_may_open(
 
 def test_a_shard_may_be_used_while_others_are_evicted(store: Store) -> None:
     """Another thread moves a shard to the end at any moment: eviction, under the mutex, is not disturbed by that."""
-    mine = store._engine.shards
+    mine = store._engine.pool
     for number in range(3 * pool.SHARDS_MAX // 2):
         mine.shard(f"k{number}")
     stop: list[bool] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shardstore.reports import CompactReport, Kept, Problem, PurgeReport, Skipped, VerifyReport
+from shardstore.reports import ArchivedFile, CompactReport, Problem, PurgeReport, Skipped, VerifyReport
 
 
 @pytest.mark.parametrize(("skipped", "ok"), [((), True), ((False,), True), ((True,), False), ((False, True), False)])
@@ -16,7 +16,7 @@ def test_a_busy_session_is_no_failure_of_compact(skipped: tuple[bool, ...], ok: 
 
 def test_whatever_purge_left_is_a_failure() -> None:
     """A file in the archive is in nobody's way."""
-    kept = Kept("archive", "archive/x", None, 1, 0.0)
+    kept = ArchivedFile("archive", "archive/x", None, 1, 0.0)
     assert PurgeReport(False, (kept,), 1).ok
     assert not PurgeReport(False, (kept,), 1, (Skipped("archive/y", None, "why"),)).ok
 

@@ -77,8 +77,9 @@ class Name:
             if Name.looks == _OFTEN and sys.platform == "linux":
                 statx_wanted.append(True)
             return
+        ask, self.answer = _statx(os.fsencode(self.path))
+        self.ask = ask  # last: an exception from outside may come before it
         self._prepared = True
-        self.ask, self.answer = _statx(os.fsencode(self.path))
 
 
 statx_wanted: Final[list[bool]] = []  # not empty: `load_statx` is to be called, by whoever holds no lock
