@@ -164,7 +164,7 @@ class FileTransaction:
         after = _new(Journal, (state, end + len(line), journal.records + 1, line[8:16], journal.crlf))
         self._mark_changed(shard.name)
         grown = after.end > REWRITE_BYTES + REWRITE_FACTOR * state.entry_bytes
-        if (grown or file.links > 1 or file.known.torn) and self._commit_otherwise(
+        if (grown or file.links > 1 or file.torn) and self._commit_otherwise(
             file, state, grown=grown, durable=durable
         ):
             return
@@ -295,14 +295,14 @@ class FileTransaction:
 
     def trim(self) -> int:
         """Give unused space back; return the bytes freed."""
-        return self._file().trim()
+        return self._file().trim(self.journal.end)
 
     def repair_tail(self) -> None:
         """Keep the torn tail, if there is one, in quarantine/ and cut it off."""
         file, shard = self._file(), self._shard
         if file.torn:
             self._mark_changed(shard.name)
-            file.repair_tail(f"{shard.layout.root}/{QUARANTINE}/{stamped_name(shard.name)}")
+            file.repair_tail(f"{shard.layout.root}/{QUARANTINE}/{stamped_name(shard.name)}", self.journal.end)
 
     def read_whole(self) -> bytes:
         """Return the file's bytes, for salvage. Raises StoreIOError."""

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from shardstore import CorruptShard, InvalidQuery, ShardStoreError, Store, StoreIOError, UnsafeStore
+from shardstore._files import file
 from shardstore._files.locks import identity as look
 from tests.support import actions, disk
 from tests.support.peer import one_peer
@@ -444,3 +445,51 @@ def test_purging_by_prefix_does_not_pass_over_what_cannot_be_read(root: Path) ->
         with pytest.raises(InvalidQuery):
             store.archive.purge(0, prefix=())  # type: ignore[arg-type]
         assert store.archive.list() == [archived]
+
+
+def test_a_reader_that_saw_half_a_commit_does_not_make_a_writer_cut_it_off(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader read the newest commit half written, and noted that late: the next writer took it for a torn tail.
+
+    It cut off the acknowledged commit, and wrote its own behind a hole.
+    """
+    store = Store(root, durability="relaxed")
+    store.create("k", {"pad": "x" * 3700})
+    shard = store._engine.pool.shard("k")  # type: ignore[attr-defined]
+    os.utime(shard.path, ns=(time.time_ns(), time.time_ns() + 10**9))  # so that a reader reads it all again
+    reads, written, noted, go_on = (threading.Event() for _ in range(4))
+    read_all, replay = file.disk.read_all, file.replay
+
+    def read_when_it_is_written(fd: int, offset: int, size: int) -> bytes:
+        if threading.current_thread() is reader:
+            reads.set()
+            written.wait(10)
+        return read_all(fd, offset, size)
+
+    def note_late(*args: Any) -> Any:
+        found = replay(*args)
+        if threading.current_thread() is reader:
+            noted.set()
+            go_on.wait(10)
+        return found
+
+    def while_the_reader_notes(draft: Any) -> None:
+        go_on.set()
+        reader.join()
+        assert shard.file.known.torn  # what this is about
+        draft["third"] = True
+
+    monkeypatch.setattr(file.disk, "read_all", read_when_it_is_written)
+    monkeypatch.setattr(file, "replay", note_late)
+    reader = threading.Thread(target=store.get, args=("k",))
+    reader.start()
+    assert reads.wait(10)
+    store.patch("k", {"second": "y" * 600})  # ends behind the end of the file that the reader has looked at
+    written.set()
+    assert noted.wait(10)
+    store.update("k", while_the_reader_notes)
+    store.close()
+    with Store(root) as again:
+        assert again["k"].rev == 3
+        assert again["k"].keys() == {"pad", "second", "third"}
