@@ -10,6 +10,7 @@ import os
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 from shardstore import CorruptShard, InvalidQuery, ShardStoreError, Store, StoreIOError, UnsafeStore
 from shardstore._files import file
 from shardstore._files.locks import identity as look
+from shardstore._inside import FifoMutex, new_token
 from tests.support import actions, disk
 from tests.support.peer import one_peer
 
@@ -493,3 +495,48 @@ def test_a_reader_that_saw_half_a_commit_does_not_make_a_writer_cut_it_off(
     with Store(root) as again:
         assert again["k"].rev == 3
         assert again["k"].keys() == {"pad", "second", "third"}
+
+
+class _Stopped(deque[Any]):
+    """A queue of waiters where a thread, on its way into `remove`, does first what is asked of it."""
+
+    def __init__(self, before: Callable[[], None]) -> None:
+        super().__init__()
+        self.before = before
+
+    def remove(self, value: Any) -> None:
+        self.before()
+        super().remove(value)
+
+
+def test_a_waiter_that_gives_up_while_it_is_granted_lets_one_in_and_not_two() -> None:
+    """The thread that granted came late, and took the mutex from whoever had entered meanwhile."""
+    mutex = FifoMutex("k", "k")
+    tokens = [new_token(mutex) for _ in range(4)]
+    giving_up, granting, given_up = threading.Event(), threading.Event(), threading.Event()
+
+    def before() -> None:
+        if threading.current_thread() is waiter:
+            giving_up.set()
+            granting.wait(10)
+        elif not granting.is_set():
+            granting.set()
+            given_up.wait(10)
+
+    def wait() -> None:
+        entered.append(mutex.enter(tokens[1], 0.05))
+        mutex.leave(tokens[1])
+        entered.append(mutex.try_enter(tokens[2]))
+        given_up.set()
+
+    entered: list[bool] = []
+    mutex.queue = _Stopped(before)
+    waiter = threading.Thread(target=wait)
+    assert mutex.try_enter(tokens[0])
+    waiter.start()
+    assert giving_up.wait(10)
+    mutex.leave(tokens[0])  # grants the waiter, which gives up
+    waiter.join()
+    assert entered == [False, True]
+    assert mutex.holds(tokens[2])
+    assert not mutex.try_enter(tokens[3])
