@@ -562,24 +562,29 @@ class Store:
 
 
 class Edit:
-    """What `Store.edit` returns: enter it for the draft."""
+    """What `Store.edit` returns: enter it, once, for the draft."""
 
-    __slots__ = ("_draft", "_expect", "_key", "_store", "_txn")
+    __slots__ = ("_draft", "_expect", "_inside", "_key", "_store", "_txn")
 
     def __init__(self, store: Store, txn: Transaction, key: str, expect: Expect | None) -> None:
         self._store = store
-        self._txn = txn
+        self._txn: Transaction | None = txn  # until it is entered
+        self._inside: Transaction | None = None  # until it is left: others use it again after that
         self._key = key
         self._expect = expect
         self._draft: Draft | None = None
 
     def __enter__(self) -> Draft:
-        txn = self._txn.__enter__()
+        entered, self._txn = self._txn, None
+        if entered is None:
+            raise RuntimeError("what edit() returned was entered before; call edit() for each with block")
+        self._inside = txn = entered.__enter__()
         try:
             if self._expect is not None:
                 _check_version(self._key, txn.state, self._expect)
             self._draft = Draft(self._key, txn.state)
         except BaseException:
+            self._inside = None
             txn.__exit__(None, None, None)
             raise
         return self._draft
@@ -587,8 +592,10 @@ class Edit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        txn, draft = self._txn, self._draft
-        assert draft is not None
+        txn, draft = self._inside, self._draft
+        self._inside = None
+        if txn is None or draft is None:
+            raise RuntimeError("this edit() is over")
         try:
             if kind is None:
                 self._store._commit(txn, draft)  # noqa: SLF001  # one class in two

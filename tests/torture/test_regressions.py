@@ -540,3 +540,29 @@ def test_a_waiter_that_gives_up_while_it_is_granted_lets_one_in_and_not_two() ->
     assert entered == [False, True]
     assert mutex.holds(tokens[2])
     assert not mutex.try_enter(tokens[3])
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_an_edit_that_is_used_twice_leaves_the_session_to_others(root: Path, memory: bool) -> None:
+    """A second `with` on the same object, or a second exit, meddled with whoever used its transaction by then.
+
+    That thread's update failed, and the session stayed locked in this process.
+    """
+    with Store.memory() if memory else Store(root) as store:
+        edit = store.edit(KEY)
+        with edit as draft:
+            draft["first"] = 1
+
+        def meanwhile(draft: Any) -> None:
+            with pytest.raises(RuntimeError):
+                edit.__enter__()
+            with pytest.raises(RuntimeError):
+                edit.__exit__(None, None, None)
+            draft["second"] = 2
+
+        threads = [threading.Thread(target=store.update, args=(KEY, meanwhile)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert store.patch(KEY, {"third": 3}).data.items() >= {"first": 1, "second": 2, "third": 3}.items()
