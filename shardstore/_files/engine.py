@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]
 
 _engines: dict[tuple[int, int], FileEngine] = {}
+_living: weakref.WeakSet[FileEngine] = weakref.WeakSet()  # also those that a moved store, or the last `leave`, took out
 _registry = threading.RLock()  # re-entrant: a Store may be opened, or collected, by a signal handler
 
 
@@ -79,6 +81,7 @@ class FileEngine:
         self.process = str(os.getpid())
         self._members = 0  # Store objects that use it
         self._identity = identity
+        _living.add(self)
 
     def is_at(self, identity: tuple[int, int]) -> bool:
         """Return whether this engine's path still leads to the store of this identity."""
@@ -207,7 +210,7 @@ def _after_fork() -> None:
     late_imports._at_fork_reinit()  # type: ignore[attr-defined]  # noqa: SLF001  # as the standard library's logging does
     for file in list(open_files):
         file.after_fork()
-    for engine in list(_engines.values()):
+    for engine in list(_living):
         engine.after_fork()
 
 

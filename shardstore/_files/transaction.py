@@ -164,9 +164,7 @@ class FileTransaction:
         after = _new(Journal, (state, end + len(line), journal.records + 1, line[8:16], journal.crlf))
         self._mark_changed(shard.name)
         grown = after.end > REWRITE_BYTES + REWRITE_FACTOR * state.entry_bytes
-        if (grown or file.links > 1 or file.torn) and self._commit_otherwise(
-            file, state, grown=grown, durable=durable
-        ):
+        if (grown or file.links > 1 or file.torn) and self._commit_otherwise(file, state, grown=grown, durable=durable):
             return
         try:
             if durable:

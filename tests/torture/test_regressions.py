@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from shardstore import CorruptShard, InvalidQuery, ShardStoreError, Store, StoreIOError, UnsafeStore
-from shardstore._files import file
+from shardstore._files import disk as store_disk
 from shardstore._files.locks import identity as look
 from shardstore._inside import FifoMutex, new_token
+from shardstore._journal import replay as journal
 from tests.support import actions, disk
 from tests.support.peer import one_peer
 
@@ -461,7 +462,7 @@ def test_a_reader_that_saw_half_a_commit_does_not_make_a_writer_cut_it_off(
     shard = store._engine.pool.shard("k")  # type: ignore[attr-defined]
     os.utime(shard.path, ns=(time.time_ns(), time.time_ns() + 10**9))  # so that a reader reads it all again
     reads, written, noted, go_on = (threading.Event() for _ in range(4))
-    read_all, replay = file.disk.read_all, file.replay
+    read_all, replay = store_disk.read_all, journal.replay
 
     def read_when_it_is_written(fd: int, offset: int, size: int) -> bytes:
         if threading.current_thread() is reader:
@@ -482,8 +483,8 @@ def test_a_reader_that_saw_half_a_commit_does_not_make_a_writer_cut_it_off(
         assert shard.file.known.torn  # what this is about
         draft["third"] = True
 
-    monkeypatch.setattr(file.disk, "read_all", read_when_it_is_written)
-    monkeypatch.setattr(file, "replay", note_late)
+    monkeypatch.setattr(store_disk, "read_all", read_when_it_is_written)
+    monkeypatch.setattr("shardstore._files.file.replay", note_late)
     reader = threading.Thread(target=store.get, args=("k",))
     reader.start()
     assert reads.wait(10)
@@ -566,3 +567,32 @@ def test_an_edit_that_is_used_twice_leaves_the_session_to_others(root: Path, mem
         for thread in threads:
             thread.join()
         assert store.patch(KEY, {"third": 3}).data.items() >= {"first": 1, "second": 2, "third": 3}.items()
+
+
+def test_a_child_of_a_store_that_was_moved_and_moved_back_is_not_locked_out(root: Path) -> None:
+    """The first Store's engine was known no longer when the child was made: the parent's threads stayed inside."""
+    away = root.with_name("away")
+    inside, go_on = threading.Event(), threading.Event()
+
+    def hold(_draft: Any) -> None:
+        inside.set()
+        go_on.wait(10)
+
+    with contextlib.ExitStack() as stores:
+        first = stores.enter_context(Store(root, lock_timeout=3.0))
+        root.rename(away)
+        stores.enter_context(Store(away))
+        away.rename(root)
+        stores.enter_context(Store(root))
+        thread = threading.Thread(target=first.update, args=(KEY, hold))
+        thread.start()
+        assert inside.wait(10)
+        child = os.fork()
+        if not child:
+            with contextlib.suppress(BaseException):
+                os._exit(0 if first.patch(OTHER, {"n": 1}) and first.patch(KEY, {"n": 1}) else 1)
+            os._exit(2)
+        go_on.set()
+        thread.join()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert first[KEY]["n"] == 1
