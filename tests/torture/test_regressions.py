@@ -596,3 +596,21 @@ def test_a_child_of_a_store_that_was_moved_and_moved_back_is_not_locked_out(root
         thread.join()
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert first[KEY]["n"] == 1
+
+
+def test_a_file_that_another_process_has_committed_to_is_not_removed_by_its_creator(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A creator that could not give its new file the group of the store removed it by its name, whatever was in it."""
+
+    def refuse(*_: Any) -> None:
+        with one_peer() as peer:
+            peer.run(actions.call, root, "patch", "k", {"n": 1})
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    with Store(root) as store:
+        monkeypatch.setattr(store_disk, "_inherit", refuse)
+        with pytest.raises(StoreIOError):
+            store.patch("k", {"m": 2})
+        monkeypatch.undo()
+        assert store["k"].data == {"n": 1}
