@@ -117,7 +117,7 @@ class FileTransaction:
         finally:
             shard.turn += 1
             mutex.leave(token)  # type: ignore[arg-type]
-        if not shard.spare:
+        if self.read and not shard.spare:  # one that reads nothing would take what is there for absent
             shard.spare.append(self)
         if statx_wanted:
             load_statx()
@@ -138,10 +138,12 @@ class FileTransaction:
             return
         try:
             if isinstance(error, SessionNotFound) and shard.file is not None:
-                shard.file.lock.release()
+                shard.file.lock.give()
             elif not isinstance(error, LockTimeout):
                 shard.fair.forget()
                 shard.drop_file()  # and with it a lock that was granted in this very moment
+        except OSError:
+            shard.drop_file()  # the lock could not be given back: closing the descriptor does it for certain
         finally:
             shard.turn += 1
             shard.mutex.leave(token)

@@ -614,3 +614,23 @@ def test_a_file_that_another_process_has_committed_to_is_not_removed_by_its_crea
             store.patch("k", {"m": 2})
         monkeypatch.undo()
         assert store["k"].data == {"n": 1}
+
+
+def test_an_unlock_that_fails_where_no_session_is_found_does_not_keep_the_lock(root: Path) -> None:
+    """Deleting what was deleted already raised, and left the file locked for every other process."""
+    with Store(root) as store:
+        store.delete(KEY)
+    with Store(root) as store:
+        with fails(fcntl, "flock", errno.EIO, lambda _fd, how: how == fcntl.LOCK_UN) as count:
+            assert not store.delete(KEY)
+        assert count == [1]
+        assert lock_is_free(root)
+
+
+def test_a_repair_of_a_session_in_use_does_not_make_it_absent_for_the_next_writer(root: Path) -> None:
+    """A transaction that reads nothing was kept for the next writer, who took the session for absent."""
+    with Store(root) as store:
+        pool = store._engine.pool  # type: ignore[attr-defined]
+        with pool.transaction_on_file(pool.shard(KEY), read=False):
+            pass
+        assert store.patch(KEY, {"m": 1}).data == {"n": 0, "m": 1}
