@@ -282,6 +282,7 @@ class JournalFile:
         """Keep a copy of the torn tail in the file `keep_as` and cut it off at `end`. Readers see either.
 
         `end` is that of the caller's journal. `known` may be a late reader's, who saw the newest commit half written.
+        A file with a second name, somebody's backup, stays as it is: the caller replaces or removes its own name.
         """
         try:
             disk.make_directory(os.path.dirname(keep_as))
@@ -292,14 +293,21 @@ class JournalFile:
             finally:
                 os.close(fd)
             disk.sync_directory(os.path.dirname(keep_as))
-            os.ftruncate(self.fd, end)
+            if self.links == 1:
+                os.ftruncate(self.fd, end)
+                self.size = end
         except OSError as error:
             raise_io_error(error, "keeping a torn commit in quarantine", keep_as)
-        self.size, self.torn = end, b""
+        self.torn = b""
         self.known = self.known._replace(torn=b"")
 
     def trim(self, end: int) -> int:
-        """Give the space behind the caller's journal, which has `end` bytes, back; return the bytes freed."""
+        """Give the space behind the caller's journal, which has `end` bytes, back; return the bytes freed.
+
+        Not where the file has a second name: somebody's backup is never written through.
+        """
+        if self.links > 1:
+            return 0
         freed = self.size - end
         try:
             os.ftruncate(self.fd, end)
