@@ -43,7 +43,7 @@ def next_record(  # noqa: PLR0913  # what a record says
     else:
         now = order_time(now, state.updated_at)
     if at is not None and at < now:
-        now = max(at, state.updated_at)
+        now = min(now, max(at, state.updated_at))  # the session's last time may be one that a wrong clock gave
     changed, removed, whole, delete = change
     before = state.fields
     if before is None or removed or whole or delete:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -634,3 +635,36 @@ def test_a_repair_of_a_session_in_use_does_not_make_it_absent_for_the_next_write
         with pool.transaction_on_file(pool.shard(KEY), read=False):
             pass
         assert store.patch(KEY, {"m": 1}).data == {"n": 0, "m": 1}
+
+
+def test_a_torn_tail_is_not_cut_off_a_backup(root: Path) -> None:
+    """A backup made by hard links lost the bytes of a torn commit when the next writer repaired the session."""
+    path, backup = disk.shard(root, KEY), root.with_name("backup")
+    with path.open("r+b") as shard:
+        shard.truncate(len(path.read_bytes().rstrip(b"\n")) + 1)
+        shard.seek(0, os.SEEK_END)
+        shard.write(b'{"crc":"123')
+    os.link(path, backup)
+    before = backup.read_bytes()
+    with Store(root) as store:
+        assert store.patch(KEY, {"m": 1}).data == {"n": 0, "m": 1}
+    assert backup.read_bytes() == before
+    assert [one.read_bytes() for one in (root / "quarantine").iterdir()] == [b'{"crc":"123']
+
+
+def test_a_changed_newline_behind_the_only_record_is_not_an_absent_session(root: Path) -> None:
+    """Where the space behind a journal had been given back, one changed byte made the session absent."""
+    path = disk.shard(root, KEY)
+    path.write_bytes(path.read_bytes().rstrip(b"\n") + b"\x0b")
+    with Store(root) as store, pytest.raises(CorruptShard, match="newline"):
+        store.get(KEY)
+
+
+def test_an_imported_time_does_not_keep_a_session_in_the_future(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """create(at=) behind a deletion under a clock far ahead took the deletion's time, days in the future."""
+    clock, moment = time.time_ns, datetime(2020, 1, 1, tzinfo=UTC)
+    with Store(root) as store:
+        monkeypatch.setattr(time, "time_ns", lambda: clock() + 10 * 86_400 * 10**9)
+        store.delete(KEY)
+        monkeypatch.undo()
+        assert store.create(KEY, {}, at=moment).updated_at < datetime.now(UTC) + timedelta(days=1)
