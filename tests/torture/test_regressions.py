@@ -21,6 +21,7 @@ import pytest
 from shardstore import CorruptShard, InvalidQuery, ShardStoreError, Store, StoreIOError, UnsafeStore
 from shardstore._files import disk as store_disk
 from shardstore._files.locks import identity as look
+from shardstore._files.maintenance import archive
 from shardstore._inside import FifoMutex, new_token
 from shardstore._journal import replay as journal
 from tests.support import actions, disk
@@ -668,3 +669,22 @@ def test_an_imported_time_does_not_keep_a_session_in_the_future(root: Path, monk
         store.delete(KEY)
         monkeypatch.undo()
         assert store.create(KEY, {}, at=moment).updated_at < datetime.now(UTC) + timedelta(days=1)
+
+
+def test_restoring_brings_back_what_is_the_last_one_once_the_lock_is_held(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The archived file was chosen before the lock: another process could archive a newer one, or restore this one."""
+    chosen = archive.archived_files
+
+    def look_before_others_come(engine: Any, key: str) -> list[str]:
+        monkeypatch.undo()
+        files = chosen(engine, key)
+        store.create(KEY, {"n": 2})
+        store.prune(where={"n": 2})
+        return files
+
+    with Store(root) as store:
+        store.prune(older_than=0, keep=[OTHER])
+        monkeypatch.setattr(archive, "archived_files", look_before_others_come)
+        assert store.archive.restore(KEY).data == {"n": 2}
