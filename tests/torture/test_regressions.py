@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import shutil
+import sys
 import threading
 import time
 from collections import deque
@@ -21,6 +22,7 @@ import pytest
 from shardstore import CorruptShard, InvalidQuery, ShardStoreError, Store, StoreIOError, UnsafeStore
 from shardstore._files import disk as store_disk
 from shardstore._files.locks import identity as look
+from shardstore._files.locks.flock import KernelLock
 from shardstore._files.maintenance import archive
 from shardstore._inside import FifoMutex, new_token
 from shardstore._journal import replay as journal
@@ -688,3 +690,31 @@ def test_restoring_brings_back_what_is_the_last_one_once_the_lock_is_held(
         store.prune(older_than=0, keep=[OTHER])
         monkeypatch.setattr(archive, "archived_files", look_before_others_come)
         assert store.archive.restore(KEY).data == {"n": 2}
+
+
+def test_an_exception_from_outside_does_not_lose_the_descriptor_that_is_being_closed(root: Path) -> None:
+    """It came in with a call between "closed" and the closing: the lock stayed taken for as long as the process lived.
+
+    A function's start is where CPython lets such an exception in.
+    """
+    before = sys.gettrace()
+    for nth in range(1, 9):
+        lock = KernelLock(os.open(disk.shard(root, KEY), os.O_RDWR))
+        lock.take()
+        starts = 0
+
+        def interrupt(frame: Any, event: str, _arg: object, nth: int = nth) -> None:
+            nonlocal starts
+            starts += event == "call" and frame.f_code is not KernelLock.close.__code__
+            if starts == nth:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+
+        sys.settrace(interrupt)
+        try:
+            lock.close()
+        except KeyboardInterrupt:
+            lock.close()
+        finally:
+            sys.settrace(before)
+        assert lock_is_free(root)
