@@ -60,8 +60,8 @@ class JournalFile:
     several threads, one of which may be a writer.
     """
 
-    __slots__ = ("__weakref__", "_look_due", "_name_synced", "_synced", "device", "fd", "inode", "known", "links",
-                 "lock", "path", "size", "torn", "writable")  # fmt: skip
+    __slots__ = ("__weakref__", "_look_due", "_synced", "device", "fd", "inode", "known", "links", "lock",
+                 "name_synced", "path", "size", "torn", "writable")  # fmt: skip
 
     def __init__(self, fd: int, path: str, status: os.stat_result, *, writable: bool) -> None:
         self.fd = fd
@@ -73,7 +73,7 @@ class JournalFile:
         self.torn = b""  # what the writer that is inside found behind the journal; no reader sets it
         self._look_due = 0.0  # time.monotonic from which on the mtime is looked at again
         self._synced = 0  # every byte before this one is known to be on the medium
-        self._name_synced = False  # the file's name is known to be
+        self.name_synced = False  # the file's name is known to be
         open_files.add(self)
 
     @classmethod
@@ -242,7 +242,7 @@ class JournalFile:
         Whoever created the name or wrote the bytes may have died before its sync. So what this descriptor has not
         synced itself proves nothing. Raises CommitUncertain.
         """
-        if not self._name_synced:
+        if not self.name_synced:
             self.sync_name()
         if self._synced < end:
             self.sync(end)
@@ -261,7 +261,7 @@ class JournalFile:
             disk.sync_directory(os.path.dirname(self.path))
         except OSError as error:
             self._uncertain(error, "syncing a directory")
-        self._name_synced = True
+        self.name_synced = True
 
     def _uncertain(self, error: OSError, doing: str) -> NoReturn:
         """Have the kernel forget what it kept of the file, as far as it obeys, and raise CommitUncertain."""

@@ -170,6 +170,8 @@ class FileTransaction:
             return
         try:
             if durable:
+                if not file.name_synced:
+                    shard.with_descriptor(file.sync_name)
                 file.sync_before(end)
             file.append(line, after)
             if durable:
@@ -239,7 +241,7 @@ class FileTransaction:
         self.journal = fresh.journal
         self.state = fresh.journal.state
         try:
-            fresh.sync_name()
+            shard.with_descriptor(fresh.sync_name)
         except CommitUncertain:
             shard.drop_file()
             raise

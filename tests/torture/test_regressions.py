@@ -718,3 +718,20 @@ def test_an_exception_from_outside_does_not_lose_the_descriptor_that_is_being_cl
         finally:
             sys.settrace(before)
         assert lock_is_free(root)
+
+
+def test_idle_descriptors_are_given_up_to_put_a_name_on_the_medium(root: Path) -> None:
+    """With one descriptor left a new session's commit was said to be uncertain, while idle ones were open."""
+    with Store(root) as store:
+        assert store.get(KEY) is not None
+        assert store.get(OTHER) is not None
+        taken = []
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    taken.append(os.open(root, os.O_RDONLY))
+            os.close(taken.pop())
+            assert store.create("new", {"n": 1}).rev == 1
+        finally:
+            for descriptor in taken:
+                os.close(descriptor)
