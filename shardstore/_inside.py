@@ -15,7 +15,7 @@ import contextvars
 import threading
 import time
 from collections import deque
-from typing import Final
+from typing import Any, Final
 
 from shardstore.errors import NestedUpdate
 
@@ -26,6 +26,9 @@ class FifoMutex:
     """The mutex of one session between the threads of this process.
 
     A `Token`, made anew for each attempt, stands for whoever is inside. `leave` does nothing unless its token is.
+
+    A tenure is a dict: item 0 is who is inside, item 1 the tenure that follows. Each is set once, in one step, by
+    setdefault. So a thread that ends a tenure late, or as the second one, ends that tenure and nobody else's.
     """
 
     __slots__ = ("holder", "name", "place", "queue")
@@ -33,7 +36,7 @@ class FifoMutex:
     def __init__(self, name: str, place: str) -> None:
         self.name = name  # the session's key, for NestedUpdate
         self.place = place  # what is locked: a thread may still be at a mutex of it that was replaced by another one
-        self.holder: dict[int, Token | _Grant] = {}  # at most one, as item 0
+        self.holder: _Tenure = {}  # the present tenure, or one that `_present` follows to it
         self.queue: deque[_Waiter] = deque()
 
     def enter(self, token: Token, timeout: float | None) -> bool:
@@ -44,7 +47,7 @@ class FifoMutex:
         outer = _inside.get()
         if outer or self.queue or self.holder.setdefault(0, token) is not token:
             self._refuse_nesting(outer)
-            if (self.queue or self.holder.setdefault(0, token) is not token) and not self._wait(token, timeout):
+            if not self.try_enter(token) and not self._wait(token, timeout):
                 return False
             outer = tuple([o for o in outer if o[1].holds(o)])  # an exception from outside may have left others there
         _inside.set((*outer, token))
@@ -52,12 +55,13 @@ class FifoMutex:
 
     def try_enter(self, token: Token) -> bool:
         """Enter if nobody is inside or waiting; return whether the token is inside. The nesting guard is left out."""
-        return not self.queue and self.holder.setdefault(0, token) is token
+        return not self.queue and self._present().setdefault(0, token) is token
 
     def leave(self, token: Token) -> None:
         """Leave, and hand over to whoever waits longest. Does nothing where the token is not inside."""
-        if self.holder.get(0) is token or self.holds(token):
-            self.holder.clear()
+        tenure = self.holder
+        if tenure.get(0) is token or _token_in(tenure := self._present()) is token:
+            self.holder = tenure.setdefault(1, {})
         outer = _inside.get()
         if outer:
             _inside.set(() if len(outer) == 1 and outer[0] is token else tuple([o for o in outer if o is not token]))
@@ -66,22 +70,30 @@ class FifoMutex:
 
     def holds(self, token: Token) -> bool:
         """Return whether the token is inside."""
-        holder = self.holder.get(0)
-        return holder is token or (type(holder) is _Grant and holder.waiter.token is token)
+        return _token_in(self._present()) is token
 
     def is_free(self) -> bool:
         """Return whether nobody is inside right now."""
-        return not self.holder
+        return not self._present()
 
     def after_fork(self) -> None:
         """Forget, in a forked child, whichever thread of the parent is inside."""
-        self.holder.clear()
+        tenure = self._present()
+        if tenure:
+            self.holder = tenure.setdefault(1, {})
         self.queue.clear()
+
+    def _present(self) -> _Tenure:
+        """Return the tenure that has not ended: empty, or of whoever is inside."""
+        tenure = self.holder
+        while 1 in tenure:
+            tenure = tenure[1]
+        self.holder = tenure
+        return tenure
 
     def _refuse_nesting(self, outer: tuple[Token, ...]) -> None:
         me = threading.get_ident()
-        holder = self.holder.get(0)
-        inside = holder.waiter.token if isinstance(holder, _Grant) else holder
+        inside = _token_in(self._present())
         waiting = [waiter.token for waiter in list(self.queue)]
         if any(token[1].place == self.place and token[1].holds(token) for token in outer) or any(
             token is not None and token[0] == me for token in (inside, *waiting)
@@ -125,25 +137,26 @@ class FifoMutex:
 
     def _hand_over(self) -> None:
         """Grant a free mutex to whoever waits longest."""
-        while self.queue and not self.holder:
+        while self.queue and not (tenure := self._present()):
             try:
                 waiter = self.queue[0]
             except IndexError:
                 return
             grant = _Grant(waiter)
-            if self.holder.setdefault(0, grant) is not grant:
+            if tenure.setdefault(0, grant) is not grant:
                 return
             try:
                 self.queue.remove(waiter)
             except ValueError:
                 if waiter.taken:
                     return
-                self.holder.clear()  # it gave up in this very moment
+                tenure.setdefault(1, {})  # it gave up in this very moment
             else:
                 waiter.woken.release()
                 return
 
 
+_Tenure = dict[int, Any]
 Token = tuple[int, FifoMutex]  # of a thread: made anew for each attempt, so that no two are the same object
 
 
@@ -164,6 +177,12 @@ class _Grant:
 
     def __init__(self, waiter: _Waiter) -> None:
         self.waiter = waiter
+
+
+def _token_in(tenure: _Tenure) -> Token | None:
+    """Return the token of whoever is inside, or None."""
+    holder: Token | _Grant | None = tenure.get(0)
+    return holder.waiter.token if isinstance(holder, _Grant) else holder
 
 
 # The tokens that this chain of calls is inside of. A copied context may outlive them: `holds` tells.

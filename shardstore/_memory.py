@@ -145,10 +145,11 @@ class MemoryEngine:
         with self.transaction(key, timeout) as txn:
             if txn.state.exists:
                 raise SessionExists(key)
-            for place in reversed(range(len(self.archive))):
-                if self.archive[place][1][-1].key == key:
-                    self.sessions[key] = self.archive.pop(place)[1]
-                    return self.sessions[key][-1]
+            for one in reversed(self.archive):
+                if one[1][-1].key == key:
+                    self.archive.remove(one)  # by what it is: another thread may restore one in front of it
+                    self.sessions[key] = one[1]
+                    return one[1][-1]
         raise SessionNotFound(key)
 
     def archived(self, prefix: str | None) -> list[ArchivedFile]:

@@ -178,9 +178,9 @@ class Store:
         """
         if self._read_only:
             self._check_writable()
-        with self._engine.transaction(key, self.lock_timeout, create=create) as txn:
+        with self._engine.transaction(key, self.lock_timeout, create=create or expect is not None) as txn:
             if expect is not None:
-                _check_version(key, txn.state, expect)
+                _check_expected(key, txn.state, expect, create=create)
             draft = Draft(key, txn.state)
             draft.accept(fn(draft))
             change = draft.change()
@@ -202,7 +202,8 @@ class Store:
         'running'
         """
         self._check_writable()
-        return Edit(self, self._engine.transaction(key, self.lock_timeout, create=create), key, expect)
+        txn = self._engine.transaction(key, self.lock_timeout, create=create or expect is not None)
+        return Edit(self, txn, key, expect, create=create)
 
     def patch(
         self,
@@ -562,24 +563,30 @@ class Store:
 
 
 class Edit:
-    """What `Store.edit` returns: enter it for the draft."""
+    """What `Store.edit` returns: enter it, once, for the draft."""
 
-    __slots__ = ("_draft", "_expect", "_key", "_store", "_txn")
+    __slots__ = ("_create", "_draft", "_expect", "_inside", "_key", "_store", "_txn")
 
-    def __init__(self, store: Store, txn: Transaction, key: str, expect: Expect | None) -> None:
+    def __init__(self, store: Store, txn: Transaction, key: str, expect: Expect | None, *, create: bool) -> None:
         self._store = store
-        self._txn = txn
+        self._txn: Transaction | None = txn  # until it is entered
+        self._inside: Transaction | None = None  # until it is left: others use it again after that
         self._key = key
         self._expect = expect
+        self._create = create
         self._draft: Draft | None = None
 
     def __enter__(self) -> Draft:
-        txn = self._txn.__enter__()
+        entered, self._txn = self._txn, None
+        if entered is None:
+            raise RuntimeError("what edit() returned was entered before; call edit() for each with block")
+        self._inside = txn = entered.__enter__()
         try:
             if self._expect is not None:
-                _check_version(self._key, txn.state, self._expect)
+                _check_expected(self._key, txn.state, self._expect, create=self._create)
             self._draft = Draft(self._key, txn.state)
         except BaseException:
+            self._inside = None
             txn.__exit__(None, None, None)
             raise
         return self._draft
@@ -587,8 +594,10 @@ class Edit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        txn, draft = self._txn, self._draft
-        assert draft is not None
+        txn, draft = self._inside, self._draft
+        self._inside = None
+        if txn is None or draft is None:
+            raise RuntimeError("this edit() is over")
         try:
             if kind is None:
                 self._store._commit(txn, draft)  # noqa: SLF001  # one class in two
@@ -650,6 +659,13 @@ def _version(expect: Expect) -> str:
     if not isinstance(expect, str):
         raise TypeError(f"expect is a Session, a SessionInfo or a version, not {type(expect).__name__}")
     return expect
+
+
+def _check_expected(key: str, state: State, expect: Expect, *, create: bool) -> None:
+    """Raise Conflict as `_check_version` does; SessionNotFound where absence was expected and nothing is to be made."""
+    _check_version(key, state, expect)
+    if not create and not state.exists:
+        raise SessionNotFound(key)
 
 
 def _check_version(key: str, state: State, expect: Expect) -> None:

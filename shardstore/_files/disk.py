@@ -76,10 +76,22 @@ def create(path: str | os.PathLike[str]) -> int:
     try:
         _inherit(fd, os.path.dirname(path) or ".", FILE_MODE, GROUP_FILE_MODE)
     except BaseException:
-        os.close(fd)
-        os.unlink(path)
+        try:
+            _unlink_unused(fd, path)
+        finally:
+            os.close(fd)
         raise
     return fd
+
+
+def _unlink_unused(fd: int, path: str | os.PathLike[str]) -> None:
+    """Remove a new file, unless another process found it already: it may have committed a session to it."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return
+    if os.fstat(fd).st_size == 0:
+        os.unlink(path)
 
 
 def make_directory(path: str | os.PathLike[str]) -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 # Weak: what keeps an engine alive are the Store objects that use it, whether or not somebody closes them.
 _engines: weakref.WeakValueDictionary[tuple[int, int], FileEngine] = weakref.WeakValueDictionary()
+_living: weakref.WeakSet[FileEngine] = weakref.WeakSet()  # also those that a moved store, or the last `leave`, took out
 _registry = threading.RLock()  # re-entrant: a Store may be opened, or collected, by a signal handler
 
 
@@ -81,6 +82,7 @@ class FileEngine:
         self.process = str(os.getpid())
         self._members = 0  # Store objects that use it
         self._identity = identity
+        _living.add(self)
         weakref.finalize(self, _let_go, self.pool, self.index).atexit = False
 
     def is_at(self, identity: tuple[int, int]) -> bool:
@@ -228,7 +230,7 @@ def _after_fork() -> None:
     late_imports.release()  # the thread that forked is the one that has it
     for file in list(open_files):
         file.after_fork()
-    for engine in list(_engines.values()):
+    for engine in list(_living):
         engine.after_fork()
 
 

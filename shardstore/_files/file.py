@@ -60,8 +60,8 @@ class JournalFile:
     several threads, one of which may be a writer.
     """
 
-    __slots__ = ("__weakref__", "_look_due", "_name_synced", "_synced", "device", "fd", "inode", "known", "links",
-                 "lock", "path", "size", "writable")  # fmt: skip
+    __slots__ = ("__weakref__", "_look_due", "_synced", "device", "fd", "inode", "known", "links", "lock",
+                 "name_synced", "path", "size", "torn", "writable")  # fmt: skip
 
     def __init__(self, lock: KernelLock, fd: int, path: str, status: os.stat_result, *, writable: bool) -> None:
         self.lock = lock  # it closes the descriptor, and does so once
@@ -70,9 +70,10 @@ class JournalFile:
         self.writable = writable
         self.links, self.inode, self.size, self.device = look_of(status)
         self.known = _UNREAD
+        self.torn = b""  # what the writer that is inside found behind the journal; no reader sets it
         self._look_due = 0.0  # time.monotonic from which on the mtime is looked at again
         self._synced = 0  # every byte before this one is known to be on the medium
-        self._name_synced = False  # the file's name is known to be
+        self.name_synced = False  # the file's name is known to be
         open_files.add(self)
 
     @classmethod
@@ -121,11 +122,6 @@ class JournalFile:
         """The journal as it was read or written last."""
         return self.known.journal
 
-    @property
-    def torn(self) -> bytes:
-        """The bytes behind the journal that are no record."""
-        return self.known.torn
-
     def close(self) -> None:
         """Close the descriptor, and with it the lock. A second call does nothing."""
         self.fd = -1
@@ -151,9 +147,11 @@ class JournalFile:
     def refresh(self, *, locked: bool) -> Journal:
         """Return the journal on the disk: what is remembered if it is still true, else with the new records applied.
 
-        A torn tail is left in `torn`. Without the lock a record may be half written: what looks damaged is read again
-        before it is believed. Raises CorruptShard, StoreIOError.
+        With the lock, a torn tail is left in `torn`. Without it a record may be half written: what looks damaged is
+        read again before it is believed. Raises CorruptShard, StoreIOError.
         """
+        if locked:
+            self.torn = b""
         known = self.known
         journal, check, seen, torn = known
         try:
@@ -211,7 +209,7 @@ class JournalFile:
                 check = added + b"\n" if added or known is EMPTY else self.known.tail_check
                 self.known = Known(journal, check, status.st_mtime_ns, found.tail)
                 if locked:
-                    self.size = status.st_size
+                    self.size, self.torn = status.st_size, found.tail
                 return journal
             known = EMPTY
             time.sleep(0.0005 * attempt)
@@ -248,7 +246,7 @@ class JournalFile:
         Whoever created the name or wrote the bytes may have died before its sync. So what this descriptor has not
         synced itself proves nothing. Raises CommitUncertain.
         """
-        if not self._name_synced:
+        if not self.name_synced:
             self.sync_name()
         if self._synced < end:
             self.sync(end)
@@ -267,7 +265,7 @@ class JournalFile:
             disk.sync_directory(os.path.dirname(self.path))
         except OSError as error:
             self._uncertain(error, "syncing a directory")
-        self._name_synced = True
+        self.name_synced = True
 
     def _uncertain(self, error: OSError, doing: str) -> NoReturn:
         """Have the kernel forget what it kept of the file, as far as it obeys, and raise CommitUncertain."""
@@ -284,27 +282,36 @@ class JournalFile:
             # The torn tail stays, which every reader steps over and the next writer repairs.
             self._distrust()
 
-    def repair_tail(self, keep_as: str) -> None:
-        """Keep a copy of the torn tail in the file `keep_as` and cut it off. Readers see either."""
-        journal, _, _, tail = self.known
+    def repair_tail(self, keep_as: str, end: int) -> None:
+        """Keep a copy of the torn tail in the file `keep_as` and cut it off at `end`. Readers see either.
+
+        `end` is that of the caller's journal. `known` may be a late reader's, who saw the newest commit half written.
+        A file with a second name, somebody's backup, stays as it is: the caller replaces or removes its own name.
+        """
         try:
             disk.make_directory(os.path.dirname(keep_as))
             fd = disk.create(keep_as)
             try:
-                disk.write_all(fd, tail, 0)
+                disk.write_all(fd, self.torn, 0)
                 disk.sync(fd)
             finally:
                 os.close(fd)
             disk.sync_directory(os.path.dirname(keep_as))
-            os.ftruncate(self.fd, journal.end)
+            if self.links == 1:
+                os.ftruncate(self.fd, end)
+                self.size = end
         except OSError as error:
             raise_io_error(error, "keeping a torn commit in quarantine", keep_as)
-        self.size = journal.end
+        self.torn = b""
         self.known = self.known._replace(torn=b"")
 
-    def trim(self) -> int:
-        """Give the space behind the journal back to the file system; return the bytes freed."""
-        end = self.journal.end
+    def trim(self, end: int) -> int:
+        """Give the space behind the caller's journal, which has `end` bytes, back; return the bytes freed.
+
+        Not where the file has a second name: somebody's backup is never written through.
+        """
+        if self.links > 1:
+            return 0
         freed = self.size - end
         try:
             os.ftruncate(self.fd, end)
@@ -391,7 +398,7 @@ def read_file(path: str) -> tuple[Journal, bytes]:
     if file is None:
         return EMPTY, b""
     try:
-        return file.refresh(locked=False), file.torn
+        return file.refresh(locked=False), file.known.torn
     finally:
         file.close()
 

@@ -64,6 +64,7 @@ def records(layout: Layout) -> Iterator[tuple[str, str]]:
 
 def make_whole(layout: Layout) -> None:
     """Make every directory that is missing, without sessions, and forget the records. Raises StoreIOError."""
+    named = [name for _, name in records(layout)]  # a writer may add one meanwhile, which stays
     try:
         for directory in (layout.shards, layout.archive, layout.quarantine, layout.index):
             disk.make_directory(directory)
@@ -71,7 +72,7 @@ def make_whole(layout: Layout) -> None:
             disk.make_directory(layout.shard_path(prefix))
         disk.sync_directory(layout.shards)
         disk.sync_directory(layout.root)
-        for _, name in list(records(layout)):
+        for name in named:
             os.unlink(layout.quarantine / name)
         disk.sync_directory(layout.quarantine)
     except OSError as error:

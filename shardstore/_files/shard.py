@@ -21,7 +21,7 @@ from shardstore._files.locks.identity import NOTHING, Look, Name, unpack_look
 from shardstore._files.missing import make_prefix
 from shardstore._inside import FifoMutex, Visit
 from shardstore._journal import replay
-from shardstore.errors import CorruptShard, LockTimeout, StoreIncomplete, StoreNotFound, raise_io_error
+from shardstore.errors import CorruptShard, LockTimeout, StoreIncomplete, StoreIOError, StoreNotFound, raise_io_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,6 +155,8 @@ class Shard:
             try:
                 if file is not None:
                     file.lock.release()
+            except StoreIOError:
+                self.drop_file()  # closing gives the lock back for certain
             finally:
                 visit.leave()
 

@@ -119,7 +119,7 @@ class FileTransaction:
             mutex.leave(token)  # type: ignore[arg-type]
         if shard.retired:  # a spare would keep it alive in a circle, and its descriptor open
             shard.spare.clear()
-        elif not shard.spare:
+        elif self.read and not shard.spare:  # one that reads nothing would take what is there for absent
             shard.spare.append(self)
         if statx_wanted:
             load_statx()
@@ -140,10 +140,12 @@ class FileTransaction:
             return
         try:
             if isinstance(error, SessionNotFound) and shard.file is not None:
-                shard.file.lock.release()
+                shard.file.lock.give()
             elif not isinstance(error, LockTimeout):
                 shard.fair.forget()
                 shard.drop_file()  # and with it a lock that was granted in this very moment
+        except OSError:
+            shard.drop_file()  # the lock could not be given back: closing the descriptor does it for certain
         finally:
             shard.turn += 1
             shard.mutex.leave(token)
@@ -166,12 +168,12 @@ class FileTransaction:
         after = _new(Journal, (state, end + len(line), journal.records + 1, line[8:16], journal.crlf))
         self._mark_changed(shard.name)
         grown = after.end > REWRITE_BYTES + REWRITE_FACTOR * state.entry_bytes
-        if (grown or file.links > 1 or file.known.torn) and self._commit_otherwise(
-            file, state, grown=grown, durable=durable
-        ):
+        if (grown or file.links > 1 or file.torn) and self._commit_otherwise(file, state, grown=grown, durable=durable):
             return
         try:
             if durable:
+                if not file.name_synced:
+                    shard.with_descriptor(file.sync_name)
                 file.sync_before(end)
             file.append(line, after)
             if durable:
@@ -241,7 +243,7 @@ class FileTransaction:
         self.journal = fresh.journal
         self.state = fresh.journal.state
         try:
-            fresh.sync_name()
+            shard.with_descriptor(fresh.sync_name)
         except CommitUncertain:
             shard.drop_file()
             raise
@@ -297,14 +299,14 @@ class FileTransaction:
 
     def trim(self) -> int:
         """Give unused space back; return the bytes freed."""
-        return self._file().trim()
+        return self._file().trim(self.journal.end)
 
     def repair_tail(self) -> None:
         """Keep the torn tail, if there is one, in quarantine/ and cut it off."""
         file, shard = self._file(), self._shard
         if file.torn:
             self._mark_changed(shard.name)
-            file.repair_tail(f"{shard.layout.root}/{QUARANTINE}/{stamped_name(shard.name)}")
+            file.repair_tail(f"{shard.layout.root}/{QUARANTINE}/{stamped_name(shard.name)}", self.journal.end)
 
     def read_whole(self) -> bytes:
         """Return the file's bytes, for salvage. Raises StoreIOError."""

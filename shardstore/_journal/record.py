@@ -15,6 +15,7 @@ from zlib import crc32
 
 from shardstore import _codec as codec
 from shardstore._model import REV_MAX, TIME_MAX_US, Change, State, newest_commit, order_time
+from shardstore.errors import InvalidEntry
 
 PREFIX: Final = b'{"crc":"'
 BODY: Final = len(b'{"crc":"9f1c2a3b",')
@@ -43,7 +44,7 @@ def next_record(  # noqa: PLR0913  # what a record says
     else:
         now = order_time(now, state.updated_at)
     if at is not None and at < now:
-        now = max(at, state.updated_at)
+        now = min(now, max(at, state.updated_at))  # the session's last time may be one that a wrong clock gave
     changed, removed, whole, delete = change
     before = state.fields
     if before is None or removed or whole or delete:
@@ -60,6 +61,8 @@ def next_record(  # noqa: PLR0913  # what a record says
         body = body[:-1] + b"}"
     flag = b'"durable":true,' if durable else b""
     rest = b'"rev":%d,"at":%d,"by":%b,%b%b}' % (rev, now, _quoted(actor), flag, body)
+    if rev > REV_MAX:
+        raise InvalidEntry("entry", f"the session has had {REV_MAX:,} revisions; delete it and create it anew")
     tag = f"{crc32(rest):08x}"
     after = _new(State, (fields, key, rev, incarnation, tag, created, now, actor, size))
     return b'{"crc":"%b",%b\n' % (tag.encode(), rest), after

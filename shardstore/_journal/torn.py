@@ -38,7 +38,8 @@ def classify_tail(tail: bytes, offset: int, *, first: bool) -> str | None:  # no
     if not tail.startswith(record.PREFIX[: len(tail)]) and tail[:SECTOR].strip(b"\n\0"):
         return "it does not begin as a journal does"
     if not tail.endswith(b"\n"):
-        return None
+        changed = tail[-1:] != b"\0" and record.is_intact(tail[:-1])  # a tear leaves less than a line, never more
+        return "the newline behind a record was changed" if changed else None
     text = tail.rstrip(b"\n")
     cut_at_sector = (offset + len(text)) % SECTOR == 0 and not text.endswith(b"}")
     return None if cut_at_sector or _sector_missing(text, offset, len(text)) else ""
@@ -48,7 +49,7 @@ def _first_whole(tail: bytes) -> tuple[int, bool] | None:
     """Find the first intact, finished line; return its start, and whether it or a later one was committed durably."""
     first = None
     for line in _LINE.finditer(tail):
-        text = line[0][:-1]
+        text = line[0][:-1].lstrip(b"\0")  # a block that never reached the disk reads as zeros
         if record.is_intact(text) or (text.endswith(b"\r") and record.is_intact(text := text[:-1])):
             first = line.start() if first is None else first
             found = record.parse(text)

@@ -8,16 +8,24 @@ import errno
 import fcntl
 import os
 import shutil
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shardstore import CorruptShard, InvalidQuery, ShardStoreError, Store, StoreIOError, UnsafeStore
+from shardstore._files import disk as store_disk
 from shardstore._files.locks import identity
+from shardstore._files.locks.flock import KernelLock
+from shardstore._files.maintenance import archive
+from shardstore._inside import FifoMutex, new_token
+from shardstore._journal import replay as journal
 from tests.support import actions, disk
 from tests.support.peer import one_peer
 
@@ -443,3 +451,286 @@ def test_purging_by_prefix_does_not_pass_over_what_cannot_be_read(root: Path) ->
         with pytest.raises(InvalidQuery):
             store.archive.purge(0, prefix=())  # type: ignore[arg-type]
         assert store.archive.list() == [archived]
+
+
+def test_a_reader_that_saw_half_a_commit_does_not_make_a_writer_cut_it_off(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader read the newest commit half written, and noted that late: the next writer took it for a torn tail.
+
+    It cut off the acknowledged commit, and wrote its own behind a hole.
+    """
+    store = Store(root, durability="relaxed")
+    store.create("k", {"pad": "x" * 3700})
+    shard = store._engine.pool.shard("k")  # type: ignore[attr-defined]
+    os.utime(shard.path, ns=(time.time_ns(), time.time_ns() + 10**9))  # so that a reader reads it all again
+    reads, written, noted, go_on = (threading.Event() for _ in range(4))
+    read_all, replay = store_disk.read_all, journal.replay
+
+    def read_when_it_is_written(fd: int, offset: int, size: int) -> bytes:
+        if threading.current_thread() is reader:
+            reads.set()
+            written.wait(10)
+        return read_all(fd, offset, size)
+
+    def note_late(*args: Any) -> Any:
+        found = replay(*args)
+        if threading.current_thread() is reader:
+            noted.set()
+            go_on.wait(10)
+        return found
+
+    def while_the_reader_notes(draft: Any) -> None:
+        go_on.set()
+        reader.join()
+        assert shard.file.known.torn  # what this is about
+        draft["third"] = True
+
+    monkeypatch.setattr(store_disk, "read_all", read_when_it_is_written)
+    monkeypatch.setattr("shardstore._files.file.replay", note_late)
+    reader = threading.Thread(target=store.get, args=("k",))
+    reader.start()
+    assert reads.wait(10)
+    store.patch("k", {"second": "y" * 600})  # ends behind the end of the file that the reader has looked at
+    written.set()
+    assert noted.wait(10)
+    store.update("k", while_the_reader_notes)
+    store.close()
+    with Store(root) as again:
+        assert again["k"].rev == 3
+        assert again["k"].keys() == {"pad", "second", "third"}
+
+
+class _Stopped(deque[Any]):
+    """A queue of waiters where a thread, on its way into `remove`, does first what is asked of it."""
+
+    def __init__(self, before: Callable[[], None]) -> None:
+        super().__init__()
+        self.before = before
+
+    def remove(self, value: Any) -> None:
+        self.before()
+        super().remove(value)
+
+
+def test_a_waiter_that_gives_up_while_it_is_granted_lets_one_in_and_not_two() -> None:
+    """The thread that granted came late, and took the mutex from whoever had entered meanwhile."""
+    mutex = FifoMutex("k", "k")
+    tokens = [new_token(mutex) for _ in range(4)]
+    giving_up, granting, given_up = threading.Event(), threading.Event(), threading.Event()
+
+    def before() -> None:
+        if threading.current_thread() is waiter:
+            giving_up.set()
+            granting.wait(10)
+        elif not granting.is_set():
+            granting.set()
+            given_up.wait(10)
+
+    def wait() -> None:
+        entered.append(mutex.enter(tokens[1], 0.05))
+        mutex.leave(tokens[1])
+        entered.append(mutex.try_enter(tokens[2]))
+        given_up.set()
+
+    entered: list[bool] = []
+    mutex.queue = _Stopped(before)
+    waiter = threading.Thread(target=wait)
+    assert mutex.try_enter(tokens[0])
+    waiter.start()
+    assert giving_up.wait(10)
+    mutex.leave(tokens[0])  # grants the waiter, which gives up
+    waiter.join()
+    assert entered == [False, True]
+    assert mutex.holds(tokens[2])
+    assert not mutex.try_enter(tokens[3])
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_an_edit_that_is_used_twice_leaves_the_session_to_others(root: Path, memory: bool) -> None:
+    """A second `with` on the same object, or a second exit, meddled with whoever used its transaction by then.
+
+    That thread's update failed, and the session stayed locked in this process.
+    """
+    with Store.memory() if memory else Store(root) as store:
+        edit = store.edit(KEY)
+        with edit as draft:
+            draft["first"] = 1
+
+        def meanwhile(draft: Any) -> None:
+            with pytest.raises(RuntimeError):
+                edit.__enter__()
+            with pytest.raises(RuntimeError):
+                edit.__exit__(None, None, None)
+            draft["second"] = 2
+
+        threads = [threading.Thread(target=store.update, args=(KEY, meanwhile)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert store.patch(KEY, {"third": 3}).data.items() >= {"first": 1, "second": 2, "third": 3}.items()
+
+
+def test_a_child_of_a_store_that_was_moved_and_moved_back_is_not_locked_out(root: Path) -> None:
+    """The first Store's engine was known no longer when the child was made: the parent's threads stayed inside."""
+    away = root.with_name("away")
+    inside, go_on = threading.Event(), threading.Event()
+
+    def hold(_draft: Any) -> None:
+        inside.set()
+        go_on.wait(10)
+
+    with contextlib.ExitStack() as stores:
+        first = stores.enter_context(Store(root, lock_timeout=3.0))
+        root.rename(away)
+        stores.enter_context(Store(away))
+        away.rename(root)
+        stores.enter_context(Store(root))
+        thread = threading.Thread(target=first.update, args=(KEY, hold))
+        thread.start()
+        assert inside.wait(10)
+        child = os.fork()
+        if not child:
+            with contextlib.suppress(BaseException):
+                os._exit(0 if first.patch(OTHER, {"n": 1}) and first.patch(KEY, {"n": 1}) else 1)
+            os._exit(2)
+        go_on.set()
+        thread.join()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert first[KEY]["n"] == 1
+
+
+def test_a_file_that_another_process_has_committed_to_is_not_removed_by_its_creator(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A creator that could not give its new file the group of the store removed it by its name, whatever was in it."""
+
+    def refuse(*_: Any) -> None:
+        with one_peer() as peer:
+            peer.run(actions.call, root, "patch", "k", {"n": 1})
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    with Store(root) as store:
+        monkeypatch.setattr(store_disk, "_inherit", refuse)
+        with pytest.raises(StoreIOError):
+            store.patch("k", {"m": 2})
+        monkeypatch.undo()
+        assert store["k"].data == {"n": 1}
+
+
+def test_an_unlock_that_fails_where_no_session_is_found_does_not_keep_the_lock(root: Path) -> None:
+    """Deleting what was deleted already raised, and left the file locked for every other process."""
+    with Store(root) as store:
+        store.delete(KEY)
+    with Store(root) as store:
+        with fails(fcntl, "flock", errno.EIO, lambda _fd, how: how == fcntl.LOCK_UN) as count:
+            assert not store.delete(KEY)
+        assert count == [1]
+        assert lock_is_free(root)
+
+
+def test_a_repair_of_a_session_in_use_does_not_make_it_absent_for_the_next_writer(root: Path) -> None:
+    """A transaction that reads nothing was kept for the next writer, who took the session for absent."""
+    with Store(root) as store:
+        pool = store._engine.pool  # type: ignore[attr-defined]
+        with pool.transaction_on_file(pool.shard(KEY), read=False):
+            pass
+        assert store.patch(KEY, {"m": 1}).data == {"n": 0, "m": 1}
+
+
+def test_a_torn_tail_is_not_cut_off_a_backup(root: Path) -> None:
+    """A backup made by hard links lost the bytes of a torn commit when the next writer repaired the session."""
+    path, backup = disk.shard(root, KEY), root.with_name("backup")
+    with path.open("r+b") as shard:
+        shard.truncate(len(path.read_bytes().rstrip(b"\n")) + 1)
+        shard.seek(0, os.SEEK_END)
+        shard.write(b'{"crc":"123')
+    os.link(path, backup)
+    before = backup.read_bytes()
+    with Store(root) as store:
+        assert store.patch(KEY, {"m": 1}).data == {"n": 0, "m": 1}
+    assert backup.read_bytes() == before
+    assert [one.read_bytes() for one in (root / "quarantine").iterdir()] == [b'{"crc":"123']
+
+
+def test_a_changed_newline_behind_the_only_record_is_not_an_absent_session(root: Path) -> None:
+    """Where the space behind a journal had been given back, one changed byte made the session absent."""
+    path = disk.shard(root, KEY)
+    path.write_bytes(path.read_bytes().rstrip(b"\n") + b"\x0b")
+    with Store(root) as store, pytest.raises(CorruptShard, match="newline"):
+        store.get(KEY)
+
+
+def test_an_imported_time_does_not_keep_a_session_in_the_future(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """create(at=) behind a deletion under a clock far ahead took the deletion's time, days in the future."""
+    clock, moment = time.time_ns, datetime(2020, 1, 1, tzinfo=UTC)
+    with Store(root) as store:
+        monkeypatch.setattr(time, "time_ns", lambda: clock() + 10 * 86_400 * 10**9)
+        store.delete(KEY)
+        monkeypatch.undo()
+        assert store.create(KEY, {}, at=moment).updated_at < datetime.now(UTC) + timedelta(days=1)
+
+
+def test_restoring_brings_back_what_is_the_last_one_once_the_lock_is_held(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The archived file was chosen before the lock: another process could archive a newer one, or restore this one."""
+    chosen = archive.archived_files
+
+    def look_before_others_come(engine: Any, key: str) -> list[str]:
+        monkeypatch.undo()
+        files = chosen(engine, key)
+        store.create(KEY, {"n": 2})
+        store.prune(where={"n": 2})
+        return files
+
+    with Store(root) as store:
+        store.prune(older_than=0, keep=[OTHER])
+        monkeypatch.setattr(archive, "archived_files", look_before_others_come)
+        assert store.archive.restore(KEY).data == {"n": 2}
+
+
+def test_an_exception_from_outside_does_not_lose_the_descriptor_that_is_being_closed(root: Path) -> None:
+    """It came in with a call between "closed" and the closing: the lock stayed taken for as long as the process lived.
+
+    A function's start is where CPython lets such an exception in.
+    """
+    before = sys.gettrace()
+    for nth in range(1, 9):
+        lock = KernelLock(os.open(disk.shard(root, KEY), os.O_RDWR))
+        lock.take()
+        starts = 0
+
+        def interrupt(frame: Any, event: str, _arg: object, nth: int = nth) -> None:
+            nonlocal starts
+            starts += event == "call" and frame.f_code is not KernelLock.close.__code__
+            if starts == nth:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+
+        sys.settrace(interrupt)
+        try:
+            lock.close()
+        except KeyboardInterrupt:
+            lock.close()
+        finally:
+            sys.settrace(before)
+        assert lock_is_free(root)
+
+
+def test_idle_descriptors_are_given_up_to_put_a_name_on_the_medium(root: Path) -> None:
+    """With one descriptor left a new session's commit was said to be uncertain, while idle ones were open."""
+    with Store(root) as store:
+        assert store.get(KEY) is not None
+        assert store.get(OTHER) is not None
+        taken = []
+        try:
+            with contextlib.suppress(OSError):
+                while True:
+                    taken.append(os.open(root, os.O_RDONLY))
+            os.close(taken.pop())
+            assert store.create("new", {"n": 1}).rev == 1
+        finally:
+            for descriptor in taken:
+                os.close(descriptor)

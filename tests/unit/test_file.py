@@ -151,6 +151,6 @@ def test_a_replaced_file_is_locked_and_synced_before_it_has_the_name(
 
 def test_trimming_gives_the_space_back(file: JournalFile, path: str) -> None:
     after = append(file)
-    assert file.trim() == 4096 - after.end
+    assert file.trim(after.end) == 4096 - after.end
     assert os.path.getsize(path) == after.end
     assert file.refresh(locked=True) == after

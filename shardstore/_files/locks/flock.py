@@ -18,7 +18,6 @@ import fcntl
 import os
 import threading
 import time
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -97,8 +96,10 @@ class KernelLock:
             fd, self._fd = self._fd, -1
             self.take = self.give = _closed
             if fd >= 0 and (self.parked is None or not self.parked.inherit()):
-                with suppress(OSError):  # it is closed all the same, and whatever had to be synced was
+                try:  # noqa: SIM105  # a call here would let an exception from outside in, and the lock stay taken
                     os.close(fd)
+                except OSError:
+                    pass  # it is closed all the same, and whatever had to be synced was
 
     def after_fork(self) -> None:
         """Close the descriptor in a forked child, where no helper waits on it, whatever the parent's do."""

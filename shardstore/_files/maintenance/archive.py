@@ -26,12 +26,14 @@ def restore(engine: FileEngine, key: str, timeout: float | None) -> State:
     """
     if engine.read(key).exists:
         raise SessionExists(key)
-    files = archived_files(engine, key)
-    if not files:
-        raise SessionNotFound(key)
+    if not archived_files(engine, key):
+        raise SessionNotFound(key)  # before a file is made to be locked
     with engine.transaction(key, timeout) as txn:
         if txn.state.exists:
             raise SessionExists(key)
+        files = archived_files(engine, key)  # others may have restored, archived or purged it while this one waited
+        if not files:
+            raise SessionNotFound(key)
         txn.take_in(_lock_archived(str(engine.layout.archive / files[-1]), engine.pool.shard(key)))
         return txn.state
 

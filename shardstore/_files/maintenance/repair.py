@@ -31,6 +31,7 @@ class Salvaged(NamedTuple):
 
     fields: int | None
     missing: tuple[int, ...]  # revisions that could not be read
+    deleted: bool = False  # the last whole record is the end of the session
 
 
 def salvage(shard: Shard, txn: FileTransaction, keep_as: str) -> Salvaged:
@@ -45,7 +46,7 @@ def salvage(shard: Shard, txn: FileTransaction, keep_as: str) -> Salvaged:
         state = None if key is None else state._replace(key=key)
     if state is None or not state.exists:
         txn.move_to(keep_as, "moving a damaged shard to quarantine")
-        return Salvaged(None, missing)
+        return Salvaged(None, missing, deleted=state is not None)
     txn.keep_copy(keep_as)
     txn.rewrite(state)
     return Salvaged(len(state.fields or ()), missing)

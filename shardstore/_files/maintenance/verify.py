@@ -174,7 +174,7 @@ class _Verification:
     def _mend_locked(self, shard: Shard, txn: FileTransaction, kind: str, keep_as: str) -> tuple[bool, str]:
         """Decide again inside the lock: another repair may have been faster."""
         if kind == "line-endings":
-            return self._normalise(shard, txn)
+            return self._normalise(shard, txn, keep_as)
         if is_sound(shard):
             return True, "it is whole by now"
         if kind == "misplaced":
@@ -182,14 +182,16 @@ class _Verification:
             return True, f"moved to {QUARANTINE}/{os.path.basename(keep_as)}"
         return _outcome(salvage(shard, txn, keep_as), keep_as)
 
-    def _normalise(self, shard: Shard, txn: FileTransaction) -> tuple[bool, str]:
-        """Rewrite a journal whose lines end in CR LF as its newest revision."""
+    def _normalise(self, shard: Shard, txn: FileTransaction, keep_as: str) -> tuple[bool, str]:
+        """Rewrite a journal whose lines end in CR LF as its newest revision; the original goes to quarantine/."""
         journal, _ = read_file(shard.path)
+        kept = f"the original is {QUARANTINE}/{os.path.basename(keep_as)}"
         if not journal.state.exists:
-            txn.remove()
-            return True, "removed: the session was deleted"
+            txn.move_to(keep_as, "moving a file to quarantine")
+            return True, f"the session was deleted; {kept}"
+        txn.keep_copy(keep_as)
         txn.rewrite(journal.state)
-        return True, "rewritten"
+        return True, f"rewritten; {kept}"
 
     def _set_aside_unlocked(self, shard: Shard, keep_as: str) -> str:
         """Move what is no file at all, and so has no lock to take, to quarantine/."""
@@ -209,6 +211,8 @@ class _Verification:
 
 def _outcome(salvaged: Salvaged, keep_as: str) -> tuple[bool, str]:
     kept = f"the original is {QUARANTINE}/{os.path.basename(keep_as)}"
+    if salvaged.deleted:
+        return True, f"its last whole record says that the session was deleted; {kept}"
     if salvaged.fields is None:
         return False, f"{_LOST}: no record of it is whole; {kept}"
     missing = f"; {_revisions(salvaged.missing)} could not be read" if salvaged.missing else ""
