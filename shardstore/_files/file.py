@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, NoReturn
 
 from shardstore._files import disk
 from shardstore._files.locks.flock import KernelLock, descriptors
-from shardstore._files.locks.identity import Look, look_of
+from shardstore._files.locks.identity import FileIdentity, identity_of
 from shardstore._journal.replay import EMPTY, Journal, read_records, replay
 from shardstore.errors import CorruptShard, ShardStoreError, raise_io_error, raise_uncertain
 
@@ -68,7 +68,7 @@ class JournalFile:
         self.fd = fd
         self.path = path
         self.writable = writable
-        self.links, self.inode, self.size, self.device = look_of(status)
+        self.links, self.inode, self.size, self.device = identity_of(status)
         self.known = _UNREAD
         self.torn = b""  # what the writer that is inside found behind the journal; no reader sets it
         self._look_due = 0.0  # time.monotonic from which on the mtime is looked at again
@@ -137,7 +137,7 @@ class JournalFile:
         self.fd = -1
         self.lock.after_fork()
 
-    def is_named(self, found: Look) -> bool:
+    def is_named(self, found: FileIdentity) -> bool:
         """Return whether this is still the file that its path names, by a fresh look at the path."""
         _, inode, _, device = found
         return inode == self.inode and device == self.device

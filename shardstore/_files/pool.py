@@ -8,7 +8,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from shardstore._files.layout import Layout, shard_name
-from shardstore._files.locks.fairness import Lines
+from shardstore._files.locks.fairness import QueueFile
 from shardstore._files.shard import Shard
 from shardstore._files.transaction import FileTransaction
 
@@ -30,7 +30,7 @@ class Pool:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.mark_changed: Callable[[str], None] = _without_index  # set by the engine before the first transaction
-        self._lines = Lines(layout.marker)
+        self._queue_file = QueueFile(layout.marker)
         self._limit = _descriptor_limit()
         self._shards: OrderedDict[str, Shard] = OrderedDict()
         self._by_name: dict[str, Shard] = {}  # the same ones
@@ -79,7 +79,7 @@ class Pool:
         """Return the shard of a key that is not known yet. Raises InvalidKey."""
         name = shard_name(key)
         with self._mutex:
-            return self._keep(key, Shard(self.layout, name, key, self._lines, self.close_idle))
+            return self._keep(key, Shard(self.layout, name, key, self._queue_file, self.close_idle))
 
     def _keep(self, key: str, shard: Shard) -> Shard:
         """Keep a shard, unless there is one of its key, which is returned instead. REQUIRES: the mutex."""
@@ -119,7 +119,7 @@ class Pool:
 
     def unnamed(self, name: str) -> Shard:
         """Return a shard by its file's name alone, for maintenance of files whose key is not known. Not pooled."""
-        return Shard(self.layout, name, None, self._lines, self.close_idle)
+        return Shard(self.layout, name, None, self._queue_file, self.close_idle)
 
     def _cached(self) -> int:
         return sum(shard.cached_bytes for shard in list(self._shards.values()))  # others use it meanwhile
@@ -154,7 +154,7 @@ class Pool:
         """Close every descriptor that is not in use; one that is, is closed by its own shard's end."""
         with self._mutex:
             self._evict(len(self._shards))
-        self._lines.close()
+        self._queue_file.close()
 
     def let_go(self) -> None:
         """Drop every shard, which closes those that nobody uses. Waits for nobody."""
@@ -166,12 +166,12 @@ class Pool:
                 self._by_name.clear()
             finally:
                 self._mutex.release()
-        self._lines.close()
+        self._queue_file.close()
 
     def after_fork(self) -> None:
         """Forget the parent's locks and what it had open."""
         self._mutex = threading.RLock()
-        self._lines.after_fork()
+        self._queue_file.after_fork()
         for shard in self._shards.values():
             shard.after_fork()
 

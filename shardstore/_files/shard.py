@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from shardstore._files.file import JournalFile, read_file, read_journal
 from shardstore._files.layout import is_shard_of
-from shardstore._files.locks.fairness import Lines, Turns
+from shardstore._files.locks.fairness import FairLock, QueueFile
 from shardstore._files.locks.flock import raise_lock_error
 from shardstore._files.locks.holders import holder
-from shardstore._files.locks.identity import NOTHING, Look, Name, unpack_look
+from shardstore._files.locks.identity import NO_FILE, FileIdentity, PathIdentity, unpack_identity
 from shardstore._files.missing import make_prefix
 from shardstore._inside import FifoMutex, Visit
 from shardstore._journal import replay
@@ -39,11 +39,11 @@ _NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 class Shard:
     """The shard of one key in one process. Shared by its threads; every Store on the same root has the same one."""
 
-    __slots__ = ("_bound", "_free_descriptors", "_lines", "_read_name", "_reading", "_using", "created", "fair", "file",
-                 "key", "layout", "mutex", "name", "named", "path", "retired", "spare", "turn")  # fmt: skip
+    __slots__ = ("_bound", "_free_descriptors", "_queue_file", "_read_name", "_reading", "_using", "created", "fair",
+                 "file", "key", "layout", "mutex", "name", "named", "path", "retired", "spare", "turn")  # fmt: skip
 
     def __init__(
-        self, layout: Layout, name: str, key: str | None, lines: Lines, free_descriptors: Callable[[], int]
+        self, layout: Layout, name: str, key: str | None, queue_file: QueueFile, free_descriptors: Callable[[], int]
     ) -> None:
         self.name = name  # relative to ROOT/shards
         self.path = layout.shard_path(name)
@@ -56,12 +56,12 @@ class Shard:
         self.retired = False  # the pool let go of it: whoever still uses it is the last one
         self.created = False  # by the transaction inside, which removes the file again if nothing is committed
         self.turn = 0  # how many transactions there were
-        self.fair = Turns(lines, name)
-        self._lines = lines
+        self.fair = FairLock(queue_file, name)
+        self._queue_file = queue_file
         self._free_descriptors = free_descriptors
         # Whoever is inside the mutex looks at one, whoever is reading at the other: of two threads that look at the
-        # same Name, one might be given the older answer of the other.
-        self.named, self._read_name = Name(self.path), Name(self.path)
+        # same PathIdentity, one might be given the older answer of the other.
+        self.named, self._read_name = PathIdentity(self.path), PathIdentity(self.path)
         # Held while a reader uses the descriptor, and while it is closed; never while waiting. `_using` shows a signal
         # handler, which may come in again, that the code beneath it is in the middle of that.
         self._reading = threading.RLock()
@@ -100,7 +100,7 @@ class Shard:
     def _is_named(self, file: JournalFile) -> bool:
         """Return whether the path still names this file. REQUIRES: the caller is reading."""
         try:
-            return file.is_named(self._read_name.look())
+            return file.is_named(self._read_name.current())
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -146,7 +146,7 @@ class Shard:
             if file is None or not file.writable or not file.lock.try_acquire():
                 file = None
                 return None
-            if not file.is_named(self.named.look()):
+            if not file.is_named(self.named.current()):
                 return None
             return self.check_key(file.refresh(locked=True))
         except FileNotFoundError:
@@ -173,9 +173,9 @@ class Shard:
     def lock_at_once(self) -> JournalFile | None:
         """Lock the open file if that takes no waiting, and nobody else is to have it first; None where not."""
         file, now, named = self.file, time.monotonic(), self.named
-        if file is None or now >= self.fair.ends or now >= self._lines.glance_at:
+        if file is None or now >= self.fair.ends or now >= self._queue_file.look_at:
             return None
-        if not file.writable or file.lock.parked is not None:
+        if not file.writable or file.lock.abandoned is not None:
             return None
         try:
             file.lock.take()
@@ -183,19 +183,19 @@ class Shard:
             return None
         except OSError as error:
             raise_lock_error(error)
-        found = unpack_look(named.answer) if named.ask() == 0 else self._look(file)
+        found = unpack_identity(named.answer) if named.ask() == 0 else self._look(file)
         file.links, inode, file.size, device = found
         if inode == file.inode and device == file.device:
             return file
         file.lock.release()  # else it would be held while this process stands in line
         return None
 
-    def _look(self, file: JournalFile) -> Look:
-        """Return what the path names now, or NOTHING. Raises StoreIOError, the lock of `file` given back."""
+    def _look(self, file: JournalFile) -> FileIdentity:
+        """Return what the path names now, or NO_FILE. Raises StoreIOError, the lock of `file` given back."""
         try:
-            return self.named.look()
+            return self.named.current()
         except FileNotFoundError:
-            return NOTHING
+            return NO_FILE
         except OSError as error:
             file.lock.release()
             raise_io_error(error, "looking at a shard", self.path)
@@ -269,7 +269,7 @@ class Shard:
         file = self.file
         try:
             empty = file is not None and file.journal.end == 0 and os.fstat(file.fd).st_size == 0
-            if empty and file is not None and file.is_named(self.named.look()):  # else another file has the name
+            if empty and file is not None and file.is_named(self.named.current()):  # else another file has the name
                 os.unlink(self.path)
         except OSError:
             return  # an empty file is an absent session as well
@@ -308,7 +308,7 @@ class Shard:
         self.created, self.file, self._using = False, None, False
         self.turn += 1
         self._reading = threading.RLock()
-        self.fair = Turns(self._lines, self.name)
+        self.fair = FairLock(self._queue_file, self.name)
         self.mutex.after_fork()
         self.spare.clear()
 

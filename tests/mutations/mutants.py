@@ -30,8 +30,8 @@ TIME_LIMIT_S = 120
 MODULES = {
     "_codec": ("unit/test_codec.py", "contract/test_entries.py"),
     "draft": ("unit/test_draft.py", "contract/test_update.py", "contract/test_noop.py"),
-    "_journal/record": ("unit/test_record.py", "unit/test_journal.py"),
-    "_journal/torn": ("unit/test_torn.py", "unit/test_journal.py"),
+    "_journal/record": ("unit/test_record.py", "unit/test_replay.py"),
+    "_journal/torn": ("unit/test_torn.py", "unit/test_replay.py"),
     "_files/disk": ("unit/test_disk.py",),
     "_files/layout": ("unit/test_layout.py",),
 }

@@ -129,9 +129,9 @@ def a_lock_that_cannot_be_given_back_is_closed(root: Path) -> None:
             fcntl.flock(fd, operation)
 
     with Store(root) as store, one_peer() as peer:
-        store.create(KEY, {"n": 0})
-        flock.fcntl = Refusing  # type: ignore[assignment]
+        flock.fcntl = Refusing  # type: ignore[assignment]  # before the file is opened, which prepares the call
         try:
+            store.create(KEY, {"n": 0})
             assert store.patch(KEY, {"n": 1}).rev == 2
         finally:
             flock.fcntl = fcntl

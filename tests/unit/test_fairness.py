@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from shardstore._files.locks import fairness
-from shardstore._files.locks.fairness import ROUND_S, Line, Lines, Turns
+from shardstore._files.locks.fairness import SLICE_S, FairLock, Queue, QueueFile
 from shardstore._files.locks.flock import KernelLock
 from shardstore._inside import new_token
 from tests.support.actions import in_background
@@ -44,15 +44,15 @@ def marker(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def three(marker: Path) -> Iterator[list[Line]]:
+def three(marker: Path) -> Iterator[list[Queue]]:
     """Give three lines on one file, through three descriptors, as three processes have them."""
-    files = [Lines(marker) for _ in range(3)]
-    yield [Line(file, NAME) for file in files]
+    files = [QueueFile(marker) for _ in range(3)]
+    yield [Queue(file, NAME) for file in files]
     for file in files:
         file.close()
 
 
-def test_one_is_first_and_the_others_see_it(three: list[Line]) -> None:
+def test_one_is_first_and_the_others_see_it(three: list[Queue]) -> None:
     one, two, _ = three
     assert not two.is_taken()
     one.enter(None)
@@ -63,11 +63,11 @@ def test_one_is_first_and_the_others_see_it(three: list[Line]) -> None:
     assert not two.is_taken()
 
 
-def test_the_line_is_in_the_order_of_arrival(three: list[Line]) -> None:
+def test_the_line_is_in_the_order_of_arrival(three: list[Queue]) -> None:
     one, two, three_ = three
     order: list[int] = []
 
-    def enter(line: Line, me: int) -> None:
+    def enter(line: Queue, me: int) -> None:
         line.enter(soon(30))
         order.append(me)
         line.leave()
@@ -86,25 +86,25 @@ def test_the_line_is_in_the_order_of_arrival(three: list[Line]) -> None:
 
 
 def test_each_shard_has_its_own_line(marker: Path) -> None:
-    one, two = Lines(marker), Lines(marker)
-    Line(one, NAME).enter(None)
-    other = Line(two, OTHER)
+    one, two = QueueFile(marker), QueueFile(marker)
+    Queue(one, NAME).enter(None)
+    other = Queue(two, OTHER)
     assert not other.is_taken()
     other.enter(soon())
-    assert Line(one, OTHER).is_taken()
+    assert Queue(one, OTHER).is_taken()
     one.close()
-    assert not Line(two, NAME).is_taken(), "closing the file leaves every line"
+    assert not Queue(two, NAME).is_taken(), "closing the file leaves every line"
     two.close()
 
 
-def test_a_place_that_was_given_up_is_passed_on_or_taken_over(three: list[Line]) -> None:
+def test_a_place_that_was_given_up_is_passed_on_or_taken_over(three: list[Queue]) -> None:
     one, two, three_ = three
     for _ in range(5):
         one.enter(None)
         two.enter(soon(0.02))
         assert two._held < 0
         one.leave()
-        until(lambda: two._parked is None or two._parked.over)
+        until(lambda: two._waiter is None or two._waiter.over)
         until(lambda: not three_.is_taken())  # or the place of one who had given up is still taken
         one.enter(None)
         two.enter(soon(0.02))
@@ -117,9 +117,9 @@ def test_a_place_that_was_given_up_is_passed_on_or_taken_over(three: list[Line])
         assert not three_.is_taken()
 
 
-def test_nobody_waits_in_line_for_ever(three: list[Line], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_waits_in_line_for_ever(three: list[Queue], monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is first may have been stopped: after a second the others go on without it."""
-    monkeypatch.setattr(fairness, "_IN_LINE_S", 0.1)
+    monkeypatch.setattr(fairness, "_IN_QUEUE_S", 0.1)
     one, two, _ = three
     one.enter(None)
     assert not two.enter(None)
@@ -129,14 +129,14 @@ def test_nobody_waits_in_line_for_ever(three: list[Line], monkeypatch: pytest.Mo
 
 
 def test_closing_under_a_helper_leaves_nothing_taken(marker: Path) -> None:
-    one, two = Lines(marker), Lines(marker)
-    first, second = Line(one, NAME), Line(two, NAME)
+    one, two = QueueFile(marker), QueueFile(marker)
+    first, second = Queue(one, NAME), Queue(two, NAME)
     first.enter(None)
     second.enter(soon(0.05))
-    assert second._parked is not None
+    assert second._waiter is not None
     two.close()
     first.leave()
-    until(lambda: second._parked is None or second._parked.over)
+    until(lambda: second._waiter is None or second._waiter.over)
     until(lambda: not first.is_taken())
     assert not first.is_taken()
     one.close()
@@ -153,8 +153,8 @@ def test_without_a_line_it_goes_on(marker: Path, mode: str, monkeypatch: pytest.
         monkeypatch.setattr(fairness.disk, "WRITE", os.O_RDONLY)
     else:
         monkeypatch.setattr(fcntl, "fcntl", refuse)
-    lines = Lines(marker)
-    line = Line(lines, NAME)
+    lines = QueueFile(marker)
+    line = Queue(lines, NAME)
     assert not line.enter(soon())
     assert line._held < 0
     assert not line.is_taken()
@@ -163,12 +163,12 @@ def test_without_a_line_it_goes_on(marker: Path, mode: str, monkeypatch: pytest.
 
 
 @pytest.fixture
-def two(tmp_path: Path, marker: Path) -> Iterator[list[tuple[Turns, KernelLock]]]:
+def two(tmp_path: Path, marker: Path) -> Iterator[list[tuple[FairLock, KernelLock]]]:
     """Give two processes' turns and locks of one shard."""
     path = tmp_path / "shard"
     path.write_bytes(b"")
-    files = [Lines(marker) for _ in range(2)]
-    pairs = [(Turns(lines, NAME), KernelLock(os.open(path, os.O_RDWR))) for lines in files]
+    files = [QueueFile(marker) for _ in range(2)]
+    pairs = [(FairLock(lines, NAME), KernelLock(os.open(path, os.O_RDWR))) for lines in files]
     yield pairs
     for _, lock in pairs:
         lock.close()
@@ -176,52 +176,52 @@ def two(tmp_path: Path, marker: Path) -> Iterator[list[tuple[Turns, KernelLock]]
         lines.close()
 
 
-def test_a_free_lock_is_left_to_those_in_line(two: list[tuple[Turns, KernelLock]]) -> None:
+def test_a_free_lock_is_left_to_those_in_line(two: list[tuple[FairLock, KernelLock]]) -> None:
     """Who has had turns, and finds somebody in line, does not take the lock though it is free."""
     (mine, lock), (theirs, other) = two
     assert mine.wait(lock, None, 0)
     mine.leave()
     lock.release()
-    theirs._line.enter(None)
+    theirs._queue.enter(None)
     mine.ends = 0.0
     blocked = in_background(mine.wait, lock, soon(20), 1)
     time.sleep(0.1)
     assert other.try_acquire(), "it was taken, past the one in line"
     other.release()
-    theirs._line.leave()
+    theirs._queue.leave()
     assert blocked() is True
     mine.leave()
 
 
-def test_the_first_turn_looks_at_no_line(two: list[tuple[Turns, KernelLock]]) -> None:
+def test_the_first_turn_looks_at_no_line(two: list[tuple[FairLock, KernelLock]]) -> None:
     """Who comes once does not queue for a lock that is free."""
     (mine, lock), (theirs, _) = two
-    theirs._line.enter(None)
+    theirs._queue.enter(None)
     assert mine.wait(lock, soon(), 0)
     assert not mine._waiting, "it stood in line"
     lock.release()
-    theirs._line.leave()
+    theirs._queue.leave()
 
 
-def test_a_round_is_for_who_is_busy(two: list[tuple[Turns, KernelLock]]) -> None:
-    """Turns without a pause make the next rounds long; slow ones keep them short."""
+def test_a_round_is_for_who_is_busy(two: list[tuple[FairLock, KernelLock]]) -> None:
+    """FairLock without a pause make the next rounds long; slow ones keep them short."""
     (mine, lock), _ = two
     assert mine.wait(lock, None, 0)
     assert mine.ends == fairness.NEVER, "nobody waited yet"
     lock.release()
-    mine._crowded_until = fairness.NEVER
-    mine._began = time.monotonic() - fairness._TRIAL_S  # 50 turns since then
+    mine._contended_until = fairness.NEVER
+    mine._began = time.monotonic() - fairness._FIRST_SLICE_S  # 50 turns since then
     assert mine.wait(lock, None, 50)
-    assert mine.ends - mine._began == pytest.approx(ROUND_S)
+    assert mine.ends - mine._began == pytest.approx(SLICE_S)
     lock.release()
     mine._began -= 4 * fairness._BUSY_S  # 4 more turns, slow ones
     mine.ends = 0.0
     assert mine.wait(lock, None, 54)
-    assert mine.ends - mine._began == pytest.approx(fairness._TRIAL_S)
+    assert mine.ends - mine._began == pytest.approx(fairness._FIRST_SLICE_S)
     lock.release()
 
 
-def test_the_place_in_line_is_kept_when_the_file_was_replaced(two: list[tuple[Turns, KernelLock]]) -> None:
+def test_the_place_in_line_is_kept_when_the_file_was_replaced(two: list[tuple[FairLock, KernelLock]]) -> None:
     """Between the lock of the old file and that of the new one nobody gets past."""
     (mine, lock), (theirs, other) = two
     assert other.try_acquire()
@@ -229,18 +229,18 @@ def test_the_place_in_line_is_kept_when_the_file_was_replaced(two: list[tuple[Tu
     time.sleep(0.1)
     other.release()
     assert waiting() is True
-    assert theirs._line.is_taken()
+    assert theirs._queue.is_taken()
     lock.release()
     assert mine.wait(lock, soon(), 0)
-    assert theirs._line.is_taken()
+    assert theirs._queue.is_taken()
     mine.leave()
-    assert not theirs._line.is_taken()
+    assert not theirs._queue.is_taken()
     lock.release()
 
 
-def test_a_line_that_does_not_move_is_passed_by(three: list[Line], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_does_not_move_is_passed_by(three: list[Queue], monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is first in line may be stopped for hours: that costs the others one wait, not one for every turn."""
-    monkeypatch.setattr(fairness, "_IN_LINE_S", 0.2)
+    monkeypatch.setattr(fairness, "_IN_QUEUE_S", 0.2)
     stopped, line, _ = three
     stopped.enter(None)
     waits = []
@@ -253,19 +253,19 @@ def test_a_line_that_does_not_move_is_passed_by(three: list[Line], monkeypatch: 
     assert waits[0]
     assert sum(waits[1:]) < 5, "it is waited for again"
     stopped.leave()
-    until(lambda: line._parked is None or line._parked.over)
+    until(lambda: line._waiter is None or line._waiter.over)
     stopped.enter(None)
     assert line.is_taken(), "it moves again"
     stopped.leave()
 
 
-def test_a_wait_in_line_leaves_time_for_the_lock(three: list[Line]) -> None:
+def test_a_wait_in_line_leaves_time_for_the_lock(three: list[Queue]) -> None:
     """At most half of the caller's time is spent in line; with none left nobody enters it, and no helper is made."""
     first, line, _ = three
     first.enter(None)
     assert not line.enter(time.monotonic())
     assert not line.enter(time.monotonic() - 1)
-    assert line._parked is None
+    assert line._waiter is None
     deadline = time.monotonic() + 2.0
     assert not line.enter(deadline)
     assert time.monotonic() < deadline, "nothing is left for the lock"
@@ -280,26 +280,26 @@ def test_an_interrupt_leaves_the_line(root: Path, moment: str, monkeypatch: pyte
 
     with Store(root, durability="relaxed") as store:
         store.create("k", {"n": 0})
-        watch = Lines(store._engine.layout.marker)
-        line = Line(watch, shard_name("k"))
+        watch = QueueFile(store._engine.layout.marker)
+        line = Queue(watch, shard_name("k"))
         path = store._engine.pool.shard("k").path
         other = KernelLock(os.open(path, os.O_RDWR))
         assert other.try_acquire()
         if moment == "entered":
-            enter = Line.enter
+            enter = Queue.enter
 
-            def interrupted(self: Line, deadline: float | None) -> bool:
+            def interrupted(self: Queue, deadline: float | None) -> bool:
                 enter(self, deadline)
                 self._held = -1
                 raise KeyboardInterrupt
 
-            monkeypatch.setattr(Line, "enter", interrupted)
+            monkeypatch.setattr(Queue, "enter", interrupted)
         else:
 
-            def interrupt(self: Turns, lock: KernelLock, deadline: float | None) -> bool:
+            def interrupt(self: FairLock, lock: KernelLock, deadline: float | None) -> bool:
                 raise KeyboardInterrupt
 
-            monkeypatch.setattr(Turns, "_await_round", interrupt)
+            monkeypatch.setattr(FairLock, "_await_slice", interrupt)
         with pytest.raises(KeyboardInterrupt):
             store.patch("k", {"n": 1})
         assert not line.is_taken()
@@ -311,7 +311,7 @@ def test_an_interrupt_leaves_the_line(root: Path, moment: str, monkeypatch: pyte
 
 def test_a_closed_file_of_lines_stays_closed(marker: Path) -> None:
     """A thread that still waits when its Store is closed opens it no more."""
-    lines = Lines(marker)
+    lines = QueueFile(marker)
     assert lines.fd() >= 0
     lines.after_fork()
     assert lines.fd() >= 0
@@ -329,7 +329,7 @@ def test_who_stands_in_line_holds_no_other_lock(root: Path) -> None:
         shard = store._engine.pool.shard("k")
         old = KernelLock(os.open(shard.path, os.O_RDWR))
         os.rename(shard.path, root / "old")
-        shard.fair.ends, shard._lines.glance_at = fairness.NEVER, fairness.NEVER
+        shard.fair.ends, shard._queue_file.look_at = fairness.NEVER, fairness.NEVER
         token = new_token(shard.mutex)
         assert shard.mutex.try_enter(token)
         assert shard.lock_at_once() is None
@@ -342,14 +342,14 @@ def test_who_stands_in_line_holds_no_other_lock(root: Path) -> None:
 def _die_in_line(path: str) -> None:
     from tests.support.peer import hear, say
 
-    Line(Lines(path), NAME).enter(None)
+    Queue(QueueFile(path), NAME).enter(None)
     say("first")
     hear()
 
 
 def test_a_death_leaves_the_line(marker: Path) -> None:
-    lines = Lines(marker)
-    line = Line(lines, NAME)
+    lines = QueueFile(marker)
+    line = Queue(lines, NAME)
     with one_peer() as peer:
         peer.start(_die_in_line, str(marker))
         assert peer.heard() == "first"
@@ -366,14 +366,14 @@ def test_a_forked_child_keeps_no_line(root: Path) -> None:
 
     with Store(root) as store:
         pool = store._engine.pool
-        line = Line(pool._lines, NAME)
+        line = Queue(pool._queue_file, NAME)
         line.enter(None)
         child = os.fork()
         if not child:
-            os._exit(0 if pool._lines._fd < 0 else 1)
+            os._exit(0 if pool._queue_file._fd < 0 else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        watch = Lines(store._engine.layout.marker)
-        assert Line(watch, NAME).is_taken()
+        watch = QueueFile(store._engine.layout.marker)
+        assert Queue(watch, NAME).is_taken()
         line.leave()
-        assert not Line(watch, NAME).is_taken()
+        assert not Queue(watch, NAME).is_taken()
         watch.close()

@@ -90,7 +90,7 @@ def test_a_descriptor_is_closed_once_when_opening_is_interrupted(path: str, monk
     def interrupt(_status: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(files, "look_of", interrupt)
+    monkeypatch.setattr(files, "identity_of", interrupt)
     with pytest.raises(KeyboardInterrupt):
         JournalFile.open(path, write=True, create=True)
     gc.collect()

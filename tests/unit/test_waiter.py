@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shardstore._files.locks.waiter import Parked
+from shardstore._files.locks.waiter import LockWaiter
 
 
 class Queue:
@@ -37,7 +37,7 @@ def queue() -> Iterator[Queue]:
     made.turn.release()  # no helper of this test stays behind
 
 
-def until_over(parked: Parked) -> None:
+def until_over(parked: LockWaiter) -> None:
     deadline = time.monotonic() + 5
     while not parked.over:
         assert time.monotonic() < deadline
@@ -45,7 +45,7 @@ def until_over(parked: Parked) -> None:
 
 
 def test_the_turn_comes(queue: Queue) -> None:
-    parked = Parked(7, queue.take, queue.release)
+    parked = LockWaiter(7, queue.take, queue.release)
     queue.turn.release()
     assert parked.wait(time.monotonic() + 5)
     assert parked.error is None
@@ -53,7 +53,7 @@ def test_the_turn_comes(queue: Queue) -> None:
 
 
 def test_giving_up_passes_the_turn_on(queue: Queue) -> None:
-    parked = Parked(7, queue.take, queue.release)
+    parked = LockWaiter(7, queue.take, queue.release)
     began = time.monotonic()
     assert not parked.wait(began + 0.05)
     assert 0.04 < time.monotonic() - began < 1.0
@@ -64,7 +64,7 @@ def test_giving_up_passes_the_turn_on(queue: Queue) -> None:
 
 
 def test_a_wait_that_was_given_up_is_taken_over(queue: Queue) -> None:
-    parked = Parked(7, queue.take, queue.release)
+    parked = LockWaiter(7, queue.take, queue.release)
     assert not parked.wait(time.monotonic() + 0.01)
     assert parked.rejoin()
     queue.turn.release()
@@ -73,7 +73,7 @@ def test_a_wait_that_was_given_up_is_taken_over(queue: Queue) -> None:
 
 
 def test_abandoning_a_turn_that_came_gives_it_back(queue: Queue) -> None:
-    parked = Parked(7, queue.take, queue.release)
+    parked = LockWaiter(7, queue.take, queue.release)
     queue.turn.release()
     until_over(parked)
     parked.abandon()
@@ -82,7 +82,7 @@ def test_abandoning_a_turn_that_came_gives_it_back(queue: Queue) -> None:
 
 def test_a_failure_is_told_and_nothing_is_released(queue: Queue) -> None:
     queue.error = OSError(37, "no locks")
-    parked = Parked(7, queue.take, queue.release)
+    parked = LockWaiter(7, queue.take, queue.release)
     queue.turn.release()
     assert parked.wait(time.monotonic() + 5)
     assert parked.error is queue.error
@@ -92,7 +92,7 @@ def test_a_failure_is_told_and_nothing_is_released(queue: Queue) -> None:
 
 def test_a_descriptor_that_is_closed_meanwhile_is_closed_by_the_helper(queue: Queue, tmp_path: Path) -> None:
     fd = os.open(tmp_path, os.O_RDONLY)
-    parked = Parked(fd, queue.take, queue.release)
+    parked = LockWaiter(fd, queue.take, queue.release)
     assert not parked.wait(time.monotonic() + 0.01)
     assert parked.inherit()
     os.fstat(fd)
@@ -110,7 +110,7 @@ def test_helpers_are_used_again(queue: Queue) -> None:
     """A hundred waits, one after the other, take a few threads."""
     before = threading.active_count()
     for _ in range(100):
-        parked = Parked(7, queue.take, queue.release)
+        parked = LockWaiter(7, queue.take, queue.release)
         queue.turn.release()
         assert parked.wait(time.monotonic() + 5)
         until_over(parked)

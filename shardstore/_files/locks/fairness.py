@@ -1,14 +1,14 @@
-"""Turns at a lock that several processes want all the time: rounds of a few milliseconds, in the order of arrival.
+"""The fair lock: time slices for processes that want one session without a pause, in the order of arrival.
 
-Whoever releases a lock and asks for it again at once gets it, for a waiter that is woken by the release comes too
-late. Handing it over each time would be fair, but a hand-over costs a sleeping process' wake-up and the reading of
-what the others committed meanwhile: more than many updates. So a process that updates without a pause goes on for a
-round of ROUND_S, and then lets those go first who stand in line.
+A process that releases a lock and immediately takes it again wins: a waiter needs time to wake up. Handing the lock
+over at each release would be fair. But a hand-over costs the wake-up of a sleeping process, and the reading of all that
+the others committed meanwhile: more than many updates. So a process that updates without a pause keeps the lock for a
+time slice of SLICE_S, and then lets those go first who stand in the queue.
 
-The line is a second lock: one byte, different for each shard, of the store's marker file. The first waiter holds it
-until it has the shard's lock, the others wait for it in the kernel's queue, and who has had a round sees by one call
-whether anybody is there. Exclusion rests on none of this: where the system has no such locks (F_OFD_SETLK: Linux),
-there is no line, and nobody lets anybody go first.
+The queue is a second lock: one byte of the store's marker file, a different one for each shard. The first waiter holds
+it until it has the shard's lock; the others wait for it in the kernel. Whoever has used up a time slice sees by one
+call whether anybody is there. Exclusion rests on none of this. Where the system has no such locks (F_OFD_SETLK: Linux)
+there is no queue, and nobody lets anybody go first.
 """
 
 from __future__ import annotations
@@ -23,43 +23,43 @@ from typing import TYPE_CHECKING, Final
 
 from shardstore._files import disk
 from shardstore._files.locks.flock import descriptors
-from shardstore._files.locks.waiter import NoThread, Parked
+from shardstore._files.locks.waiter import LockWaiter, NoThread
 
 if TYPE_CHECKING:
     from shardstore._files.locks.flock import KernelLock
 
-ROUND_S: Final = 0.01
-_TRIAL_S: Final = 0.002  # the round of a process not known to be busy
-_BUSY_S: Final = 0.001  # for each turn, on average: a process that takes longer is not busy
-_TELLING: Final = 3  # turns: the first of them is spent on what the others wrote
+SLICE_S: Final = 0.01
+_FIRST_SLICE_S: Final = 0.002  # the time slice of a process not known to be busy
+_BUSY_S: Final = 0.001  # for each update, on average: a process that takes longer is not busy
+_ENOUGH: Final = 3  # updates: the first of them is spent on what the others wrote
 _REMEMBERED_S: Final = 1.0
-_POLL_S: Final = 0.0001  # by the first in line, once the round ahead must be over
-_IN_LINE_S: Final = 0.25  # a process that stands in line may have been stopped: after this the others pass it
+_POLL_S: Final = 0.0001  # by the first in the queue, once the time slice ahead must be over
+_IN_QUEUE_S: Final = 0.25  # a process in the queue may have been stopped: after this the others pass it
 
-_GLANCE_S: Final = 0.001  # between looks at a line where nobody is known to wait
+_LOOK_S: Final = 0.001  # between looks at a queue where nobody is known to wait
 NEVER: Final = float("inf")
 
-_HAVE_LINES: Final = sys.platform == "linux" and hasattr(fcntl, "F_OFD_SETLKW")
+_HAVE_QUEUES: Final = sys.platform == "linux" and hasattr(fcntl, "F_OFD_SETLKW")
 _FLOCK: Final = struct.Struct("hhqqi0q")  # Linux's struct flock: type, whence, start, length, pid
 _FIRST_BYTE: Final = 1 << 62  # far behind the end of any file
 _HASH_DIGITS: Final = 15  # of the shard's name
 
 
-class Lines:
-    """The open file whose bytes are the lines of one store's shards."""
+class QueueFile:
+    """The open file whose bytes are the queues of one store's shards."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """`path` is a file of the store that is never replaced. It is opened when a line is first looked at."""
+        """`path` is a file of the store that is never replaced. It is opened when a queue is first looked at."""
         self._path = path
         self._fd = -1
         self._closed = False
-        # time.monotonic: the first turn after this, at any of the store's locks, goes through `Turns.wait`, which looks
-        # at the line.
-        self.glance_at = 0.0
+        # time.monotonic: the first update after this, of any of the store's sessions, goes through `FairLock.wait`,
+        # which looks at the queue.
+        self.look_at = 0.0
 
     def fd(self) -> int:
-        """Give the descriptor; -1 where there can be none, which is tried again at the next call."""
-        if self._fd < 0 and _HAVE_LINES:
+        """Return the descriptor; -1 where there can be none, which is tried again at the next call."""
+        if self._fd < 0 and _HAVE_QUEUES:
             with descriptors, suppress(OSError):  # not ours to write, or no descriptor left
                 if self._fd < 0 and not self._closed:
                     self._fd = os.open(self._path, disk.WRITE)
@@ -73,8 +73,8 @@ class Lines:
     def close(self) -> None:
         """Close it for good.
 
-        A helper that waits in a line keeps the open file until its turn. What it then gives back may be a byte of
-        another file with the same descriptor: behind the end of any file, where nothing but lines is.
+        A lock waiter in a queue keeps the open file until its turn. What it then gives back may be a byte of
+        another file with the same descriptor: behind the end of any file, where nothing but queues is.
         """
         self._closed = True
         self._drop()
@@ -90,35 +90,35 @@ class Lines:
                 os.close(fd)
 
 
-class Line:
-    """The line before one shard's lock. REQUIRES for every method: the caller holds the shard's gate.
+class Queue:
+    """The queue before one shard's lock. REQUIRES for every method: the caller is inside the shard's FIFO mutex.
 
-    The kernel knows a place by the open file: two Lines of one shard in one process would have the same.
+    The kernel knows a place by the open file: two QueueFile of one shard in one process would have the same.
     """
 
-    __slots__ = ("_byte", "_held", "_lines", "_parked", "_parked_at", "_stuck")
+    __slots__ = ("_byte", "_held", "_queue_file", "_stuck", "_waiter", "_waiter_at")
 
-    def __init__(self, lines: Lines, name: str) -> None:
+    def __init__(self, queue_file: QueueFile, name: str) -> None:
         """`name` is the shard's."""
-        self._lines = lines
+        self._queue_file = queue_file
         self._byte = _FIRST_BYTE + int(name.rpartition("~")[2][:_HASH_DIGITS], 16)
-        self._held = -1  # the descriptor through which this process stands in line
-        self._parked: Parked | None = None
-        self._parked_at = 0.0  # time.monotonic
+        self._held = -1  # the descriptor through which this process stands in the queue
+        self._waiter: LockWaiter | None = None
+        self._waiter_at = 0.0  # time.monotonic
         self._stuck = False  # our place in it was not reached for too long: passed by until it is
 
     def _usable(self) -> int:
-        """Give the descriptor; -1 where there is no line, or it does not move."""
-        if self._stuck and self._parked is not None and not self._parked.over:
+        """Return the descriptor; -1 where there is no queue, or it does not move."""
+        if self._stuck and self._waiter is not None and not self._waiter.over:
             return -1
         self._stuck = False
-        return self._lines.fd()
+        return self._queue_file.fd()
 
     def _request(self, kind: int) -> bytes:
         return _FLOCK.pack(kind, os.SEEK_SET, self._byte, 1, 0)
 
     def is_taken(self) -> bool:
-        """Tell whether another process stands in line."""
+        """Return whether another process stands in the queue."""
         fd = self._usable()
         if fd < 0:
             return False
@@ -129,29 +129,29 @@ class Line:
         return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
 
     def enter(self, deadline: float | None) -> bool:
-        """Wait to be the first in line; tell whether it was worth it.
+        """Wait to be the first in the queue; return whether that was reached.
 
-        Not where there is no line, and not for ever: for a second at most, and half of the time there is.
+        Not where there is no queue, and not for ever: for _IN_QUEUE_S at most, and half of the time there is.
         """
         fd = self._usable()
         now = time.monotonic()
         if fd < 0 or (deadline is not None and now + _POLL_S >= deadline):
             return False
-        latest = now + (_IN_LINE_S if deadline is None else min(_IN_LINE_S, (deadline - now) / 2))
+        latest = now + (_IN_QUEUE_S if deadline is None else min(_IN_QUEUE_S, (deadline - now) / 2))
         try:
-            if self._parked is None or not self._parked.rejoin():
-                self._parked = None
+            if self._waiter is None or not self._waiter.rejoin():
+                self._waiter = None
                 if self._try(fd):
                     return True
-                self._parked, self._parked_at = Parked(fd, self._wait, self._release), now
+                self._waiter, self._waiter_at = LockWaiter(fd, self._wait, self._release), now
         except (OSError, NoThread):  # this file system has none, or nothing can wait there on our behalf
             return False
-        if not self._parked.wait(latest):
-            self._stuck = time.monotonic() >= self._parked_at + _IN_LINE_S
+        if not self._waiter.wait(latest):
+            self._stuck = time.monotonic() >= self._waiter_at + _IN_QUEUE_S
             return False
-        if self._parked.error is None:
+        if self._waiter.error is None:
             self._held = fd
-        self._parked = None
+        self._waiter = None
         return self._held >= 0
 
     def _try(self, fd: int) -> bool:
@@ -166,65 +166,66 @@ class Line:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, self._request(fcntl.F_WRLCK))
 
     def _release(self, fd: int) -> None:
-        with suppress(OSError):  # it was closed, and the line left with it
+        with suppress(OSError):  # it was closed, and the queue left with it
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, self._request(fcntl.F_UNLCK))
 
     def leave(self) -> None:
-        """Let the next one be the first. Does nothing where this process is not in line."""
+        """Let the next one be the first. Does nothing where this process is not in the queue."""
         fd, self._held = self._held, -1
         if fd >= 0:
             self._release(fd)
 
     def forget(self) -> None:
         """Leave it, whatever was known of it when an exception came from outside."""
-        if self._parked is not None:
-            self._parked.abandon()
+        if self._waiter is not None:
+            self._waiter.abandon()
         self._held = -1
-        fd = self._lines.opened
+        fd = self._queue_file.opened
         if fd >= 0:
             self._release(fd)
 
 
-class Turns:
-    """This process' turns at one shard's lock. REQUIRES for every method: the caller holds the shard's gate.
+class FairLock:
+    """One shard's lock, shared fairly. REQUIRES for every method: the caller is inside the shard's FIFO mutex.
 
-    A plain try is allowed while `now < turns.ends` and `now < lines.glance_at`; every other turn goes through `wait`.
+    A plain try is allowed while `now < ends` and `now < queue_file.look_at`; every other update goes through `wait`.
     """
 
     __slots__ = (
         "_began",
         "_busy_until",
+        "_contended_until",
         "_count",
-        "_crowded_until",
-        "_line",
-        "_lines",
-        "_round_ahead",
+        "_queue",
+        "_queue_file",
+        "_slice_ahead",
         "_waiting",
         "ends",
     )
 
-    def __init__(self, lines: Lines, name: str) -> None:
-        self._lines = lines
-        self._line = Line(lines, name)
-        self._count = 0  # of turns, when the present round began
+    def __init__(self, queue_file: QueueFile, name: str) -> None:
+        self._queue_file = queue_file
+        self._queue = Queue(queue_file, name)
+        self._count = 0  # of updates, when the present time slice began
         self._began = 0.0  # when it did: time.monotonic, as all that follow
-        self.ends = NEVER  # when it ends; NEVER: no rounds, because this process did not have to wait lately
+        self.ends = NEVER  # when it ends; NEVER: no time slices, because this process did not have to wait lately
         self._busy_until = 0.0
-        self._crowded_until = 0.0  # for how long the last wait is a reason to have rounds
+        self._contended_until = 0.0  # for how long the last wait is a reason to have time slices
         self._waiting = False  # `wait` was called, and `leave` not yet
-        self._round_ahead = 0.0  # until when the process that got in before us may be in its round; 0.0: not known
+        self._slice_ahead = 0.0  # until when the process that got in before us may be in its time slice; 0.0: not known
 
     def wait(self, lock: KernelLock, deadline: float | None, count: int) -> bool:
-        """Take the lock where that needs more than a try; tell whether it is held afterwards.
+        """Take the lock where that needs more than a try; return whether it is held afterwards.
 
-        `count`: turns that this process has had or tried to have, ever. Call `leave` afterwards, whatever this tells;
-        until then it may be called again, with the lock of the file that has replaced this one, and keeps its place.
+        `count`: updates that this process has made or tried to make, ever. Call `leave` afterwards in any
+        case. Until then this may be called again, with the lock of the file that has replaced this one, and keeps its
+        place.
         """
         if not self._waiting:
             now = time.monotonic()
-            self._lines.glance_at = now + _GLANCE_S
+            self._queue_file.look_at = now + _LOOK_S
             over = now >= self.ends or self.ends == NEVER
-            polite = over and count > self._count and self._line.is_taken()
+            polite = over and count > self._count and self._queue.is_taken()
             self._judge(now, count)
             busy = now < self._busy_until
             if over:
@@ -232,43 +233,45 @@ class Turns:
             if not polite and (lock.try_acquire() if busy else lock.try_shortly(deadline)):
                 return True
             self._waiting = True
-            if self._line.enter(deadline) and busy:  # if this process is busy, the one before it is taken to be
-                self._round_ahead = time.monotonic() + ROUND_S
-        got = self._await_round(lock, deadline) or lock.acquire(deadline)
+            if self._queue.enter(deadline) and busy:  # if this process is busy, the one before it is taken to be
+                self._slice_ahead = time.monotonic() + SLICE_S
+        got = self._await_slice(lock, deadline) or lock.acquire(deadline)
         if got:
             now = time.monotonic()
-            self._crowded_until = now + _REMEMBERED_S
+            self._contended_until = now + _REMEMBERED_S
             self._begin(now, count)
         return got
 
     def _judge(self, now: float, count: int) -> None:
-        """See whether this process has used its round without a pause, if it had turns enough to tell."""
+        """See whether this process has used its time slice without a pause, if it made updates enough to show that."""
         had = count - self._count
-        if had >= _TELLING:
+        if had >= _ENOUGH:
             self._busy_until = now + _REMEMBERED_S if now - self._began < had * _BUSY_S else 0.0
 
     def _begin(self, now: float, count: int) -> None:
-        """Begin a round; one of a process not known to be busy lasts only as long as it takes to show that."""
+        """Begin a time slice; one of a process not known to be busy lasts only as long as it takes to show that."""
         self._began, self._count = now, count
-        self.ends = NEVER if now >= self._crowded_until else now + (ROUND_S if now < self._busy_until else _TRIAL_S)
+        self.ends = (
+            NEVER if now >= self._contended_until else now + (SLICE_S if now < self._busy_until else _FIRST_SLICE_S)
+        )
 
-    def _await_round(self, lock: KernelLock, deadline: float | None) -> bool:
-        """Sleep until the round ahead must be over, instead of being woken by each release in it; then try often."""
-        while (now := time.monotonic()) < self._round_ahead + ROUND_S and (deadline is None or now < deadline):
-            if lock.parked is not None:
+    def _await_slice(self, lock: KernelLock, deadline: float | None) -> bool:
+        """Sleep until the time slice ahead must be over, instead of waking at each release in it; then try often."""
+        while (now := time.monotonic()) < self._slice_ahead + SLICE_S and (deadline is None or now < deadline):
+            if lock.abandoned is not None:
                 return False  # a wait that was given up is still in the kernel's queue: go on with that
-            if now >= self._round_ahead and lock.try_acquire():
+            if now >= self._slice_ahead and lock.try_acquire():
                 return True
-            pause = max(_POLL_S, self._round_ahead - now)
+            pause = max(_POLL_S, self._slice_ahead - now)
             time.sleep(pause if deadline is None else min(pause, deadline - now))
         return False
 
     def leave(self) -> None:
         """Let the next one wait for the lock. Does nothing where `wait` did not wait."""
-        self._waiting, self._round_ahead = False, 0.0
-        self._line.leave()
+        self._waiting, self._slice_ahead = False, 0.0
+        self._queue.leave()
 
     def forget(self) -> None:
-        """Leave the line for certain: an exception from outside may have come between any two steps."""
-        self._waiting, self._round_ahead = False, 0.0
-        self._line.forget()
+        """Leave the queue for certain: an exception from outside may have come between any two steps."""
+        self._waiting, self._slice_ahead = False, 0.0
+        self._queue.forget()

@@ -7,8 +7,8 @@ dies and never before. There are no lock files, no ages, no pids in any decision
 Calling sequence (docs/internals/locking.md): enter the FIFO mutex, take the lock at once or in turn (fairness.py),
 compare identities, ..., release, leave the mutex.
 
-flock belongs to the open file, not to the thread: threads that share a descriptor exclude each other by the gate
-(gate.py). The only module that imports filelock.
+flock belongs to the open file, not to the thread: threads that share a descriptor exclude each other by the FIFO mutex
+(_inside.py). The only module that imports filelock.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from filelock import lock_descriptor, unlock_descriptor
 
-from shardstore._files.locks.waiter import NoThread, Parked, is_cooperative
+from shardstore._files.locks.waiter import LockWaiter, NoThread, is_cooperative
 from shardstore.errors import UnsupportedFileSystem, raise_io_error
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ os.register_at_fork(  # the child's thread is the one that forked, so it holds t
 
 
 def try_lock(fd: int) -> bool:
-    """Take the lock of an open file if it is free right now; tell whether it is held afterwards."""
+    """Take the lock of an open file if it is free right now; return whether it is held afterwards."""
     try:
         return lock_descriptor(fd, blocking=False)
     except OSError as error:
@@ -74,17 +74,17 @@ def _closed() -> None:
 
 
 class KernelLock:
-    """The flock of one open file. REQUIRES for every method: the caller holds the file's gate.
+    """The flock of one open file. REQUIRES for every method: the caller is inside the FIFO mutex of its shard.
 
     Polling starves at every interval. So after a try and two short sleeps the wait is the kernel's own queue: in the
-    caller when there is no deadline, in a helper thread when there is one (waiting.py).
+    caller when there is no deadline, in a helper thread when there is one (waiter.py).
     """
 
-    __slots__ = ("_fd", "give", "parked", "take")
+    __slots__ = ("_fd", "abandoned", "give", "take")
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self.parked: Parked | None = None  # a wait that was given up, and is still in the kernel's queue
+        self.abandoned: LockWaiter | None = None  # a wait that was given up, and is still in the kernel's queue
         # For the path of every update, as calls of C: take the lock, or raise BlockingIOError; give it back. Both raise
         # OSError. REQUIRES: nothing is `parked`.
         self.take: Callable[[], None] = partial(fcntl.flock, fd, _TRY)
@@ -95,7 +95,7 @@ class KernelLock:
         with descriptors:
             fd, self._fd = self._fd, -1
             self.take = self.give = _closed
-            if fd >= 0 and (self.parked is None or not self.parked.inherit()):
+            if fd >= 0 and (self.abandoned is None or not self.abandoned.inherit()):
                 try:  # noqa: SIM105  # a call here would let an exception from outside in, and the lock stay taken
                     os.close(fd)
                 except OSError:
@@ -103,12 +103,12 @@ class KernelLock:
 
     def after_fork(self) -> None:
         """Close the descriptor in a forked child, where no helper waits on it, whatever the parent's do."""
-        self.parked = None
+        self.abandoned = None
         self.close()
 
     def try_acquire(self) -> bool:
-        """Take the lock if it is free right now; tell whether it is held afterwards."""
-        if self.parked is not None:
+        """Take the lock if it is free right now; return whether it is held afterwards."""
+        if self.abandoned is not None:
             return False
         try:
             self.take()
@@ -119,11 +119,11 @@ class KernelLock:
         return True
 
     def try_shortly(self, deadline: float | None) -> bool:
-        """Try now and after two short sleeps; tell whether the lock is held afterwards."""
+        """Try now and after two short sleeps; return whether the lock is held afterwards."""
         if self.try_acquire():
             return True
         for seconds in _SHORT_SLEEPS:
-            if self.parked is not None or (deadline is not None and time.monotonic() + seconds >= deadline):
+            if self.abandoned is not None or (deadline is not None and time.monotonic() + seconds >= deadline):
                 return False
             time.sleep(seconds)
             if self.try_acquire():
@@ -131,8 +131,8 @@ class KernelLock:
         return False
 
     def acquire(self, deadline: float | None) -> bool:
-        """Wait until `deadline` (time.monotonic, None: for ever); tell whether the lock is held afterwards."""
-        if self.parked is None:
+        """Wait until `deadline` (time.monotonic, None: for ever); return whether the lock is held afterwards."""
+        if self.abandoned is None:
             if self.try_shortly(deadline):
                 return True
             if deadline is None and not is_cooperative():
@@ -144,15 +144,15 @@ class KernelLock:
             if deadline is not None and time.monotonic() + _SHORT_SLEEPS[-1] >= deadline:
                 return False
             try:
-                self.parked = Parked(self._fd, _wait, unlock)
+                self.abandoned = LockWaiter(self._fd, _wait, unlock)
             except NoThread:
                 return self._poll(deadline)
-        elif not self.parked.rejoin():
-            self.parked = None
+        elif not self.abandoned.rejoin():
+            self.abandoned = None
             return self.acquire(deadline)
-        got = self.parked.wait(deadline)
+        got = self.abandoned.wait(deadline)
         if got:
-            failed, self.parked = self.parked.error, None
+            failed, self.abandoned = self.abandoned.error, None
             if failed is not None:
                 raise_lock_error(failed)
         return got

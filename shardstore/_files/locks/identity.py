@@ -23,28 +23,28 @@ if TYPE_CHECKING:
 
     _Call = Callable[[], int]
 
-Look = tuple[int, int, int, bytes]  # links, inode, size, device
-NOTHING: Final[Look] = (0, 0, 0, b"")
+FileIdentity = tuple[int, int, int, bytes]  # links, inode, size, device
+NO_FILE: Final[FileIdentity] = (0, 0, 0, b"")
 
 _OFTEN: Final = 64  # looks; fewer are not worth the 2 ms of importing ctypes
-_STATX: Final = struct.Struct("=16xI12xQQ88x8s")  # a Look's fields in struct statx, alike on every machine
+_STATX: Final = struct.Struct("=16xI12xQQ88x8s")  # a FileIdentity's fields in struct statx, alike on every machine
 _STATX_BYTES: Final = 256
 _DEVICE: Final = struct.Struct("=II")
 _AT_FDCWD, _AT_SYMLINK_NOFOLLOW = -100, 0x100
 _STATX_NLINK, _STATX_INO, _STATX_SIZE = 0x4, 0x100, 0x200
 
 
-unpack_look: Final = _STATX.unpack_from
+unpack_identity: Final = _STATX.unpack_from
 _no_statx: Final = partial(int, -1)
 
 
-def look_of(status: os.stat_result) -> Look:
-    """Give what a `Name.look` would have found."""
+def identity_of(status: os.stat_result) -> FileIdentity:
+    """Return what `PathIdentity.current` would have found."""
     device = _DEVICE.pack(os.major(status.st_dev), os.minor(status.st_dev))
     return status.st_nlink, status.st_ino, status.st_size, device
 
 
-class Name:
+class PathIdentity:
     """A path that is looked at again and again.
 
     Not safe between threads: the kernel writes every answer to the same place, an older one perhaps after a newer one.
@@ -52,29 +52,29 @@ class Name:
 
     __slots__ = ("_prepared", "answer", "ask", "path")
 
-    looks: ClassVar[int] = 0  # by lstat, of this process
+    asked: ClassVar[int] = 0  # by lstat, of this process
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._prepared = False
-        # The call of statx, and where the kernel writes its answer: unpack_look(answer) where ask() is 0. A call of C,
-        # so that whoever looks in the path of every update needs no function of Python's for it.
+        # The call of statx, and where the kernel writes its answer: unpack_identity(answer) where ask() is 0. A call of
+        # C, so that whoever looks in the path of every update needs no function of Python's for it.
         self.ask: _Call = _no_statx
         self.answer: Buffer = b""
 
-    def look(self) -> Look:
+    def current(self) -> FileIdentity:
         """Return what the path itself names now, links not followed. Raises OSError."""
         if self.ask() == 0:
-            return unpack_look(self.answer)
+            return unpack_identity(self.answer)
         if not self._prepared:
             self._prepare()
-        return look_of(os.lstat(self.path))  # also where statx failed: this says why
+        return identity_of(os.lstat(self.path))  # also where statx failed: this says why
 
     def _prepare(self) -> None:
         """Have later looks ask by statx, if that was loaded; ask for it once a process has looked often."""
         if _statx is None:
-            Name.looks += 1
-            if Name.looks == _OFTEN and sys.platform == "linux":
+            PathIdentity.asked += 1
+            if PathIdentity.asked == _OFTEN and sys.platform == "linux":
                 statx_wanted.append(True)
             return
         ask, self.answer = _statx(os.fsencode(self.path))

@@ -30,7 +30,7 @@ def is_cooperative() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
-class Parked:
+class LockWaiter:
     """A wait in the kernel's queue, by a helper thread, on behalf of a caller who may give up and come back."""
 
     def __init__(self, fd: int, take: _Call, release: _Call) -> None:
@@ -77,7 +77,7 @@ class Parked:
         self._abandon(keep=False)
 
     def _abandon(self, *, keep: bool) -> bool:
-        """Stop wanting; tell whether the turn came in that very moment, and is kept."""
+        """Stop wanting; return whether the turn came in that very moment, and is kept."""
         with self._mutex:
             self._wanted = False
             if not self.over:
@@ -87,13 +87,13 @@ class Parked:
             return keep
 
     def inherit(self) -> bool:
-        """Leave the closing of the descriptor to the helper; tell whether it is still there to do it."""
+        """Leave the closing of the descriptor to the helper; return whether it is still there to do it."""
         with self._mutex:
             self._inherited = not self.over
             return self._inherited
 
     def rejoin(self) -> bool:
-        """Want the turn again; tell whether it is still to come."""
+        """Want the turn again; return whether it is still to come."""
         with self._mutex:
             self._wanted = not self.over
             return self._wanted
