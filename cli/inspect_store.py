@@ -80,7 +80,7 @@ def _facts(store: Store, stats: StoreStats, held: list[Holder]) -> list[tuple[st
 def _index(stats: StoreStats) -> str:
     if stats.index_unusable is not None:
         return f"{stats.index_unusable}: every session was read; `shardstore list` makes it anew"
-    return f"generation {stats.generation}, {_count(stats.pending_notes, 'changed session')} to read again"
+    return f"{_count(stats.pending_changes, 'changed session')} to read again"
 
 
 def _damage(stats: StoreStats) -> str:

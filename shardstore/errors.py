@@ -12,12 +12,19 @@
     ├── InvalidQuery(ValueError)            a malformed where, order, limit or retention rule
     ├── StoreNotFound(FileNotFoundError)    no store there, or it vanished
     ├── StoreClosed                         the store object was closed
+    ├── StoreBusy(RuntimeError)             a call from inside another call of the same thread, which it would wait for
     ├── UnsafeStore(PermissionError)        other users could write to the store
     ├── UnsupportedFormat                   written by another version, or not a store
     ├── UnsupportedFileSystem(OSError)      the file system cannot lock as needed
     ├── CommitUncertain(OSError)            a sync failed: unknown whether the change is on the disk
     └── StoreIOError(OSError)               any other system call that failed; nothing was changed
         └── StoreFull                       no space, quota or inode left; nothing was changed
+
+Two warnings, for answers that may not be what was meant:
+
+    ShardStoreWarning(UserWarning)
+    ├── UnknownField                        a filter names a field that no session has
+    └── DamagedSessions                     a list leaves out sessions whose files are damaged
 
 All can be pickled, so that they cross process boundaries unchanged.
 """
@@ -26,12 +33,15 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
+import warnings
 from typing import Any, NoReturn
 
 __all__ = [
     "CommitUncertain",
     "Conflict",
     "CorruptShard",
+    "DamagedSessions",
     "InvalidEntry",
     "InvalidKey",
     "InvalidQuery",
@@ -40,10 +50,13 @@ __all__ = [
     "SessionExists",
     "SessionNotFound",
     "ShardStoreError",
+    "ShardStoreWarning",
+    "StoreBusy",
     "StoreClosed",
     "StoreFull",
     "StoreIOError",
     "StoreNotFound",
+    "UnknownField",
     "UnsafeStore",
     "UnsupportedFileSystem",
     "UnsupportedFormat",
@@ -183,6 +196,19 @@ class StoreClosed(ShardStoreError):
         super().__init__(message)
 
 
+class StoreBusy(ShardStoreError, RuntimeError):
+    """A signal handler, finalizer or callback called into the store in the middle of another call of its own thread.
+
+    Waiting would never end. Nothing was changed; call again once the interrupted call has returned. `.doing`.
+    """
+
+    _fields = ("doing",)
+
+    def __init__(self, doing: str = "another call of this thread") -> None:
+        self.doing = doing
+        super().__init__(f"interrupted in the middle of {doing}, which this call would have to wait for; call it later")
+
+
 class UnsafeStore(ShardStoreError, PermissionError):
     """The store belongs to another user, or others may write to it. `.root .reason`."""
 
@@ -253,3 +279,23 @@ def raise_io_error(error: OSError, doing: str, path: str | None = None) -> NoRet
     kind = StoreFull if number in _FULL else StoreIOError
     text = os.strerror(number)
     raise kind(number, f"{text} while {doing}" + (f": {where}" if where else ""), where) from error
+
+
+class ShardStoreWarning(UserWarning):
+    """An answer that may not be what was meant."""
+
+
+class UnknownField(ShardStoreWarning):
+    """A list's filter found nothing, and no session has a field of that name: it may be misspelled."""
+
+
+class DamagedSessions(ShardStoreWarning):
+    """A list left out sessions whose files are damaged; `stats().damaged` names the files, and verify mends them."""
+
+
+def warn_caller(warning: ShardStoreWarning) -> None:
+    """Issue a warning that names the line which called into this package."""
+    frame, depth = sys._getframe(1), 2  # noqa: SLF001  # there is no public way on Python 3.11
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "shardstore":
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(warning, stacklevel=depth)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import math
 import os
 import re
 import threading
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, overload
 
 from shardstore._files.engine import open_engine
 from shardstore._files.layout import Layout
-from shardstore._files.marker import Settings, make_store
+from shardstore._files.marker import Settings, make_store, read_settings
 from shardstore.draft import DELETE, Delete, Draft
 from shardstore.errors import (
     Conflict,
@@ -26,9 +25,12 @@ from shardstore.errors import (
     ShardStoreError,
     StoreClosed,
     StoreIOError,
+    UnknownField,
     raise_io_error,
+    warn_caller,
 )
-from shardstore.session import Session, SessionInfo
+from shardstore.query import Bounds, Condition, Query, parse
+from shardstore.session import Session, SessionInfo, ticks
 
 if TYPE_CHECKING:
     import builtins  # inside the class, `list` is the verb
@@ -37,10 +39,11 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from shardstore._files.engine import Engine
-    from shardstore._files.index import Where
     from shardstore._files.shard import Shard
+    from shardstore.query import Where
     from shardstore.reports import CompactReport, Kept, PurgeReport, StoreStats, VerifyReport
 
+_ENCODABLE = re.compile("[^\ud800-\udfff]*", re.DOTALL)
 _TEXT = re.compile("[^\ud800-\udfff]{1,256}", re.DOTALL)
 Durability = Literal["commit", "relaxed"]
 
@@ -52,11 +55,13 @@ class Store:
     of the process. `lock_timeout`: seconds a write may wait for its session, counted from the call; None: for ever.
     `actor` stands in every record written; by default the process id. `create=False` raises StoreNotFound instead of
     making the store. `read_only=True` writes nothing at all, not even the index. `allow_shared` opens a store that
-    other users own or can write to. `index_fields` names the fields that come first in the index; it is
-    settled when the store is made. `scan_progress(done, total)` is called whenever a list has to read every session,
-    because there is no index to believe; others may be waiting for it, so it should be quick and not use the store.
+    other users own or can write to. `indexed` names the fields that have an index, so that filtering and ordering
+    by them costs as much as the rows returned; None: as the store has it. `scan_progress(done, total)`
+    is called whenever a list has to read every session, because there is no index to believe; others may be waiting for
+    it, so it should be quick and not use the store.
 
-    Raises StoreNotFound, UnsafeStore, UnsupportedFormat, StoreIOError.
+    Raises StoreNotFound, UnsafeStore, UnsupportedFormat, StoreIOError; ValueError where `indexed` is not what the store
+    was made with, or was given by `reindex` since.
     """
 
     def __init__(  # noqa: PLR0913  # each is a setting of its own
@@ -69,7 +74,7 @@ class Store:
         create: bool = True,
         read_only: bool = False,
         allow_shared: bool = False,
-        index_fields: Iterable[str] | None = None,
+        indexed: Iterable[str] | None = None,
         scan_progress: Callable[[int, int], None] | None = None,
     ) -> None:
         if durability not in ("commit", "relaxed"):
@@ -84,10 +89,12 @@ class Store:
         self._actor = actor
         self._read_only = read_only
         self._scan_progress = scan_progress
+        fields = None if indexed is None else _field_names(indexed)
         if create and not read_only:
-            fields = _field_names(index_fields)
-            make_store(Layout(self.root), Settings(index_fields=fields))
+            make_store(Layout(self.root), Settings(indexed=fields or ()))
         self._engine: Engine = open_engine(self.root, allow_shared=allow_shared)
+        if fields is not None:
+            self._check_indexed(fields)
 
     # Writing
 
@@ -122,7 +129,7 @@ class Store:
                 draft.accept(result)
             change = draft.change()
             if change is not None:
-                self._engine.index.note(shard.name)
+                self._engine.index.mark_changed(shard.name)
                 state = shard.commit(change, self._by(), durable=self._durable, at=draft.at)
         finally:
             shard.unlock(hold)
@@ -143,7 +150,7 @@ class Store:
             yield draft
             change = draft.change()
             if change is not None:
-                self._engine.index.note(shard.name)
+                self._engine.index.mark_changed(shard.name)
                 shard.commit(change, self._by(), durable=self._durable)
         finally:
             shard.unlock(hold)
@@ -172,7 +179,7 @@ class Store:
         `at`, for importers: when it last changed where it comes from; a moment in the future counts as now.
         """
         _mapping(data)
-        since = _milliseconds(at)
+        since = _ticks(at)
 
         def make(draft: Draft) -> Mapping[str, Any]:
             if draft.state.exists:
@@ -269,30 +276,30 @@ class Store:
         limit: int | None = None,
         offset: int = 0,
         *,
+        after: SessionInfo | str | None = None,
+        fields: Iterable[str] | None = None,
         updated_since: datetime | None = None,
         updated_before: datetime | None = None,
         larger_than: int | None = None,
     ) -> builtins.list[SessionInfo]:
         """List sessions from the index: exact as of some moment during the call.
 
-        `where`: {field: value} or {field: (op, value)} with op one of == != < <= > >= in exists. `order_by`: a
-        projected field, updated_at, created_at, size, rev or key; with a leading "-" descending. `updated_since`,
-        `updated_before` (aware datetimes) and `larger_than` (bytes) narrow it further. A session whose shard is
-        damaged is left out; `stats().damaged` names it. Raises InvalidQuery.
+        `where`: {field: value} or {field: (op, value)} with op one of == != < <= > >= in exists. `order_by`: a field,
+        updated_at, created_at, size, rev or key; with a leading "-" descending. Both are quickest for the store's
+        `indexed` fields. `after`: go on behind this SessionInfo of an earlier list, or its `.cursor`; a session that
+        did not move meanwhile is neither skipped nor repeated. `fields`: show these fields, whatever their size.
+        `updated_since`, `updated_before` (aware datetimes) and `larger_than` (bytes) narrow the list further.
+
+        Warns (DamagedSessions) where sessions are left out because their files are damaged, and (UnknownField) where
+        nothing matches and no session has a field of that name. Raises InvalidQuery.
         """
+        bounds = _bounds(updated_since, updated_before, larger_than)
+        query = parse(prefix, where, order_by, limit, offset, bounds, after, fields)
         with _typed("listing"):
-            return self._engine.index.rows(
-                prefix=prefix,
-                where=where,
-                order_by=order_by,
-                limit=limit,
-                offset=offset,
-                updated_since_ms=_milliseconds(updated_since),
-                updated_before_ms=_milliseconds(updated_before),
-                larger_than=larger_than,
-                refresh=not self._read_only,
-                progress=self._scan_progress,
-            )
+            found = self._engine.index.select(query, **self._how_to_list())
+            if not found and query.conditions:
+                self._warn_of_unknown_fields(query)
+        return found
 
     def count(  # as list
         self,
@@ -303,17 +310,30 @@ class Store:
         updated_before: datetime | None = None,
         larger_than: int | None = None,
     ) -> int:
-        """Count what `list` would give."""
+        """Count what `list` would return. Warns and raises as it does."""
+        query = parse(prefix, where, bounds=_bounds(updated_since, updated_before, larger_than))
         with _typed("counting"):
-            return self._engine.index.count(
-                prefix=prefix,
-                where=where,
-                updated_since_ms=_milliseconds(updated_since),
-                updated_before_ms=_milliseconds(updated_before),
-                larger_than=larger_than,
-                refresh=not self._read_only,
-                progress=self._scan_progress,
-            )
+            found = self._engine.index.count(query, **self._how_to_list())
+            if not found and query.conditions:
+                self._warn_of_unknown_fields(query)
+        return found
+
+    def _how_to_list(self) -> dict[str, Any]:
+        return {"refresh": not self._read_only, "progress": self._scan_progress}
+
+    def _warn_of_unknown_fields(self, query: Query) -> None:
+        """Warn of fields in a filter that found nothing and that no session has: once a field and process."""
+        index = self._engine.index
+        for condition in query.conditions:
+            field = (os.fspath(self.root), condition.field)
+            if field in _looked_up:
+                continue
+            having = Query(conditions=(Condition(condition.field, "exists", True),), limit=1)
+            if index.select(having, **self._how_to_list()):
+                _looked_up.add(field)
+            elif index.count(Query(), **self._how_to_list()):
+                _looked_up.add(field)
+                warn_caller(UnknownField(f"where: no session in this store has a field {condition.field!r}"))
 
     def history(self, key: str) -> builtins.list[Session]:
         """Return the session's states, oldest first, as far back as its journal goes; empty if absent.
@@ -420,7 +440,24 @@ class Store:
         with _typed("counting"):
             return stats(self._engine, refresh=not self._read_only, progress=self._scan_progress)
 
+    def reindex(self, fields: Iterable[str]) -> None:
+        """Have these fields indexed instead of the present ones, in every process that has the store open.
+
+        Reads every session once, beside running writers. Raises ValueError for what is no list of names.
+        """
+        names = _field_names(fields)
+        self._check_writable()
+        with _typed("indexing"):
+            self._engine.index.reindex(names, self._scan_progress)
+
     # Life
+
+    def _check_indexed(self, fields: tuple[str, ...]) -> None:
+        """Close and raise ValueError unless these are the indexed fields."""
+        found = read_settings(self._engine.layout).indexed
+        if set(found) != set(fields):
+            self.close()
+            raise ValueError(f"the indexed fields are {found!r}, not {fields!r}; Store.reindex changes them")
 
     def close(self) -> None:
         """Close what this object has open. A second call does nothing; every other one raises StoreClosed."""
@@ -477,21 +514,30 @@ class _Closed:
 _CLOSED: Final[Any] = _Closed()
 
 
-def _milliseconds(moment: datetime | None) -> int | None:
+def _ticks(moment: datetime | None) -> int | None:
     if moment is None:
         return None
     if not isinstance(moment, datetime) or moment.tzinfo is None:
         raise InvalidQuery(f"a bound in time is a datetime with a time zone, not {moment!r}")
-    return math.ceil(moment.timestamp() * 1000)
+    return ticks(moment)
 
 
-def _field_names(names: Iterable[str] | None) -> tuple[str, ...] | None:
-    if names is None:
-        return None
-    found = () if isinstance(names, str) else tuple(names)
-    if isinstance(names, str) or not all(isinstance(name, str) for name in found):
-        raise ValueError(f"index_fields is a list of field names, not {names!r}")
+def _bounds(since: datetime | None, before: datetime | None, larger_than: int | None) -> Bounds:
+    return Bounds(_ticks(since), _ticks(before), larger_than)
+
+
+def _field_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of fields to be indexed, each once. Raises ValueError."""
+    found = () if isinstance(names, str) else tuple(dict.fromkeys(names))
+    if isinstance(names, str) or not all(type(name) is str and _ENCODABLE.fullmatch(name) for name in found):
+        raise ValueError(f"indexed is a list of field names, not {names!r}")
+    if len(found) > _INDEXED_MAX:
+        raise ValueError(f"{len(found)} fields to be indexed; at most {_INDEXED_MAX} are allowed")
     return found
+
+
+_INDEXED_MAX: Final = 64  # each makes every refresh dearer
+_looked_up: set[tuple[str, str]] = set()  # fields of filters, each with the store's root
 
 
 def _mapping(data: Mapping[str, Any]) -> Mapping[str, Any]:

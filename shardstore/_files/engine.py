@@ -44,7 +44,7 @@ def open_engine(root: Path, *, allow_shared: bool) -> Engine:
         engine = _engines.get(identity)
         if engine is None or not engine.is_at(identity):
             # The store was moved, or is gone and its inode's number was given to another one.
-            engine = _engines[identity] = Engine(identity, layout, settings.index_fields)
+            engine = _engines[identity] = Engine(identity, layout, settings.indexed)
         engine.members += 1
         return engine
 
@@ -52,10 +52,10 @@ def open_engine(root: Path, *, allow_shared: bool) -> Engine:
 class Engine:
     """The shards and the index of one store."""
 
-    def __init__(self, identity: tuple[int, int], layout: Layout, index_fields: tuple[str, ...] | None) -> None:
+    def __init__(self, identity: tuple[int, int], layout: Layout, indexed: tuple[str, ...]) -> None:
         self.layout = layout
         self.shards = Pool(layout)
-        self.index = Index(layout, index_fields, self.shards)
+        self.index = Index(layout, indexed, self.shards)
         self.process = str(os.getpid())  # who writes, unless the caller gave a name
         self.members = 0  # Store objects that use it
         self._identity = identity

@@ -20,7 +20,7 @@ def archive(engine: Engine, shard: Shard) -> None:
     """Move the shard's file to archive/: whole, under a name that says when. The session is absent from then on."""
     layout = engine.layout
     target = layout.archive / stamped_name(shard.name)
-    engine.index.note(shard.name)
+    engine.index.mark_changed(shard.name)
     try:
         disk.make_directory(layout.archive)
         os.rename(shard.path, target)
@@ -62,7 +62,7 @@ def restore(engine: Engine, key: str, timeout: float | None) -> State:
     try:
         if shard.refresh().exists:
             raise SessionExists(key)
-        engine.index.note(shard.name)
+        engine.index.mark_changed(shard.name)
         return adopt(shard, str(engine.layout.archive / files[-1]))
     finally:
         shard.unlock()

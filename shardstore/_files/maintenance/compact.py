@@ -15,6 +15,7 @@ from shardstore._files.layout import INDEX, SHARDS, is_shard_of
 from shardstore._files.maintenance.archive import archive
 from shardstore._files.maintenance.scan import Found, walk
 from shardstore.errors import CorruptShard, LockTimeout, ShardStoreError, StoreNotFound
+from shardstore.query import parse
 from shardstore.reports import Action, CompactReport, Skipped
 
 if TYPE_CHECKING:
@@ -87,14 +88,10 @@ class _Compaction:
     def _plan(self, rules: Retention) -> list[Removal]:
         if not rules.removes:
             return []
-        rows = self.engine.index.rows(
-            prefix=rules.prefix,
-            where=rules.where,
-            order_by="updated_at",
-            refresh=not self.dry_run,
-            progress=self.scan_progress,
+        query = parse(rules.prefix, rules.where, "updated_at")
+        return rules.plan(
+            self.engine.index.select(query, refresh=not self.dry_run, progress=self.scan_progress),
         )
-        return rules.plan(rows)
 
     # One session at a time
 
@@ -160,7 +157,7 @@ class _Compaction:
             if (_need(now, before) or ("",))[0] != verb:
                 return  # it changed since it was looked at
             shard.repair_tail()
-            self.engine.index.note(shard.name)  # its row holds the journal's length
+            self.engine.index.mark_changed(shard.name)  # its row holds the journal's length
             if verb == "rewrite":
                 shard.rewrite()
             elif verb == "trim":
@@ -208,7 +205,7 @@ class _Compaction:
             shard.close_if_idle()
 
     def _drop(self, shard: Shard) -> None:
-        self.engine.index.note(shard.name)
+        self.engine.index.mark_changed(shard.name)
         shard.remove()
 
     def _locked(

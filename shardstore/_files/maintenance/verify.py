@@ -98,7 +98,7 @@ class _Verification:
                 self.problems.append(Problem(name, None, "misplaced", "it should be a directory, and no link to one"))
 
     def _check_index(self) -> None:
-        wrong = self.engine.index.check()
+        wrong = self.engine.index.audit()
         mended = self.repair and bool(wrong) and self.engine.index.rebuild()
         self.problems += [Problem(f"{INDEX}/{path}", None, "index", detail, mended) for path, detail in wrong]
 
@@ -123,7 +123,7 @@ class _Verification:
         with suppress(ShardStoreError, OSError):
             if stat.S_ISREG(os.lstat(shard.path).st_mode) and shard.lock(0.0, create=False):
                 try:
-                    self.engine.index.note(name)
+                    self.engine.index.mark_changed(name)
                 finally:
                     shard.unlock()
         shard.close_if_idle()
@@ -146,7 +146,7 @@ class _Verification:
             if locked and is_sound(shard):
                 return "it is whole by now"
             disk.make_directory(self.engine.layout.quarantine)
-            self.engine.index.note(name)
+            self.engine.index.mark_changed(name)
             os.rename(shard.path, keep_as)
             disk.sync_directory(os.path.dirname(keep_as))
             disk.sync_directory(os.path.dirname(shard.path))
@@ -165,7 +165,7 @@ class _Verification:
         try:
             if is_sound(shard):
                 return True, "it is whole by now"
-            self.engine.index.note(name)
+            self.engine.index.mark_changed(name)
             state = salvage(shard, keep_as)
         finally:
             shard.unlock()
