@@ -20,11 +20,7 @@
     └── StoreIOError(OSError)               any other system call that failed; nothing was changed
         └── StoreFull                       no space, quota or inode left; nothing was changed
 
-Two warnings, for answers that may not be what was meant:
-
-    ShardStoreWarning(UserWarning)
-    ├── UnknownField                        a filter names a field that no session has
-    └── DamagedSessions                     a list leaves out sessions whose files are damaged
+Two warnings, UnknownField and DamagedSessions, both a ShardStoreWarning, mark answers that may not be what was meant.
 
 All can be pickled, so that they cross process boundaries unchanged.
 """

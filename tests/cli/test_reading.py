@@ -103,7 +103,6 @@ def test_inspect_sums_up_the_store(busy: Shell) -> None:
     text = busy("inspect", COLUMNS="80").out
     for expected in (
         "Sessions  3",
-        "generation",
         "none known; `shardstore verify`",
         "none held",
         "3 biggest sessions",

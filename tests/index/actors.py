@@ -18,39 +18,43 @@ import pytest
 
 from shardstore import _codec as codec
 from shardstore._files.index import Index
-from shardstore._files.index.look import Look, Place
-from shardstore._files.index.rows import Projection
+from shardstore._files.index.lister import Lister
+from shardstore._files.index.place import Place
+from shardstore._files.index.upkeep import pending
+from shardstore._files.index.views import ScanView
 from shardstore._files.layout import Layout, shard_name
-from shardstore._files.marker import Settings, make_store
+from shardstore._files.marker import Settings, make_store, read_settings
 from shardstore._files.pool import Pool
 from shardstore.draft import DELETE, Draft
+from shardstore.query import Bounds, Query, parse
+from shardstore.session import SessionInfo
 from tests.support import disk
 
 
 class Actor:
     """One process."""
 
-    def __init__(self, root: Path, index_fields: tuple[str, ...] | None = None) -> None:
+    def __init__(self, root: Path, indexed: tuple[str, ...] = ()) -> None:
         self.root = root
         self.layout = Layout(root)
-        make_store(self.layout, Settings(index_fields=index_fields))
+        make_store(self.layout, Settings(indexed=indexed))
         self.pool = Pool(self.layout)
-        self.index = Index(self.layout, index_fields, self.pool)
+        self.index = Index(self.layout, read_settings(self.layout).indexed, self.pool)
 
     def write(self, key: str, **fields: Any) -> None:
-        """Patch some fields, as Store.update does: lock, refresh, note, commit, unlock."""
+        """Patch some fields, as Store.update does: lock, refresh, mark as changed, commit, unlock."""
         with self.writing(key, **fields):
             pass
 
     @contextlib.contextmanager
     def writing(self, key: str, **fields: Any) -> Iterator[None]:
-        """The same with a pause between note and commit; the commit is made at the end."""
+        """The same with a pause between mark and commit; the commit is made at the end."""
         shard = self.pool.shard(key)
         assert shard.lock(5.0, create=True)
         try:
             draft = Draft(key, shard.refresh(), create=True)
             draft.update(fields)
-            self.index.note(shard.name)
+            self.index.mark_changed(shard.name)
             yield
             change = draft.change()
             assert change is not None, "the test changes nothing"
@@ -67,7 +71,7 @@ class Actor:
             draft.accept(DELETE)
             change = draft.change()
             assert change is not None
-            self.index.note(shard.name)
+            self.index.mark_changed(shard.name)
             shard.commit(change, "actor", durable=False)
         finally:
             shard.unlock()
@@ -81,7 +85,7 @@ class Actor:
             draft.accept(entry)
             change = draft.change()
             if change is not None:
-                self.index.note(shard.name)
+                self.index.mark_changed(shard.name)
                 shard.commit(change, "actor", durable=False)
         finally:
             shard.unlock()
@@ -92,18 +96,40 @@ class Actor:
         assert fields is not None
         return {name: codec.loads(raw) for name, raw in fields.items()}
 
-    def list(self, **query: Any) -> dict[str, Any]:
+    def infos(self, *, refresh: bool = True, **query: Any) -> list[SessionInfo]:
+        """List."""
+        return self.index.select(asked(**query), refresh=refresh)
+
+    def list(self, *, refresh: bool = True, **query: Any) -> dict[str, Any]:
         """List: the fields by key."""
-        return {info.key: info.fields for info in self.index.rows(**query)}
+        return {info.key: info.fields for info in self.infos(refresh=refresh, **query)}
+
+    def count(self, *, refresh: bool = True, **query: Any) -> int:
+        """Count."""
+        return self.index.count(asked(**query), refresh=refresh)
+
+    def scan(self, **query: Any) -> list[SessionInfo]:
+        """List from the shards alone."""
+        return ScanView(self.lister.place.shards, set(), None).select(asked(**query))
+
+    @property
+    def lister(self) -> Lister:
+        """What answers lists."""
+        return self.index._open()
+
+    @property
+    def place(self) -> Place:
+        """What it works on."""
+        return self.lister.place
 
     def close(self) -> None:
         self.index.close()
         self.pool.close()
 
 
-def place_of(root: Path, index_fields: tuple[str, ...] | None = None) -> Place:
-    """Make what the parts of the index work on."""
-    return Place(Layout(root), Projection(index_fields))
+def asked(*, order_by: str = "-updated_at", bounds: dict[str, Any] | None = None, **query: Any) -> Query:
+    """Understand a query as Store.list does."""
+    return parse(order_by=order_by, bounds=Bounds(**(bounds or {})), **query)
 
 
 def index_files(root: Path) -> list[Path]:
@@ -127,9 +153,21 @@ def key_of(data: bytes) -> str:
 
 
 def is_current(root: Path) -> bool:
-    """Tell whether a list would take its answer from the catalogue alone."""
-    with Look.open(place_of(root)) as look:
-        return look.names() == set()
+    """Tell whether a list would take its answer from the catalog alone."""
+    one = Actor(root)
+    try:
+        return pending(one.lister) == (0, None)
+    finally:
+        one.close()
+
+
+def usable(root: Path) -> bool:
+    """Tell whether a list would believe the catalog."""
+    one = Actor(root)
+    try:
+        return pending(one.lister)[1] is None
+    finally:
+        one.close()
 
 
 def mutate(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *changes: tuple[str, str]) -> None:

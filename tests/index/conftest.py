@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shardstore._files.index.rent import Rent
+from shardstore._files.index import lister
 from tests.index.actors import Actor
 
 
@@ -16,8 +16,8 @@ def actor(root: Path) -> Iterator[Callable[[], Actor]]:
     """Give a function that makes another process, as it were, on the same store."""
     made: list[Actor] = []
 
-    def make(index_fields: tuple[str, ...] | None = None) -> Actor:
-        made.append(Actor(root, index_fields))
+    def make(indexed: tuple[str, ...] = ()) -> Actor:
+        made.append(Actor(root, indexed))
         return made[-1]
 
     yield make
@@ -29,4 +29,4 @@ def actor(root: Path) -> Iterator[Callable[[], Actor]]:
 def eager(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every list refresh what changed: the protocol is what is tested here, not when it is worth its price."""
     if "lazy" not in request.keywords:
-        monkeypatch.setattr(Rent, "is_due", lambda self, changed: changed > 0)
+        monkeypatch.setattr(lister, "_REREADS", 1)

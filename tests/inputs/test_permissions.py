@@ -24,7 +24,7 @@ def as_nobody(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def _give_up_root(name: str, *args: Any) -> Any:
-    import sqlite3  # noqa: F401 - what is loaded on demand must be readable later on
+    import shardstore._files.index.upkeep  # noqa: F401 - what is loaded on demand must be readable later on
 
     if os.geteuid() == 0:
         os.setgroups([])

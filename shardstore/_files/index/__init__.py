@@ -9,7 +9,7 @@ What a commit needs is imported here; the rest, SQLite above all, only by the fi
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from shardstore._files.index import changes
 from shardstore._files.index.tracker import ChangeTracker
@@ -56,6 +56,8 @@ class OpenShards(Protocol):
 class Index:
     """The index of one store in one process. Its threads share it; none waits for another."""
 
+    _opening: ClassVar = False  # by the thread that holds `descriptors`
+
     def __init__(self, layout: Layout, indexed: tuple[str, ...] | None, open_shards: OpenShards) -> None:
         """`indexed`: the fields that have SQL indexes."""
         self._layout = layout
@@ -71,15 +73,19 @@ class Index:
             return self._lister
         # A fork in the middle of an import leaves a child that hangs at the same one. Forks wait for this lock.
         with descriptors:
+            if Index._opening:
+                raise StoreBusy("the first list of this process")
+            Index._opening = True
             try:
                 from shardstore._files.index import upkeep  # noqa: F401  # for later, when locks may be held
                 from shardstore._files.index.lister import Lister
                 from shardstore._files.index.place import Place
-            except ImportError as error:
-                raise StoreBusy("the first list of this process") from error
-            if self._lister is None:
-                self._lister = Lister(Place(self._layout, self._indexed, self._free_descriptors))
-            return self._lister
+
+                if self._lister is None:
+                    self._lister = Lister(Place(self._layout, self._indexed, self._free_descriptors))
+            finally:
+                Index._opening = False
+        return self._lister
 
     def select(self, query: Query, *, refresh: bool = True, progress: Progress | None = None) -> list[SessionInfo]:
         """List sessions, each as of some moment during the call.

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from shardstore._files.index.catalog import CATALOG, Catalog
-from shardstore._files.index.changes import ChangeFile
+from shardstore._files.index.changes import ChangeFile, Unusable
 from shardstore._files.index.directories import Directories
 from shardstore._files.index.life import life_of
 from shardstore._files.index.rows import Projection
@@ -59,13 +59,15 @@ class Place:
         return life_of(self.directory)
 
     def take(self, *, write: bool) -> Catalog:
-        """Return a connection that nobody else uses. Raises sqlite3.Error."""
+        """Return a connection that nobody else uses. Raises Unusable, sqlite3.Error."""
         for number, catalog in enumerate(self._idle):
             if catalog.writable == write:
                 try:
                     return self._idle.pop(number)
                 except IndexError:  # another thread took one
                     break
+        if not os.path.lexists(self.catalog_path):
+            raise Unusable("there is no index")
         return Catalog(self.catalog_path, self.indexed, write=write and os.access(self.catalog_path, os.W_OK))
 
     def give_back(self, catalog: Catalog) -> None:
