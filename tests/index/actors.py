@@ -137,6 +137,12 @@ def index_files(root: Path) -> list[Path]:
     return sorted(path for path in (root / "index").iterdir() if path.is_file())
 
 
+def change_file(root: Path) -> Path:
+    """Return the change file; there is one."""
+    (found,) = (root / "index").glob("changes.*")
+    return found
+
+
 def truth(root: Path) -> dict[str, Any]:
     """Read every shard with the tests' own eyes: the small fields by key."""
     found = {}

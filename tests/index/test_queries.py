@@ -191,7 +191,10 @@ def pages(one: Actor, query: dict[str, Any], size: int) -> list[SessionInfo]:
     """List page by page, by the row and by its cursor in turn."""
     found: list[SessionInfo] = []
     while page := one.infos(
-        **query, limit=size, after=None if not found else found[-1] if len(found) % 2 else found[-1].cursor, refresh=False
+        **query,
+        limit=size,
+        after=None if not found else found[-1] if len(found) % 2 else found[-1].cursor,
+        refresh=False,
     ):
         found += page
     return found
