@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING, Final
 
 from shardstore._files.index.catalog import CATALOG, Catalog
@@ -66,9 +67,17 @@ class Place:
                     return self._idle.pop(number)
                 except IndexError:  # another thread took one
                     break
-        if not os.path.lexists(self.catalog_path):
-            raise Unusable("there is no index")
+        self._check_regular()  # opening a FIFO would wait for ever
         return Catalog(self.catalog_path, self.indexed, write=write and os.access(self.catalog_path, os.W_OK))
+
+    def _check_regular(self) -> None:
+        """Raise Unusable where there is no file, or something else has its name."""
+        try:
+            regular = stat.S_ISREG(os.lstat(self.catalog_path).st_mode)
+        except FileNotFoundError:
+            raise Unusable("there is no index") from None
+        if not regular:
+            raise Unusable("the catalog is not a regular file")
 
     def give_back(self, catalog: Catalog) -> None:
         """Keep a connection for the next who takes one."""

@@ -7,6 +7,7 @@ that file was there: then the shard is busy here, or has been committed to befor
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
@@ -32,8 +33,7 @@ def rebuild(place: Place, progress: Progress | None) -> bool:
     `progress` is called under the index lock; what it raises is raised, and the index is left as missing.
     """
     try:
-        with suppress(FileExistsError):
-            os.mkdir(place.directory, DIRECTORY_MODE)
+        _make_directory(place.directory)
         with ExitStack() as stack:
             marked = _discard_locked(place, stack)
             if marked is None:
@@ -47,6 +47,15 @@ def rebuild(place: Place, progress: Progress | None) -> bool:
     except (Unusable, sqlite3.Error):
         return False
     return True
+
+
+def _make_directory(path: str) -> None:
+    """Make index/ unless it is there, in place of what is no directory."""
+    if not os.path.isdir(path):
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        with suppress(FileExistsError):
+            os.mkdir(path, DIRECTORY_MODE)
 
 
 def _discard_locked(place: Place, stack: ExitStack) -> set[str] | None:
@@ -79,6 +88,8 @@ def _fill(place: Place, file: ChangeFile, marked: set[str], progress: Progress |
         catalog.close()
         if not file.is_named():
             raise Unusable("the change file was deleted")
+        if os.path.isdir(place.catalog_path) and not os.path.islink(place.catalog_path):
+            shutil.rmtree(place.catalog_path)  # somebody put it there; nothing can be renamed over it
         os.rename(temp, place.catalog_path)
         file.append(f"= {seal_of(mark, stamp(place.catalog_path))}")
     except BaseException:
