@@ -160,7 +160,7 @@ def test_something_else_in_its_place(pair: tuple[Actor, Actor], kind: str, repla
 
 @pytest.mark.damages
 def test_a_file_or_a_link_in_place_of_the_directory(pair: tuple[Actor, Actor], tmp_path: Path) -> None:
-    """The directory itself is made anew; a link to a directory serves as one."""
+    """The directory itself is made anew, in place of the link as well."""
     writer, lister = pair
     index = writer.root / "index"
 

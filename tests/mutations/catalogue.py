@@ -520,31 +520,31 @@ class _Reentrant:
 # The index, and what compact removes
 
 
-@mutation("noting a change in the index", "populations.list_knows_a_commit_whose_writer_died")
-def note_removed() -> None:
-    swap("shardstore._files.index.noter:Noter.note", nothing())
+@mutation("marking a session as changed", "populations.list_knows_a_commit_whose_writer_died")
+def mark_removed() -> None:
+    swap("shardstore._files.index.tracker:ChangeTracker.mark_changed", nothing())
 
 
-@mutation("noting before the commit, not after it", "populations.list_knows_a_commit_whose_writer_died")
-def note_after_the_commit() -> None:
+@mutation("marking before the commit, not after it", "populations.list_knows_a_commit_whose_writer_died")
+def mark_after_the_commit() -> None:
     pending: list[tuple[Any, str]] = []
-    notes: list[Any] = []
+    marks: list[Any] = []
 
     def postpone(original: Any) -> Any:
-        notes.append(original)
+        marks.append(original)
         return lambda self, name: pending.append((self, name))
 
     def commit_first(original: Any) -> Any:
         def commit(self: Any, *args: Any, **kwargs: Any) -> Any:
             state = original(self, *args, **kwargs)
             while pending:
-                noter, name = pending.pop()
-                notes[0](noter, name)
+                tracker, name = pending.pop()
+                marks[0](tracker, name)
             return state
 
         return commit
 
-    swap("shardstore._files.index.noter:Noter.note", postpone)
+    swap("shardstore._files.index.tracker:ChangeTracker.mark_changed", postpone)
     swap("shardstore._files.shard:Shard.commit", commit_first)
 
 
@@ -553,7 +553,7 @@ def removed_without_archive() -> None:
     import os
 
     def remove(engine: Any, shard: Any) -> None:
-        engine.index.note(shard.name)
+        engine.index.mark_changed(shard.name)
         os.unlink(shard.path)
 
     swap("shardstore._files.maintenance.compact:archive", lambda original: remove)

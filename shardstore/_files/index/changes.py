@@ -35,7 +35,7 @@ _FLAGS: Final = os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _HEAD_BYTES_MAX: Final = 128
 _MARK_END: Final = b" +\n"
 _UNFINISHED_S: Final = (0.0002, 0.001, 0.005)  # seconds that a line may take to be written whole
-_NO_FILE: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
+_NO_DIRECTORY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 _open_files: weakref.WeakSet[ChangeFile] = weakref.WeakSet()
 
@@ -52,12 +52,12 @@ class Pending(NamedTuple):
 
 
 def change_files(directory: str) -> list[str]:
-    """Return the names of the change files there are; normally one. Raises OSError unless the directory is missing."""
+    """Return the names of the change files there are; normally one. Raises OSError unless there is no directory."""
     try:
         with os.scandir(directory) as entries:
             return sorted(e.name for e in entries if _NAME.fullmatch(e.name) and e.is_file(follow_symlinks=False))
     except OSError as error:
-        if error.errno in _NO_FILE:
+        if error.errno in _NO_DIRECTORY:
             return []
         raise
 
@@ -219,6 +219,8 @@ class ChangeFile:
         try:
             if self.fd >= 0:
                 unlock(self.fd)
+        except OSError:
+            self.close()  # which gives it back for certain
         finally:
             self._let_go()
 

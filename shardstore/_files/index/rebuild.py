@@ -50,8 +50,8 @@ def rebuild(place: Place, progress: Progress | None) -> bool:
 
 
 def _make_directory(path: str) -> None:
-    """Make index/ unless it is there, in place of what is no directory."""
-    if not os.path.isdir(path):
+    """Make index/ unless it is there, in place of what is no directory or a link to one."""
+    if os.path.islink(path) or not os.path.isdir(path):
         with suppress(FileNotFoundError):
             os.unlink(path)
         with suppress(FileExistsError):
