@@ -62,6 +62,12 @@ def change_files(directory: str) -> list[str]:
         raise
 
 
+def impostors(directory: str) -> list[str]:
+    """Return the names of change files that something else has: a link, a directory, a FIFO. Raises OSError."""
+    files = change_files(directory)
+    return [name for name in os.listdir(directory) if _NAME.fullmatch(name) and name not in files]
+
+
 def discard(directory: str) -> None:
     """Unlink every change file: from here on no list goes by this index. Raises OSError."""
     for file in change_files(directory):
@@ -134,6 +140,10 @@ class ChangeFile:
     def __del__(self) -> None:
         if getattr(self, "fd", -1) >= 0:  # not set where opening failed
             self.close()
+
+    def has_name(self) -> bool:
+        """Return whether the name is there: enough for a writer, since no lister believes another file of that name."""
+        return os.access(self.path, os.F_OK)
 
     def is_named(self) -> bool:
         """Return whether the name still leads to this file, which is what listers go by."""

@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from shardstore._files.index.catalog import CATALOG, Catalog, stamp
-from shardstore._files.index.changes import MARK, TEMP_PREFIX, ChangeFile, Unusable, change_files, unlink
+from shardstore._files.index.changes import MARK, TEMP_PREFIX, ChangeFile, Unusable, change_files, impostors, unlink
 from shardstore._files.index.directories import mtime_of
 from shardstore._files.index.progress import track
 from shardstore._files.index.refresh import new_meta, read_locked, seal_of
@@ -61,6 +61,8 @@ def _make_directory(path: str) -> None:
 def _discard_locked(place: Place, stack: ExitStack) -> set[str] | None:
     """Unlink every change file under its lock; return the shards that they name, or None where one is not free."""
     marked: set[str] = set()
+    for name in impostors(place.directory):
+        remove(f"{place.directory}/{name}")  # a writer whose change file had this name takes it for the file
     for name in change_files(place.directory):
         try:
             file = ChangeFile(place.directory, name, os.O_RDONLY)
@@ -88,8 +90,8 @@ def _fill(place: Place, file: ChangeFile, marked: set[str], progress: Progress |
         catalog.close()
         if not file.is_named():
             raise Unusable("the change file was deleted")
-        if os.path.isdir(place.catalog_path) and not os.path.islink(place.catalog_path):
-            shutil.rmtree(place.catalog_path)  # somebody put it there; nothing can be renamed over it
+        if os.path.isdir(place.catalog_path):
+            remove(place.catalog_path)  # somebody put it there; nothing can be renamed over a directory
         os.rename(temp, place.catalog_path)
         file.append(f"= {seal_of(mark, stamp(place.catalog_path))}")
     except BaseException:
@@ -118,11 +120,19 @@ def _batches(
         directories[prefix] = mtime_of(place.layout.shard_path(prefix))
         before = place.shards.list_directory(prefix)
         names = before.keys() | {name for name in marked if name.startswith(prefix)}
-        found = {one.name: one for one in read_locked(place, file, sorted(names), keep=False)}
+        found = {one.name: one for one in read_locked(place, file, sorted(names))}
         after = place.shards.list_directory(prefix)
         again = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-        found.update({one.name: one for one in read_locked(place, file, again, keep=False)})
+        found.update({one.name: one for one in read_locked(place, file, again)})
         yield list(found.values())
+
+
+def remove(path: str) -> None:
+    """Remove whatever has a name of ours."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        unlink(path)
 
 
 def sweep(directory: str) -> None:

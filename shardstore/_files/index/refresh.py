@@ -69,11 +69,11 @@ def _refresh(place: Place, catalog: Catalog, old: ChangeFile) -> bool:
     return True
 
 
-def read_locked(place: Place, file: ChangeFile, names: Iterable[str], *, keep: bool = True) -> list[Indexed | Other]:
+def read_locked(place: Place, file: ChangeFile, names: Iterable[str]) -> list[Indexed | Other]:
     """Read shards under their locks; mark those that are busy as changed again. Raises OSError, StoreIOError."""
     found: list[Indexed | Other] = []
     for name in names:
-        one = place.shards.read_locked(name, keep=keep)
+        one = place.shards.read_locked(name)
         if isinstance(one, Busy):
             file.append(name)
         else:

@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shardstore._files import disk
 from shardstore._files.file import FILE_BYTES_MAX, read_state
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 _KEPT_BYTES_MAX: Final = 32 << 20  # of entries of changed shards, kept until they change
 _KEPT_OVERHEAD: Final = 2048  # bytes, about, that keeping one takes beside its entry
-_CHUNK: Final = 8192  # bytes; most shards, and most of what is added to one, are shorter
 _CRC: Final = slice(len(b'{"crc":"'), len(b'{"crc":"9f1c2a3b'))
 _NOT_REGULAR: Final = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO})
 _THIS_FILE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EIO})  # what may be wrong with one file alone
@@ -44,6 +43,14 @@ class _Kept(NamedTuple):
     state: State
     start: int  # of the last record
     crc: bytes  # of the last record: the same one at the same place, the same journal up to there
+    mtime: int
+
+
+class _Bytes(NamedTuple):
+    """What was read of a file."""
+
+    kept: _Kept | None  # the journal in front of it
+    data: bytes
     mtime: int
 
 
@@ -63,12 +70,9 @@ class ShardReader:
         """Read a shard without its lock: its state as of some moment during the call. Raises StoreIOError."""
         return self._read(name, locked=False)[0]
 
-    def read_locked(self, name: str, *, keep: bool = True) -> Found:
-        """Read a shard under its lock, or return Busy where the lock is not free right now. Raises StoreIOError.
-
-        `keep`: it may soon be read again.
-        """
-        return self._read(name, locked=True, keep=keep)[0]
+    def read_locked(self, name: str) -> Found:
+        """Read a shard under its lock, or return Busy where the lock is not free right now. Raises StoreIOError."""
+        return self._read(name, locked=True, keep=False)[0]
 
     def values(self, name: str, fields: tuple[str, ...], *, keep: bool = True) -> tuple[Found, dict[str, bytes]]:
         """Read a shard without its lock; return the raw values of some fields as well. Raises StoreIOError."""
@@ -76,37 +80,69 @@ class ShardReader:
         entry = state.fields or {}
         return found, {field: entry[field] for field in fields if field in entry}
 
-    def _read(self, name: str, *, locked: bool, keep: bool = True) -> tuple[Found, State]:  # noqa: PLR0911
+    def _read(self, name: str, *, locked: bool, keep: bool = True) -> tuple[Found, State]:
         """Read a shard's file, whichever its name leads to by then."""
-        while True:
-            try:
+        try:
+            while True:
                 fd = self._open(name)
-            except FileNotFoundError:
-                return Other(name, "absent", NO_FILE), ABSENT
-            except OSError as error:
-                return self._unreadable(name, error), ABSENT
-            self._locked.add(fd)
+                self._locked.add(fd)
+                try:
+                    read = self._read_locked(name, fd) if locked else self._bytes(name, fd, os.fstat(fd))
+                finally:
+                    if fd in self._locked:  # else a fork in the middle of this has closed it
+                        self._locked.discard(fd)
+                        os.close(fd)
+                if read is not None:
+                    return self._understand(name, read, keep=keep) if isinstance(read, _Bytes) else (read, ABSENT)
+        except FileNotFoundError:
+            return Other(name, "absent", NO_FILE), ABSENT
+        except CorruptShard as error:
+            return Other(name, "damaged", f"byte {error.offset}: {error.reason}"), ABSENT
+        except OSError as error:
+            return self._unreadable(name, error), ABSENT
+
+    def _read_locked(self, name: str, fd: int) -> _Bytes | Other | Busy | None:
+        """Read an open file under its lock; None where its name leads to another one, for a writer replaced it."""
+        path = self._root + name
+        with reading(path):
+            if not try_lock(fd):
+                return Busy(name, "in use", "a writer is inside")
             try:
-                if not locked:
-                    return self._content(name, fd, keep=keep)
-                with reading(self._root + name):
-                    if not try_lock(fd):
-                        return Busy(name, "in use", "a writer is inside"), ABSENT
-                    try:
-                        result = self._content(name, fd, keep=keep)
-                        current = self._is_named(name, fd)
-                    finally:
-                        unlock(fd)  # closing alone would leave it to a child that was forked meanwhile
-                if current:
-                    return result
-            except CorruptShard as error:
-                return Other(name, "damaged", f"byte {error.offset}: {error.reason}"), ABSENT
-            except OSError as error:
-                return self._unreadable(name, error), ABSENT
+                status, named = os.fstat(fd), os.lstat(path)
+                if (named.st_dev, named.st_ino) != (status.st_dev, status.st_ino):
+                    return None
+                return self._bytes(name, fd, status)
             finally:
-                if fd in self._locked:  # else a fork in the middle of this has closed it
-                    self._locked.discard(fd)
-                    os.close(fd)
+                unlock(fd)  # closing alone would leave it to a child that was forked meanwhile
+
+    def _bytes(self, name: str, fd: int, status: os.stat_result) -> _Bytes | Other:
+        """Read what is not known of an open file. Raises OSError."""
+        if not stat.S_ISREG(status.st_mode):
+            return Other(name, "damaged", "byte 0: not a regular file")
+        if status.st_size > FILE_BYTES_MAX:
+            return Other(name, "damaged", f"byte 0: {status.st_size:,} bytes, more than any shard can have")
+        kept = self._kept.get(name)
+        added = None if kept is None else _added(fd, kept, status)
+        if added is not None:
+            return _Bytes(kept, added, status.st_mtime_ns)
+        return _Bytes(None, disk.read_all(fd, 0, status.st_size), status.st_mtime_ns)
+
+    def _understand(self, name: str, read: _Bytes, *, keep: bool) -> tuple[Found, State]:
+        """Return what a shard holds. Raises CorruptShard, StoreIOError."""
+        kept, data, mtime = read
+        if kept is not None and not data:
+            return kept.found, kept.state
+        base = ABSENT if kept is None else kept.state
+        replayed = journal.replay(data, base)
+        state = replayed.state
+        if replayed.damage is not None or (kept is not None and state is base):
+            # Without the lock a commit may be half way, and a kept journal may have been changed in its middle.
+            state = read_state(self._root + name)
+            return self.projection.of_state(name, state), state
+        found = self.projection.of_state(name, state)
+        if keep or kept is not None:
+            self._keep(name, found, state, data[: state.end - base.end], mtime)
+        return found, state
 
     def _open(self, name: str) -> int:
         path = self._root + name
@@ -116,44 +152,6 @@ class ShardReader:
             if error.errno not in _NO_DESCRIPTOR or not self._free_descriptors():
                 raise
         return os.open(path, disk.READ)
-
-    def _is_named(self, name: str, fd: int) -> bool:
-        """Return whether the file that was locked still has its name: a writer may have replaced it before."""
-        held = os.fstat(fd)
-        try:
-            named = os.lstat(self._root + name)
-        except FileNotFoundError:
-            return False
-        return (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)
-
-    def _content(self, name: str, fd: int, *, keep: bool) -> tuple[Found, State]:
-        """Return what an open file holds. Raises CorruptShard, OSError."""
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            return Other(name, "damaged", "byte 0: not a regular file"), ABSENT
-        if status.st_size > FILE_BYTES_MAX:
-            reason = f"byte 0: {status.st_size:,} bytes, more than any shard can have"
-            return Other(name, "damaged", reason), ABSENT
-        kept = self._kept.get(name)
-        base, data = ABSENT, b""
-        if kept is not None:
-            added = _added(fd, kept, status)
-            if added is not None and not added.strip(b"\n"):
-                return kept.found, kept.state
-            if added is not None:
-                base, data = kept.state, added
-        if base is ABSENT:
-            data = disk.read_all(fd, 0, status.st_size)
-        replayed = journal.replay(data, base)
-        state = replayed.state
-        if replayed.damage is not None or (base is not ABSENT and state is base):
-            # Without the lock a commit may be half way, and a kept journal may have been changed in its middle.
-            state = read_state(self._root + name)
-            return self.projection.of_state(name, state), state
-        found = self.projection.of_state(name, state)
-        if keep:
-            self._keep(name, found, state, data[: state.end - base.end], status.st_mtime_ns)
-        return found, state
 
     def _keep(self, name: str, found: Indexed | Other, state: State, data: bytes, mtime: int) -> None:
         """Keep a journal that was read, within bounds. `data`: ends where its last record does."""
@@ -217,16 +215,13 @@ def _weight(state: State) -> int:
     return state.live + _KEPT_OVERHEAD
 
 
-def _added(fd: int, kept: _Kept, status: Any) -> bytes | None:
+def _added(fd: int, kept: _Kept, status: os.stat_result) -> bytes | None:
     """Return what a file holds behind a kept journal; None where the file no longer begins with that journal."""
     end = kept.state.end
     if os.pread(fd, _CRC.stop, kept.start)[_CRC] != kept.crc:
         return None
-    data = os.pread(fd, _CHUNK, end - 1)
-    if not data.startswith(b"\n"):
-        return None
-    if len(data) == _CHUNK and data[-2:] != b"\n\n":
-        data = disk.read_all(fd, end - 1, status.st_size - end + 1)
-    if not data.strip(b"\n") and status.st_mtime_ns != kept.mtime:
-        return None  # changed, though nothing was added: by hand, so it is read again from the start
-    return data[1:]
+    data = os.pread(fd, 2, end - 1)
+    if data in (b"\n", b"\n\n"):
+        # Changed, though nothing was added: by hand, so it is read again from the start.
+        return b"" if status.st_mtime_ns == kept.mtime else None
+    return disk.read_all(fd, end, status.st_size - end) if data.startswith(b"\n") else None

@@ -48,7 +48,7 @@ class ChangeTracker:
         seen = self._seen
         if len(seen) == 1:
             file, names, size = seen[0]
-            if name in names and os.lseek(file.fd, 0, os.SEEK_END) == size and file.is_named():
+            if name in names and os.lseek(file.fd, 0, os.SEEK_END) == size and file.has_name():
                 return
         try:
             self._mark(name)
@@ -61,7 +61,7 @@ class ChangeTracker:
         for _ in range(_TRIES):
             known = tuple([self._mark_in(seen, name) for seen in self._follow()])
             self._seen = known
-            if all(seen.file.is_named() for seen in known):
+            if all(seen.file.has_name() for seen in known):
                 return
         raise Unusable("the change file does not stay")
 
@@ -82,9 +82,9 @@ class ChangeTracker:
 
     def _follow(self) -> list[_Seen]:
         """Return what is known of each change file; one that is new may hold marks anywhere."""
-        if self._seen and all(seen.file.is_named() for seen in self._seen):
+        if self._seen and all(seen.file.has_name() for seen in self._seen):
             return list(self._seen)
-        known = {seen.file.file: seen for seen in self._seen if seen.file.is_named()}
+        known = {seen.file.file: seen for seen in self._seen if seen.file.has_name()}
         found = []
         for file in change_files(self._directory):
             seen = known.get(file) or self._open(file)
