@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -28,6 +29,7 @@ COMMANDS = {
     "archive": "cmd_archive",
     "import": "cmd_import",
     "export": "cmd_export",
+    "reindex": "cmd_reindex",
     "doctor": "cmd_doctor",
 }
 
@@ -103,6 +105,7 @@ def shardstore(
 def main() -> None:
     """Run the command line and leave with one of the codes in exits.py."""
     _never_fail_to_encode()
+    warnings.showwarning = _warn  # type: ignore[assignment]
     try:
         try:
             lighten(typer.main.get_command(app))(prog_name="shardstore")
@@ -114,6 +117,11 @@ def main() -> None:
         sys.exit(exits.INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - sorted out below; a bug keeps its traceback
         sys.exit(_report(error))
+
+
+def _warn(warning: Warning | str, *_: object, **__: object) -> None:
+    """Tell the person that an answer may not be what was meant."""
+    output.message(f"Warning: {warning}")
 
 
 def _report(error: Exception) -> int:
