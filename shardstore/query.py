@@ -220,7 +220,7 @@ def _after(after: SessionInfo | str | None, order_by: str) -> After | None:
         position = _POSITIONS[kind](text)
     except (ValueError, TypeError, KeyError):
         raise InvalidQuery("after is no cursor of a SessionInfo") from None
-    if type(key) is not str or type(made_for) is not str or type(position) is not _position_type(order_by, kind):
+    if type(key) is not str or type(made_for) is not str or type(position) is not _position_type(made_for, kind):
         raise InvalidQuery("after is no cursor of a SessionInfo")
     if made_for != order_by:
         raise InvalidQuery(f"after belongs to a list with order_by={made_for!r}, not {order_by!r}")

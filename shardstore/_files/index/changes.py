@@ -171,7 +171,7 @@ class ChangeFile:
 
     def size(self) -> int:
         """Return the size in bytes. Raises OSError."""
-        return os.lseek(self.fd, 0, os.SEEK_END)
+        return os.fstat(self.fd).st_size  # lseek would move, under another thread, the place that `append` asks for
 
     def has_mark(self, start: int, stop: int) -> bool:
         """Return whether a mark ends between two places. Raises OSError."""
