@@ -41,7 +41,7 @@ def make_store(layout: Layout, settings: Settings) -> None:
         layout.root.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):  # a link to a directory is as good a root as any
             layout.root.mkdir(DIRECTORY_MODE)
-        for path in (layout.shards, layout.archive, layout.quarantine, layout.index):
+        for path in (layout.shards, layout.archive, layout.quarantine):  # index/ is made by the first list
             disk.make_directory(path)
         for prefix in PREFIXES:
             disk.make_directory(layout.shards / prefix)

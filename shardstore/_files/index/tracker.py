@@ -50,6 +50,8 @@ class ChangeTracker:
             file, names, size = seen[0]
             if name in names and os.lseek(file.fd, 0, os.SEEK_END) == size and file.has_name():
                 return
+        elif not seen and not os.access(self._directory, os.F_OK):
+            return  # there is no index; whoever makes one reads this shard under its lock
         try:
             self._mark(name)
         except (OSError, Unusable):
