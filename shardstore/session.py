@@ -150,8 +150,9 @@ class Row(NamedTuple):
     created: int  # in the unit of State.created_at, like updated
     updated: int
     size: int  # bytes of the entry as compact JSON
-    fields: bytes  # the small fields: a JSON object
+    fields: bytes  # fields of the entry: a JSON object
     cut: bytes | None = None  # which fields are not in it, as the engine knows it; None: none
+    hidden: bytes | None = None  # a JSON list of those in it that a list shows only when asked; None: none
 
 
 class SessionInfo:
@@ -210,9 +211,12 @@ class SessionInfo:
     def fields(self) -> dict[str, Any]:
         """The values that the list shows, decoded anew at each use: the caller's own."""
         fields: dict[str, Any] = codec.loads(self._row.fields)
-        if self._only is None:
-            return fields
-        return {name: fields[name] for name in self._only if name in fields}
+        if self._only is not None:
+            return {name: fields[name] for name in self._only if name in fields}
+        if self._row.hidden is not None:
+            for name in codec.loads(self._row.hidden):
+                del fields[name]
+        return fields
 
     @property
     def cursor(self) -> str:

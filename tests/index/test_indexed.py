@@ -21,7 +21,7 @@ from tests.support.peer import one_peer
 
 def fill(store: Store, count: int = 30) -> None:
     for n in range(count):
-        store.create(f"k{n:02}", {"n": n % 7, "status": ["idle", "running", None][n % 3], "text": "x" * (n * 40)})
+        store.create(f"k{n:02}", {"n": n % 7, "status": ["idle", "running", None][n % 3], "text": "x" * (n * 400)})
 
 
 # Settings
@@ -165,7 +165,7 @@ def test_fields_of_any_size_are_shown(store: Store) -> None:
     store.list()
     store._engine.shards.close()
     infos = store.list(order_by="key", fields=["text", "nothing", "n"])
-    assert [info.fields for info in infos] == [{"text": "x" * (n * 40), "n": n % 7} for n in range(30)]
+    assert [info.fields for info in infos] == [{"text": "x" * (n * 400), "n": n % 7} for n in range(30)]
     assert not store._engine.shards._shards, "no session was opened through the pool"
     assert all(info.fields == {} for info in store.list(fields=[]))
     assert "text" not in store.list(order_by="-key", limit=1)[0].fields, "too large to be shown unasked"
@@ -180,10 +180,10 @@ def test_a_session_that_changes_while_its_large_field_is_read(root: Path, monkey
 
     with Store(root) as store, Store(root) as other:
         for key in ("a", "b", "c"):
-            store.create(key, {"text": f"{key}" * 500, "n": 1})
+            store.create(key, {"text": f"{key}" * 5000, "n": 1})
         store.list()
         real = ShardReader.values
-        changes = iter([lambda: other.delete("c"), lambda: other.patch("b", {"text": "z" * 500, "n": 2})])
+        changes = iter([lambda: other.delete("c"), lambda: other.patch("b", {"text": "z" * 5000, "n": 2})])
 
         def values(self: Any, *args: Any, **kwargs: Any) -> Any:
             next(changes, lambda: None)()

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from shardstore._journal.replay import State
 
-VALUE_BYTES_MAX: Final = 256  # of one value in a row, as JSON
 FIELDS_BYTES_MAX: Final = 4096  # of all values in a row together, as a JSON object
+VALUE_BYTES_MAX: Final = 256  # of one value, as JSON, that is shown unasked, or held of a larger entry
 CUT_BYTES_MAX: Final = 512  # of the list of those that are left out
 CUT_ANY: Final = b"*"  # instead of that list where it would be longer
 NO_FILE: Final = "no file"
@@ -60,7 +60,7 @@ def digest_of(name: str) -> bytes:
 
 
 class Projection:
-    """Which fields of an entry stand in its row: those that are small, the indexed ones first; and in columns."""
+    """Which fields of an entry stand in its row: all of a small one; else the small ones, the indexed ones first."""
 
     __slots__ = ("indexed", "settings")
 
@@ -75,24 +75,25 @@ class Projection:
             return Other(name, "damaged", f"byte 0: the file belongs to session {state.key!r}")
         if state.fields is None or state.key is None:
             return Other(name, "absent", "deleted" if state.records else "empty")
-        fields, cut = self._small(state.fields)
-        row = Row(state.key, state.rev, state.version, state.created_at, state.updated_at, state.size, fields, cut)
+        facts = (state.key, state.rev, state.version, state.created_at, state.updated_at, state.size)
+        row = Row(*facts, *self._held(state.fields, state.size))
         return Indexed(name, row, state.end, self._columns(state.fields) if self.indexed else ())
 
     def _columns(self, entry: dict[str, bytes]) -> tuple[bytes | None, ...]:
         return tuple([sort_key(codec.loads(entry[name])) if name in entry else None for name in self.indexed])
 
-    def _small(self, entry: dict[str, bytes]) -> tuple[bytes, bytes | None]:
-        """Return the small fields as a JSON object, and the names of the others."""
+    def _held(self, entry: dict[str, bytes], size: int) -> tuple[bytes, bytes | None, bytes | None]:
+        """Return the fields that a row holds, the names of the others, and the names of those that it hides."""
+        large = [name for name, raw in entry.items() if len(raw) > VALUE_BYTES_MAX]
+        if size <= FIELDS_BYTES_MAX:
+            return codec.join(entry), None, codec.dumps(large) if large else None
         small = {name: raw for name, raw in entry.items() if len(raw) <= VALUE_BYTES_MAX}
         fields = codec.join(small)
         if len(fields) > FIELDS_BYTES_MAX:
             small = self._fitting(small)
             fields = codec.join(small)
-        if len(small) == len(entry):
-            return fields, None
         cut = codec.dumps([name for name in entry if name not in small])
-        return fields, cut if len(cut) <= CUT_BYTES_MAX else CUT_ANY
+        return fields, cut if len(cut) <= CUT_BYTES_MAX else CUT_ANY, None
 
     def _fitting(self, small: dict[str, bytes]) -> dict[str, bytes]:
         """Return as many fields as there is room for, the indexed ones first."""
