@@ -304,10 +304,10 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 LARGE: dict[str, dict[str, Any]] = {
     "made anew and refreshed": {"updates": (2,), "refreshes": (1,), "makes": (1,), "deletions": 1},
-    "everything": {"updates": (2, 1), "refreshes": (1,), "makes": (1,), "deletions": 1},
     "two makers": {"updates": (2,), "makes": (1, 1), "deletions": 1},
-    "rotated and made anew": {"updates": (2,), "refreshes": (2,), "rotates": True, "makes": (1,), "deletions": 1},
-    "two of each": {"updates": (1, 1), "refreshes": (1, 1), "makes": (1,), "deletions": 1},
+    "rotated and made anew": {"updates": (1,), "refreshes": (1,), "rotates": True, "makes": (1,), "deletions": 1},
+    "two of each": {"updates": (2, 1), "refreshes": (1, 1)},
+    "everything": {"updates": (1, 1), "refreshes": (1,), "makes": (1,), "deletions": 1},
 }
 
 

@@ -24,7 +24,7 @@ def as_nobody(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def _give_up_root(name: str, *args: Any) -> Any:
-    import shardstore._files.index.upkeep  # noqa: F401 - what is loaded on demand must be readable later on
+    from shardstore._files.index import lister, place, upkeep  # noqa: F401 - what is loaded on demand must be readable later on
 
     if os.geteuid() == 0:
         os.setgroups([])
@@ -56,6 +56,7 @@ def read_only(root: Path) -> Path:
             store.create(f"k{n}", {"n": n, "status": "done"})
             store.patch(f"k{n}", {"m": n})
         store.delete("k2")
+        store.list()
     _own(root, writable=False)
     return root
 

@@ -137,7 +137,17 @@ WRITERS: dict[str, Callable[[Store, str, Any], None]] = {
     "compact": _compact,
     "verify": _verify,
 }
-READERS = {"get", "list", "count", "history", "stats", "close", "kept", "purge_archive"}  # these write no session
+READERS = {
+    "get",
+    "list",
+    "count",
+    "history",
+    "stats",
+    "close",
+    "kept",
+    "purge_archive",
+    "reindex",
+}  # these write no session
 
 
 class _raises:  # noqa: N801 - reads as a statement, without importing pytest into every process

@@ -19,6 +19,7 @@ import stat
 import threading
 import time
 import weakref
+from contextlib import suppress
 from typing import Final, NamedTuple, Self
 from zlib import crc32
 
@@ -135,7 +136,8 @@ class ChangeFile:
         with descriptors:
             fd, self.fd = self.fd, -1
             if fd >= 0:
-                os.close(fd)
+                with suppress(OSError):  # it is closed all the same
+                    os.close(fd)
 
     def __del__(self) -> None:
         if getattr(self, "fd", -1) >= 0:  # not set where opening failed

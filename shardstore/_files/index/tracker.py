@@ -45,18 +45,21 @@ class ChangeTracker:
         REQUIRES: the caller holds the shard's lock until it has committed. Where the index cannot be told it is
         deleted, and the next list reads every shard. Raises StoreIOError where that fails as well: commit nothing then.
         """
-        seen = self._seen
-        if len(seen) == 1:
-            file, names, size = seen[0]
-            if name in names and os.lseek(file.fd, 0, os.SEEK_END) == size and file.has_name():
-                return
-        elif not seen and not os.access(self._directory, os.F_OK):
-            return  # there is no index; whoever makes one reads this shard under its lock
         try:
-            self._mark(name)
+            if not self._is_marked(name):
+                self._mark(name)
         except (OSError, Unusable):
             self._seen = ()
             self._discard()
+
+    def _is_marked(self, name: str) -> bool:
+        """Return whether there is nothing to do; about as quick as the two system calls that it takes to know."""
+        seen = self._seen
+        if len(seen) == 1:
+            file, names, size = seen[0]
+            return name in names and os.lseek(file.fd, 0, os.SEEK_END) == size and file.has_name()
+        # Where there is no index, whoever makes one reads this shard under its lock.
+        return not seen and not os.access(self._directory, os.F_OK)
 
     def _mark(self, name: str) -> None:
         """Mark it in every change file there is; again, if one of them was replaced meanwhile."""
