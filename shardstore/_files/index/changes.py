@@ -217,10 +217,13 @@ class ChangeFile:
         """Take the index lock if it is free right now; return whether this object holds it for the caller."""
         if not self._guard.acquire(blocking=False):
             return False
-        self.owner = threading.get_ident()
         taken = False
         try:
+            self.owner = threading.get_ident()
             taken = try_lock(self.fd)
+        except BaseException:
+            self.close()  # and with it a lock that was granted in this very moment
+            raise
         finally:
             if not taken:
                 self._let_go()

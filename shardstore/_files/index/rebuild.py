@@ -16,7 +16,7 @@ from shardstore._files.index.catalog import CATALOG, Catalog, stamp
 from shardstore._files.index.changes import MARK, TEMP_PREFIX, ChangeFile, Unusable, change_files, impostors, unlink
 from shardstore._files.index.directories import mtime_of
 from shardstore._files.index.progress import track
-from shardstore._files.index.refresh import new_meta, read_locked, seal_of
+from shardstore._files.index.refresh import check_settings, new_meta, read_locked, seal_of
 from shardstore._files.layout import DIRECTORY_MODE, PREFIXES
 
 if TYPE_CHECKING:
@@ -85,9 +85,11 @@ def _fill(place: Place, file: ChangeFile, marked: set[str], progress: Progress |
     try:
         mark = file.append(MARK)
         sweep(place.directory)
+        meta = new_meta(place, file, mark)
         catalog = Catalog.create(temp, place.indexed)
-        catalog.fill(_batches(place, file, marked, directories, progress), directories, new_meta(place, file, mark))
+        catalog.fill(_batches(place, file, marked, directories, progress), directories, meta)
         catalog.close()
+        check_settings(place, meta)
         if not file.is_named():
             raise Unusable("the change file was deleted")
         if os.path.isdir(place.catalog_path):

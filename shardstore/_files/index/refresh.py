@@ -55,6 +55,7 @@ def _refresh(place: Place, catalog: Catalog, old: ChangeFile) -> bool:
             if pending.seal != seal_of(meta.mark, looks(place.catalog_path)):
                 raise Unusable("the catalog is not as it was sealed")
             changes = read_locked(place, new, pending.names | suspects)
+            check_settings(place, meta)
             catalog.publish(changes, compared, meta._replace(file=new.file, mark=mark))
         new.append(f"= {seal_of(mark, stamp(place.catalog_path))}")
         place.adopt(new)
@@ -79,6 +80,12 @@ def read_locked(place: Place, file: ChangeFile, names: Iterable[str]) -> list[In
         else:
             found.append(one)
     return found
+
+
+def check_settings(place: Place, meta: Meta) -> None:
+    """Raise Unusable if other fields were indexed while shards were read: some rows are of these, some of those."""
+    if meta.settings != place.settings:
+        raise Unusable("the indexed fields are others by now")
 
 
 def seal_of(mark: int, looks: str) -> str:
