@@ -13,6 +13,7 @@ from shardstore import _codec as codec
 from shardstore._files.index.rows import Found, Indexed, is_damaged, lacks
 from shardstore._files.layout import shard_name
 from shardstore.query import Candidate, Query
+from shardstore.session import SessionInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from shardstore._files.index.catalog import Catalog
     from shardstore._files.index.progress import Progress
     from shardstore._files.index.shards import ShardReader
-    from shardstore.session import Row, SessionInfo
+    from shardstore.session import Row
 
 _KEYS_AT_ONCE = 1000
 
@@ -138,7 +139,8 @@ class CatalogView:
         if query.fields:
             wanted = query.fields
             chosen = (Candidate(self._values.whole(row, wanted), position) for row, position in chosen)  # type: ignore[assignment]
-        return [query.info(candidate) for candidate in chosen]
+        order_by, fields = query.order_by, query.fields
+        return [SessionInfo(row, order_by, position, fields) for row, position in chosen]
 
     def _candidates(self, query: Query) -> tuple[Iterator[Candidate], bool]:
         """Return the answers, and whether they come in order."""
