@@ -32,6 +32,7 @@ COMMANDS = {
     "archive": "cmd_archive",
     "import": "cmd_import",
     "export": "cmd_export",
+    "reindex": "cmd_reindex",
     "doctor": "cmd_doctor",
 }
 

@@ -148,6 +148,8 @@ def _import(
                 store.replace(key, entry, expect=current)
         else:
             outcome.conflicts.append(key)
+    if store is not None and not dry_run:
+        store.count()  # leaves the index ready for the first list
 
 
 def _create(store: Store, key: str, entry: dict[str, Any], at: datetime | None) -> Session | None:

@@ -11,7 +11,7 @@ from . import damage, output, parse, show, tables
 from .options import JsonOption, PrefixOption, SortOption, StoreOption, WhereOption, open_existing, plain_app
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from shardstore import SessionInfo
 
@@ -26,6 +26,15 @@ def list_(
     sort: SortOption = None,
     limit: Annotated[str | None, typer.Option("--limit", "-n", metavar="N", help="At most so many.")] = None,
     offset: Annotated[str, typer.Option("--offset", metavar="N", help="Skip so many first.")] = "0",
+    after: Annotated[
+        str | None, typer.Option("--after", metavar="CURSOR", help="Go on behind this row; --json prints cursors.")
+    ] = None,
+    fields: Annotated[
+        str | None, typer.Option("--fields", metavar="A,B", help="Show these fields, whatever their size.")
+    ] = None,
+    group_by: Annotated[
+        str | None, typer.Option("--group-by", metavar="FIELD", help="Print how many have each value of a field.")
+    ] = None,
     count: Annotated[bool, typer.Option("--count", help="Print only how many match.")] = False,
     store: StoreOption = None,
     json: JsonOption = False,
@@ -36,15 +45,42 @@ def list_(
     """
     most = None if limit is None else parse.number(limit, "--limit")
     skipped = parse.number(offset, "--offset")
+    names = None if fields is None else [name for name in fields.split(",") if name]
     matching: dict[str, Any] = {"prefix": prefix, "where": parse.conditions(where)}
     with open_existing(ctx, store) as opened:
         if count:
             return _count(opened.count(**matching), damage.tell(opened), as_json=json)
-        found = opened.list(**matching, order_by=sort or "-updated_at", limit=most, offset=skipped)
+        if group_by is not None:
+            return _groups(group_by, opened.list(**matching, order_by=group_by, fields=[group_by]), as_json=json)
+        order = sort or "-updated_at"
+        found = opened.list(**matching, order_by=order, limit=most, offset=skipped, after=after, fields=names)
         damaged = damage.tell(opened)
     if json:
         return output.json_rows("sessions", map(as_json, found), damaged=damaged)
-    return print_table(found)
+    return print_table(found, names or ())
+
+
+def _groups(field: str, found: list[SessionInfo], *, as_json: bool) -> None:
+    """Print how many sessions have each value. `found`: in the order of the field."""
+    groups: list[tuple[dict[str, Any], int]] = []
+    for info in found:
+        if groups and _alike(groups[-1][0], info.fields):
+            groups[-1] = (groups[-1][0], groups[-1][1] + 1)
+        else:
+            groups.append((info.fields, 1))
+    if as_json:
+        rows = ({**({"value": shown[field]} if shown else {}), "count": number} for shown, number in groups)
+        return output.json_rows("groups", rows, field=field)
+    if not groups:
+        return output.message("no session matches")
+    columns = (tables.Column(show.text(field), lead=True), tables.Column("sessions", right=True))
+    shown_rows = [(show.value(shown[field]) if shown else "(none)", str(number)) for shown, number in groups]
+    return output.table(columns, shown_rows)
+
+
+def _alike(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Return whether the one field has the same value in both; true is not 1."""
+    return a == b and list(map(type, a.values())) == list(map(type, b.values()))
 
 
 def _count(number: int, damaged: int, *, as_json: bool) -> None:
@@ -63,14 +99,15 @@ def as_json(info: SessionInfo) -> dict[str, Any]:
         "created_at": show.iso(info.created_at),
         "updated_at": show.iso(info.updated_at),
         "size": info.size,
-        "fields": dict(info.fields),
+        "fields": info.fields,
+        "cursor": info.cursor,
     }
 
 
-def print_table(found: Iterable[SessionInfo]) -> None:
-    """Print sessions as a table, or say that there are none."""
+def print_table(found: Iterable[SessionInfo], fields: Sequence[str] = ()) -> None:
+    """Print sessions as a table, each with some of its fields, or say that there are none."""
     now = datetime.now(UTC)
-    rows = [(show.text(i.key), show.age(i.updated_at, now), show.size(i.size), str(i.rev)) for i in found]
+    rows = [_row(info, fields, now) for info in found]
     if not rows:
         return output.message("no session matches")
     columns = (
@@ -78,5 +115,12 @@ def print_table(found: Iterable[SessionInfo]) -> None:
         tables.Column("updated", right=True),
         tables.Column("size", right=True),
         tables.Column("rev", right=True),
+        *(tables.Column(show.text(name), fold=True) for name in fields),
     )
     return output.table(columns, rows)
+
+
+def _row(info: SessionInfo, fields: Sequence[str], now: datetime) -> tuple[str, ...]:
+    values = info.fields if fields else {}
+    shown = [show.value(values[name]) if name in values else "" for name in fields]
+    return (show.text(info.key), show.age(info.updated_at, now), show.size(info.size), str(info.rev), *shown)

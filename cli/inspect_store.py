@@ -83,7 +83,7 @@ def _kept(stats: StoreStats) -> str:
 def _index(stats: StoreStats) -> str:
     if stats.index_unusable is not None:
         return f"{stats.index_unusable}: every session was read; `shardstore list` makes it anew"
-    return f"generation {stats.generation}, {looks.count(stats.pending_notes, 'changed session')} to read again"
+    return f"{looks.count(stats.pending_changes, 'changed session')} to read again"
 
 
 def _damage(stats: StoreStats) -> str:

@@ -194,6 +194,11 @@ def new_token(mutex: FifoMutex) -> Token:
     return (threading.get_ident(), mutex)
 
 
+def go_inside(token: Token) -> None:
+    """Note that this chain of calls is inside of what the token stands for; `leave` takes that back."""
+    _inside.set((*_inside.get(), token))
+
+
 def inside_update() -> bool:
     """Return whether this chain of calls is inside a session's lock: then it may wait for nothing that others hold."""
     return any(token[1].holds(token) for token in _inside.get())

@@ -11,7 +11,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Final, Self
 
-from shardstore import query as queries
+from shardstore import _codec as codec
 from shardstore._codec import ENTRY_BYTES_MAX
 from shardstore._inside import FifoMutex, Token, new_token
 from shardstore._journal.record import next_record
@@ -26,15 +26,17 @@ from shardstore.errors import (
     StoreClosed,
 )
 from shardstore.reports import Action, ArchivedFile, CompactReport, LockHolder, PurgeReport, StoreStats, VerifyReport
+from shardstore.session import Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from shardstore._model import Change, State
     from shardstore.engine import Progress
-    from shardstore.query import Query
+    from shardstore.query import Candidate, Query
     from shardstore.session import SessionInfo
 
+_SHOWN_BYTES: Final = 256  # of a value as JSON: a larger one is in a list only where it is asked for
 _HISTORY_BYTES: Final = 65536  # earlier revisions are kept up to this ...
 _HISTORY_FACTOR: Final = 3  # ... plus so many times the bytes of the entry
 _engines: Final[weakref.WeakSet[MemoryEngine]] = weakref.WeakSet()
@@ -90,11 +92,27 @@ class MemoryEngine:
 
     def select(self, query: Query, *, refresh: bool, progress: Progress | None) -> list[SessionInfo]:  # noqa: ARG002
         """Return the sessions that answer a query."""
-        return queries.select_states(query, self._present())
+        matching = [one for state in self._present() if (one := self._candidate(query, state)) is not None]
+        found = sorted(matching, key=query.rank)[query.offset : query.stop]
+        return [query.info(one) for one in found]
 
     def count(self, query: Query, *, refresh: bool, progress: Progress | None) -> int:
-        """Return how many sessions answer a query."""
-        return len(self.select(query, refresh=refresh, progress=progress))
+        """Return how many sessions answer a query, limits aside."""
+        del refresh, progress
+        return sum(self._candidate(query, state) is not None for state in self._present())
+
+    def _candidate(self, query: Query, state: State) -> Candidate | None:
+        """Return a session as a list shows it, if it answers the query."""
+        entry = state.fields or {}
+        large = [name for name, raw in entry.items() if len(raw) > _SHOWN_BYTES]
+        row = Row(
+            str(state.key), state.rev, state.version, state.created_at, state.updated_at, state.size,
+            codec.join(entry), None, codec.dumps(large) if large else None,
+        )  # fmt: skip
+        return query.candidate(row, {name: codec.loads(entry[name]) for name in query.needed if name in entry})
+
+    def reindex(self, fields: tuple[str, ...], progress: Progress | None) -> None:
+        """Change nothing: every list reads every session."""
 
     def keys(self, *, refresh: bool, progress: Progress | None) -> Iterator[str]:  # noqa: ARG002
         """Return every key in ascending order."""
@@ -188,8 +206,7 @@ class MemoryEngine:
             bytes_live=size,
             bytes_dead=0,
             bytes_total=size,
-            pending_notes=0,
-            generation=0,
+            pending_changes=0,
             archived=len(self.archive),
             quarantined=0,
             damaged=(),

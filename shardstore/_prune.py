@@ -29,7 +29,7 @@ def prune(  # noqa: PLR0913  # what Store.prune is asked, and what it knows of i
     scan_progress: Progress | None,
 ) -> PruneReport:
     """Do what Store.prune says."""
-    query = queries.parse(rules.prefix, rules.where, order_by="updated_at")
+    query = queries.parse(rules.prefix, rules.where, "updated_at")
     removals = rules.plan(engine.select(query, refresh=not dry_run, progress=scan_progress))
     refused = None
     if purge and not trust_clock:

@@ -116,6 +116,9 @@ class Engine(Protocol):
     def keys(self, *, refresh: bool, progress: Progress | None) -> Iterator[str]:
         """Yield every key in ascending order; the store may change meanwhile."""
 
+    def reindex(self, fields: tuple[str, ...], progress: Progress | None) -> None:
+        """Have lists by these fields cost what they return, instead of by the present ones."""
+
     # Maintenance: what the verbs of the same names promise
 
     def compact(self, *, dry_run: bool, progress: Progress | None, scan_progress: Progress | None) -> CompactReport:

@@ -22,6 +22,8 @@
     └── StoreIOError(OSError)               any other system call that failed; nothing was changed
         └── StoreFull                       no space, quota or inode left; nothing was changed
 
+Two warnings, UnknownField and DamagedSessions, both a ShardStoreWarning, mark answers that may not be what was meant.
+
 All can be pickled, so that they cross process boundaries unchanged.
 """
 
@@ -29,6 +31,8 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
+import warnings
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
@@ -38,6 +42,7 @@ __all__ = [
     "CommitUncertain",
     "Conflict",
     "CorruptShard",
+    "DamagedSessions",
     "InvalidEntry",
     "InvalidKey",
     "InvalidQuery",
@@ -47,12 +52,14 @@ __all__ = [
     "SessionExists",
     "SessionNotFound",
     "ShardStoreError",
+    "ShardStoreWarning",
     "StoreBusy",
     "StoreClosed",
     "StoreFull",
     "StoreIOError",
     "StoreIncomplete",
     "StoreNotFound",
+    "UnknownField",
     "UnsafeStore",
     "UnsupportedFileSystem",
     "UnsupportedFormat",
@@ -189,18 +196,6 @@ class NestedUpdate(ShardStoreError, RuntimeError):
         )
 
 
-class StoreBusy(ShardStoreError, RuntimeError):
-    """The call came from a signal handler or the like, beneath which the store is in the middle of something.
-
-    Waiting would never end. Do the work after the handler has returned.
-    """
-
-    def __init__(
-        self, message: str = "the store is in the middle of the call beneath this one; call again later"
-    ) -> None:
-        super().__init__(message)
-
-
 class CorruptShard(ShardStoreError):
     """A shard is damaged, or is not this session's; it was not touched. `.path .offset .reason .key`.
 
@@ -287,6 +282,19 @@ class StoreClosed(ShardStoreError):
         super().__init__(message)
 
 
+class StoreBusy(ShardStoreError, RuntimeError):
+    """A signal handler, finalizer or callback called into the store in the middle of another call of its own thread.
+
+    Waiting would never end. Nothing was changed; call again once the interrupted call has returned. `.doing`.
+    """
+
+    _fields = ("doing",)
+
+    def __init__(self, doing: str = "another call of this thread") -> None:
+        self.doing = doing
+        super().__init__(f"interrupted in the middle of {doing}, which this call would have to wait for; call it later")
+
+
 class UnsafeStore(ShardStoreError, PermissionError):
     """The store belongs to another user, or others may write to it. `.root .reason`."""
 
@@ -360,3 +368,23 @@ def raise_io_error(error: OSError, doing: str, path: str | None = None) -> NoRet
     kind = StoreFull if number in _FULL else StoreIOError
     text = os.strerror(number)
     raise kind(number, f"{text} while {doing}" + (f": {where}" if where else ""), where) from error
+
+
+class ShardStoreWarning(UserWarning):
+    """An answer that may not be what was meant."""
+
+
+class UnknownField(ShardStoreWarning):
+    """A list's filter found nothing, and no session has a field of that name: it may be misspelled."""
+
+
+class DamagedSessions(ShardStoreWarning):
+    """A list left out sessions whose files are damaged; `stats().damaged` names the files, and verify mends them."""
+
+
+def warn_caller(warning: ShardStoreWarning) -> None:
+    """Issue a warning that names the line which called into this package."""
+    frame, depth = sys._getframe(1), 2  # noqa: SLF001  # there is no public way on Python 3.11
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "shardstore":
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(warning, stacklevel=depth)

@@ -1,60 +1,50 @@
-"""What a list asks for, and which row answers it: the one definition, for rows of the catalogue and of a scan alike.
+"""What a list asks for, and which row answers it: the one definition, for every engine.
 
 Values compare as JSON: a condition on another type than the value's does not match, a bool is no number, 5 and 5.0 are
 equal, text compares by code points. An absent field matches only `!=` and ("exists", False).
-Order: by value within a type; types in the order null, false, true, number, text, array, object; absent fields last in
-both directions; what is equal by key, ascending.
+Order: by value (_order.py), absent fields last in both directions; rows with equal values by key, ascending.
 """
 
 from __future__ import annotations
 
-import heapq
+import base64
 from collections.abc import Callable, Mapping
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shardstore import _codec as codec
-from shardstore._files.index.rows import CUT_ANY
+from shardstore._order import sort_key
 from shardstore.errors import InvalidEntry, InvalidQuery
-from shardstore.session import SessionInfo
+from shardstore.session import COLUMNS, SessionInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
-    from shardstore._files.index.rows import Row
-    from shardstore._model import State
+    from shardstore.session import Row
     from shardstore.types import Where
 
-Fetch = Callable[["Row", "tuple[str, ...]"], "tuple[Row, dict[str, Any]] | None"]
+Position = int | str | bytes | None  # what a row is ordered by: its column, or a field's sort key; None: absent
 
-COLUMNS: Final = {"key": "key", "updated_at": "updated", "created_at": "created", "size": "size", "rev": "rev"}
-_ORDERED: Final = ("number", "text")
-_TYPE_ORDER: Final = ("null", "bool", "number", "text", "array", "object")
-_KINDS: Final = {
-    type(None): "null",
-    bool: "bool",
-    int: "number",
-    float: "number",
-    str: "text",
-    list: "array",
-    dict: "object",
-}
+_ORDERED: Final = frozenset({int, float, str})
+_CURSOR_BYTES_MAX: Final = 1 << 30
 
 
 class Bounds(NamedTuple):
-    """Limits on what is in every row."""
+    """Limits on what every row has."""
 
-    updated_since: int | None = None  # microseconds since the epoch: not before it
-    updated_before: int | None = None  # microseconds since the epoch: before it
+    updated_since: int | None = None  # in the unit of State.updated_at: not before it
+    updated_before: int | None = None  # before it
     larger_than: int | None = None  # bytes of the entry: more than that
 
     def admit(self, row: Row) -> bool:
-        """Tell whether a row is within the limits."""
+        """Return whether a row is within the limits."""
         return (
             (self.updated_since is None or row.updated >= self.updated_since)
             and (self.updated_before is None or row.updated < self.updated_before)
             and (self.larger_than is None or row.size > self.larger_than)
         )
+
+
+NO_BOUNDS: Final = Bounds()
 
 
 class Condition(NamedTuple):
@@ -64,33 +54,45 @@ class Condition(NamedTuple):
     operator: str
     operand: Any
 
-    def holds(self, values: dict[str, Any]) -> bool:
-        """Tell whether an entry's values meet it."""
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        """Return whether an entry's values meet it."""
         if self.field not in values:
-            return self.operator == "!=" or (self.operator == "exists" and not self.operand)
+            return self.admits_absent
         return _OPERATORS[self.operator](values[self.field], self.operand)
 
-    def needles(self) -> list[bytes] | None:
-        """Give bytes one of which is in the projected fields of every row that meets it; None: not known.
+    @property
+    def admits_absent(self) -> bool:
+        """Whether an entry without the field meets it."""
+        return self.operator == "!=" or (self.operator == "exists" and not self.operand)
 
-        Only where a value has one spelling as JSON, which numbers have not.
-        """
-        operands = self.operand if self.operator == "in" else [self.operand]
-        if self.operator not in ("==", "in") or any(_KINDS[type(o)] not in ("null", "bool", "text") for o in operands):
-            return None
-        return [codec.dumps(self.field) + b":" + codec.dumps(operand) for operand in operands]
+
+class After(NamedTuple):
+    """A place in an order: behind the row of this key, which is ordered by this."""
+
+    position: Position
+    key: str
+
+
+class Candidate(NamedTuple):
+    """A row, and what it is ordered by."""
+
+    row: Row
+    position: Position
 
 
 class Query(NamedTuple):
     """A list, understood. Made by `parse`."""
 
-    prefix: str
-    conditions: tuple[Condition, ...]
-    order: str  # a column's or a field's name
-    descending: bool
-    limit: int | None
-    offset: int
-    bounds: Bounds
+    prefix: str = ""
+    conditions: tuple[Condition, ...] = ()
+    order_by: str = "key"  # as the caller wrote it
+    order: str = "key"  # a column's or a field's name
+    descending: bool = False
+    limit: int | None = None
+    offset: int = 0
+    bounds: Bounds = NO_BOUNDS
+    after: After | None = None
+    fields: tuple[str, ...] | None = None  # which fields the rows show, whole; None: the small ones
 
     @property
     def by_column(self) -> bool:
@@ -105,22 +107,40 @@ class Query(NamedTuple):
             names[self.order] = None
         return tuple(names)
 
-    def sort_key(self, candidate: Candidate) -> Any:
-        """Give what candidates are sorted by, ascending."""
+    @property
+    def stop(self) -> int | None:
+        """How many rows, from the first, are needed."""
+        return None if self.limit is None else self.offset + self.limit
+
+    def candidate(self, row: Row, values: Mapping[str, Any]) -> Candidate | None:
+        """Return the row with its position if it answers the query, else None. `values`: those of `needed`."""
+        if not row.key.startswith(self.prefix) or not self.bounds.admit(row):
+            return None
+        if not all(condition.holds(values) for condition in self.conditions):
+            return None
+        found = Candidate(row, self.position(row, values))
+        return found if self.after is None or self.rank(found) > self._rank(*self.after) else None
+
+    def position(self, row: Row, values: Mapping[str, Any]) -> Position:
+        """Return what a row is ordered by."""
         if self.by_column:
-            value: Any = getattr(candidate.row, COLUMNS[self.order])
-            return (_Reversed(value) if self.descending else value, candidate.row.key)
-        if self.order not in candidate.values:
-            return (True, None, candidate.row.key)
-        rank = _rank(candidate.values[self.order])
-        return (False, _Reversed(rank) if self.descending else rank, candidate.row.key)
+            return getattr(row, COLUMNS[self.order])  # type: ignore[no-any-return]
+        return sort_key(values[self.order]) if self.order in values else None
 
+    def rank(self, candidate: Candidate) -> Any:
+        """Return what candidates are sorted by, ascending."""
+        return self._rank(candidate.position, candidate.row.key)
 
-class Candidate(NamedTuple):
-    """A row, with the values that the query needs."""
+    def _rank(self, position: Position, key: str) -> Any:
+        if position is None:
+            return (True, None, key)
+        if not self.descending:
+            return (False, position, key)
+        return (False, -position if type(position) is int else _Reversed(position), key)
 
-    row: Row
-    values: dict[str, Any]
+    def info(self, candidate: Candidate) -> SessionInfo:
+        """Return the line of the answer for a row."""
+        return SessionInfo(candidate.row, self.order_by, candidate.position, self.fields)
 
 
 class _Reversed:
@@ -134,22 +154,24 @@ class _Reversed:
     def __lt__(self, other: _Reversed) -> bool:
         return bool(other.value < self.value)
 
+    def __gt__(self, other: _Reversed) -> bool:
+        return bool(other.value > self.value)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Reversed) and bool(self.value == other.value)
 
     __hash__ = None  # type: ignore[assignment]
 
 
-NO_BOUNDS = Bounds()
-
-
 def parse(  # noqa: PLR0913  # the arguments of a list
-    prefix: str | None,
-    where: Where | None,
+    prefix: str | None = None,
+    where: Where | None = None,
     order_by: str = "key",
     limit: int | None = None,
     offset: int = 0,
     bounds: Bounds = NO_BOUNDS,
+    after: SessionInfo | str | None = None,
+    fields: Iterable[str] | None = None,
 ) -> Query:
     """Understand the arguments of a list. Raises InvalidQuery for everything that means nothing."""
     if prefix is not None and type(prefix) is not str:
@@ -163,12 +185,61 @@ def parse(  # noqa: PLR0913  # the arguments of a list
     for name, bound in zip(bounds._fields, bounds, strict=True):
         if bound is not None and type(bound) is not int:
             raise InvalidQuery(f"{name} is None or an int, not {bound!r}")
+    if after is not None and offset:
+        raise InvalidQuery("after and offset both say where to begin; give one of them")
     order = order_by.removeprefix("-")
-    return Query(prefix or "", _conditions(where), order, order != order_by, limit, offset, bounds)
+    return Query(
+        prefix or "", _conditions(where), order_by, order, order != order_by, limit, offset, bounds,
+        _after(after, order_by), _names(fields),
+    )  # fmt: skip
 
 
 def _is_count(value: Any) -> bool:
     return type(value) is int and value >= 0
+
+
+def _names(fields: Iterable[str] | None) -> tuple[str, ...] | None:
+    if fields is None:
+        return None
+    names = () if isinstance(fields, str) else tuple(fields)
+    if isinstance(fields, str) or not all(type(name) is str for name in names):
+        raise InvalidQuery(f"fields is a list of field names, not {fields!r}")
+    return names
+
+
+def _after(after: SessionInfo | str | None, order_by: str) -> After | None:
+    """Understand where to go on. Raises InvalidQuery for another order's place."""
+    if after is None:
+        return None
+    cursor = after.cursor if isinstance(after, SessionInfo) else after
+    if type(cursor) is not str or len(cursor) > _CURSOR_BYTES_MAX:
+        raise InvalidQuery(f"after is a SessionInfo or its cursor, not {type(after).__name__}")
+    try:
+        made_for, kind, text, key = codec.loads(base64.urlsafe_b64decode(cursor.encode()))
+        position = _POSITIONS[kind](text)
+    except (ValueError, TypeError, KeyError):
+        raise InvalidQuery("after is no cursor of a SessionInfo") from None
+    if type(key) is not str or type(made_for) is not str or type(position) is not _position_type(made_for, kind):
+        raise InvalidQuery("after is no cursor of a SessionInfo")
+    if made_for != order_by:
+        raise InvalidQuery(f"after belongs to a list with order_by={made_for!r}, not {order_by!r}")
+    return After(position, key)
+
+
+_POSITIONS: Final[dict[str, Callable[[Any], Position]]] = {
+    "column": lambda value: value,
+    "field": bytes.fromhex,
+    "absent": lambda _: None,
+}
+
+
+def _position_type(order_by: str, kind: str) -> type:
+    column = order_by.removeprefix("-")
+    if (kind == "column") != (column in COLUMNS):
+        return InvalidQuery  # the type of no position
+    if kind == "column":
+        return str if column == "key" else int
+    return bytes if kind == "field" else type(None)
 
 
 def _conditions(where: Where | None) -> tuple[Condition, ...]:
@@ -184,7 +255,7 @@ def _condition(field: Any, wanted: Any) -> Condition:
         raise InvalidQuery(f"where: a field's name is a str, not {field!r}")
     if not isinstance(wanted, tuple):
         return Condition(field, "==", _json(field, wanted))
-    if len(wanted) != 2 or wanted[0] not in _OPERATORS:  # noqa: PLR2004 - an operator and a value
+    if len(wanted) != 2 or type(wanted[0]) is not str or wanted[0] not in _OPERATORS:  # noqa: PLR2004 - a pair
         raise InvalidQuery(f"where[{field!r}]: (operator, value) with one of {' '.join(_OPERATORS)}, not {wanted!r}")
     operator, operand = wanted
     if operator == "exists":
@@ -196,7 +267,7 @@ def _condition(field: Any, wanted: Any) -> Condition:
             raise InvalidQuery(f"where[{field!r}]: in takes a list of values, not {operand!r}")
         return Condition(field, operator, [_json(field, item) for item in operand])
     operand = _json(field, operand)
-    if operator not in ("==", "!=") and _KINDS[type(operand)] not in _ORDERED:
+    if operator not in ("==", "!=") and type(operand) not in _ORDERED:
         raise InvalidQuery(f"where[{field!r}]: {operator} compares numbers or texts, not {operand!r}")
     return Condition(field, operator, operand)
 
@@ -208,98 +279,31 @@ def _json(field: str, value: Any) -> Any:
         raise InvalidQuery(f"where[{field!r}]: {error}") from None
 
 
+def _kind(value: Any) -> type:
+    """Return the type that a value compares as: the numbers are one."""
+    kind: type = type(value)
+    return float if kind is int else kind
+
+
 def _same(a: Any, b: Any) -> bool:
     """Compare two JSON values; True is not 1, at any depth."""
-    kind = _KINDS[type(a)]
-    if kind != _KINDS[type(b)]:
+    kind = _kind(a)
+    if kind != _kind(b):
         return False
-    if kind == "array":
+    if kind is list:
         return len(a) == len(b) and all(map(_same, a, b))
-    if kind == "object":
+    if kind is dict:
         return a.keys() == b.keys() and all(_same(value, b[name]) for name, value in a.items())
     return bool(a == b)
-
-
-def _comparable(a: Any, b: Any) -> bool:
-    return _KINDS[type(a)] == _KINDS[type(b)]
 
 
 _OPERATORS: Final[dict[str, Callable[[Any, Any], bool]]] = {
     "==": _same,
     "!=": lambda a, b: not _same(a, b),
-    "<": lambda a, b: _comparable(a, b) and a < b,
-    "<=": lambda a, b: _comparable(a, b) and a <= b,
-    ">": lambda a, b: _comparable(a, b) and a > b,
-    ">=": lambda a, b: _comparable(a, b) and a >= b,
+    "<": lambda a, b: _kind(a) == _kind(b) and a < b,
+    "<=": lambda a, b: _kind(a) == _kind(b) and a <= b,
+    ">": lambda a, b: _kind(a) == _kind(b) and a > b,
+    ">=": lambda a, b: _kind(a) == _kind(b) and a >= b,
     "in": lambda a, b: any(_same(a, item) for item in b),
     "exists": lambda _, wanted: bool(wanted),
 }
-
-
-def _rank(value: Any) -> tuple[int, Any]:
-    """Give what a value is sorted by, whatever its type."""
-    kind = _KINDS[type(value)]
-    shown = codec.dumps(value) if kind in ("array", "object") else 0 if kind == "null" else value
-    return _TYPE_ORDER.index(kind), shown
-
-
-def matching(query: Query, rows: Iterable[Row], fetch: Fetch) -> Iterator[Candidate]:
-    """Yield the rows that answer the query, in the order they come in.
-
-    `fetch(row, fields)` reads a session whose row lacks a field that decides; None when it is gone by now.
-    """
-    needed = query.needed
-    if not (needed or query.prefix or query.bounds != NO_BOUNDS):
-        for row in rows:
-            yield Candidate(row, {})
-        return
-    for row in rows:
-        if not row.key.startswith(query.prefix) or not query.bounds.admit(row):
-            continue
-        if not needed:
-            yield Candidate(row, {})
-            continue
-        found: tuple[Row, dict[str, Any]] | None = (row, codec.loads(row.fields))
-        if row.cut is not None and any(lacks(row.cut, name) for name in needed):
-            found = fetch(row, needed)
-        if found is None or not query.bounds.admit(found[0]):
-            continue
-        if all(condition.holds(found[1]) for condition in query.conditions):
-            yield Candidate(*found)
-
-
-def lacks(cut: bytes, name: str) -> bool:
-    """Tell whether a field of this name may be among those that were cut."""
-    return cut == CUT_ANY or codec.dumps(name) in cut
-
-
-def select(query: Query, rows: Iterable[Row], fetch: Fetch, *, ordered: bool) -> list[SessionInfo]:
-    """Answer a list. `ordered`: the rows come in the query's order already."""
-    stop = None if query.limit is None else query.offset + query.limit
-    found: Iterable[Candidate] = () if query.limit == 0 else matching(query, rows, fetch)
-    if not ordered:
-        # Never more than the answer in memory, however many rows there are.
-        found = sorted(found, key=query.sort_key) if stop is None else heapq.nsmallest(stop, found, query.sort_key)
-    return [_info(candidate.row) for candidate in islice(found, query.offset, stop)]
-
-
-def _info(row: Row) -> SessionInfo:
-    return SessionInfo(row.key, row.rev, row.version, row.created, row.updated, row.size, row.fields)
-
-
-def select_states(query: Query, states: Iterable[State]) -> list[SessionInfo]:
-    """Answer a list from the states of sessions themselves, for an engine that has them at hand."""
-    from shardstore._files.index.rows import Projection, Row
-
-    projection = Projection(None)
-    whole = {str(state.key): state for state in states}
-    rows = [
-        Row(b"", key, s.rev, s.version, s.created_at, s.updated_at, s.size, 0, *projection.of_raw(s.fields or {}))
-        for key, s in whole.items()
-    ]
-
-    def fetch(row: Row, names: tuple[str, ...]) -> tuple[Row, dict[str, Any]]:
-        fields = whole[row.key].fields or {}
-        return row, {name: codec.loads(fields[name]) for name in names if name in fields}
-
-    return select(query, rows, fetch, ordered=False)

@@ -124,8 +124,7 @@ class StoreStats:
     bytes_live: int
     bytes_dead: int
     bytes_total: int
-    pending_notes: int
-    generation: int
+    pending_changes: int  # shards that the next list reads
     archived: int
     quarantined: int
     damaged: tuple[str, ...]  # shards, relative to the root, that could not be read

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -9,12 +10,19 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from shardstore import _codec as codec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shardstore._model import State
 
 
 def moment(microseconds: int) -> datetime:
     """Return an aware datetime, in UTC, of microseconds since the epoch."""
     return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def ticks(when: datetime) -> int:
+    """Return microseconds since the epoch of an aware datetime."""
+    return (when - _EPOCH) // timedelta(microseconds=1)
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -126,32 +134,107 @@ class Session(Mapping[str, Any]):
 _NOTHING: Final[dict[str, bytes]] = {}
 
 
-class SessionInfo(NamedTuple):
-    """A line of a list: what the index holds of a session. `size` is bytes of the entry as compact JSON. Immutable."""
+COLUMNS: Final = {"key": "key", "updated_at": "updated", "created_at": "created", "size": "size", "rev": "rev"}
+
+
+class Row(NamedTuple):
+    """What an engine keeps of a session for lists."""
 
     key: str
     rev: int
     version: str
-    created_us: int  # microseconds since the epoch, like updated_us
-    updated_us: int
-    size: int
-    raw_fields: bytes
+    created: int  # in the unit of State.created_at, like updated
+    updated: int
+    size: int  # bytes of the entry as compact JSON
+    fields: bytes  # fields of the entry: a JSON object
+    cut: bytes | None = None  # which fields are not in it, as the engine knows it; None: none
+    hidden: bytes | None = None  # a JSON list of those in it that a list shows only when asked; None: none
+
+
+class SessionInfo:
+    """One session in a list, as of one moment. Immutable. `.size` is in bytes of the entry as compact JSON.
+
+    `.fields` holds the small values of the entry (each at most 256 bytes of JSON, together at most 4 KB), or, where
+    the list named `fields=`, those fields, whatever their size. Two are equal when they show the same.
+    """
+
+    __slots__ = ("_only", "_order_by", "_position", "_row")
+
+    def __init__(
+        self,
+        row: Row,
+        order_by: str = "key",
+        position: int | str | bytes | None = None,
+        only: Sequence[str] | None = None,
+    ) -> None:
+        """`position`: what the row is ordered by in the list of this `order_by`."""
+        self._row = row
+        self._order_by = order_by
+        self._position = position
+        self._only = only
+
+    @property
+    def key(self) -> str:
+        """The session's key."""
+        return self._row.key
+
+    @property
+    def rev(self) -> int:
+        """The revision: 1, 2, 3 ... for each change since the session was made."""
+        return self._row.rev
+
+    @property
+    def version(self) -> str:
+        """The name of this content, as `Session.version`."""
+        return self._row.version
 
     @property
     def created_at(self) -> datetime:
         """When the session was made."""
-        return moment(self.created_us)
+        return moment(self._row.created)
 
     @property
     def updated_at(self) -> datetime:
         """When it last changed."""
-        return moment(self.updated_us)
+        return moment(self._row.updated)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the entry as compact JSON."""
+        return self._row.size
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The small values of the entry: each at most 256 bytes of JSON, together at most 4 KB. Decoded at each use."""
-        fields: dict[str, Any] = codec.loads(self.raw_fields)
+        """The values that the list shows, decoded anew at each use: the caller's own."""
+        fields: dict[str, Any] = codec.loads(self._row.fields)
+        if self._only is not None:
+            return {name: fields[name] for name in self._only if name in fields}
+        if self._row.hidden is not None:
+            for name in codec.loads(self._row.hidden):
+                del fields[name]
         return fields
+
+    @property
+    def cursor(self) -> str:
+        """This row's place in its list, for `list(after=...)`: opaque text, good in other processes too."""
+        if self._order_by.removeprefix("-") in COLUMNS:
+            place: tuple[str, Any] = ("column", self._position)
+        elif isinstance(self._position, bytes):
+            place = ("field", self._position.hex())
+        else:
+            place = ("absent", None)
+        return base64.urlsafe_b64encode(codec.dumps([self._order_by, *place, self._row.key])).decode()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SessionInfo):
+            return NotImplemented
+        return self._row[:6] == other._row[:6] and self.fields == other.fields
+
+    def __hash__(self) -> int:
+        return hash((self._row.key, self._row.version))
 
     def __repr__(self) -> str:
         return f"SessionInfo({self.key!r}, rev={self.rev}, size={self.size})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (SessionInfo, (self._row, self._order_by, self._position, self._only))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import math
 import os
 import re
 import threading
@@ -28,9 +27,12 @@ from shardstore.errors import (
     StoreClosed,
     StoreIncomplete,
     StoreIOError,
+    UnknownField,
     raise_io_error,
+    warn_caller,
 )
-from shardstore.session import Session, SessionInfo
+from shardstore.query import Bounds, Condition, Query, parse
+from shardstore.session import Session, SessionInfo, ticks
 
 if TYPE_CHECKING:
     import builtins  # inside the class, `list` is the verb
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 Durability = Literal["commit", "relaxed"]
 Expect = Session | SessionInfo | str
 
+_ENCODABLE: Final = re.compile("[^\ud800-\udfff]*", re.DOTALL)
 _TEXT: Final = re.compile("[^\ud800-\udfff]{1,256}", re.DOTALL)
 _V = TypeVar("_V")
 _UNCHANGED: Final[Any] = object()  # a setting of `using` that was not given
@@ -63,7 +66,8 @@ class Store:
     create: False raises StoreNotFound instead of making the store.
     read_only: True writes nothing at all, not even the index.
     allow_shared: True opens a store that other users own or can write to.
-    index_fields: the names of the fields that come first in the index; settled when the store is made.
+    indexed: the names of the fields that have an index of their own, so that filtering and ordering by them costs as
+        much as the rows returned; None: as the store has it. ValueError where it has others: `reindex` changes them.
     scan_progress: called with (done, total) whenever a list has to read every session, because there is no index to
         believe. Others may be waiting for it, so it should be quick and not use the store.
 
@@ -82,13 +86,13 @@ class Store:
         create: bool = True,
         read_only: bool = False,
         allow_shared: bool = False,
-        index_fields: Iterable[str] | None = None,
+        indexed: Iterable[str] | None = None,
         scan_progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._settings(durability, lock_timeout, actor)
         self._read_only = read_only
         self._scan_progress = scan_progress
-        fields = _field_names(index_fields)
+        fields = None if indexed is None else _field_names(indexed)
         self._join(
             open_engine(root, create=create, read_only=read_only, allow_shared=allow_shared, indexed=fields),
             Path(os.path.abspath(root)),
@@ -383,24 +387,30 @@ class Store:
         limit: int | None = None,
         offset: int = 0,
         *,
+        after: SessionInfo | str | None = None,
+        fields: Iterable[str] | None = None,
         updated_since: datetime | None = None,
         updated_before: datetime | None = None,
         larger_than: int | None = None,
     ) -> builtins.list[SessionInfo]:
         """List sessions from the index: exact as of some moment during the call.
 
-        `where`: {field: value} or {field: (op, value)} with op one of == != < <= > >= in exists. `order_by`: a
-        projected field, updated_at, created_at, size, rev or key; with a leading "-" descending. `updated_since`,
-        `updated_before` (aware datetimes) and `larger_than` (bytes) narrow it further. A session whose shard is
-        damaged is left out; `stats().damaged` names it. Raises InvalidQuery.
-        """
-        with late_imports:
-            from shardstore.query import Bounds, parse
+        `where`: {field: value} or {field: (op, value)} with op one of == != < <= > >= in exists. `order_by`: a field,
+        updated_at, created_at, size, rev or key; with a leading "-" descending. Both are quickest for the store's
+        `indexed` fields. `after`: go on behind this SessionInfo of an earlier list, or its `.cursor`; a session that
+        did not move meanwhile is neither skipped nor repeated. `fields`: show these fields, whatever their size.
+        `updated_since`, `updated_before` (aware datetimes) and `larger_than` (bytes) narrow the list further.
 
-        bounds = Bounds(_microseconds(updated_since), _microseconds(updated_before), larger_than)
-        query = parse(prefix, where, order_by, limit, offset, bounds)
+        Warns (DamagedSessions) where sessions are left out because their files are damaged, and (UnknownField) where
+        nothing matches and no session has a field of that name. Raises InvalidQuery.
+        """
+        bounds = _bounds(updated_since, updated_before, larger_than)
+        query = parse(prefix, where, order_by, limit, offset, bounds, after, fields)
         with _typed("listing"):
-            return self._engine.select(query, refresh=not self._read_only, progress=self._scan_progress)
+            found = self._engine.select(query, **self._how_to_list())
+            if not found and query.conditions:
+                self._warn_of_unknown_fields(query)
+        return found
 
     def count(  # as list
         self,
@@ -411,14 +421,30 @@ class Store:
         updated_before: datetime | None = None,
         larger_than: int | None = None,
     ) -> int:
-        """Count the sessions that `list` would return. Raises InvalidQuery."""
-        with late_imports:
-            from shardstore.query import Bounds, parse
-
-        bounds = Bounds(_microseconds(updated_since), _microseconds(updated_before), larger_than)
-        query = parse(prefix, where, bounds=bounds)
+        """Count what `list` would return. Warns and raises as it does."""
+        query = parse(prefix, where, bounds=_bounds(updated_since, updated_before, larger_than))
         with _typed("counting"):
-            return self._engine.count(query, refresh=not self._read_only, progress=self._scan_progress)
+            found = self._engine.count(query, **self._how_to_list())
+            if not found and query.conditions:
+                self._warn_of_unknown_fields(query)
+        return found
+
+    def _how_to_list(self) -> dict[str, Any]:
+        return {"refresh": not self._read_only, "progress": self._scan_progress}
+
+    def _warn_of_unknown_fields(self, query: Query) -> None:
+        """Warn of fields in a filter that found nothing and that no session has: once a field and process."""
+        engine = self._engine
+        for condition in query.conditions:
+            field = (self.location, condition.field)
+            if field in _looked_up:
+                continue
+            having = Query(conditions=(Condition(condition.field, "exists", True),), limit=1)
+            if engine.select(having, **self._how_to_list()):
+                _looked_up.add(field)
+            elif engine.count(Query(), **self._how_to_list()):
+                _looked_up.add(field)
+                warn_caller(UnknownField(f"where: no session in this store has a field {condition.field!r}"))
 
     def history(self, key: str) -> builtins.list[Session]:
         """Return the session's revisions, oldest first, as far back as its journal goes; empty if absent.
@@ -529,6 +555,19 @@ class Store:
         with _typed("counting"):
             return self._engine.stats(refresh=not self._read_only, progress=self._scan_progress)
 
+    def reindex(self, fields: Iterable[str]) -> None:
+        """Have these fields indexed instead of the present ones, in every process that has the store open.
+
+        fields: at most 64 names. Reads every session once, beside running writers.
+        Raises ValueError for what is no list of names, StoreIOError.
+
+        >>> store.reindex(["status", "user"])
+        """
+        names = _field_names(fields)
+        self._check_writable()
+        with _typed("indexing"):
+            self._engine.reindex(names, self._scan_progress)
+
     # Life
 
     @property
@@ -632,16 +671,25 @@ def _microseconds(moment: datetime | None) -> int | None:
         return None
     if not isinstance(moment, datetime) or moment.tzinfo is None:
         raise InvalidQuery(f"a bound in time is a datetime with a time zone, not {moment!r}")
-    return math.ceil(moment.timestamp() * 1_000_000)
+    return ticks(moment)
 
 
-def _field_names(names: Iterable[str] | None) -> tuple[str, ...] | None:
-    if names is None:
-        return None
-    found = () if isinstance(names, str) else tuple(names)
-    if isinstance(names, str) or not all(isinstance(name, str) for name in found):
-        raise ValueError(f"index_fields is a list of field names, not {names!r}")
+def _bounds(since: datetime | None, before: datetime | None, larger_than: int | None) -> Bounds:
+    return Bounds(_microseconds(since), _microseconds(before), larger_than)
+
+
+def _field_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of fields to be indexed, each once. Raises ValueError."""
+    found = () if isinstance(names, str) else tuple(dict.fromkeys(names))
+    if isinstance(names, str) or not all(type(name) is str and _ENCODABLE.fullmatch(name) for name in found):
+        raise ValueError(f"indexed is a list of field names, not {names!r}")
+    if len(found) > _INDEXED_MAX:
+        raise ValueError(f"{len(found)} fields to be indexed; at most {_INDEXED_MAX} are allowed")
     return found
+
+
+_INDEXED_MAX: Final = 64  # each makes every refresh dearer
+_looked_up: set[tuple[str, str]] = set()  # fields of filters, each with the store's root
 
 
 def _mapping(data: Mapping[str, _V]) -> Mapping[str, _V]:

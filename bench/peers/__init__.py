@@ -57,6 +57,9 @@ SPECS = {
     for spec in (
         Spec("shardstore", "shardstore", RELAXED, "shard", "shardstore", "shardstore",
              'durability="relaxed"', {"durability": "relaxed"}),
+        Spec("shardstore-indexed", "shardstore, indexed", RELAXED, "shard", "shardstore", "shardstore",
+             'durability="relaxed", indexed=("status", "updatedAt")',
+             {"durability": "relaxed", "indexed": ("status", "updatedAt")}),
         Spec("shardstore-commit", "shardstore commit", DURABLE, "shard", "shardstore", "shardstore",
              'durability="commit": fdatasync before the acknowledgement', {"durability": "commit"}),
         Spec("sqlite", "SQLite WAL NORMAL", RELAXED, "sqlite", "sqlite3", "",

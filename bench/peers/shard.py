@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class Shardstore(Peer):
     """A store with the waiting time raised, so that a crowded benchmark waits instead of failing."""
 
-    def __init__(self, root: Path, *, durability: str) -> None:
+    def __init__(self, root: Path, *, durability: str, indexed: tuple[str, ...] | None = None) -> None:
         super().__init__(root)
-        self.store = Store(root / "store", durability=durability, lock_timeout=120.0)  # type: ignore[arg-type]
+        self.store = Store(root / "store", durability=durability, lock_timeout=120.0, indexed=indexed)  # type: ignore[arg-type]
 
     def create(self, key: str, entry: Entry) -> None:
         self.store.create(key, entry)
@@ -40,6 +40,12 @@ class Shardstore(Peer):
     def newest(self, limit: int, status: str | None = None) -> list[Any]:
         where = None if status is None else {"status": status}
         return self.store.list(where=where, order_by="-updated_at", limit=limit)
+
+    def count(self, status: str) -> int:
+        return self.store.count(where={"status": status})
+
+    def by_status(self, limit: int) -> list[Any]:
+        return self.store.list(order_by="status", limit=limit)
 
     def prune(self, keep: int) -> None:
         self.store.prune(max_entries=keep)

@@ -85,6 +85,14 @@ class Sqlite(Peer):
         query = f"SELECT key, updated, status FROM sessions {where} ORDER BY updated DESC LIMIT ?"
         return self.db.execute(query, (*values, limit)).fetchall()
 
+    def count(self, status: str) -> int:
+        found = self.db.execute("SELECT count(*) FROM sessions WHERE status = ?", (status,))
+        return int(found.fetchone()[0])
+
+    def by_status(self, limit: int) -> list[Any]:
+        query = "SELECT key, updated, status FROM sessions ORDER BY status, updated LIMIT ?"
+        return self.db.execute(query, (limit,)).fetchall()
+
     def prune(self, keep: int) -> None:
         self.db.execute(
             "DELETE FROM sessions WHERE key NOT IN (SELECT key FROM sessions ORDER BY updated DESC LIMIT ?)", (keep,)

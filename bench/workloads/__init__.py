@@ -14,6 +14,7 @@ from bench.workloads import (
     get,
     hotkey,
     indexcost,
+    indexed,
     listing,
     memory,
     mixed,
@@ -44,6 +45,6 @@ class Workload(Protocol):
 
 _MODULES: tuple[ModuleType, ...] = (
     touch, get, turn, floor, sessionsjson, hotkey, spread, fanout, mixed, durable, durable_spread,
-    listing, indexcost, rebuild, churn, cold, memory,
+    listing, indexed, indexcost, rebuild, churn, cold, memory,
 )  # fmt: skip
 WORKLOADS: dict[str, Workload] = {module.NAME: cast("Workload", module) for module in _MODULES}

@@ -48,7 +48,7 @@ def _first(stage: Stage, store: str) -> Iterator[Callable[[float], Metrics]]:
             noted: list[int] = []
             end = clock() + int(seconds * NS_PER_S)
             while clock() < end:
-                peer.newest(1)  # the generation moves on: every session has to be noted again
+                peer.newest(1)  # refreshed: every session has to be marked as changed again
                 noting += pass_over(peer)
                 noted += pass_over(peer)
             return {**Summary.of(noting).metrics("noting_"), **Summary.of(noted).metrics("noted_")}
@@ -57,9 +57,9 @@ def _first(stage: Stage, store: str) -> Iterator[Callable[[float], Metrics]]:
 
 
 class _NoIndex:
-    """Stands in for the index of an open store and notes nothing: what an update would cost without one."""
+    """Stands in for the index of an open store and marks nothing: what an update would cost without one."""
 
-    def note(self, name: str) -> None:
+    def mark_changed(self, name: str) -> None:
         """Do nothing."""
 
 

@@ -69,7 +69,7 @@ def _idle(size: int, status: str | None, stage: Stage, store: str) -> Iterator[C
 
 
 def _bare(stage: Stage, size: int, root: Path) -> Path:
-    """Copy what list returns into a plain table with an index on the time: the rows of a catalogue, no more."""
+    """Copy what list returns into a plain table with an index on the time: the rows of a catalog, no more."""
     path = root / "bare.db"
     with opened("shardstore", store_of(stage, size)) as peer, closing(sqlite3.connect(path)) as db, db:
         db.execute(f"CREATE TABLE c(key TEXT PRIMARY KEY, {', '.join(COLUMNS)})")

@@ -47,11 +47,13 @@ def open_engine(  # the settings of a store
     """
     place = Path(os.path.abspath(root))
     if create and not read_only:
-        make_store(Layout(place), Settings(index_fields=indexed), allow_shared=allow_shared)
+        make_store(Layout(place), Settings(indexed=indexed or ()), allow_shared=allow_shared)
     layout = Layout(os.path.realpath(place))  # an alias that goes away takes nobody's store with it
     settings = read_settings(layout)
     if not allow_shared:
         check_owner(layout)
+    if indexed is not None and set(indexed) != set(settings.indexed):
+        raise ValueError(f"the indexed fields are {settings.indexed!r}, not {indexed!r}; Store.reindex changes them")
     try:
         status = os.stat(place)
     except FileNotFoundError:
@@ -63,7 +65,7 @@ def open_engine(  # the settings of a store
         engine = _engines.get(identity)
         if engine is None or not engine.is_at(identity):
             # The store was moved, or is gone and its inode's number was given to another one.
-            engine = _engines[identity] = FileEngine(identity, layout, settings.index_fields)
+            engine = _engines[identity] = FileEngine(identity, layout, settings.indexed)
         engine.join()
         return engine
 
@@ -71,13 +73,13 @@ def open_engine(  # the settings of a store
 class FileEngine:
     """The shards and the index of one store."""
 
-    def __init__(self, identity: tuple[int, int], layout: Layout, index_fields: tuple[str, ...] | None) -> None:
+    def __init__(self, identity: tuple[int, int], layout: Layout, indexed: tuple[str, ...]) -> None:
         self.layout = layout
         self.root = Path(layout.root)
         self.location = str(layout.root)
         self.pool = Pool(layout)
-        self.index = Index(layout, index_fields, self.pool)
-        self.pool.mark_changed = self.index.note
+        self.index = Index(layout, indexed, self.pool)
+        self.pool.mark_changed = self.index.mark_changed
         self.transaction: Callable[..., FileTransaction] = self.pool.transaction
         self.process = str(os.getpid())
         self._members = 0  # Store objects that use it
@@ -135,6 +137,10 @@ class FileEngine:
     def keys(self, *, refresh: bool, progress: Progress | None) -> Iterator[str]:
         """Yield every key in ascending order."""
         return self.index.keys(refresh=refresh, progress=progress)
+
+    def reindex(self, fields: tuple[str, ...], progress: Progress | None) -> None:
+        """Have these fields indexed, in every process that uses the store."""
+        self.index.reindex(fields, progress)
 
     # Maintenance. Each imports its module when it is called: `shardstore get` starts without them.
 

@@ -4,7 +4,7 @@
       shardstore.json                          format marker and shared settings, written last
       shards/3f/agent-main-42~<32 hex>.jsonl   one journal per session key
       shards/3f/.tmp-<random>~<shard file>     a rewrite in progress
-      index/                                   disposable; its names are in index/files.py
+      index/                                   disposable; its names are in index/changes.py and index/catalog.py
       archive/  quarantine/                    <shard file>.<milliseconds>-<random>: removed, damaged
       quarantine/lost-3f.<milliseconds>-<random>   a prefix directory that was gone, and was made again
 

@@ -25,7 +25,7 @@ class Settings(NamedTuple):
 
     format: int = FORMAT
     created_at: int = 0  # milliseconds since the epoch
-    index_fields: tuple[str, ...] | None = None  # projected into the index first; None: in the entry's order
+    indexed: tuple[str, ...] = ()  # fields with an index of their own
 
 
 def make_store(layout: Layout, settings: Settings, *, allow_shared: bool = False) -> None:
@@ -44,7 +44,7 @@ def make_store(layout: Layout, settings: Settings, *, allow_shared: bool = False
         layout.root.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):  # a link to a directory is as good a root as any
             layout.root.mkdir(DIRECTORY_MODE)
-        for path in (layout.shards, layout.archive, layout.quarantine, layout.index):
+        for path in (layout.shards, layout.archive, layout.quarantine):  # index/ is made by the first list
             disk.make_directory(path)
         for prefix in PREFIXES:
             disk.make_directory(layout.shards / prefix)
@@ -55,11 +55,19 @@ def make_store(layout: Layout, settings: Settings, *, allow_shared: bool = False
         raise_io_error(error, "making the store", str(layout.root))
 
 
+def write_settings(layout: Layout, settings: Settings) -> None:
+    """Replace the marker by one with other settings. Raises StoreFull, StoreIOError."""
+    try:
+        disk.publish(layout.marker, _encode(settings))
+    except OSError as error:
+        raise_io_error(error, "changing the store's settings", str(layout.marker))
+
+
 def _encode(settings: Settings) -> bytes:
     marker: dict[str, Any] = {
         "format": settings.format,
         "created_at": settings.created_at or time.time_ns() // 1_000_000,
-        "index_fields": settings.index_fields if settings.index_fields is None else list(settings.index_fields),
+        "indexed": list(settings.indexed),
     }
     return codec.dumps({"shardstore": marker}) + b"\n"
 
@@ -77,9 +85,9 @@ def read_settings(layout: Layout) -> Settings:
     try:
         marker = codec.loads(text)["shardstore"]
         found = marker["format"]
-        fields = marker["index_fields"]
-        settings = Settings(found, marker["created_at"], None if fields is None else tuple(fields))
-        if isinstance(fields, str) or not all(type(name) is str for name in fields or ()):
+        fields = marker["indexed"]
+        settings = Settings(found, marker["created_at"], tuple(fields))
+        if isinstance(fields, str) or not all(type(name) is str for name in fields):
             raise TypeError(fields)
     except (codec.JSONDecodeError, KeyError, TypeError):
         raise UnsupportedFormat(f"{layout.marker} is not the marker of a store; restore it from a backup") from None

@@ -171,3 +171,12 @@ def test_export_writes_a_private_file_and_replaces_none(shell: Shell) -> None:
     assert shell("export", "openclaw", target, "--force", "--prefix", "agent:").code == 0
     assert len(json.loads(target.read_text())) == 2
     assert sorted(path.name for path in shell.directory.iterdir()) == ["openclaw", "out.json", "store"]
+
+
+def test_import_leaves_the_index_ready(shell: Shell, tmp_path: Path) -> None:
+    """The first list after it reads no session again."""
+    source = tmp_path / "sessions.json"
+    source.write_text(json.dumps({f"agent:main:{n}": {"sessionId": str(n), "updatedAt": n} for n in range(100)}))
+    assert shell("import", "openclaw", str(source)).code == 0
+    assert shell("inspect", "--json").json["pending_changes"] == 0
+    assert shell("inspect", "--json").json["index_unusable"] is None

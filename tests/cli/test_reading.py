@@ -70,6 +70,57 @@ def test_list_selects_sorts_and_pages(busy: Shell) -> None:
     }
 
 
+def test_list_goes_on_behind_a_cursor(busy: Shell) -> None:
+    first = busy("list", "--json", "--sort", "-size", "--limit", "1").json["sessions"]
+    rest = busy("list", "--json", "--sort", "-size", "--after", first[0]["cursor"]).json["sessions"]
+    assert [session["key"] for session in first + rest] == [LONG, "agent:main:main", "agent:ops:hook"]
+    assert busy("list", "--after", first[0]["cursor"]).code == 2
+    assert busy("list", "--after", "nonsense").code == 2
+
+
+def test_list_shows_the_fields_asked_for(busy: Shell) -> None:
+    lines = busy("list", "--sort", "key", "--fields", "status,none").out.splitlines()
+    assert lines[0].split() == ["KEY", "UPDATED", "SIZE", "REV", "STATUS", "NONE"]
+    assert '"running"' in lines[2]
+    told = busy("list", "--json", "--fields", "totalTokens").json["sessions"]
+    assert all(set(session["fields"]) <= {"totalTokens"} for session in told)
+
+
+def test_list_counts_by_the_values_of_a_field(busy: Shell) -> None:
+    told = busy("list", "--json", "--group-by", "totalTokens").json
+    assert told["field"] == "totalTokens"
+    assert sum(group["count"] for group in told["groups"]) == 3
+    assert "value" not in told["groups"][-1], "those without the field come last"
+    assert "(none)" in busy("list", "--group-by", "totalTokens").out
+
+
+def test_a_field_that_no_session_has_is_named(busy: Shell) -> None:
+    listed = busy("list", "--where", "staus=running")
+    assert listed.code == 0
+    assert "Warning: where: no session in this store has a field 'staus'" in listed.err
+
+
+def test_a_list_says_that_it_left_damaged_sessions_out(busy: Shell) -> None:
+    busy("list")
+    path = next((busy.store / "shards").glob("*/agent-ops-hook~*.jsonl"))
+    path.write_bytes(b"x" * 50 + b"\n" + path.read_bytes())
+    busy("verify")
+    listed = busy("list")
+    assert "Warning: 1 session is left out, damaged" in listed.err
+    assert len(listed.out.splitlines()) == 3
+    busy("verify", "--repair")
+
+
+def test_reindex_chooses_the_fields(busy: Shell) -> None:
+    assert busy("reindex", "status", "--json").json == {"schema_version": 1, "indexed": ["status"]}
+    with Store(busy.store, indexed=("status",)) as store:
+        assert store.count(where={"status": "running"}) == 1
+    assert busy("reindex").code == 2
+    assert busy("reindex", "--none").code == 0
+    with Store(busy.store, indexed=()) as store:
+        assert len(store) == 3
+
+
 def test_list_in_a_pipe_is_one_line_a_session(busy: Shell) -> None:
     """So that grep, cut and wc work, however long the key is."""
     lines = busy("list", "--sort", "key").out.splitlines()
@@ -101,7 +152,6 @@ def test_inspect_sums_up_the_store(busy: Shell) -> None:
     text = busy("inspect", COLUMNS="80").out
     for expected in (
         "Sessions  3",
-        "generation",
         "none known; `shardstore verify`",
         "none held",
         "3 biggest sessions",

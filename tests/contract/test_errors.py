@@ -52,6 +52,8 @@ SAMPLES: list[BaseException] = [
     errors.StoreNotFound("/nowhere"),
     errors.StoreIncomplete("/x/shards/3f"),
     errors.StoreClosed(),
+    errors.StoreBusy(),
+    errors.StoreBusy("a list"),
     errors.UnsafeStore("/x", "is writable by everyone"),
     errors.UnsupportedFormat("format 9"),
     errors.UnsupportedFileSystem("no locks here"),

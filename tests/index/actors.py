@@ -18,128 +18,129 @@ import pytest
 
 from shardstore import _codec as codec
 from shardstore._files.index import Index
-from shardstore._files.index.look import Look, Place
-from shardstore._files.index.rows import Projection
+from shardstore._files.index.lister import Lister
+from shardstore._files.index.place import Place
+from shardstore._files.index.upkeep import pending
+from shardstore._files.index.views import ScanView
 from shardstore._files.layout import Layout, shard_name
-from shardstore._files.marker import Settings, make_store
+from shardstore._files.marker import Settings, make_store, read_settings
 from shardstore._files.pool import Pool
 from shardstore.draft import DELETE, Draft
 from shardstore.query import Bounds, Query, parse
+from shardstore.session import SessionInfo
 from tests.support import disk
-
-_MADE: list[Actor | Place] = []
-
-
-def close_all() -> None:
-    """Close every actor and place that this test made, and with them their connections to a catalogue."""
-    while _MADE:
-        made = _MADE.pop()
-        made.close()
-
-
-class Lists(Index):
-    """The index, asked with the arguments of a list instead of a query."""
-
-    def rows(self, *, refresh: bool = True, progress: Any = None, **query: Any) -> list[Any]:
-        """List."""
-        return self.select(_query(query), refresh=refresh, progress=progress)
-
-    def count(self, query: Any = None, *, refresh: bool = True, progress: Any = None, **more: Any) -> int:
-        """Count."""
-        found = _query(more) if query is None else query
-        return super().count(found, refresh=refresh, progress=progress)
-
-    def keys(self, *, refresh: bool = True, progress: Any = None) -> Iterator[str]:
-        """Yield the keys."""
-        return super().keys(refresh=refresh, progress=progress)
-
-
-def _query(given: dict[str, Any]) -> Query:
-    bounds = Bounds(
-        given.pop("updated_since_us", None), given.pop("updated_before_us", None), given.pop("larger_than", None)
-    )
-    return parse(
-        given.pop("prefix", None),
-        given.pop("where", None),
-        given.pop("order_by", "-updated_at"),
-        given.pop("limit", None),
-        given.pop("offset", 0),
-        bounds,
-    )
 
 
 class Actor:
     """One process."""
 
-    def __init__(self, root: Path, index_fields: tuple[str, ...] | None = None) -> None:
+    def __init__(self, root: Path, indexed: tuple[str, ...] = ()) -> None:
         self.root = root
         self.layout = Layout(root)
-        make_store(self.layout, Settings(index_fields=index_fields))
+        make_store(self.layout, Settings(indexed=indexed))
         self.pool = Pool(self.layout)
-        self.index = Lists(self.layout, index_fields, self.pool)
-        self.pool.mark_changed = self.index.note
-        _MADE.append(self)
+        self.index = Index(self.layout, read_settings(self.layout).indexed, self.pool)
 
     def write(self, key: str, **fields: Any) -> None:
-        """Patch some fields, as Store.update does: lock, refresh, note, commit, unlock."""
+        """Patch some fields, as Store.update does: lock, refresh, mark as changed, commit, unlock."""
         with self.writing(key, **fields):
             pass
 
     @contextlib.contextmanager
     def writing(self, key: str, **fields: Any) -> Iterator[None]:
-        """The same with a pause between note and commit; the commit is made at the end."""
-        with self.pool.transaction(key, 5.0) as txn:
-            draft = Draft(key, txn.state)
+        """The same with a pause between mark and commit; the commit is made at the end."""
+        shard = self.pool.shard(key)
+        assert shard.lock(5.0, create=True)
+        try:
+            draft = Draft(key, shard.refresh(), create=True)
             draft.update(fields)
-            self.index.note(self.pool.shard(key).name)
+            self.index.mark_changed(shard.name)
             yield
             change = draft.change()
             assert change is not None, "the test changes nothing"
-            txn.commit(change, "actor", durable=False)
+            shard.commit(change, "actor", durable=False)
+        finally:
+            shard.unlock()
 
     def delete(self, key: str) -> None:
         """Delete a session."""
-        with self.pool.transaction(key, 5.0, create=False) as txn:
-            draft = Draft(key, txn.state)
+        shard = self.pool.shard(key)
+        assert shard.lock(5.0, create=False)
+        try:
+            draft = Draft(key, shard.refresh(), create=False)
             draft.accept(DELETE)
             change = draft.change()
             assert change is not None
-            txn.commit(change, "actor", durable=False)
+            self.index.mark_changed(shard.name)
+            shard.commit(change, "actor", durable=False)
+        finally:
+            shard.unlock()
 
     def replace(self, key: str, entry: dict[str, Any]) -> None:
         """Put a whole entry in place."""
-        with self.pool.transaction(key, 5.0) as txn:
-            draft = Draft(key, txn.state)
+        shard = self.pool.shard(key)
+        assert shard.lock(5.0, create=True)
+        try:
+            draft = Draft(key, shard.refresh(), create=True)
             draft.accept(entry)
             change = draft.change()
             if change is not None:
-                txn.commit(change, "actor", durable=False)
+                self.index.mark_changed(shard.name)
+                shard.commit(change, "actor", durable=False)
+        finally:
+            shard.unlock()
 
     def entry(self, key: str) -> dict[str, Any]:
         """Read the whole entry."""
-        fields = self.pool.shard(key).read().state.fields
+        fields = self.pool.shard(key).read().fields
         assert fields is not None
         return {name: codec.loads(raw) for name, raw in fields.items()}
 
-    def list(self, **query: Any) -> dict[str, Any]:
+    def infos(self, *, refresh: bool = True, **query: Any) -> list[SessionInfo]:
+        """List."""
+        return self.index.select(asked(**query), refresh=refresh)
+
+    def list(self, *, refresh: bool = True, **query: Any) -> dict[str, Any]:
         """List: the fields by key."""
-        return {info.key: info.fields for info in self.index.rows(**query)}
+        return {info.key: info.fields for info in self.infos(refresh=refresh, **query)}
+
+    def count(self, *, refresh: bool = True, **query: Any) -> int:
+        """Count."""
+        return self.index.count(asked(**query), refresh=refresh)
+
+    def scan(self, **query: Any) -> list[SessionInfo]:
+        """List from the shards alone."""
+        return ScanView(self.lister.place.shards, set(), None).select(asked(**query))
+
+    @property
+    def lister(self) -> Lister:
+        """What answers lists."""
+        return self.index._open()
+
+    @property
+    def place(self) -> Place:
+        """What it works on."""
+        return self.lister.place
 
     def close(self) -> None:
         self.index.close()
         self.pool.close()
 
 
-def place_of(root: Path, index_fields: tuple[str, ...] | None = None) -> Place:
-    """Make what the parts of the index work on."""
-    place = Place(Layout(root), Projection(index_fields))
-    _MADE.append(place)
-    return place
+def asked(*, order_by: str = "-updated_at", bounds: dict[str, Any] | None = None, **query: Any) -> Query:
+    """Understand a query as Store.list does."""
+    return parse(order_by=order_by, bounds=Bounds(**(bounds or {})), **query)
 
 
 def index_files(root: Path) -> list[Path]:
     """List the files of the index, in the order of their names."""
     return sorted(path for path in (root / "index").iterdir() if path.is_file())
+
+
+def change_file(root: Path) -> Path:
+    """Return the change file; there is one."""
+    (found,) = (root / "index").glob("changes.*")
+    return found
 
 
 def truth(root: Path) -> dict[str, Any]:
@@ -158,9 +159,21 @@ def key_of(data: bytes) -> str:
 
 
 def is_current(root: Path) -> bool:
-    """Tell whether a list would take its answer from the catalogue alone."""
-    with Look.open(place_of(root)) as look:
-        return look.names() == set()
+    """Tell whether a list would take its answer from the catalog alone."""
+    one = Actor(root)
+    try:
+        return pending(one.lister) == (0, None)
+    finally:
+        one.close()
+
+
+def usable(root: Path) -> bool:
+    """Tell whether a list would believe the catalog."""
+    one = Actor(root)
+    try:
+        return pending(one.lister)[1] is None
+    finally:
+        one.close()
 
 
 def mutate(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, *changes: tuple[str, str]) -> None:

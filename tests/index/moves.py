@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from shardstore import Draft, LockTimeout, Store
-from shardstore.query import parse
+from shardstore import Draft, LockTimeout, SessionInfo, Store
+from shardstore.query import Query
 from tests.support.peer import hear, say
 
 _open: dict[str, Store] = {}
@@ -42,12 +42,23 @@ def delete(root: str, key: str) -> bool:
 def listed(root: str, *, refresh: bool = True) -> dict[str, Any]:
     """List, and check that what is listed agrees with itself."""
     index = store(root)._engine.index
-    found = {info.key: info.fields for info in index.select(parse(None, None), refresh=refresh, progress=None)}
-    return found
+    return {info.key: info.fields for info in index.select(Query(), refresh=refresh)}
 
 
 def counted(root: str, value: str) -> int:
     return store(root).count(where={"status": value})
+
+
+def newest(root: str, order_by: str) -> list[str]:
+    """List the keys in an order, in pages of two."""
+    found: list[SessionInfo] = []
+    while page := store(root).list(order_by=order_by, limit=2, after=found[-1] if found else None):
+        found += page
+    return [info.key for info in found]
+
+
+def reindex(root: str, fields: list[str]) -> None:
+    store(root).reindex(fields)
 
 
 def hold(root: str, key: str, value: int) -> None:

@@ -24,8 +24,8 @@ from hypothesis.stateful import (
 
 from shardstore import Store
 from shardstore import _codec as codec
-from shardstore._files.file import read_file
-from shardstore.query import parse
+from shardstore._files.file import read_state
+from shardstore.query import Query
 from tests.conftest import working_directory
 from tests.index import moves
 from tests.support import disk
@@ -101,6 +101,21 @@ class Machine(RuleBasedStateMachine):
         assert crew[self.free(data)].run(moves.counted, str(self.root), status) == expected
 
     @precondition(any_free)
+    @rule(data=st.data(), field=st.sampled_from(["n", "status", "none"]), descending=st.booleans())
+    def page(self, data: st.DataObject, field: str, descending: bool) -> None:
+        truth = self.truth()
+        there = sorted(key for key in truth if field in truth[key])
+        there.sort(key=lambda key: truth[key][field], reverse=descending)
+        expected = there + sorted(key for key in truth if field not in truth[key])
+        order = f"-{field}" if descending else field
+        assert crew[self.free(data)].run(moves.newest, str(self.root), order) == expected
+
+    @precondition(any_free)
+    @rule(data=st.data(), fields=st.sampled_from([["status"], ["n", "status"], []]))
+    def reindex(self, data: st.DataObject, fields: Any) -> None:
+        crew[self.free(data)].run(moves.reindex, str(self.root), fields)
+
+    @precondition(any_free)
     @rule(data=st.data())
     def hold(self, data: st.DataObject) -> None:
         who, key = self.free(data), self.unheld(data)
@@ -146,7 +161,7 @@ class Machine(RuleBasedStateMachine):
         self.doing[who] = "free"
         self.holding.pop(who, None)
 
-    @rule(what=st.sampled_from(["generation", "catalogue", "notes", ""]))
+    @rule(what=st.sampled_from(["changes", "catalog", ""]))
     def delete_from_the_index(self, what: str) -> None:
         for path in (self.root / "index").iterdir():
             if path.name.startswith(what):
@@ -160,22 +175,18 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def every_list_is_right(self) -> None:
         index = self.store._engine.index
-        assert {
-            info.key: info.fields for info in index.select(parse(None, None), refresh=False, progress=None)
-        } == self.truth()
+        assert {info.key: info.fields for info in index.select(Query(), refresh=False)} == self.truth()
 
     @rule()
     def list_here(self) -> None:
         index = self.store._engine.index
-        assert {
-            info.key: info.fields for info in index.select(parse(None, None), refresh=True, progress=None)
-        } == self.truth()
-        assert index.check() == []
+        assert {info.key: info.fields for info in index.select(Query())} == self.truth()
+        assert index.audit() == []
 
     def truth(self) -> dict[str, Any]:
         found = {}
         for path in disk.shards(self.root):
-            state = read_file(str(path))[0].state
+            state = read_state(str(path))
             if state.fields is not None:
                 found[state.key] = {name: codec.loads(raw) for name, raw in state.fields.items()}
         return found

@@ -70,8 +70,8 @@ def test_a_failing_progress_leaves_no_lock(root: Path) -> None:
 def test_told_of_what_the_rebuild_reads(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is said to be done is done."""
     read: list[str] = []
-    real = rebuild._Rebuild._directory
-    monkeypatch.setattr(rebuild._Rebuild, "_directory", lambda self, p: read.append(p) or real(self, p))
+    real = rebuild.mtime_of
+    monkeypatch.setattr(rebuild, "mtime_of", lambda path: read.append(path) or real(path))  # type: ignore[func-returns-value]
     steps: list[bool] = []
     with Store(root, scan_progress=lambda done, _: steps.append(len(read) == done)) as store:
         store.create("s", {"n": 0})

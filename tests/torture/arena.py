@@ -27,10 +27,9 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from shardstore import CommitUncertain, ShardStoreError, Store
-from shardstore._files.index import audit
 from tests.support import disk
 
 from .faults import Fault
@@ -57,22 +56,6 @@ def scratch(prefix: str = "torture-") -> Path:
     return Path(tempfile.mkdtemp(prefix=prefix, dir=where))
 
 
-class OneCatalogue:
-    """verify's view of the catalogue, opened once for a process instead of once for each of 256 directories."""
-
-    opened: ClassVar[dict[tuple[Any, ...], Any]] = {}
-    real: ClassVar[Any] = None
-
-    def __init__(self, *where: Any) -> None:
-        """Open, or use what is open."""
-        if where not in self.opened:
-            self.opened[where] = OneCatalogue.real(*where)
-        self.known, self.name, self.row = (getattr(self.opened[where], verb) for verb in ("known", "name", "row"))
-
-    def close(self) -> None:
-        """Stay open: a child that verifies ends soon."""
-
-
 def quicken() -> None:
     """Make children cheap: import now what each would import.  Only for a process that opens no store itself."""
     for package in ("shardstore", "shardstore_cli"):  # the commands are imported by the import alone
@@ -83,7 +66,6 @@ def quicken() -> None:
         for module in pkgutil.walk_packages(top.__path__, f"{package}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
-    OneCatalogue.real, audit.Catalogue = audit.Catalogue, OneCatalogue  # type: ignore[assignment,misc]
 
 
 class Child:

@@ -294,12 +294,11 @@ class Outage:
 
 def after_a_restart() -> None:
     """Make this process believe that the machine was started again.  Fails where the store asks in another way."""
-    name = "boot_id"
-    asking = [m for n, m in list(sys.modules.items()) if n.startswith("shardstore.") and hasattr(m, name)]
-    if len(asking) < 2:
-        raise LookupError(f"no module of the index asks for {name}: the restart of the machine cannot be played")
-    for module in asking:
-        setattr(module, name, lambda: b"another start...")
+    from shardstore._files.index import life
+
+    if life.boot_id.__name__ not in life.life_of.__code__.co_names:
+        raise LookupError("a life of the index does not hold the boot id: the restart of the machine cannot be played")
+    life.boot_id = lambda: "another start"
 
 
 def main() -> int:

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from shardstore import CorruptShard, ShardStoreError, Store
 from shardstore._files import layout
-from shardstore._files.index import notes
+from shardstore._files.index import changes
 from shardstore._journal import replay as journal
 from tests.support import disk
 
@@ -396,7 +396,7 @@ def fuzz_index(root: Path, seed: int, rounds: int) -> int:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_spoilt_index_never_answers_wrongly(place: Path, seed: int) -> None:
-    """Catalogue, notes and generation cut, flipped, emptied, removed: list is the truth all the same."""
+    """Catalog and change file cut, flipped, emptied, removed: list is the truth all the same."""
     assert fuzz_index(place / f"index{seed}", seed, 12) > 5
 
 
@@ -407,26 +407,27 @@ def test_a_thoroughly_spoilt_index(place: Path, seed: int) -> None:
     report("index-fuzz", {"spoilt": fuzz_index(place / f"index{seed}", seed, 60)})
 
 
-# -- the notes ----------------------------------------------------------------------------------------------
+# -- the change file ----------------------------------------------------------------------------------------
 
 
-def check_notes(place: Path, keys: list[str], cut: int, at: int, junk: bytes) -> None:
-    """Spoil one of the two copies of a note file: all names come out, or NotesDamaged; never another name."""
+def check_changes(place: Path, keys: list[str], cut: int, at: int, junk: bytes) -> None:
+    """Spoil a change file: no other name ever comes out; all do, or Unusable, but where only whole lines are gone."""
     directory = tempfile.mkdtemp(dir=place)
     try:
-        notes.create(directory, "ab" * 8, 3)
+        made = changes.ChangeFile.create(directory)
         names = {layout.shard_name(key) for key in keys}
-        writer = notes.NoteWriter(directory, "ab" * 8, 3)
         for name in sorted(names):
-            writer.append(name)
-        writer.close()
-        assert notes.read(directory, "ab" * 8, 3) == names
-        victim = sorted(Path(directory).iterdir())[at % 2]
-        data = victim.read_bytes()
+            made.append(name)
+        assert made.read_all().names == names
+        path = Path(made.path)
+        data = path.read_bytes()
         at %= len(data) + 1
-        victim.write_bytes(data[:at] + junk + data[at + cut :])
-        with contextlib.suppress(notes.NotesDamaged):
-            assert notes.read(directory, "ab" * 8, 3) == names
+        spoilt = data[:at] + junk + data[at + cut :]
+        path.write_bytes(spoilt)
+        with contextlib.suppress(changes.Unusable):
+            found = changes.ChangeFile.open(directory, made.file, write=False).read_all().names
+            assert found <= names
+            assert found == names or set(spoilt.splitlines()) < set(data.splitlines())
     finally:
         shutil.rmtree(directory)
 
@@ -442,17 +443,17 @@ SPOILT = {
 @sampled
 @QUICK
 @given(**SPOILT)
-def test_a_spoilt_note_file(place: Path, keys: list[str], cut: int, at: int, junk: bytes) -> None:
-    """Of two copies one is spoilt: nothing that was noted is lost without a word."""
-    check_notes(place, keys, cut, at, junk)
+def test_a_spoilt_change_file(place: Path, keys: list[str], cut: int, at: int, junk: bytes) -> None:
+    """Nothing that was marked is lost without a word, but for lines that are gone whole."""
+    check_changes(place, keys, cut, at, junk)
 
 
 @exhaustive
 @THOROUGH
 @given(**SPOILT)
-def test_many_spoilt_note_files(place: Path, keys: list[str], cut: int, at: int, junk: bytes) -> None:
+def test_many_spoilt_change_files(place: Path, keys: list[str], cut: int, at: int, junk: bytes) -> None:
     """The same, often."""
-    check_notes(place, keys, cut, at, junk)
+    check_changes(place, keys, cut, at, junk)
 
 
 # -- the marker and the import ------------------------------------------------------------------------------

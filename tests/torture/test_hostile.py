@@ -434,7 +434,7 @@ store.verify(); store.compact()
 
 
 def test_files_are_private_from_the_first_write(place: Path) -> None:
-    """Whatever the umask: directories 0700, files 0600, also those of rewrites, notes, archive and quarantine."""
+    """Whatever the umask: directories 0700, files 0600, also those of rewrites, index, archive and quarantine."""
     root = place / "store"
     before = os.umask(0)
     try:
@@ -478,7 +478,7 @@ def test_not_a_store(place: Path) -> None:
     with within(5), pytest.raises(ShardStoreError):
         Store(place / "loop")
     (place / "old").mkdir()
-    (place / "old" / "shardstore.json").write_text('{"shardstore":{"format":99,"created_at":1,"index_fields":null}}')
+    (place / "old" / "shardstore.json").write_text('{"shardstore":{"format":99,"created_at":1,"indexed":[]}}')
     with pytest.raises(UnsupportedFormat):
         Store(place / "old")
     assert (place / "file").read_text() == "mine"

@@ -1,25 +1,26 @@
-"""The index: lists of all sessions, exact, at the cost of what changed since the last list (docs/index.md).
+"""The index: lists of all sessions, exact, at the cost of what changed since the last list (docs/internals/index.md).
 
 Derived from the shards; any file of it may be deleted, cut off or overwritten at any moment, and no answer changes.
-get and update never ask it: a writer only notes, inside its shard's lock and before its commit, that the shard changed.
+get and update never ask it: a commit only marks its shard as changed, inside the session's lock.
 
-What is needed for a note is imported here; the rest, SQLite above all, only by the first list.
+What a commit needs is imported here; the rest, SQLite above all, only by the first list.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
-from shardstore._files.index.noter import Noter
+from shardstore._files.index import changes
+from shardstore._files.index.tracker import ChangeTracker
+from shardstore._imports import late_imports
+from shardstore.errors import DamagedSessions, StoreBusy, warn_caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from shardstore._files.index.lister import Lister
     from shardstore._files.index.progress import Progress
-    from shardstore._files.index.reader import Reader
-    from shardstore._files.index.shards import OpenShards
     from shardstore._files.index.views import View
     from shardstore._files.layout import Layout
     from shardstore.query import Query
@@ -33,125 +34,151 @@ class Totals(NamedTuple):
 
     sessions: int
     bytes_live: int  # of the entries as compact JSON
-    bytes_journal: int  # of the journals, without the room at their ends
+    bytes_journal: int  # of the journals, without the space preallocated at their ends
 
 
 class Status(NamedTuple):
     """How the index is doing."""
 
-    generation: int
-    pending_notes: int  # shards that the next list reads
+    pending: int  # shards that the next list reads
     totals: Totals
-    damaged: tuple[str, ...]  # shards that could not be read, relative to ROOT
-    rebuilt_because: str | None  # why this process made it anew, or would; None: it has not and would not
-    usable: bool  # whether it answers; else every shard is read, each time
+    damaged: tuple[str, ...]  # names of shards that could not be read
+    problem: str | None  # why every shard has to be read, each time; None: the index answers
+
+
+class OpenShards(Protocol):
+    """What a process has open of a store."""
+
+    def close_idle(self) -> int:
+        """Close what nobody uses, for its descriptors; return how many."""
 
 
 class Index:
-    """The index of one store in one process. Safe to share between threads."""
+    """The index of one store in one process. Its threads share it; none waits for another."""
 
-    def __init__(
-        self,
-        layout: Layout,
-        index_fields: tuple[str, ...] | None = None,
-        open_shards: OpenShards | None = None,
-    ) -> None:
-        """`open_shards`: what this process has open; of these, only what was added is read."""
+    _opening: ClassVar = False  # by the thread that holds `late_imports`
+
+    def __init__(self, layout: Layout, indexed: tuple[str, ...] | None, open_shards: OpenShards) -> None:
+        """`indexed`: the fields that have SQL indexes."""
         self._layout = layout
-        self._open_shards = open_shards
-        self._index_fields = index_fields
-        self._noter = Noter(os.fspath(layout.index))
-        self._reader: Reader | None = None
-        self._making = threading.Lock()
-        self.note = self._noter.note
+        self._indexed = tuple(indexed or ())
+        self._free_descriptors = open_shards.close_idle
+        self._tracker = ChangeTracker(os.fspath(layout.index), open_shards.close_idle)
+        self._lister: Lister | None = None
+        self.mark_changed: Callable[[str], None] = self._tracker.mark_changed
 
-    @property
-    def _answers(self) -> Reader:
-        if self._reader is None:
-            from shardstore._files.index.look import Place
-            from shardstore._files.index.reader import Reader
-            from shardstore._files.index.rows import Projection
+    def _open(self) -> Lister:
+        """Import and make what answers lists."""
+        if self._lister is not None:
+            return self._lister
+        with late_imports:
+            if Index._opening:
+                raise StoreBusy("the first list of this process")
+            Index._opening = True
+            try:
+                from shardstore._files.index import upkeep  # noqa: F401  # for later, when locks may be held
+                from shardstore._files.index.lister import Lister
+                from shardstore._files.index.place import Place
 
-            with self._making:  # one of two readers would be lost, with the connections that it keeps
-                if self._reader is None:
-                    self._reader = Reader(Place(self._layout, Projection(self._index_fields), self._open_shards))
-        return self._reader
+                if self._lister is None:
+                    self._lister = Lister(Place(self._layout, self._indexed, self._free_descriptors))
+            finally:
+                Index._opening = False
+        return self._lister
 
     def select(self, query: Query, *, refresh: bool = True, progress: Progress | None = None) -> list[SessionInfo]:
-        """Return the sessions that answer a query, exact as of some moment during the call (of each session).
+        """List sessions, each as of some moment during the call.
 
         refresh=False writes nothing, for the same answer. `progress(done, total)`, here and below, counts directories
-        whenever every shard has to be read; a rebuild calls it under the index lock. Sessions whose shard is damaged
-        are left out; `status` names them. Raises StoreNotFound; StoreIOError where a shard cannot be read.
+        whenever every shard has to be read; making the index anew calls it under the index lock. Warns
+        (DamagedSessions) where sessions are left out. Raises StoreNotFound, StoreIOError.
         """
-        return self._answers.answer(lambda view: view.select(query), refresh_first=refresh, progress=progress)
+        found, damaged = self._open().answer(
+            lambda view: (view.select(query), view.damaged()), refresh=refresh, progress=progress
+        )
+        _warn(damaged)
+        return found
 
     def count(self, query: Query, *, refresh: bool = True, progress: Progress | None = None) -> int:
-        """Count what `select` would return. Raises as it does."""
-        return self._answers.answer(lambda view: view.count(query), refresh_first=refresh, progress=progress)
+        """Count what `select` would return, limits aside. Warns and raises as it does."""
+        found, damaged = self._open().answer(
+            lambda view: (view.count(query), view.damaged()), refresh=refresh, progress=progress
+        )
+        _warn(damaged)
+        return found
 
     def keys(self, *, refresh: bool = True, progress: Progress | None = None) -> Iterator[str]:
         """Yield every key in ascending order; the store may change meanwhile.
 
-        A session that is there all the time is given once; one made or deleted meanwhile once or not at all.
+        A session that is there all the time is yielded once; one made or deleted meanwhile once or not at all.
         """
-        after, more = None, True
-        while more:
-            keys, more = self._answers.answer(_next_keys(after), refresh_first=refresh, progress=progress)
+        after: str | None = ""
+        while after is not None:
+            keys, after = self._open().answer(_next_keys(after), refresh=refresh, progress=progress)
             yield from keys
-            after = keys[-1] if keys else after
-
-    def totals(self, *, refresh: bool = True, progress: Progress | None = None) -> Totals:
-        """Sum up all sessions. Raises StoreNotFound, StoreIOError."""
-        found = self._answers.answer(lambda view: view.totals(), refresh_first=refresh, progress=progress)
-        return Totals(*found)
 
     def status(self, *, refresh: bool = False, progress: Progress | None = None) -> Status:
         """Say how the index is doing. Raises StoreNotFound, StoreIOError."""
-        from shardstore._files.index.status import status
+        lister = self._open()
+        from shardstore._files.index.upkeep import pending
 
-        number, pending, totals, damaged, reason = status(self._answers, refresh_first=refresh, progress=progress)
-        return Status(max(0, number), pending, Totals(*totals), damaged, reason, number >= 0)
+        totals, damaged = lister.answer(
+            lambda view: (view.totals(), view.damaged()), refresh=refresh, progress=progress
+        )
+        changed, problem = pending(lister)
+        return Status(changed, Totals(*totals), tuple(damaged), problem)
 
     def refresh(self, progress: Progress | None = None) -> None:
         """Refresh, comparing every directory: finds what was copied in or taken away by hand. Raises StoreIOError."""
-        self._answers.refresh_all(progress)
+        self._open().refresh_all(progress)
 
     def rebuild(self, progress: Progress | None = None) -> bool:
-        """Make the index anew unless somebody else is at it; tell whether it was done."""
-        return self._answers.rebuild("asked to", progress).name == "DONE"
+        """Make the index anew unless somebody else is at it; return whether it was done. Raises StoreIOError."""
+        return self._open().rebuild(progress)
+
+    def reindex(self, fields: tuple[str, ...], progress: Progress | None = None) -> None:
+        """Have these fields indexed, in every process that uses the store. Raises StoreIOError."""
+        self._open().reindex(fields, progress)
 
     def vacuum(self) -> int:
         """Delete what was left lying in index/, and give unused room back; return the bytes freed."""
-        from shardstore._files.index.vacuum import vacuum
+        lister = self._open()
+        from shardstore._files.index.upkeep import vacuum
 
-        return vacuum(self._answers.place)
+        return vacuum(lister)
 
-    def check(self, progress: Progress | None = None) -> list[tuple[str, str]]:
-        """Return (path relative to ROOT/index, what is wrong) for each believed row that differs from its shard."""
-        from shardstore._files.index.audit import check
+    def audit(self, progress: Progress | None = None) -> list[tuple[str, str]]:
+        """Return (path relative to ROOT/index, what is wrong) for each row that a list would wrongly believe."""
+        lister = self._open()
+        from shardstore._files.index.upkeep import audit
 
-        return check(self._answers.place, progress)
+        return audit(lister, progress)
 
     def close(self) -> None:
         """Close what is open. The index can be used again."""
-        self._noter.close()
-        if self._reader is not None:
-            self._reader.place.close()
+        self._tracker.close()
+        if self._lister is not None:
+            self._lister.place.close()
 
     def let_go(self) -> None:
-        """Close what is open, as far as nobody is at it. Waits for nobody."""
-        self._noter.close()
-        if self._reader is not None:
-            self._reader.place.connections.close(wait=False)
+        """Close what is open. Waits for nobody."""
+        self.close()
 
     def after_fork(self) -> None:
         """Drop, in a forked child, what it inherited, without touching the parent's."""
-        self._making = threading.Lock()
-        self._noter.after_fork()
-        if self._reader is not None:
-            self._reader.place.after_fork()
+        changes.after_fork()
+        self._tracker.close()
+        if self._lister is not None:
+            self._lister.place.after_fork()
 
 
-def _next_keys(after: str | None) -> Callable[[View], tuple[list[str], bool]]:
+def _next_keys(after: str) -> Callable[[View], tuple[list[str], str | None]]:
     return lambda view: view.keys(after)
+
+
+def _warn(damaged: list[str]) -> None:
+    if damaged:
+        sessions = "1 session is" if len(damaged) == 1 else f"{len(damaged):,} sessions are"
+        warn_caller(
+            DamagedSessions(f"{sessions} left out, damaged; stats().damaged names the files, verify mends them")
+        )

@@ -1,253 +1,148 @@
-"""Making the index anew, in a new epoch: a new generation file, and a catalogue of every shard.
+"""Making the index anew: as slow as reading every shard once, and exact while others write.
 
-    (1) make a generation file, locked and without a seal, and its note files; give it its name
-    (2) wait until every writer that gets a lock from now on has seen it (noter.GRACE_S)
-    (3) read every shard under its lock, taken without waiting; note a busy one in the new generation
-    (4) write the catalogue, seal it, delete what older epochs left
-
-Absence is never believed from one listing: every directory is listed before its files are read and once more after,
-and only what both listings show alike, and no note names, is taken as it was read. A file that both listings missed was
-renamed over during each; at most one of these was done by a writer that did not know the new generation, for it does
-so once in the time it holds the lock; the other one noted it.
+Whoever commits meanwhile has marked the shard as changed in the new change file, or held the shard's lock from before
+that file was there: then the shard is busy here, or has been committed to before it is read.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import time
-from contextlib import ExitStack
-from enum import Enum
-from typing import TYPE_CHECKING, Final
+import shutil
+import sqlite3
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
 
-from shardstore._files.disk import link, make_directory
-from shardstore._files.index import files, generation, notes
-from shardstore._files.index.boot import boot_id
-from shardstore._files.index.catalogue import Catalogue, CatalogueError, seal_of
-from shardstore._files.index.generation import Head
-from shardstore._files.index.look import IndexLock, Look, Unusable
-from shardstore._files.index.noter import GRACE_S, discard
-from shardstore._files.index.progress import told
-from shardstore._files.index.rows import digest_of
-from shardstore._files.index.shards import Busy
-from shardstore._files.layout import FILE_MODE, PREFIXES, is_shard_name
-from shardstore._files.locks.flock import try_lock
-from shardstore.errors import ShardStoreError
+from shardstore._files.index.catalog import CATALOG, Catalog, stamp
+from shardstore._files.index.changes import MARK, TEMP_PREFIX, ChangeFile, Unusable, change_files, impostors, unlink
+from shardstore._files.index.directories import mtime_of
+from shardstore._files.index.progress import track
+from shardstore._files.index.refresh import check_settings, new_meta, read_locked, seal_of
+from shardstore._files.layout import DIRECTORY_MODE, PREFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from shardstore._files.index.look import Place
+    from shardstore._files.index.place import Place
     from shardstore._files.index.progress import Progress
-    from shardstore._files.index.rows import Other, Row
-
-_NO_FILE: Final = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENOTDIR})
-_NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    from shardstore._files.index.rows import Indexed, Other
 
 
-class Outcome(Enum):
-    """How a rebuild went."""
+def rebuild(place: Place, progress: Progress | None) -> bool:
+    """Make the index anew unless somebody else is at it, or it cannot be written; return whether it was done.
 
-    DONE = "done"
-    SOUND = "somebody else has finished it"
-    BUSY = "somebody else is at it"
-    IMPOSSIBLE = "no right or no room to write the index"
-
-
-def rebuild(place: Place, progress: Progress | None = None, *, unfinished: bool = False) -> Outcome:
-    """Make the index anew. `progress(done, total)` counts directories. Raises StoreNotFound, StoreIOError.
-
-    `unfinished`: there is nothing wrong with it but that it has no seal; where it has one by now, it is left alone.
+    `progress` is called under the index lock; what it raises is raised, and the index is left as missing.
     """
     try:
-        make_directory_of(place)
-        old = _lock_old(place)
-    except OSError:
-        return Outcome.IMPOSSIBLE
-    if old is Outcome.BUSY:
-        return Outcome.BUSY
-    with ExitStack() as locks:  # one that cannot be given back must not keep the other
-        if isinstance(old, IndexLock):
-            locks.enter_context(old)
-            if unfinished and _is_sealed(place, old):
-                return Outcome.SOUND
-        known = _noted(place)
-        epoch = files.new_epoch()
-        try:
-            lock = locks.enter_context(_begin_epoch(place, epoch, replace=old is not None))
-        except FileExistsError:
-            return Outcome.BUSY
-        except OSError:
-            return Outcome.IMPOSSIBLE
-        return _Rebuild(place, epoch, lock.fd, known).run(progress)
-
-
-def _is_sealed(place: Place, lock: IndexLock) -> bool:
-    """Tell whether whoever was publishing has finished meanwhile. What else may be wrong the next look finds."""
-    try:
-        with Look(place, lock.fd, owned=False):
-            return True
-    except Unusable:
+        _make_directory(place.directory)
+        with ExitStack() as stack:
+            marked = _discard_locked(place, stack)
+            if marked is None:
+                return False
+            file = ChangeFile.create(place.directory)
+            stack.callback(file.unlock)
+            if change_files(place.directory) != [file.file]:
+                unlink(file.path)
+                return False
+            _fill(place, file, marked, progress)
+    except (Unusable, sqlite3.Error):
         return False
+    return True
 
 
-def make_directory_of(place: Place) -> None:
-    """Make ROOT/index if it is not there, in place of whatever else has its name; never ROOT. Raises OSError."""
+def _make_directory(path: str) -> None:
+    """Make index/ unless it is there, in place of what is no directory or a link to one."""
+    if os.path.islink(path) or not os.path.isdir(path):
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        with suppress(FileExistsError):
+            os.mkdir(path, DIRECTORY_MODE)
+
+
+def _discard_locked(place: Place, stack: ExitStack) -> set[str] | None:
+    """Unlink every change file under its lock; return the shards that they name, or None where one is not free."""
+    marked: set[str] = set()
+    for name in impostors(place.directory):
+        remove(f"{place.directory}/{name}")  # a writer whose change file had this name takes it for the file
+    for name in change_files(place.directory):
+        try:
+            file = ChangeFile(place.directory, name, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        if not file.lock():
+            return None
+        stack.callback(file.unlock)
+        with suppress(Unusable):
+            marked |= file.read_all().names
+        unlink(file.path)
+    return marked
+
+
+def _fill(place: Place, file: ChangeFile, marked: set[str], progress: Progress | None) -> None:
+    """Make the catalog and put it in place. REQUIRES: the index lock."""
+    pid, temp = os.getpid(), f"{place.directory}/{TEMP_PREFIX}{file.file}.catalog"
+    directories: dict[str, int] = {}
+    catalog = None
     try:
-        make_directory(place.directory)
-    except NotADirectoryError:
-        os.unlink(place.directory)
-        make_directory(place.directory)
-
-
-def _lock_old(place: Place) -> IndexLock | Outcome | None:
-    """Lock the generation file that is there; None where there is none. Raises OSError without the right to."""
-    try:
-        return IndexLock.take(place) or Outcome.BUSY
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        if error.errno not in _NO_FILE:
-            raise
-        discard(place.directory, files.GENERATION)
-        return None
-
-
-def _noted(place: Place) -> set[str]:
-    """Collect every name in any note file, so that a shard which the listings miss may still be found."""
-    found: set[str] = set()
-    for file in _listed(place.directory):
-        name = files.parse(file)
-        if name is not None and name.kind == "notes":
-            found |= notes.salvage(place.directory, file, name.epoch, name.number, name.copy)
-    return found
-
-
-def _begin_epoch(place: Place, epoch: str, *, replace: bool) -> IndexLock:
-    """Put a new generation file in place, locked. Raises FileExistsError where another was quicker, OSError."""
-    temp = f"{place.directory}/{files.temp_name()}"
-    fd = os.open(temp, _NEW, FILE_MODE)
-    place.locked.add(fd)
-    lock = IndexLock(place, fd)
-    try:
-        head = generation.make_head(Head(epoch, boot_id(), place.projection.digest))
-        if os.write(fd, head) != len(head) or not try_lock(fd):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), temp)
-        notes.create(place.directory, epoch, 0)
-        if not replace and link(temp, place.path):
-            os.unlink(temp)
-        else:  # without links the last of several that begin at once wins; the others work for nothing
-            os.rename(temp, place.path)
+        mark = file.append(MARK)
+        sweep(place.directory)
+        meta = new_meta(place, file, mark)
+        catalog = Catalog.create(temp, place.indexed)
+        catalog.fill(_batches(place, file, marked, directories, progress), directories, meta)
+        catalog.close()
+        check_settings(place, meta)
+        if not file.is_named():
+            raise Unusable("the change file was deleted")
+        if os.path.isdir(place.catalog_path):
+            remove(place.catalog_path)  # somebody put it there; nothing can be renamed over a directory
+        os.rename(temp, place.catalog_path)
+        file.append(f"= {seal_of(mark, stamp(place.catalog_path))}")
     except BaseException:
-        lock.__exit__(None, None, None)
-        notes.remove(place.directory, epoch, [0])
-        discard(place.directory, os.path.basename(temp))
+        if os.getpid() == pid:  # a child that forked in `progress` leaves its parent's files and connection alone
+            with suppress(OSError):
+                unlink(file.path)
+                if catalog is not None:
+                    catalog.close()
+                unlink(temp)
         raise
-    return lock
 
 
-class _Rebuild:
-    """One rebuild. REQUIRES: the index lock, of an epoch without a seal."""
+def _batches(
+    place: Place, file: ChangeFile, marked: set[str], directories: dict[str, int], progress: Progress | None
+) -> Iterator[list[Indexed | Other]]:
+    """Read every shard under its lock, a directory at a time.
 
-    def __init__(self, place: Place, epoch: str, fd: int, known: set[str]) -> None:
-        self.place = place
-        self.epoch = epoch
-        self.fd = fd
-        self.busy: list[str] = []
-        self.directories: dict[str, int] = {}
-        self.known: dict[str, set[str]] = {}
-        for name in known:
-            self.known.setdefault(name[:2], set()).add(name)
-
-    def run(self, progress: Progress | None) -> Outcome:
-        time.sleep(GRACE_S)
-        try:
-            catalogue = Catalogue(self.place.directory, self.epoch, mode="rwc")
-            try:
-                catalogue.create(self._batches(progress), self.directories)
-            finally:
-                catalogue.close()
-            self._carry_over()
-            seal = seal_of(catalogue.path, 0)
-            generation.write_seal(self.fd, seal, self.epoch)
-        except (CatalogueError, OSError) as error:
-            if isinstance(error, ShardStoreError):
-                raise
-            return Outcome.IMPOSSIBLE
-        sweep(self.place.directory, self.epoch)
-        return Outcome.DONE
-
-    def _carry_over(self) -> None:
-        if self.busy:
-            writer = notes.NoteWriter(self.place.directory, self.epoch, 0)
-            try:
-                for name in self.busy:
-                    writer.append(name)
-            finally:
-                writer.close()
-
-    def _batches(self, progress: Progress | None) -> Iterator[list[Row | Other]]:
-        return (self._directory(prefix) for prefix in told(PREFIXES, progress))
-
-    def _directory(self, prefix: str) -> list[Row | Other]:
-        """Read the shards of one directory, in the order of their digests."""
-        shards, known = self.place.shards, self.known.get(prefix, set())
-        try:
-            fd = os.open(self.place.layout.shard_path(prefix), os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
-        except OSError:
-            return self._one_by_one(shards.list_shards(prefix) | known)  # says what is wrong, if it is not just missing
-        try:
-            self.directories[prefix] = os.fstat(fd).st_mtime_ns
-            before = shards.list_directory(prefix)
-            names = [name for file in sorted(before) if is_shard_name(name := f"{prefix}/{file}")]
-            found = {name: shards.read_quickly(name, fd) for name in names}
-            after = shards.list_directory(prefix)
-        finally:
-            os.close(fd)
-        doubtful = {name for name, row in found.items() if row is None}
-        if before != after:
-            moved = {f"{prefix}/{file}" for file in before.keys() | after.keys() if before.get(file) != after.get(file)}
-            doubtful |= {name for name in moved if is_shard_name(name)}
-        doubtful |= known - found.keys()
-        sure = [(name, row) for name, row in found.items() if name not in doubtful]
-        self.busy += [name for name, row in sure if isinstance(row, Busy)]
-        rows: list[Row | Other] = [row for _, row in sure if row is not None and not isinstance(row, Busy)]
-        rows += self._one_by_one(doubtful)
-        rows.sort(key=_digest)
-        return rows
-
-    def _one_by_one(self, names: set[str]) -> list[Row | Other]:
-        rows: list[Row | Other] = []
-        for name in names:
-            row = self.place.shards.read_locked(name)
-            if isinstance(row, Busy):
-                self.busy.append(name)
-            else:
-                rows.append(row)
-        return rows
+    A listing does not prove absence: on btrfs a file that is renamed over meanwhile may not be in it. So each directory
+    is listed again, and what differs is read again. What both listings missed was renamed over during each; a writer
+    renames once while it holds the lock, so it took the lock again in between and marked the shard in our change file.
+    """
+    pid = os.getpid()
+    for prefix in track(PREFIXES, progress):
+        if os.getpid() != pid:
+            raise Unusable("this process forked while it made the index")
+        directories[prefix] = mtime_of(place.layout.shard_path(prefix))
+        before = place.shards.list_directory(prefix)
+        names = before.keys() | {name for name in marked if name.startswith(prefix)}
+        found = {one.name: one for one in read_locked(place, file, sorted(names))}
+        after = place.shards.list_directory(prefix)
+        again = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+        found.update({one.name: one for one in read_locked(place, file, again)})
+        yield list(found.values())
 
 
-def _digest(row: Row | Other) -> bytes:
-    digest = getattr(row, "digest", None)
-    return digest if digest is not None else digest_of(row.name)  # type: ignore[union-attr]
+def remove(path: str) -> None:
+    """Remove whatever has a name of ours."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        unlink(path)
 
 
-def _listed(directory: str) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except OSError:
-        return []  # tidying and finding more names: the answer needs neither
+def sweep(directory: str) -> None:
+    """Delete what was left lying in index/ by whoever died, and files of SQLite that no catalog of ours has.
 
-
-def sweep(directory: str, epoch: str, base: int = 0) -> None:
-    """Delete what older epochs and generations left in the index. REQUIRES: the index lock of `epoch`."""
-    for file in _listed(directory):
-        name = files.parse(file)
-        if name is None or name.kind == "generation":
-            continue
-        if name.epoch == epoch and (name.kind == "catalogue" or name.number >= base):
-            continue
-        try:
-            discard(directory, file)
-        except OSError:
-            continue
+    REQUIRES: the index lock. Somebody who is still at work on one of these fails, and looks again.
+    """
+    for name in os.listdir(directory):
+        if name.startswith((TEMP_PREFIX, f"{CATALOG}-")):
+            with suppress(OSError):
+                os.unlink(f"{directory}/{name}")

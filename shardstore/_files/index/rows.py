@@ -1,129 +1,113 @@
-"""From a shard's journal to its row in the index."""
+"""From a shard's state to what the catalog holds of it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shardstore import _codec as codec
-from shardstore._files.layout import HASH_HEX, SUFFIX, shard_name
-from shardstore._journal import replay as journal
+from shardstore._files.layout import HASH_HEX, SUFFIX, is_shard_of
+from shardstore._order import sort_key
+from shardstore.session import Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from shardstore._journal.replay import Journal
 
-VALUE_BYTES_MAX: Final = 256  # of one projected value, as JSON
-FIELDS_BYTES_MAX: Final = 4096  # of all projected fields together, as a JSON object
-CUT_BYTES_MAX: Final = 512  # of the list of those that are not projected
+FIELDS_BYTES_MAX: Final = 4096  # of all values in a row together, as a JSON object
+VALUE_BYTES_MAX: Final = 256  # of one value, as JSON, that is shown unasked, or held of a larger entry
+CUT_BYTES_MAX: Final = 512  # of the list of those that are left out
 CUT_ANY: Final = b"*"  # instead of that list where it would be longer
+NO_FILE: Final = "no file"
 
 
-class Row(NamedTuple):
-    """What the index holds of a session."""
+class Indexed(NamedTuple):
+    """A session as the catalog holds it."""
 
-    digest: bytes  # of the key: what the shard is named by
-    key: str
-    rev: int
-    version: str
-    created: int  # microseconds since the epoch
-    updated: int  # microseconds since the epoch
-    size: int  # bytes of the entry as compact JSON
-    end: int  # bytes of the journal
-    fields: bytes  # the projected fields: a JSON object as codec.dumps makes it
-    cut: bytes | None  # JSON list of the fields that the bounds kept out, or CUT_ANY; None: there are none
+    name: str  # of its shard
+    row: Row
+    end: int  # bytes of its journal
+    columns: tuple[bytes | None, ...]  # the sort keys of the indexed fields; None: absent
 
 
 class Other(NamedTuple):
-    """What the index holds of a shard that is no session."""
+    """A shard that is no session."""
 
     name: str
     kind: str  # "absent", "damaged"
     reason: str
 
 
+class Busy(NamedTuple):
+    """A shard whose content is not known: a writer is inside, or this process may not read it."""
+
+    name: str
+    kind: str  # "in use", "unreadable"
+    reason: str
+
+
+Found = Indexed | Other | Busy
+
+
+def is_damaged(found: Found) -> bool:
+    """Return whether a session may be missing from a list because its shard could not be read."""
+    return not isinstance(found, Indexed) and found.kind in ("damaged", "unreadable")
+
+
 def digest_of(name: str) -> bytes:
-    """Give the digest that a shard's name carries."""
+    """Return the digest of the key that a shard's name carries."""
     return bytes.fromhex(name[-HASH_HEX - len(SUFFIX) : -len(SUFFIX)])
 
 
 class Projection:
-    """Which fields of an entry go into its row: the named ones first, then the others, as far as the bounds allow."""
+    """Which fields of an entry stand in its row: all of a small one; else the small ones, the indexed ones first."""
 
-    __slots__ = ("_first", "digest")
+    __slots__ = ("indexed", "settings")
 
-    def __init__(self, names: Iterable[str] | None) -> None:
-        from hashlib import blake2b
+    def __init__(self, indexed: Iterable[str] | None) -> None:
+        self.indexed = tuple(indexed or ())
+        # A catalog that was made with others is made anew.
+        self.settings = codec.dumps([VALUE_BYTES_MAX, FIELDS_BYTES_MAX, CUT_BYTES_MAX, *self.indexed]).decode()
 
-        self._first = tuple(names or ())
-        bounds = [VALUE_BYTES_MAX, FIELDS_BYTES_MAX, CUT_BYTES_MAX, *self._first]
-        self.digest = blake2b(codec.dumps(bounds), digest_size=16).digest()
+    def of_journal(self, name: str, journal: Journal) -> Indexed | Other:
+        """Return what the catalog holds of a shard with this journal."""
+        state = journal.state
+        if state.key is not None and not is_shard_of(name, state.key):
+            return Other(name, "damaged", f"byte 0: the file belongs to session {state.key!r}")
+        if state.fields is None or state.key is None:
+            return Other(name, "absent", "deleted" if journal.records else "empty")
+        facts = (state.key, state.rev, state.version, state.created_at, state.updated_at, state.size)
+        row = Row(*facts, *self._held(state.fields, state.size))
+        return Indexed(name, row, journal.end, self._columns(state.fields) if self.indexed else ())
 
-    def of_raw(self, entry: dict[str, bytes]) -> tuple[bytes, bytes | None]:
-        """Project an entry given as raw JSON by field; return the fields and the names that were cut."""
-        if not self._first:
-            fields = codec.join({name: raw for name, raw in entry.items() if len(raw) <= VALUE_BYTES_MAX})
-            if len(fields) <= FIELDS_BYTES_MAX:
-                return fields, _cut_list([name for name, raw in entry.items() if len(raw) > VALUE_BYTES_MAX])
-        parts: list[bytes] = []
-        cut: list[str] = []
-        total = 1  # "{" and, for each field, its closing comma or brace
-        for name in self._ordered(entry):
-            raw = entry[name]
-            part = codec.member(name) + raw
-            if len(raw) > VALUE_BYTES_MAX or total + len(part) + 1 > FIELDS_BYTES_MAX:
-                cut.append(name)
-            else:
-                parts.append(part)
-                total += len(part) + 1
-        return b"{" + b",".join(parts) + b"}", _cut_list(cut)
+    def _columns(self, entry: dict[str, bytes]) -> tuple[bytes | None, ...]:
+        return tuple([sort_key(codec.loads(entry[name])) if name in entry else None for name in self.indexed])
 
-    def _ordered(self, entry: dict[str, bytes]) -> Iterable[str]:
-        if not self._first:
-            return entry
-        first = [name for name in self._first if name in entry]
-        return [*first, *(name for name in entry if name not in first)]
+    def _held(self, entry: dict[str, bytes], size: int) -> tuple[bytes, bytes | None, bytes | None]:
+        """Return the fields that a row holds, the names of the others, and the names of those that it hides."""
+        large = [name for name, raw in entry.items() if len(raw) > VALUE_BYTES_MAX]
+        if size <= FIELDS_BYTES_MAX:
+            return codec.join(entry), None, codec.dumps(large) if large else None
+        small = {name: raw for name, raw in entry.items() if len(raw) <= VALUE_BYTES_MAX}
+        fields = codec.join(small)
+        if len(fields) > FIELDS_BYTES_MAX:
+            small = self._fitting(small)
+            fields = codec.join(small)
+        cut = codec.dumps([name for name in entry if name not in small])
+        return fields, cut if len(cut) <= CUT_BYTES_MAX else CUT_ANY, None
 
-
-def _cut_list(names: list[str]) -> bytes | None:
-    if not names:
-        return None
-    raw = codec.dumps(names)
-    return raw if len(raw) <= CUT_BYTES_MAX else CUT_ANY
-
-
-def row_of_state(name: str, read: Journal, projection: Projection) -> Row | Other:
-    """Make the row of a shard's state, as read from the shard `name`."""
-    return _misplaced(name, read.state.key) or row_of_own(name, read, projection)
-
-
-def row_of_own(name: str, read: Journal, projection: Projection) -> Row | Other:
-    """Make the row of a state whose key is known to be the one that the shard is named by."""
-    state = read.state
-    if state.fields is None or state.key is None:
-        return Other(name, "absent", "deleted" if read.records else "empty")
-    fields, cut = projection.of_raw(state.fields)
-    return Row(
-        digest_of(name), state.key, state.rev, state.version, state.created_at, state.updated_at,
-        state.size, read.end, fields, cut,
-    )  # fmt: skip
+    def _fitting(self, small: dict[str, bytes]) -> dict[str, bytes]:
+        """Return as many fields as there is room for, the indexed ones first."""
+        chosen: dict[str, bytes] = {}
+        room = FIELDS_BYTES_MAX - 1  # for the opening brace; each field has a comma or the closing brace behind it
+        for name in dict.fromkeys([*(name for name in self.indexed if name in small), *small]):
+            need = len(codec.member(name)) + len(small[name]) + 1
+            if need <= room:
+                chosen[name] = small[name]
+                room -= need
+        return chosen
 
 
-def row_of_bytes(name: str, data: bytes, projection: Projection) -> Row | Other:
-    """Make the row of a shard from the bytes of its file: what journal.replay and row_of_state make."""
-    found = journal.replay(data)
-    if found.damage is not None:
-        return Other(name, "damaged", f"byte {found.damage.offset}: {found.damage.reason}")
-    return row_of_state(name, found.journal, projection)
-
-
-def _misplaced(name: str, key: str | None) -> Other | None:
-    """Say what is wrong with a shard that claims a key which is not its own."""
-    if key is None:
-        return None
-    try:
-        if shard_name(key) == name:
-            return None
-    except ValueError:
-        pass
-    return Other(name, "damaged", f"the file belongs to session {key!r}")
+def lacks(cut: bytes | None, name: str) -> bool:
+    """Return whether a field of this name may be among those that were left out of a row."""
+    return cut is not None and (cut == CUT_ANY or codec.dumps(name) in cut)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from shardstore._files.layout import FORMAT, PREFIXES, SUFFIX
+from shardstore._files.layout import FORMAT, PREFIXES, SHARDS, SUFFIX
 from shardstore.errors import raise_io_error
 from shardstore.reports import StoreStats
 
@@ -27,12 +27,11 @@ def stats(engine: FileEngine, *, refresh: bool, progress: Progress | None = None
         bytes_live=totals.bytes_live,
         bytes_dead=max(0, totals.bytes_journal - totals.bytes_live),
         bytes_total=totals.bytes_journal,
-        pending_notes=status.pending_notes,
-        generation=status.generation,
+        pending_changes=status.pending,
         archived=_count(engine.layout.archive),
         quarantined=_count(engine.layout.quarantine),
-        damaged=status.damaged,
-        index_unusable=None if status.usable else status.rebuilt_because,
+        damaged=tuple(f"{SHARDS}/{name}" for name in status.damaged),
+        index_unusable=status.problem,
         format=FORMAT,
     )
 

@@ -1,0 +1,306 @@
+"""The catalog: an SQLite file with one row a session, as of a mark in a change file.
+
+Disposable, so its rollback journal is in memory and nothing is synced: whatever goes wrong, it is made anew. SQLite's
+own locks keep readers and the publisher apart. They are the process's, and fall when any code in it opens and closes
+the file: our own code never opens it but through SQLite, and a list compares it with its seal after the query.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import contextmanager
+from itertools import chain, islice, starmap
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from shardstore._files.index.changes import Unusable
+from shardstore._files.index.rows import NO_FILE, Indexed, Other, digest_of
+from shardstore._files.index.sql import Part, Term, filter_of, key_terms, parts_of
+from shardstore._files.layout import FILE_MODE, shard_name
+from shardstore.query import Candidate
+from shardstore.session import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from shardstore.query import Query
+
+CATALOG: Final = "catalog"
+FORMAT: Final = 1
+
+_TABLES: Final = """
+CREATE TABLE meta(format INTEGER, settings TEXT, life TEXT, file TEXT, mark INTEGER);
+CREATE TABLE session(key TEXT NOT NULL, rev INTEGER NOT NULL, version TEXT NOT NULL, created INTEGER NOT NULL,
+    updated INTEGER NOT NULL, size INTEGER NOT NULL, fields BLOB NOT NULL, cut BLOB, hidden BLOB,
+    digest BLOB NOT NULL, "end" INTEGER NOT NULL{columns});
+CREATE TABLE other(name TEXT PRIMARY KEY, kind TEXT NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE directory(prefix TEXT PRIMARY KEY, mtime INTEGER NOT NULL) WITHOUT ROWID;
+"""
+_INDEXES: Final = """
+CREATE UNIQUE INDEX by_digest ON session(digest);
+CREATE INDEX by_key ON session(key);
+CREATE INDEX by_updated ON session(updated DESC, key);
+CREATE INDEX damaged ON other(name) WHERE kind='damaged';
+"""
+_INDEXES_OF_COLUMN: Final = """
+CREATE INDEX by_{0} ON session({0}, key);
+CREATE INDEX by_{0}_updated ON session({0}, updated DESC, key);
+"""
+_READING: Final = "PRAGMA cache_size=-4000;PRAGMA mmap_size=0"
+_WRITING: Final = "PRAGMA journal_mode=MEMORY;PRAGMA synchronous=OFF;PRAGMA temp_store=MEMORY;PRAGMA cache_spill=0"
+_FILLING: Final = "PRAGMA journal_mode=OFF;PRAGMA locking_mode=EXCLUSIVE"
+_BUSY_S: Final = 0.05  # seconds; a publisher takes milliseconds
+_FEW: Final = 1000  # keys with a prefix, up to which walking them all is quicker than walking the newest of all
+_AT_ONCE: Final = 500  # values in one statement
+_ROW: Final = ("key", "rev", "version", "created", "updated", "size", "fields", "cut", "hidden")
+_SELECT: Final = ",".join(_ROW)
+_UNQUOTED: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-~")
+_SECOND_NS: Final = 1_000_000_000
+
+
+class Meta(NamedTuple):
+    """What a catalog says of itself."""
+
+    settings: str  # what its rows were made with
+    life: str  # of the machine and file system that it was written in
+    file: str  # the change file it goes with
+    mark: int  # it knows every change in front of this place
+
+
+class Catalog:
+    """One connection. Not for two threads at once."""
+
+    def __init__(self, path: str, indexed: Sequence[str], *, write: bool) -> None:
+        """Open a catalog that is there. Raises sqlite3.Error."""
+        self.path = path
+        self.indexed = tuple(indexed)
+        self.writable = write
+        self._db = sqlite3.connect(
+            f"file:{_quoted(path)}?mode={'rw' if write else 'ro'}",
+            uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_S,
+        )  # fmt: skip
+        self._db.executescript(f"{_READING};{_WRITING if write else ''}")
+        columns = [f"i{number}" for number in range(len(self.indexed))]
+        names = [*_ROW, "digest", '"end"', *columns]
+        self._insert = f"INSERT INTO session({','.join(names)}) VALUES({','.join('?' * len(names))})"
+        changed = ",".join(f"{name}=excluded.{name}" for name in names if name not in ("key", "digest"))
+        self._upsert = f"{self._insert} ON CONFLICT(digest) DO UPDATE SET {changed}"
+        self._columns = columns
+
+    @classmethod
+    def create(cls, path: str, indexed: Sequence[str]) -> Catalog:
+        """Make an empty one, to be filled by one call of `fill`. Raises OSError, sqlite3.Error."""
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE))
+        made = cls(path, indexed, write=True)
+        made._db.executescript(_FILLING)
+        made._db.executescript(_TABLES.format(columns="".join(f",{name} BLOB" for name in made._columns)))
+        return made
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.close()
+
+    # A transaction: one moment of the file
+
+    def begin(self) -> Meta:
+        """Begin to read, and return what the catalog says of itself. Raises Unusable, sqlite3.Error."""
+        self._db.execute("BEGIN")
+        return self.meta()
+
+    def meta(self) -> Meta:
+        """Return what the catalog says of itself. Raises Unusable, sqlite3.Error."""
+        found = self._db.execute("SELECT * FROM meta").fetchall()
+        if len(found) != 1 or found[0][0] != FORMAT:
+            raise Unusable("the catalog is of another format")
+        return Meta._make(found[0][1:])
+
+    def end(self) -> None:
+        """End what `begin` began."""
+        self._db.execute("COMMIT")
+
+    # Reading. REQUIRES, for everything below: a transaction.
+
+    def candidates(self, query: Query, spare: int) -> tuple[Iterator[Candidate | Row], bool, bool]:
+        """Return rows among which are all answers, whether all are answers, and whether they come in order.
+
+        Those that come in order bring their positions. `spare`: how many rows the caller will not use.
+        """
+        filters = filter_of(query, self.indexed)
+        parts = parts_of(query, self.indexed)
+        if parts is None:
+            where, values = filters.where()
+            rows = self._db.execute(f"SELECT {_SELECT} FROM session{where}", values)  # noqa: S608 - constants
+            return starmap(Row, rows), False, False
+        if query.prefix and query.order != "key" and not self._few(query.prefix):
+            filters = filters._replace(terms=tuple([_without_index(term) for term in filters.terms]))
+        most = None if query.stop is None or not filters.exact else query.stop + spare
+        found: Iterator[Candidate] = chain.from_iterable(self._part(query, part, filters.where, most) for part in parts)
+        return (found if most is None else islice(found, most)), filters.exact, True
+
+    def _part(self, query: Query, part: Part, where: Any, most: int | None) -> Iterator[Candidate]:
+        clause, values = where(*part.terms)
+        limit = "" if most is None else f" LIMIT {most}"
+        by_column = query.by_column
+        position = "" if by_column else f",{part.position}"
+        sql = f"SELECT {_SELECT}{position} FROM session{clause}{part.order}{limit}"  # noqa: S608 - constants
+        found = self._db.execute(sql, values)
+        if by_column:
+            number = _ROW.index(part.position)
+            return (Candidate(row, row[number]) for row in starmap(Row, found))
+        return (Candidate(Row._make(row[:-1]), row[-1]) for row in found)
+
+    def _few(self, prefix: str) -> bool:
+        terms = key_terms(prefix)
+        clause = " AND ".join(term.sql for term in terms)
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM session WHERE {clause} LIMIT {_FEW})"  # noqa: S608 - constants
+        found = self._db.execute(sql, [value for term in terms for value in term.values]).fetchone()
+        return bool(found[0] < _FEW)
+
+    def count(self, query: Query, without: Sequence[str]) -> int | None:
+        """Count the answers, but for some keys; None where the rows have to be looked at."""
+        filters = filter_of(query, self.indexed)
+        if not filters.exact:
+            return None
+        clause, values = filters.where()
+        total = self._number(f"SELECT count(*) FROM session{clause}", values)  # noqa: S608 - constants
+        for some in _portions(without):
+            clause, values = filters.where(Term(f"key IN ({','.join('?' * len(some))})", tuple(some)))
+            total -= self._number(f"SELECT count(*) FROM session{clause}", values)  # noqa: S608 - constants
+        return total
+
+    def _number(self, sql: str, values: Sequence[Any]) -> int:
+        return int(self._db.execute(sql, values).fetchone()[0])
+
+    def totals(self, without: Sequence[str]) -> tuple[int, int, int]:
+        """Return the number of sessions, the bytes of their entries and of their journals, but for some keys."""
+        sums = 'SELECT count(*), total(size), total("end") FROM session'
+        count, size, end = map(int, self._db.execute(sums).fetchone())
+        for some in _portions(without):
+            clause = f"{sums} WHERE key IN ({','.join('?' * len(some))})"
+            less = self._db.execute(clause, some).fetchone()
+            count, size, end = count - int(less[0]), size - int(less[1]), end - int(less[2])
+        return count, size, end
+
+    def keys(self, after: str, count: int) -> list[str]:
+        """Return the next keys in ascending order."""
+        found = self._db.execute("SELECT key FROM session WHERE key>? ORDER BY key LIMIT ?", (after, count))
+        return [key for (key,) in found]
+
+    def key_of(self, name: str) -> str | None:
+        """Return the key of the session whose shard has this name, if the catalog holds it."""
+        found = self._db.execute("SELECT key FROM session WHERE digest=?", (digest_of(name),)).fetchone()
+        return str(found[0]) if found is not None and shard_name(found[0]) == name else None
+
+    def row(self, key: str) -> tuple[Any, ...] | None:
+        """Return everything that the catalog holds of a session."""
+        columns = "".join(f",{name}" for name in self._columns)
+        sql = f'SELECT {_SELECT},"end"{columns} FROM session WHERE key=?'  # noqa: S608 - constants
+        found: tuple[Any, ...] | None = self._db.execute(sql, (key,)).fetchone()
+        return found
+
+    def known(self, prefix: str) -> dict[str, str | None]:
+        """Return the names of all shards in a directory that the catalog knows, each with its session's key or None."""
+        low = bytes.fromhex(prefix)
+        high = bytes([low[0] + 1]) if low < b"\xff" else b"\xff" * 17
+        rows = self._db.execute("SELECT key FROM session WHERE digest>=? AND digest<?", (low, high))
+        found: dict[str, str | None] = {shard_name(key): key for (key,) in rows}
+        names = self._db.execute("SELECT name FROM other WHERE name>=? AND name<?", (f"{prefix}/", f"{prefix}0"))
+        return {**{name: None for (name,) in names}, **found}
+
+    def damaged(self) -> list[str]:
+        """Return the names of the shards that could not be read."""
+        return [name for (name,) in self._db.execute("SELECT name FROM other WHERE kind='damaged' ORDER BY name")]
+
+    def directories(self) -> dict[str, int]:
+        """Return each directory's mtime in nanoseconds, as it was before it was last compared."""
+        return dict(self._db.execute("SELECT prefix, mtime FROM directory"))
+
+    # Writing. REQUIRES, for everything below: the index lock.
+
+    def fill(self, batches: Iterable[list[Indexed | Other]], directories: dict[str, int], meta: Meta) -> None:
+        """Fill a new catalog; `directories` may grow while the batches come. Raises sqlite3.Error."""
+        self._db.execute("BEGIN")
+        for batch in batches:
+            self._db.executemany(self._insert, [_values(one) for one in batch if isinstance(one, Indexed)])
+            self._set_others(batch)
+        self._db.executemany("INSERT INTO directory VALUES(?,?)", directories.items())
+        for statement in filter(str.strip, self._index_statements().split(";")):
+            self._db.execute(statement)
+        self._set_meta(meta)
+        self._db.execute("COMMIT")
+
+    def _index_statements(self) -> str:
+        return _INDEXES + "".join(_INDEXES_OF_COLUMN.format(name) for name in self._columns)
+
+    @contextmanager
+    def writing(self, *, exclusive: bool) -> Iterator[None]:
+        """Make what is published in the block one transaction. `exclusive`: wait for readers now, not at its end."""
+        self._db.execute(f"BEGIN {'EXCLUSIVE' if exclusive else 'IMMEDIATE'}")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.rollback()
+            raise
+
+    def publish(self, changes: Sequence[Indexed | Other], directories: dict[str, int], meta: Meta) -> None:
+        """Take in changed shards. REQUIRES: `writing`. Raises sqlite3.Error."""
+        gone = [(key,) for one in changes if isinstance(one, Other) and (key := self.key_of(one.name)) is not None]
+        self._db.executemany("DELETE FROM session WHERE key=?", gone)
+        self._db.executemany(self._upsert, [_values(one) for one in changes if isinstance(one, Indexed)])
+        if self._db.execute("SELECT 1 FROM other LIMIT 1").fetchone():
+            self._db.executemany("DELETE FROM other WHERE name=?", [(one.name,) for one in changes])
+        self._set_others(changes)
+        self._db.executemany("INSERT OR REPLACE INTO directory VALUES(?,?)", directories.items())
+        self._set_meta(meta)
+
+    def _set_others(self, found: Iterable[Indexed | Other]) -> None:
+        others = [one for one in found if isinstance(one, Other) and one.reason != NO_FILE]
+        self._db.executemany("INSERT OR REPLACE INTO other VALUES(?,?,?)", others)
+
+    def _set_meta(self, meta: Meta) -> None:
+        self._db.execute("DELETE FROM meta")
+        self._db.execute("INSERT INTO meta VALUES(?,?,?,?,?)", (FORMAT, *meta))
+
+    def vacuum(self, share: float) -> bool:
+        """Give unused pages back if they are at least this share; return whether the file was changed."""
+        free, pages = (self._number(f"PRAGMA {what}", ()) for what in ("freelist_count", "page_count"))
+        if free < share * max(1, pages):
+            return False
+        self._db.execute("VACUUM")
+        return True
+
+
+def stamp(path: str) -> str:
+    """Set a time that no later write leaves the catalog, and return its looks for a seal. Raises OSError.
+
+    A write within the same tick of the file system's clock would leave the time as it is. So the publisher sets one
+    of its own, somewhere before 2005, never the same twice.
+    """
+    time = (int.from_bytes(os.urandom(4)) >> 2) * _SECOND_NS
+    os.utime(path, ns=(time, time), follow_symlinks=False)
+    return looks(path)
+
+
+def looks(path: str) -> str:
+    """Return what the catalog's file looks like, as a seal holds it. Raises OSError."""
+    status = os.lstat(path)
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+
+
+def _values(one: Indexed) -> tuple[Any, ...]:
+    return (*one.row, digest_of(one.name), one.end, *one.columns)
+
+
+def _without_index(term: Term) -> Term:
+    """Have SQLite decide a condition on the key row by row: the plus keeps it from walking the index of keys."""
+    return term._replace(sql=f"+{term.sql}") if term.sql.startswith("key") else term
+
+
+def _portions(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))
+
+
+def _quoted(path: str) -> str:
+    """Escape a path for a URI: a root may have any name."""
+    return "".join(chr(byte) if chr(byte) in _UNQUOTED else f"%{byte:02x}" for byte in os.fsencode(path))

@@ -1,0 +1,219 @@
+"""Answering a list: from the catalog and the changes since, as of some moment during the call.
+
+The protocol, and why it is right, stand in docs/internals/index.md.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from shardstore._files.index.catalog import looks
+from shardstore._files.index.changes import ChangeFile, Pending, Unusable, change_files, holds_index_lock
+from shardstore._files.index.rebuild import rebuild
+from shardstore._files.index.refresh import refresh, seal_of
+from shardstore._files.index.views import CatalogView, ScanView
+from shardstore._files.marker import read_settings, write_settings
+from shardstore._inside import inside_update
+from shardstore.errors import ShardStoreError, raise_io_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shardstore._files.index.catalog import Catalog, Meta
+    from shardstore._files.index.place import Place
+    from shardstore._files.index.progress import Progress
+    from shardstore._files.index.views import View
+
+T = TypeVar("T")
+
+_REREADS: Final = 64  # shards read again and again; a refresh costs about as much
+_TRIES: Final = 6
+_WAIT_S: Final = 0.25  # seconds that a list waits for who publishes, or makes the index anew
+_POLL_S: Final = 0.001
+
+_FAILURES: Final = (Unusable, OSError, sqlite3.Error)
+
+
+class _Again(Exception):
+    """Somebody refreshed: begin again."""
+
+
+class Lister:
+    """Answers questions about all sessions of one store."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.problem: str | None = None  # why this process last made the index anew, or read every shard
+        self._rereads = 0
+        self._counted = ("", 0)  # the change file and mark since which they are counted
+
+    def answer(self, ask: Callable[[View], T], *, refresh: bool, progress: Progress | None) -> T:
+        """Return what `ask` makes of the sessions.
+
+        refresh=False writes nothing, for the same answer. Raises InvalidQuery, StoreNotFound, StoreIOError.
+        """
+        deadline = time.monotonic() + _WAIT_S
+        for attempt in range(_TRIES):
+            try:
+                return self._from_catalog(ask, refresh=refresh and not attempt)
+            except _Again:
+                continue
+            except ShardStoreError:
+                raise
+            except _FAILURES as problem:
+                self.place.close_idle()
+                self.problem = str(problem) or type(problem).__name__
+            if attempt and not self._mend(deadline, refresh=refresh, progress=progress):
+                break
+        return ask(ScanView(self.place.shards, self._marked(), progress))
+
+    def _from_catalog(self, ask: Callable[[View], T], *, refresh: bool) -> T:
+        """Ask the catalog. Raises Unusable, OSError, sqlite3.Error, _Again."""
+        catalog = self.place.take(write=refresh)
+        try:
+            answer = self._ask(catalog, ask, refresh=refresh)
+        except _Again:
+            self.place.give_back(catalog)
+            raise
+        except BaseException:
+            catalog.close()
+            raise
+        self.place.give_back(catalog)
+        return answer
+
+    def _ask(self, catalog: Catalog, ask: Callable[[View], T], *, refresh: bool) -> T:
+        meta, file, pending = self.begin(catalog)
+        names = self._names(catalog, file, pending)
+        if refresh and self._refresh_pays(meta, names):
+            catalog.end()
+            self._refresh(catalog, file)
+            raise _Again
+        seal = seal_of(meta.mark, looks(self.place.catalog_path))
+        if pending.seal != seal:
+            raise Unusable("the catalog is not as it was sealed")
+        answer = ask(CatalogView(catalog, self.place.shards, {name: self.place.shards.read(name) for name in names}))
+        if seal_of(meta.mark, looks(self.place.catalog_path)) != seal or not file.is_named():
+            raise Unusable("the catalog changed during a query")
+        catalog.end()
+        return answer
+
+    def begin(self, catalog: Catalog) -> tuple[Meta, ChangeFile, Pending]:
+        """Begin a transaction; return what the catalog goes with. Raises Unusable, OSError, sqlite3.Error."""
+        meta = catalog.begin()
+        if meta.settings != self.place.settings:
+            self.place.reread_settings()
+            raise Unusable("the indexed fields are others by now")
+        if meta.life != self.place.life():
+            raise Unusable("it was made before the machine or the file system was started anew")
+        file = self.place.change_file(meta.file)
+        return meta, file, file.read(meta.mark)
+
+    def _names(self, catalog: Catalog, file: ChangeFile, pending: Pending) -> set[str]:
+        """Return the shards that have to be read: changed ones, and those that appeared or vanished by hand."""
+        directories = self.place.directories
+        if directories.due():
+            directories.compare(self.place.shards, catalog, file.file)
+        return pending.names | directories.suspects
+
+    # Refreshing
+
+    def _refresh_pays(self, meta: Meta, names: set[str]) -> bool:
+        """Count the shards that lists read since anybody's last refresh."""
+        if not names or inside_update():
+            return False
+        counted = (meta.file, meta.mark)
+        if self._counted != counted:
+            self._counted, self._rereads = counted, 0
+        self._rereads += len(names)
+        if self._rereads < _REREADS:
+            return False
+        self._rereads = 0
+        return True
+
+    def _refresh(self, catalog: Catalog, file: ChangeFile) -> bool:
+        return refresh(self.place, catalog, file)
+
+    def refresh_all(self, progress: Progress | None) -> None:
+        """Refresh, and compare every directory: finds what was copied in or taken away by hand. Raises StoreIOError."""
+        self.answer(lambda _: None, refresh=True, progress=progress)  # it is usable by now, or cannot be
+        catalog = None
+        try:
+            catalog = self.place.take(write=True)
+            _, file, _ = self.begin(catalog)
+            self.place.directories.compare(self.place.shards, catalog, file.file, every=True)
+            catalog.end()
+            self._refresh(catalog, file)
+        except ShardStoreError:
+            raise
+        except _FAILURES:
+            return
+        finally:
+            if catalog is not None:
+                catalog.close()
+
+    # Mending
+
+    def rebuild(self, progress: Progress | None) -> bool:
+        """Make the index anew unless somebody else is at it; return whether it was done. Raises StoreIOError."""
+        self.place.close_idle()
+        try:
+            return rebuild(self.place, progress)
+        except ShardStoreError:
+            raise
+        except OSError as error:
+            raise_io_error(error, "making the index", self.place.directory)
+
+    def reindex(self, fields: tuple[str, ...], progress: Progress | None) -> None:
+        """Have these fields indexed. Raises StoreIOError."""
+        write_settings(self.place.layout, read_settings(self.place.layout)._replace(indexed=fields))
+        self.place.reread_settings()
+        self.rebuild(progress)  # where somebody else is at it, the next list finds that its fields are others
+
+    def _mend(self, deadline: float, *, refresh: bool, progress: Progress | None) -> bool:
+        """Wait for whoever publishes or makes the index, else make it; return whether to ask again."""
+        if holds_index_lock(self.place.directory) or not self._wait(deadline):
+            return False
+        with suppress(_Again, *_FAILURES):
+            self._from_catalog(lambda _: None, refresh=False)  # whoever was waited for may have finished it
+            return True
+        self.place.close_idle()
+        if not refresh:
+            return False
+        try:
+            return rebuild(self.place, progress)
+        except ShardStoreError:
+            raise
+        except OSError as problem:
+            self.problem = str(problem)
+            return False
+
+    def _wait(self, deadline: float) -> bool:
+        """Wait for the index lock to be free; return whether it is. Inside an update it waits for nobody."""
+        for name in self._change_files():
+            try:
+                file = ChangeFile.open(self.place.directory, name, write=False)
+            except _FAILURES:
+                continue
+            while not file.lock():
+                if time.monotonic() > deadline or inside_update():
+                    return False
+                time.sleep(_POLL_S)
+            file.unlock()
+        return True
+
+    def _marked(self) -> set[str]:
+        """Return the shards that any change file names, as far as they can be read."""
+        marked: set[str] = set()
+        for name in self._change_files():
+            with suppress(*_FAILURES):
+                marked |= ChangeFile.open(self.place.directory, name, write=False).read_all().names
+        return marked
+
+    def _change_files(self) -> list[str]:
+        try:
+            return change_files(self.place.directory)
+        except OSError:
+            return []

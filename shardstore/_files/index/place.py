@@ -1,0 +1,119 @@
+"""Where the index of one store is, and what one process has open of it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Final
+
+from shardstore._files.index.catalog import CATALOG, Catalog
+from shardstore._files.index.changes import ChangeFile, Unusable
+from shardstore._files.index.directories import Directories
+from shardstore._files.index.life import life_of
+from shardstore._files.index.rows import Projection
+from shardstore._files.index.shards import ShardReader
+from shardstore._files.marker import read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shardstore._files.layout import Layout
+
+_inherited: Final[list[Catalog]] = []  # a forked child may not even close its parent's connections
+
+
+class Place:
+    """The index of one store as one process sees it. Its threads share it; none waits for another."""
+
+    def __init__(self, layout: Layout, indexed: tuple[str, ...], free_descriptors: Callable[[], int]) -> None:
+        self.layout = layout
+        self.directory = os.fspath(layout.index)
+        self.catalog_path = f"{self.directory}/{CATALOG}"
+        self.directories = Directories()
+        self._free_descriptors = free_descriptors
+        self._idle: list[Catalog] = []
+        self._file: ChangeFile | None = None
+        self._set_fields(indexed)
+
+    def _set_fields(self, indexed: tuple[str, ...]) -> None:
+        self.shards = ShardReader(self.layout, Projection(indexed), self._free_descriptors)
+
+    @property
+    def indexed(self) -> tuple[str, ...]:
+        """The indexed fields."""
+        return self.shards.projection.indexed
+
+    @property
+    def settings(self) -> str:
+        """What rows are made with."""
+        return self.shards.projection.settings
+
+    def reread_settings(self) -> None:
+        """Take over what the store's marker says: another process may have indexed other fields since."""
+        indexed = read_settings(self.layout).indexed
+        if indexed != self.indexed:
+            self._set_fields(indexed)
+            self.close_idle()
+
+    def life(self) -> str:
+        """Return which life of the machine and the file system this is. Raises OSError."""
+        return life_of(self.directory)
+
+    def take(self, *, write: bool) -> Catalog:
+        """Return a connection that nobody else uses. Raises Unusable, sqlite3.Error."""
+        for number, catalog in enumerate(self._idle):
+            if catalog.writable == write:
+                try:
+                    return self._idle.pop(number)
+                except IndexError:  # another thread took one
+                    break
+        self._check_regular()  # opening a FIFO would wait for ever
+        return Catalog(self.catalog_path, self.indexed, write=write and os.access(self.catalog_path, os.W_OK))
+
+    def _check_regular(self) -> None:
+        """Raise Unusable where there is no file, or something else has its name."""
+        try:
+            regular = stat.S_ISREG(os.lstat(self.catalog_path).st_mode)
+        except FileNotFoundError:
+            raise Unusable("there is no index") from None
+        if not regular:
+            raise Unusable("the catalog is not a regular file")
+
+    def give_back(self, catalog: Catalog) -> None:
+        """Keep a connection for the next who takes one."""
+        if catalog.indexed == self.indexed:
+            self._idle.append(catalog)
+        else:
+            catalog.close()
+
+    def change_file(self, file: str) -> ChangeFile:
+        """Return a change file, open. Raises OSError, Unusable."""
+        found = self._file
+        if found is None or found.file != file or found.fd < 0:
+            write = os.access(f"{self.directory}/{file}", os.W_OK)
+            found = self._file = ChangeFile.open(self.directory, file, write=write)
+        return found
+
+    def adopt(self, file: ChangeFile) -> None:
+        """Go on with a change file that this process made."""
+        self._file = file
+
+    def close_idle(self) -> None:
+        """Close the connections that nobody uses."""
+        while self._idle:
+            try:
+                catalog = self._idle.pop()
+            except IndexError:
+                return
+            catalog.close()
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.close_idle()
+        self._file = None
+
+    def after_fork(self) -> None:
+        """Forget, in a forked child, what it inherited."""
+        _inherited.extend(self._idle)
+        self._idle, self._file = [], None
+        self.shards.after_fork()

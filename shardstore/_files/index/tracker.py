@@ -1,0 +1,123 @@
+"""The writer's side of the index: a shard is marked as changed before anything is committed to it.
+
+Takes no lock and waits for nobody, so that it may be called from anywhere: what is remembered is replaced as a whole,
+and a thread that remembers less than another marks once more.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from shardstore._files.index.changes import ChangeFile, Unusable, change_files, discard
+from shardstore.errors import raise_io_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_TRIES: Final = 100  # while others begin one change file after the other
+_NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
+_NO_CHANGE_FILE: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EINVAL})
+
+
+class _Seen(NamedTuple):
+    """What this process knows of one change file."""
+
+    file: ChangeFile
+    names: set[str]  # marked as changed behind the last mark in front of `size`, if not others as well
+    size: int  # up to where the file was searched for marks
+
+
+class ChangeTracker:
+    """Marks shards as changed in every change file of one directory."""
+
+    __slots__ = ("_directory", "_free_descriptors", "_seen")
+
+    def __init__(self, directory: str, free_descriptors: Callable[[], int]) -> None:
+        self._directory = directory
+        self._free_descriptors = free_descriptors
+        self._seen: tuple[_Seen, ...] = ()
+
+    def mark_changed(self, name: str) -> None:
+        """Have every list from now on look at this shard.
+
+        REQUIRES: the caller holds the shard's lock until it has committed. Where the index cannot be told it is
+        deleted, and the next list reads every shard. Raises StoreIOError where that fails as well: commit nothing then.
+        """
+        seen = self._seen
+        try:
+            if len(seen) == 1:  # as quick as the two system calls that it takes to know that there is nothing to do
+                file, names, size = seen[0]
+                if name in names and os.lseek(file.fd, 0, os.SEEK_END) == size and os.access(file.path, os.F_OK):
+                    return
+            elif not seen and not os.access(self._directory, os.F_OK):
+                return  # where there is no index, whoever makes one reads this shard under its lock
+            self._mark(name)
+        except (OSError, Unusable):
+            self._seen = ()
+            self._discard()
+
+    def _mark(self, name: str) -> None:
+        """Mark it in every change file there is; again, if one of them was replaced meanwhile."""
+        for _ in range(_TRIES):
+            known = tuple([self._mark_in(seen, name) for seen in self._follow()])
+            self._seen = known
+            if all(seen.file.has_name() for seen in known):
+                return
+        raise Unusable("the change file does not stay")
+
+    def _mark_in(self, seen: _Seen, name: str) -> _Seen:
+        """Append the name unless it stands behind the last mark. Raises OSError."""
+        file, names, size = seen
+        now = file.size()
+        if now < size:
+            raise Unusable("the change file was cut off")
+        if now > size and file.has_mark(size, now):
+            names = set()
+        if name not in names:
+            length = file.write(name)
+            names.add(name)
+            if file.size() == now + length:
+                now += length  # nothing came between: not to be searched again
+        return _Seen(file, names, now)
+
+    def _follow(self) -> list[_Seen]:
+        """Return what is known of each change file; one that is new may hold marks anywhere."""
+        if self._seen and all(seen.file.has_name() for seen in self._seen):
+            return list(self._seen)
+        known = {seen.file.file: seen for seen in self._seen if seen.file.has_name()}
+        found = []
+        for file in change_files(self._directory):
+            seen = known.get(file) or self._open(file)
+            if seen is not None:
+                found.append(seen)
+        return found
+
+    def _open(self, file: str) -> _Seen | None:
+        """Open a change file; None for what no lister can open either."""
+        try:
+            opened = self._open_once(file)
+        except OSError as error:
+            if error.errno in _NO_CHANGE_FILE:
+                return None
+            raise
+        return _Seen(opened, set(), opened.size())
+
+    def _open_once(self, file: str) -> ChangeFile:
+        try:
+            return ChangeFile.open(self._directory, file, write=True)
+        except OSError as error:
+            if error.errno not in _NO_DESCRIPTOR or not self._free_descriptors():
+                raise
+        return ChangeFile.open(self._directory, file, write=True)
+
+    def _discard(self) -> None:
+        try:
+            discard(self._directory)
+        except OSError as error:
+            raise_io_error(error, "deleting the index, which could not be told of a change", self._directory)
+
+    def close(self) -> None:
+        """Let go of what is open."""
+        self._seen = ()

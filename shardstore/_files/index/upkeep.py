@@ -1,0 +1,116 @@
+"""What maintenance asks of the index: how it is doing, whether it is right, and to tidy it up."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import TYPE_CHECKING, Final
+
+from shardstore._files.index.audit import Audit
+from shardstore._files.index.catalog import CATALOG, looks, stamp
+from shardstore._files.index.changes import Unusable
+from shardstore._files.index.rebuild import sweep
+from shardstore._files.index.refresh import seal_of
+from shardstore.errors import ShardStoreError
+
+if TYPE_CHECKING:
+    from shardstore._files.index.lister import Lister
+    from shardstore._files.index.progress import Progress
+
+_WORTH_IT: Final = 0.25  # share of the catalog that is unused
+_LOOKS: Final = 5
+_FAILURES: Final = (Unusable, OSError, sqlite3.Error)
+
+
+def pending(lister: Lister) -> tuple[int, str | None]:
+    """Return how many shards the next list reads, and why it cannot go by the catalog, or None."""
+    problem = "it does not stand still"
+    for _ in range(_LOOKS):
+        try:
+            return _pending(lister), None
+        except ShardStoreError:
+            raise
+        except _FAILURES as error:
+            problem = str(error)
+    return 0, problem
+
+
+def _pending(lister: Lister) -> int:
+    catalog = lister.place.take(write=False)
+    try:
+        meta, file, changes = lister.begin(catalog)
+        if changes.seal != seal_of(meta.mark, looks(lister.place.catalog_path)) or not file.is_named():
+            raise Unusable("the catalog is not as it was sealed")
+        return len(changes.names)
+    finally:
+        catalog.close()
+
+
+def audit(lister: Lister, progress: Progress | None) -> list[tuple[str, str]]:
+    """Return (path relative to ROOT/index, what is wrong) for every row that a list would wrongly believe.
+
+    An index that is missing, damaged or behind is no problem: it knows that it is, and is made anew or refreshed.
+    """
+    place = lister.place
+    for _ in range(_LOOKS):
+        catalog = None
+        try:
+            catalog = place.take(write=False)
+            meta, file, changes = lister.begin(catalog)
+            found = Audit(catalog, place.shards, changes.names).problems(progress)
+            seal = seal_of(meta.mark, looks(place.catalog_path))
+            # What was marked as changed while we looked is no mistake.
+            changes = file.read(meta.mark)
+            if changes.seal == seal and file.is_named():
+                return [(CATALOG, wrong) for name, wrong in found.items() if name not in changes.names]
+        except ShardStoreError:
+            raise
+        except _FAILURES:
+            return []
+        finally:
+            if catalog is not None:
+                catalog.close()
+    return []
+
+
+def vacuum(lister: Lister) -> int:
+    """Delete what was left lying in index/, and give unused room back; return the bytes freed.
+
+    Nothing where somebody refreshes, or without the right to write.
+    """
+    before = _size(lister.place.directory)
+    try:
+        _vacuum(lister)
+    except ShardStoreError:
+        raise
+    except _FAILURES:
+        return 0  # the next list makes it anew
+    return max(0, before - _size(lister.place.directory))
+
+
+def _vacuum(lister: Lister) -> None:
+    place = lister.place
+    catalog = place.take(write=True)
+    try:
+        meta, file, _ = lister.begin(catalog)
+        catalog.end()
+        if not file.lock():
+            return
+        try:
+            if (file.file, meta) != (catalog.meta().file, catalog.meta()):
+                return
+            sweep(place.directory)
+            if catalog.vacuum(_WORTH_IT):
+                file.append(f"= {seal_of(meta.mark, stamp(place.catalog_path))}")
+        finally:
+            file.unlock()
+    finally:
+        catalog.close()
+
+
+def _size(directory: str) -> int:
+    try:
+        with os.scandir(directory) as entries:
+            return sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+    except OSError:
+        return 0
