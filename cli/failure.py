@@ -52,7 +52,14 @@ def warn(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Print what the library warns of, in the place of `warnings.showwarning`, which shows lines of code."""
+    """Print what the library warns of, in the place of `warnings.showwarning`, which shows lines of code.
+
+    Damaged sessions are left to damage.py, whose line says what to do with the command line.
+    """
+    from shardstore.errors import DamagedSessions
+
+    if issubclass(category, DamagedSessions):
+        return
     del category, filename, lineno, file, line
     output.message(f"Warning: {escape.text(str(message))}")
 

@@ -63,6 +63,7 @@ def read_only(root: Path) -> Path:
             store.create(f"k{n}", {"n": n, "status": "done"})
             store.patch(f"k{n}", {"m": n})
         store.delete("k2")
+        store.list()  # makes the index
     _own(root, writable=False)
     return root
 

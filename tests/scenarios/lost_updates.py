@@ -149,7 +149,18 @@ WRITERS: dict[str, Callable[[Store, str, Any], None]] = {
     "revert": _revert,
     "verify": _verify,
 }
-READERS = {"get", "exists", "list", "count", "history", "stats", "close", "using", "memory"}  # these write no session
+READERS = {
+    "get",
+    "exists",
+    "list",
+    "count",
+    "history",
+    "stats",
+    "close",
+    "using",
+    "memory",
+    "reindex",
+}  # these write no session
 
 
 class _raises:  # noqa: N801 - reads as a statement, without importing pytest into every process
