@@ -44,6 +44,7 @@ from shardstore.store import Store
 from shardstore.types import JSON, Mutator, Where
 
 if typing.TYPE_CHECKING:
+    from shardstore.convert import join_key, jsonable, split_key
     from shardstore.reports import (
         Action,
         ArchivedFile,
@@ -54,6 +55,7 @@ if typing.TYPE_CHECKING:
         Problem,
         PruneReport,
         PurgeReport,
+        RestoreReport,
         Skipped,
         StoreStats,
         VerifyReport,
@@ -81,6 +83,7 @@ __all__ = [
     "Problem",
     "PruneReport",
     "PurgeReport",
+    "RestoreReport",
     "RevisionNotFound",
     "Session",
     "SessionExists",
@@ -102,6 +105,9 @@ __all__ = [
     "VerifyReport",
     "Where",
     "__version__",
+    "join_key",
+    "jsonable",
+    "split_key",
 ]
 
 _REPORTS = frozenset(
@@ -115,18 +121,22 @@ _REPORTS = frozenset(
         "Problem",
         "PruneReport",
         "PurgeReport",
+        "RestoreReport",
         "Skipped",
         "StoreStats",
         "VerifyReport",
     }
 )
+_CONVERT = frozenset({"join_key", "jsonable", "split_key"})
 
 
 def __getattr__(name: str) -> object:
-    """Import the reports when they are asked for: making dataclasses takes longer than a `shardstore get`."""
-    if name not in _REPORTS:
+    """Import reports and conversions when they are asked for: dataclasses take longer than a `shardstore get`."""
+    if name in _REPORTS:
+        from shardstore import reports as module
+    elif name in _CONVERT:
+        from shardstore import convert as module
+    else:
         raise AttributeError(f"module 'shardstore' has no attribute {name!r}")
-    from shardstore import reports
-
-    made: object = getattr(reports, name)
-    return made
+    found: object = getattr(module, name)
+    return found

@@ -28,10 +28,11 @@ from shardstore.errors import (
 from shardstore.reports import Action, ArchivedFile, CompactReport, LockHolder, PurgeReport, StoreStats, VerifyReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from shardstore._model import Change, State
-    from shardstore.engine import Progress
+    from shardstore.engine import Progress, Transaction
+    from shardstore.errors import CorruptShard
     from shardstore.query import Query
     from shardstore.session import SessionInfo
 
@@ -70,6 +71,19 @@ class MemoryEngine:
         check_key(key)
         states = self.sessions.get(key)
         return states[-1] if states else ABSENT
+
+    def batch(self, *, durable: bool) -> MemoryBatch:  # noqa: ARG002  # nothing here survives anything
+        """Return a batch."""
+        return MemoryBatch(self)
+
+    def read_many(self, keys: Iterable[str]) -> Iterator[tuple[str, State]]:
+        """Yield each key once, with what is committed of it."""
+        for key in sorted(set(keys)):
+            yield key, self.read(key)
+
+    def damaged(self, *, refresh: bool) -> Iterator[CorruptShard]:  # noqa: ARG002
+        """Yield nothing: memory is never damaged."""
+        return iter(())
 
     def size_of(self, key: str) -> int:
         """Return the bytes of a session's entry."""
@@ -276,6 +290,36 @@ class MemoryTransaction:
     def size(self) -> int:
         """The bytes of the entry."""
         return self.state.size
+
+
+class MemoryBatch:
+    """Transactions with nothing to sync."""
+
+    due = False
+
+    def __init__(self, engine: MemoryEngine) -> None:
+        self._engine = engine
+
+    def __enter__(self) -> Self:
+        """Do nothing."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Do nothing."""
+
+    def transaction(self, key: str, timeout: float | None, *, create: bool = True) -> MemoryTransaction:
+        """Return a transaction on a session."""
+        return self._engine.transaction(key, timeout, create=create)
+
+    def restore(self, archived: ArchivedFile, timeout: float | None) -> State:
+        """Bring an archived session back."""
+        return self._engine.restore(str(archived.key), timeout)
+
+    def cover(self, txn: Transaction) -> None:
+        """Do nothing."""
+
+    def settle(self, *, names: bool = False) -> None:
+        """Do nothing."""
 
 
 def _after_fork() -> None:
