@@ -133,10 +133,13 @@ _CONVERT = frozenset({"join_key", "jsonable", "split_key"})
 def __getattr__(name: str) -> object:
     """Import reports and conversions when they are asked for: dataclasses take longer than a `shardstore get`."""
     if name in _REPORTS:
-        from shardstore import reports as module
+        from shardstore import reports
+
+        found: object = getattr(reports, name)
     elif name in _CONVERT:
-        from shardstore import convert as module
+        from shardstore import convert
+
+        found = getattr(convert, name)
     else:
         raise AttributeError(f"module 'shardstore' has no attribute {name!r}")
-    found: object = getattr(module, name)
     return found

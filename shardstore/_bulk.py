@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Row = tuple[str, Mapping[str, object], int | None]  # key, entry, microseconds since the epoch
 
 
-def create_many(  # what Store.create_many is asked, and the settings of its Store
+def create_many(  # noqa: PLR0913  # what Store.create_many is asked, and the settings of its Store
     engine: Engine, rows: Iterable[Row], *, skip: bool, actor: str, durable: bool, timeout: float | None
 ) -> int:
     """Do what Store.create_many says."""
@@ -70,9 +70,8 @@ def delete_all(engine: Engine, prefix: str, *, durable: bool, timeout: float | N
 def sessions(engine: Engine, query: Query, *, skip: bool, refresh: bool) -> Iterator[Session]:
     """Do what Store.sessions says."""
     if not skip:
-        for error in engine.damaged(refresh=refresh):
-            if error.key is None or error.key.startswith(query.prefix or ""):
-                raise error
+        for error in engine.damaged(query.prefix or "", refresh=refresh):
+            raise error
     keys = [info.key for info in engine.select(query, refresh=refresh, progress=None)]
     for key, found in engine.read_many(keys):
         if isinstance(found, CorruptShard):
@@ -82,9 +81,7 @@ def sessions(engine: Engine, query: Query, *, skip: bool, refresh: bool) -> Iter
             yield Session(key, found)
 
 
-def restore_many(
-    engine: Engine, prefix: str | None, since: float, *, timeout: float | None
-) -> RestoreReport:
+def restore_many(engine: Engine, prefix: str | None, since: float, *, timeout: float | None) -> RestoreReport:
     """Do what Archive.restore_many says. `since`: seconds since the epoch."""
     restored: list[str] = []
     skipped: list[Skipped] = []

@@ -81,7 +81,7 @@ class MemoryEngine:
         for key in sorted(set(keys)):
             yield key, self.read(key)
 
-    def damaged(self, *, refresh: bool) -> Iterator[CorruptShard]:  # noqa: ARG002
+    def damaged(self, prefix: str, *, refresh: bool) -> Iterator[CorruptShard]:  # noqa: ARG002
         """Yield nothing: memory is never damaged."""
         return iter(())
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Set
-from datetime import date, datetime, time
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from datetime import date, time
 from enum import Enum
 from pathlib import PurePath
 from typing import Any, Final
@@ -23,9 +24,9 @@ _ESCAPE: Final = re.compile("%(?:([0-9A-F]{2})|u(D[89A-F][0-9A-F]{2}))")
 def jsonable(value: object) -> Any:
     """Return `value` as a session may hold it: None, bool, int, float, str, list and dict, nothing else.
 
-    Enums become their values; tuples lists; sets lists, sorted where their values can be compared; UUIDs and paths
-    text; datetimes, dates and times ISO 8601; dataclasses dicts; so do objects with a `model_dump`, as pydantic's models
-    have. Keys of mappings are text, or enums of text. The result shares nothing with `value`.
+    Enums become their values, tuples lists, UUIDs and paths text, datetimes, dates and times ISO 8601, dataclasses and
+    pydantic models (whatever has a `model_dump`) dicts. Sets become lists, sorted where their values can be compared.
+    Keys of mappings are text, or enums of text. The result shares nothing with `value`.
 
     Raises InvalidEntry, which names the place, for all else: bytes, functions, NaN, a value inside itself.
 
@@ -38,32 +39,30 @@ def jsonable(value: object) -> Any:
 def _convert(value: Any, where: str, depth: int) -> Any:
     if depth > codec.DEPTH_MAX:
         raise InvalidEntry(where, f"nested more than {codec.DEPTH_MAX} levels deep, or inside itself")
-    if isinstance(value, Enum):
-        return _convert(value.value, where, depth + 1)
-    if value is None or isinstance(value, bool | str | int | float):
-        return _scalar(value, where)
     if isinstance(value, Mapping):
         return _members(value, where, depth)
     if isinstance(value, list | tuple):
         return [_convert(item, f"{where}[{n}]", depth + 1) for n, item in enumerate(value)]
-    if isinstance(value, Set):
+    if isinstance(value, AbstractSet):
         return _sorted([_convert(item, f"{where}[{item!r:.50}]", depth + 1) for item in value])
+    if isinstance(value, type):
+        raise InvalidEntry(where, f"the class {value.__name__} cannot become JSON")
+    if dataclasses.is_dataclass(value):
+        return _members({one.name: getattr(value, one.name) for one in dataclasses.fields(value)}, where, depth)
+    return _convert_one(value, where, depth)
+
+
+def _convert_one(value: Any, where: str, depth: int) -> Any:
+    """Convert what is no collection, or says by itself what it holds."""
+    if isinstance(value, Enum):
+        return _convert(value.value, where, depth + 1)
     if isinstance(value, UUID | PurePath):
-        return _scalar(str(value), where)
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    return _convert_object(value, where, depth)
-
-
-def _convert_object(value: Any, where: str, depth: int) -> Any:
-    if not isinstance(value, type):
-        if dataclasses.is_dataclass(value):
-            fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-            return _members(fields, where, depth)
-        dump = getattr(value, "model_dump", None)
-        if callable(dump):
-            return _convert(dump(mode="json"), where, depth + 1)
-    raise InvalidEntry(where, f"{type(value).__name__} cannot become JSON; convert it first")
+        value = str(value)
+    elif isinstance(value, date | time):
+        value = value.isoformat()
+    elif callable(dump := getattr(value, "model_dump", None)):
+        return _convert(dump(mode="json"), where, depth + 1)
+    return _scalar(value, where)
 
 
 def _scalar(value: Any, where: str) -> Any:
@@ -81,6 +80,8 @@ def _scalar(value: Any, where: str) -> Any:
         if not codec.INT_MIN <= value <= codec.INT_MAX:
             raise InvalidEntry(where, "integer outside 64 bits")
         return int(value)
+    if value is not None and not isinstance(value, bool):
+        raise InvalidEntry(where, f"{type(value).__name__} cannot become JSON; convert it first")
     return value
 
 

@@ -152,8 +152,8 @@ class Engine(Protocol):
     def keys(self, *, refresh: bool, progress: Progress | None) -> Iterator[str]:
         """Yield every key in ascending order; the store may change meanwhile."""
 
-    def damaged(self, *, refresh: bool) -> Iterator[CorruptShard]:
-        """Yield the damage of each session that lists leave out."""
+    def damaged(self, prefix: str, *, refresh: bool) -> Iterator[CorruptShard]:
+        """Yield the damage of each session that lists leave out and whose key may begin with `prefix`."""
 
     # Maintenance: what the verbs of the same names promise
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from shardstore._files import syncfs
 from shardstore._files.layout import PREFIXES
 from shardstore._files.syncs import Syncs
+from shardstore._files.transaction import FileTransaction
 from shardstore._imports import late_imports
 from shardstore._inside import inside_update
 from shardstore.errors import CommitUncertain, StoreNotFound
@@ -15,8 +16,8 @@ from shardstore.errors import CommitUncertain, StoreNotFound
 if TYPE_CHECKING:
     from shardstore._files.engine import FileEngine
     from shardstore._files.shard import Shard
-    from shardstore._files.transaction import FileTransaction
     from shardstore._model import State
+    from shardstore.engine import Transaction
     from shardstore.reports import ArchivedFile
 
 
@@ -34,12 +35,12 @@ class FileBatch:
         self._syncs.begin()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+    def __exit__(self, *exc: object) -> None:
         """Sync what is left, after an error too. Raises CommitUncertain."""
         try:
             self.settle()
         except CommitUncertain:
-            if not isinstance(error, StoreNotFound):  # which says more
+            if not any(isinstance(error, StoreNotFound) for error in exc):  # which says more
                 raise
         finally:
             self._syncs.close()
@@ -56,8 +57,9 @@ class FileBatch:
         txn.syncs = self._syncs
         return txn
 
-    def cover(self, txn: FileTransaction) -> None:
+    def cover(self, txn: Transaction) -> None:
         """Have what is committed of a session synced with the group. REQUIRES: inside `with txn`."""
+        assert isinstance(txn, FileTransaction)
         if self._syncs.durable:
             txn.cover()
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from shardstore._files.file import open_files, read_file
 from shardstore._files.index import Index
-from shardstore._files.layout import Layout, shard_name
+from shardstore._files.layout import Layout, may_begin, shard_name
 from shardstore._files.locks.identity import load_statx, statx_wanted
 from shardstore._files.marker import Settings, check_owner, make_store, read_settings
 from shardstore._files.pool import Pool
@@ -149,13 +149,14 @@ class FileEngine:
         """Yield every key in ascending order."""
         return self.index.keys(refresh=refresh, progress=progress)
 
-    def damaged(self, *, refresh: bool) -> Iterator[CorruptShard]:
-        """Yield the damage of each session that lists leave out."""
-        for name in self.stats(refresh=refresh, progress=None).damaged:
+    def damaged(self, prefix: str, *, refresh: bool) -> Iterator[CorruptShard]:
+        """Yield the damage of each session that lists leave out and whose key may begin with `prefix`."""
+        for path in self.stats(refresh=refresh, progress=None).damaged:
             try:
-                read_file(f"{self.location}/{name}")
+                read_file(f"{self.location}/{path}")
             except CorruptShard as error:
-                yield error
+                if may_begin(os.path.basename(path), prefix) and (error.key or prefix).startswith(prefix):
+                    yield error
 
     # Maintenance. Each imports its module when it is called: `shardstore get` starts without them.
 

@@ -25,20 +25,34 @@ _LARGE: Final = 1 << 20  # bytes; a larger file is read by the shard, which chec
 
 
 def read_many(pool: Pool, keys: Iterable[str]) -> Iterator[tuple[str, State | CorruptShard]]:
-    """Yield each key once, with what is committed of it, or the damage. Raises InvalidKey, StoreIOError, StoreNotFound."""
-    prefix = ""
+    """Yield each key once, with what is committed of it, or the damage.
+
+    Raises InvalidKey, StoreIOError, StoreNotFound, StoreIncomplete.
+    """
+    prefix, sound = "", False
     for name, key in sorted({shard_name(key): key for key in keys}.items()):
         shard = pool.cached(name)
-        if shard is None and name[:2] == prefix:
-            state = _read_once(pool.layout.shard_path(name))
+        if shard is None:
+            if name[:2] != prefix:
+                prefix = name[:2]
+                sound = _is_directory(pool.layout.shard_path(prefix))
+            state = _read_once(pool.layout.shard_path(name)) if sound else None
             if state is not None and state.key == key:
                 yield key, state
                 continue
-        prefix = name[:2]  # the first of a directory goes the careful way, which finds a link in the directory's place
         try:
             yield key, shard.read().state if shard is not None else _read_by_shard(pool, name, key)
         except CorruptShard as error:
             yield key, error
+
+
+def _is_directory(path: str) -> bool:
+    """Return whether this is a directory itself; a link in its place would lead out of the store."""
+    try:
+        disk.check_directory(path)
+    except OSError:
+        return False
+    return True
 
 
 def _read_once(path: str) -> State | None:

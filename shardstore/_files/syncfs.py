@@ -27,7 +27,7 @@ _type_of: Callable[[int], int] | None = None
 
 def load() -> None:
     """Import what it takes, unless it was. REQUIRES: the caller holds no lock, for an import may take long."""
-    global _call, _type_of  # noqa: PLW0603  # one a process
+    global _call, _type_of  # one a process
     if _call is not None or sys.platform != "linux" or _release() < _REPORTS_SINCE:
         return
     try:

@@ -59,7 +59,18 @@ class FileTransaction:
     `__exit__` began), it unlocks the session when it is collected: nobody else refers to it.
     """
 
-    __slots__ = ("_mark_changed", "_shard", "_token", "create", "journal", "present", "read", "state", "syncs", "timeout")
+    __slots__ = (
+        "_mark_changed",
+        "_shard",
+        "_token",
+        "create",
+        "journal",
+        "present",
+        "read",
+        "state",
+        "syncs",
+        "timeout",
+    )
 
     def __init__(self, shard: Shard, mark_changed: Callable[[str], None]) -> None:
         self._shard = shard

@@ -63,6 +63,8 @@ def test_every_crash_state_of_short_workloads(name: str) -> None:
         ("life", "commit", "3", "5"),
         ("life", "relaxed", "9", "60"),
         ("compact", "commit", "17", "15"),
+        ("bulk", "commit", "5", "9"),
+        ("bulk-syncfs", "commit", "5", "9"),
     ],
 )
 def test_some_crash_states_of_long_workloads(name: str, durability: str, stride: str, every: str) -> None:
@@ -73,7 +75,14 @@ def test_some_crash_states_of_long_workloads(name: str, durability: str, stride:
 
 @pytest.mark.parametrize(
     ("mutant", "name"),
-    [("no-temp-sync", "rewrite"), ("no-directory-sync", "life"), ("no-data-sync", "life"), ("no-crc", "mixed")],
+    [
+        ("no-temp-sync", "rewrite"),
+        ("no-directory-sync", "life"),
+        ("no-data-sync", "life"),
+        ("no-crc", "mixed"),
+        ("acknowledged-too-early", "bulk"),
+        ("batch-without-names", "bulk"),
+    ],
 )
 def test_a_store_that_skips_a_step_is_caught(mutant: str, name: str) -> None:
     """Without fsync of the temp, of the directory, of the data, or without the checksum, some crash state is wrong."""
@@ -82,17 +91,23 @@ def test_a_store_that_skips_a_step_is_caught(mutant: str, name: str) -> None:
 
 @exhaustive
 @pytest.mark.parametrize("durability", ["commit", "relaxed"])
-@pytest.mark.parametrize("name", ["birth", "life", "rewrite", "torn", "mixed", "compact", "listed"])
+@pytest.mark.parametrize(
+    "name", ["birth", "life", "rewrite", "torn", "mixed", "compact", "bulk", "bulk-syncfs", "listed"]
+)
 def test_crash_states(name: str, durability: str) -> None:
     """Every state of the short workloads; of the long ones those at every third operation, as far as the time goes."""
-    stride = {"life": "3", "listed": "3", "compact": "3", "birth": "11"}.get(name, "1")
-    every = {"life": "9", "listed": "9", "compact": "9"}.get(name, "1") if durability == "relaxed" else "1"
+    stride = {"life": "3", "listed": "3", "compact": "3", "bulk": "3", "bulk-syncfs": "3", "birth": "11"}.get(name, "1")
+    every = (
+        {"life": "9", "listed": "9", "compact": "9", "bulk": "9", "bulk-syncfs": "9"}.get(name, "1")
+        if durability == "relaxed"
+        else "1"
+    )
     tool("outage", name, "--durability", durability, "--stride", stride, "--every", every, "--seconds", seconds(14))
 
 
 @exhaustive
 @needs_strace
-@pytest.mark.parametrize("name", ["birth", "life", "rewrite", "compact", "listed"])
+@pytest.mark.parametrize("name", ["birth", "life", "rewrite", "compact", "bulk-syncfs", "listed"])
 def test_crash_states_recorded_from_outside(name: str) -> None:
     """The same with every write that the kernel saw, SQLite's included: what is left of the index is torn too."""
     stride = {"compact": "5", "listed": "5", "birth": "11"}.get(name, "1")
