@@ -60,7 +60,7 @@ def _slug(text: str) -> str:
 
 
 def may_begin(file: str, prefix: str) -> bool:
-    """Return whether a shard with this file name may be of a key that begins with `prefix`, as far as its slug tells."""
+    """Return whether a shard's file name, as far as its slug tells, allows for a key that begins with `prefix`."""
     return file.startswith(_slug(prefix))
 
 

@@ -77,11 +77,13 @@ class Relaxed:
 
 
 def _all_at_once(_store: Store) -> None:
-    """Have even small groups be synced by one call, where the system has it."""
-    from shardstore._files import syncs
+    """Have even small groups be synced by one call, where the system has it, on whatever file system this is."""
+    from shardstore._files import syncfs, syncs
 
     assert syncs.FEW > 0
+    assert syncfs.is_trusted
     syncs.FEW = 0
+    syncfs.is_trusted = lambda _fd: syncfs._call is not None
 
 
 LIFE = (
@@ -99,13 +101,10 @@ LIFE = (
     _patch(SESSIONS[1], small=2),
 )
 BULK = (
-    lambda store: store.create_many([(key, {"many": n}) for n, key in enumerate(KEYS)], on_exists="skip"),
-    _patch("new", a=1),
+    lambda store: store.create_many([(key, {"many": n}) for n, key in enumerate(KEYS[:6])], on_exists="skip"),
+    _patch(MAIN, b=1),
     lambda store: store.delete_all("agent:main:cron:"),
-    lambda store: store.create_many([(key, {"again": n}) for n, key in enumerate(SESSIONS[2:5])]),
-    lambda store: store.prune(prefix="agent:main:cron:", older_than=0),
-    lambda store: store.archive.restore_many(),
-    _patch(SESSIONS[2], b=1),
+    _patch(MAIN, b=2),
 )
 WORKLOADS = {
     "birth": Workload(nothing, (lambda _: None, _patch(MAIN, a=1), _patch(MAIN, a=2), _patch("new", b=1))),
@@ -138,8 +137,17 @@ WORKLOADS = {
         ),
         archives=True,
     ),
-    "bulk": Workload(three, BULK, archives=True),
-    "bulk-syncfs": Workload(three, (_all_at_once, *BULK), archives=True),
+    "bulk": Workload(three, BULK),
+    "bulk-syncfs": Workload(three, (_all_at_once, *BULK)),
+    "bulk-archive": Workload(
+        three,
+        (
+            lambda store: store.prune(prefix="agent:main:", older_than=0),
+            lambda store: store.archive.restore_many(),
+            _patch(SESSIONS[1], n=7),
+        ),
+        archives=True,
+    ),
     "listed": Workload(
         eight,
         (
