@@ -21,7 +21,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
     from shardstore import Session, Store
@@ -132,35 +132,52 @@ def _import(
     dry_run: bool,
     overwrite: bool,
 ) -> None:
-    """Bring in one session after the other, each in a commit of its own."""
-    for done, (key, entry) in enumerate(source.entries.items()):
-        shown(done, len(source.entries))
-        current = store.get(key) if store is not None else None
-        if current is None and store is not None and not dry_run:
-            current = _create(store, key, entry, source.times.get(key))
-        if current is None:
-            outcome.created += 1
-        elif _same(current, entry):
-            outcome.unchanged += 1
-        elif overwrite:
-            outcome.overwritten += 1
-            if store is not None and not dry_run:
-                store.replace(key, entry, expect=current)
-        else:
-            outcome.conflicts.append(key)
-    if store is not None and not dry_run:
-        store.count()  # leaves the index ready for the first list
+    """Bring in the sessions, each in a commit of its own, whose syncs are shared."""
+    new: list[str] = []
+
+    def missing() -> Iterator[tuple[str, dict[str, Any], datetime | None]]:
+        for done, (key, entry) in enumerate(source.entries.items()):
+            shown(done, len(source.entries))
+            current = store.get(key) if store is not None else None
+            if current is None:
+                new.append(key)
+            elif _same(current, entry):
+                outcome.unchanged += 1
+            else:
+                _differs(None if dry_run else store, current, entry, outcome, overwrite=overwrite)
+                continue
+            # One that is there already is synced with the others: an earlier run may have died before it was.
+            yield key, entry, source.times.get(key)
+
+    if store is None or dry_run:
+        outcome.created = sum(1 for _ in missing()) - outcome.unchanged
+        return
+    outcome.created = store.create_many(missing(), on_exists="skip")
+    if outcome.created < len(new):
+        _made_by_others(store, source, new, outcome, overwrite=overwrite)
+    store.count()  # leaves the index ready for the first list
 
 
-def _create(store: Store, key: str, entry: dict[str, Any], at: datetime | None) -> Session | None:
-    """Create the session; give the one that another process created in this very moment, or None."""
-    from shardstore.errors import SessionExists
+def _differs(
+    store: Store | None, current: Session, entry: dict[str, Any], outcome: Outcome, *, overwrite: bool
+) -> None:
+    """Let the source win where that was asked for, else note the conflict. `store`: None changes nothing."""
+    if not overwrite:
+        outcome.conflicts.append(current.key)
+        return
+    outcome.overwritten += 1
+    if store is not None:
+        store.replace(current.key, entry, expect=current)
 
-    try:
-        store.create(key, entry, at=at)
-    except SessionExists:
-        return store.get(key)
-    return None
+
+def _made_by_others(store: Store, source: Source, new: list[str], outcome: Outcome, *, overwrite: bool) -> None:
+    """Look at what another process created in this very moment: it may be the same, or differ."""
+    met = len(new) - outcome.created
+    for key, current in store.get_many(new).items():
+        if not _same(current, source.entries[key]):
+            met -= 1
+            _differs(store, current, source.entries[key], outcome, overwrite=overwrite)
+    outcome.unchanged += max(0, met)
 
 
 def _same(session: Session, entry: dict[str, Any]) -> bool:

@@ -1,19 +1,26 @@
-"""`shardstore restore`: bring back a session that prune archived."""
+"""`shardstore restore`: bring back sessions that prune archived."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
-from . import exits, receipts, show
+from . import exits, output, parse, receipts, show
 from .options import (
     ActorOption,
     JsonOption,
-    KeyArgument,
     StoreOption,
     TimeoutOption,
+    complete_key,
     open_for_writing,
     plain_app,
 )
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from shardstore import Session, Store
 
 app = plain_app()
 
@@ -21,7 +28,17 @@ app = plain_app()
 @app.command()
 def restore(
     ctx: typer.Context,
-    key: KeyArgument,
+    key: Annotated[
+        str | None,
+        typer.Argument(metavar="[KEY]", help="Key of the session.", autocompletion=complete_key, show_default=False),
+    ] = None,
+    prefix: Annotated[
+        str | None, typer.Option("--prefix", metavar="TEXT", help="Every archived session whose key begins with this.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="Every session archived then or later: ISO 8601, or an age."),
+    ] = None,
     store: StoreOption = None,
     lock_timeout: TimeoutOption = "10",
     actor: ActorOption = None,
@@ -29,22 +46,47 @@ def restore(
 ) -> None:
     """Bring back the session that was archived.
 
-    The one archived last under this key.
+    The one archived last under this key. With --prefix, --since or both: under each of the keys.
 
-    Exit code 3 when there is none in archive/, 4 when a session of this key is there already.
+    Exit code 3 when there is none in archive/, 4 when a session of this key is there already. With --prefix or --since
+    such sessions are left alone and named.
     """
-    with (
-        receipts.interruptible(key),
-        open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=False) as opened,
-    ):
-        from shardstore.errors import SessionNotFound
+    several = prefix is not None or since is not None
+    if several == (key is not None):
+        message = "give either KEY, or --prefix, --since or both"
+        raise typer.BadParameter(message, ctx=ctx, param_hint="KEY")
+    moment = None if since is None else parse.moment(since, "--since")
+    with open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=False) as opened:
+        if key is None:
+            return _restore_many(opened, prefix, moment, as_json=json)
+        with receipts.interruptible(key):
+            session = _restore(opened, key)
+    return receipts.restored(session, as_json=json)
 
-        try:
-            session = opened.archive.restore(key)
-        except SessionNotFound:
-            raise exits.CommandError(
-                f"nothing is archived under {show.text(key)}",
-                "`shardstore archive list` shows what is; what `delete` took away is gone",
-                code=exits.NO_SESSION,
-            ) from None
-    receipts.restored(session, as_json=json)
+
+def _restore(store: Store, key: str) -> Session:
+    from shardstore.errors import SessionNotFound
+
+    try:
+        return store.archive.restore(key)
+    except SessionNotFound:
+        raise exits.CommandError(
+            f"nothing is archived under {show.text(key)}",
+            "`shardstore archive list` shows what is; what `delete` took away is gone",
+            code=exits.NO_SESSION,
+        ) from None
+
+
+def _restore_many(store: Store, prefix: str | None, since: datetime | None, *, as_json: bool) -> None:
+    with exits.interruptible("each session is restored whole or not at all; run it again for the rest"):
+        report = store.archive.restore_many(prefix, since)
+    if as_json:
+        skipped = [{"key": one.key, "why": one.why, "failed": one.failed} for one in report.skipped]
+        output.json_object({"restored": list(report.restored), "skipped": skipped, "ok": report.ok})
+    else:
+        output.line(f"restored {show.count(len(report.restored), 'session')}")
+        for one in report.skipped:
+            output.message(f"skipped {show.text(one.key or '')}: {show.text(one.why)}")
+    if not report.ok:
+        failed = show.count(sum(one.failed for one in report.skipped), "session")
+        raise exits.CommandError(f"{failed} could not be restored", "what is archived of them stays in archive/")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 import typer
@@ -40,6 +40,16 @@ def duration(text: str, option: str) -> timedelta:
     if not parsed:
         _refuse(f"{text!r} is no time at all", option)
     return parsed
+
+
+def moment(text: str, option: str) -> datetime:
+    """Parse a time: ISO 8601, local where it names no zone, or how long ago it was (`2h`, `30d`)."""
+    if _DURATION.fullmatch(text.strip()):
+        return datetime.now(UTC) - duration(text, option)
+    try:
+        return datetime.fromisoformat(text.strip()).astimezone()
+    except (ValueError, OverflowError):
+        _refuse(f"{text!r} is not a time; write 2026-03-01, 2026-03-01T18:00, or an age such as 2h", option)
 
 
 def size(text: str, option: str) -> int:

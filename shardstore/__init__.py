@@ -47,6 +47,7 @@ from shardstore.store import Store
 from shardstore.types import JSON, Mutator, Where
 
 if typing.TYPE_CHECKING:
+    from shardstore.convert import join_key, jsonable, split_key
     from shardstore.reports import (
         Action,
         ArchivedFile,
@@ -57,6 +58,7 @@ if typing.TYPE_CHECKING:
         Problem,
         PruneReport,
         PurgeReport,
+        RestoreReport,
         Skipped,
         StoreStats,
         VerifyReport,
@@ -85,6 +87,7 @@ __all__ = [
     "Problem",
     "PruneReport",
     "PurgeReport",
+    "RestoreReport",
     "RevisionNotFound",
     "Session",
     "SessionExists",
@@ -108,6 +111,9 @@ __all__ = [
     "VerifyReport",
     "Where",
     "__version__",
+    "join_key",
+    "jsonable",
+    "split_key",
 ]
 
 _REPORTS = frozenset(
@@ -121,18 +127,25 @@ _REPORTS = frozenset(
         "Problem",
         "PruneReport",
         "PurgeReport",
+        "RestoreReport",
         "Skipped",
         "StoreStats",
         "VerifyReport",
     }
 )
+_CONVERT = frozenset({"join_key", "jsonable", "split_key"})
 
 
 def __getattr__(name: str) -> object:
-    """Import the reports when they are asked for: making dataclasses takes longer than a `shardstore get`."""
-    if name not in _REPORTS:
-        raise AttributeError(f"module 'shardstore' has no attribute {name!r}")
-    from shardstore import reports
+    """Import reports and conversions when they are asked for: dataclasses take longer than a `shardstore get`."""
+    if name in _REPORTS:
+        from shardstore import reports
 
-    made: object = getattr(reports, name)
-    return made
+        found: object = getattr(reports, name)
+    elif name in _CONVERT:
+        from shardstore import convert
+
+        found = getattr(convert, name)
+    else:
+        raise AttributeError(f"module 'shardstore' has no attribute {name!r}")
+    return found

@@ -11,7 +11,6 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Final, Self
 
-from shardstore import _codec as codec
 from shardstore._codec import ENTRY_BYTES_MAX
 from shardstore._inside import FifoMutex, Token, new_token
 from shardstore._journal.record import next_record
@@ -26,17 +25,16 @@ from shardstore.errors import (
     StoreClosed,
 )
 from shardstore.reports import Action, ArchivedFile, CompactReport, LockHolder, PurgeReport, StoreStats, VerifyReport
-from shardstore.session import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from shardstore._model import Change, State
-    from shardstore.engine import Progress
-    from shardstore.query import Candidate, Query
+    from shardstore.engine import Progress, Transaction
+    from shardstore.errors import CorruptShard
+    from shardstore.query import Query
     from shardstore.session import SessionInfo
 
-_SHOWN_BYTES: Final = 256  # of a value as JSON: a larger one is in a list only where it is asked for
 _HISTORY_BYTES: Final = 65536  # earlier revisions are kept up to this ...
 _HISTORY_FACTOR: Final = 3  # ... plus so many times the bytes of the entry
 _engines: Final[weakref.WeakSet[MemoryEngine]] = weakref.WeakSet()
@@ -73,6 +71,19 @@ class MemoryEngine:
         states = self.sessions.get(key)
         return states[-1] if states else ABSENT
 
+    def batch(self, *, durable: bool) -> MemoryBatch:  # noqa: ARG002  # nothing here survives anything
+        """Return a batch."""
+        return MemoryBatch(self)
+
+    def read_many(self, keys: Iterable[str]) -> Iterator[tuple[str, State]]:
+        """Yield each key once, with what is committed of it."""
+        for key in sorted(set(keys)):
+            yield key, self.read(key)
+
+    def damaged(self, prefix: str, *, refresh: bool) -> Iterator[CorruptShard]:  # noqa: ARG002
+        """Yield nothing: memory is never damaged."""
+        return iter(())
+
     def size_of(self, key: str) -> int:
         """Return the bytes of a session's entry."""
         return self.read(key).size
@@ -92,24 +103,14 @@ class MemoryEngine:
 
     def select(self, query: Query, *, refresh: bool, progress: Progress | None) -> list[SessionInfo]:  # noqa: ARG002
         """Return the sessions that answer a query."""
-        matching = [one for state in self._present() if (one := self._candidate(query, state)) is not None]
+        matching = [one for state in self._present() if (one := query.candidate_of(state)) is not None]
         found = sorted(matching, key=query.rank)[query.offset : query.stop]
         return [query.info(one) for one in found]
 
     def count(self, query: Query, *, refresh: bool, progress: Progress | None) -> int:
         """Return how many sessions answer a query, limits aside."""
         del refresh, progress
-        return sum(self._candidate(query, state) is not None for state in self._present())
-
-    def _candidate(self, query: Query, state: State) -> Candidate | None:
-        """Return a session as a list shows it, if it answers the query."""
-        entry = state.fields or {}
-        large = [name for name, raw in entry.items() if len(raw) > _SHOWN_BYTES]
-        row = Row(
-            str(state.key), state.rev, state.version, state.created_at, state.updated_at, state.size,
-            codec.join(entry), None, codec.dumps(large) if large else None,
-        )  # fmt: skip
-        return query.candidate(row, {name: codec.loads(entry[name]) for name in query.needed if name in entry})
+        return sum(query.candidate_of(state) is not None for state in self._present())
 
     def reindex(self, fields: tuple[str, ...], progress: Progress | None) -> None:
         """Change nothing: every list reads every session."""
@@ -295,6 +296,36 @@ class MemoryTransaction:
     def size(self) -> int:
         """The bytes of the entry."""
         return self.state.size
+
+
+class MemoryBatch:
+    """Transactions with nothing to sync."""
+
+    due = False
+
+    def __init__(self, engine: MemoryEngine) -> None:
+        self._engine = engine
+
+    def __enter__(self) -> Self:
+        """Do nothing."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Do nothing."""
+
+    def transaction(self, key: str, timeout: float | None, *, create: bool = True) -> MemoryTransaction:
+        """Return a transaction on a session."""
+        return self._engine.transaction(key, timeout, create=create)
+
+    def restore(self, archived: ArchivedFile, timeout: float | None) -> State:
+        """Bring an archived session back."""
+        return self._engine.restore(str(archived.key), timeout)
+
+    def cover(self, txn: Transaction) -> None:
+        """Do nothing."""
+
+    def settle(self, *, names: bool = False) -> None:
+        """Do nothing."""
 
 
 def _after_fork() -> None:

@@ -1,6 +1,7 @@
 """Retention: choose by the rules, then archive or purge one locked session at a time. Knows engines by their protocol.
 
-Each removal decides again inside the lock: a session that changed since it was chosen stays.
+Each removal decides again inside the lock: a session that changed since it was chosen stays. Syncs are shared, and a
+report names what was synced.
 """
 
 from __future__ import annotations
@@ -9,12 +10,21 @@ import time
 from typing import TYPE_CHECKING
 
 from shardstore import query as queries
-from shardstore.errors import InvalidQuery, LockTimeout, SessionNotFound, ShardStoreError, StoreNotFound
+from shardstore.errors import (
+    CommitUncertain,
+    InvalidQuery,
+    LockTimeout,
+    SessionNotFound,
+    ShardStoreError,
+    StoreNotFound,
+)
 from shardstore.reports import Action, PruneReport, Skipped
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from shardstore._retention import Removal, Retention
-    from shardstore.engine import Engine, Progress
+    from shardstore.engine import Batch, Engine, Progress
     from shardstore.session import SessionInfo
 
 
@@ -36,22 +46,15 @@ def prune(  # noqa: PLR0913  # what Store.prune is asked, and what it knows of i
         refused = _clock_jumped(engine, rules, len(removals), refresh=not dry_run)
         if refused is not None and not dry_run:
             raise InvalidQuery(refused)
-    actions: list[Action] = []
-    skipped: list[Skipped] = []
-    for done, removal in enumerate(removals):
-        if progress is not None:
-            progress(done, len(removals))
-        if dry_run:
-            actions.append(_action(removal, engine.size_of(removal.info.key), purge=purge))
-            continue
-        outcome = _remove(engine, removal, purge=purge)
-        if isinstance(outcome, Action):
-            actions.append(outcome)
-        else:
-            skipped.append(outcome)
-    if progress is not None:
-        progress(len(removals), len(removals))
-    return PruneReport(dry_run, tuple(actions), sum(one.bytes_freed for one in actions), tuple(skipped), refused)
+    if dry_run:
+        done = [_action(one, engine.size_of(one.info.key), purge=purge) for one in _counted(removals, progress)]
+        return PruneReport(dry_run, tuple(done), sum(one.bytes_freed for one in done), (), refused)
+    with engine.batch(durable=True) as batch:
+        run = _Run(batch, purge=purge)
+        for removal in _counted(removals, progress):
+            run.remove(removal)
+        run.settle()
+    return PruneReport(dry_run, tuple(run.actions), sum(one.bytes_freed for one in run.actions), tuple(run.skipped))
 
 
 def _clock_jumped(engine: Engine, rules: Retention, count: int, *, refresh: bool) -> str | None:
@@ -73,27 +76,59 @@ def _age(info: SessionInfo) -> float:
     return time.time() - info.updated_at.timestamp()
 
 
-def _remove(engine: Engine, removal: Removal, *, purge: bool) -> Action | Skipped:
-    """Archive or purge one session, unless it is in use, or changed since it was chosen."""
-    key = removal.info.key
-    try:
-        with engine.transaction(key, 0.0, create=False) as txn:
-            if txn.state.version != removal.info.version:
-                return Skipped("", key, "changed since it was chosen")
-            size = txn.size
-            if purge:
-                txn.remove()
-            else:
-                txn.archive()
-            return _action(removal, size, purge=purge)
-    except SessionNotFound:
-        return Skipped("", key, "changed since it was chosen")
-    except LockTimeout as error:
-        return Skipped("", key, f"in use by process {error.pid}" if error.pid else "in use")
-    except StoreNotFound:
-        raise
-    except (ShardStoreError, OSError) as error:
-        return Skipped("", key, str(error), failed=True)
+class _Run:
+    """One run. `actions` has what was synced."""
+
+    def __init__(self, batch: Batch, *, purge: bool) -> None:
+        self._batch = batch
+        self._purge = purge
+        self._waiting: list[Action] = []  # done, and not synced yet
+        self.actions: list[Action] = []
+        self.skipped: list[Skipped] = []
+
+    def remove(self, removal: Removal) -> None:
+        """Archive or purge one session, unless it is in use, or changed since it was chosen."""
+        if self._batch.due:
+            self.settle()
+        key = removal.info.key
+        try:
+            with self._batch.transaction(key, 0.0, create=False) as txn:
+                if txn.state.version != removal.info.version:
+                    raise SessionNotFound(key)
+                size = txn.size
+                if self._purge:
+                    txn.remove()
+                else:
+                    txn.archive()
+            self._waiting.append(_action(removal, size, purge=self._purge))
+        except SessionNotFound:
+            self.skipped.append(Skipped("", key, "changed since it was chosen"))
+        except LockTimeout as error:
+            self.skipped.append(Skipped("", key, f"in use by process {error.pid}" if error.pid else "in use"))
+        except StoreNotFound:
+            raise
+        except (ShardStoreError, OSError) as error:
+            self.skipped.append(Skipped("", key, str(error), failed=True))
+
+    def settle(self) -> None:
+        """Sync the group, and report what is in it: as done, or where that failed as failed."""
+        waiting, self._waiting = self._waiting, []
+        try:
+            self._batch.settle()
+        except CommitUncertain as error:
+            self.skipped += [Skipped("", one.key, str(error), failed=True) for one in waiting]
+        else:
+            self.actions += waiting
+
+
+def _counted(removals: list[Removal], progress: Progress | None) -> Iterator[Removal]:
+    """Yield the removals, telling how many are done."""
+    for done, removal in enumerate(removals):
+        if progress is not None:
+            progress(done, len(removals))
+        yield removal
+    if progress is not None:
+        progress(len(removals), len(removals))
 
 
 def _action(removal: Removal, size: int, *, purge: bool) -> Action:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from datetime import datetime
 from typing import TYPE_CHECKING
 
+from shardstore._imports import late_imports
 from shardstore._retention import seconds
 from shardstore.errors import InvalidQuery
 from shardstore.session import Session
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from shardstore.engine import Engine
-    from shardstore.reports import ArchivedFile, PurgeReport
+    from shardstore.reports import ArchivedFile, PurgeReport, RestoreReport
 
 
 class Archive:
@@ -45,6 +48,28 @@ class Archive:
         """
         self._check_writable()
         return Session(key, self._engine.restore(key, self._timeout))
+
+    def restore_many(self, prefix: str | None = None, since: datetime | None = None) -> RestoreReport:
+        """Bring back what was archived last of each session; return which came back.
+
+        prefix: only sessions whose key begins so. since: an aware datetime; only what was archived then or later.
+
+        A session that is there already, or in use, stays as it is and is reported; so is an archived copy that is
+        damaged, which stays in the archive. Syncs are shared. Stopped anywhere, it can run again.
+
+        Raises InvalidQuery, StoreIOError, CommitUncertain.
+
+        >>> store.archive.restore_many("agent:old:").ok
+        True
+        """
+        if since is not None and (not isinstance(since, datetime) or since.tzinfo is None):
+            raise InvalidQuery(f"since is a datetime with a time zone, not {since!r}")
+        self._check_writable()
+        with late_imports:
+            from shardstore._bulk import restore_many
+
+        limit = -math.inf if since is None else since.timestamp()
+        return restore_many(self._engine, prefix, limit, timeout=self._timeout)
 
     def purge(
         self,

@@ -17,10 +17,11 @@ from shardstore._files.engine import open_engine as open_files
 from shardstore._imports import late_imports
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from shardstore._model import Change, State
+    from shardstore.errors import CorruptShard
     from shardstore.query import Query
     from shardstore.reports import (
         ArchivedFile,
@@ -69,6 +70,35 @@ class Transaction(Protocol):
         """The bytes that the session takes where it is kept."""
 
 
+class Batch(Protocol):
+    """Transactions on one session after the other, whose syncs are shared. Used by one thread.
+
+    What one of them did is acknowledged only when `settle` returned after it. No lock is held until then.
+    """
+
+    def __enter__(self) -> Self:
+        """Get ready. Raises StoreIOError."""
+
+    def __exit__(self, *exc: object) -> None:
+        """Settle, after an error too. Raises CommitUncertain."""
+
+    def transaction(self, key: str, timeout: float | None, *, create: bool = True) -> Transaction:
+        """Return a transaction as Engine.transaction does. At most one of them is inside at a time."""
+
+    def cover(self, txn: Transaction) -> None:
+        """Have what is committed of a session settled too: whoever wrote it may have died before its sync."""
+
+    def restore(self, archived: ArchivedFile, timeout: float | None) -> State:
+        """Bring back an archived session, as Engine.restore does."""
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to settle."""
+
+    def settle(self, *, names: bool = False) -> None:
+        """Make durable what was done; with `names`, also what others removed. Raises CommitUncertain."""
+
+
 class Engine(Protocol):
     """One opened place of sessions. Shared by every Store object on it; safe between threads and across fork."""
 
@@ -93,8 +123,14 @@ class Engine(Protocol):
         An absent session may be made, or with create=False is SessionNotFound. Raises InvalidKey.
         """
 
+    def batch(self, *, durable: bool) -> Batch:
+        """Return a batch, to be entered by `with`."""
+
     def read(self, key: str) -> State:
         """Return what is committed, waiting for nobody. Never answers "absent" for "damaged" or "not there"."""
+
+    def read_many(self, keys: Iterable[str]) -> Iterator[tuple[str, State | CorruptShard]]:
+        """Yield each key once, with what `read` returns, or the damage; in the order of files, keeping none open."""
 
     def size_of(self, key: str) -> int:
         """Return the bytes that a session takes where it is kept; 0 where there is none."""
@@ -118,6 +154,9 @@ class Engine(Protocol):
 
     def reindex(self, fields: tuple[str, ...], progress: Progress | None) -> None:
         """Have lists by these fields cost what they return, instead of by the present ones."""
+
+    def damaged(self, prefix: str, *, refresh: bool) -> Iterator[CorruptShard]:
+        """Yield the damage of each session that lists leave out and whose key may begin with `prefix`."""
 
     # Maintenance: what the verbs of the same names promise
 

@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from shardstore import _codec as codec
 from shardstore._order import sort_key
 from shardstore.errors import InvalidEntry, InvalidQuery
-from shardstore.session import COLUMNS, SessionInfo
+from shardstore.session import COLUMNS, Row, SessionInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from shardstore.session import Row
+    from shardstore._model import State
     from shardstore.types import Where
 
 Position = int | str | bytes | None  # what a row is ordered by: its column, or a field's sort key; None: absent
 
+_SHOWN_BYTES: Final = 256  # of a value as JSON: a larger one is in a list only where it is asked for
 _ORDERED: Final = frozenset({int, float, str})
 _CURSOR_BYTES_MAX: Final = 1 << 30
 
@@ -120,6 +121,16 @@ class Query(NamedTuple):
             return None
         found = Candidate(row, self.position(row, values))
         return found if self.after is None or self.rank(found) > self._rank(*self.after) else None
+
+    def candidate_of(self, state: State) -> Candidate | None:
+        """Return a session, whose state is at hand, with its position if it answers the query, else None."""
+        entry = state.fields or {}
+        large = [name for name, raw in entry.items() if len(raw) > _SHOWN_BYTES]
+        row = Row(
+            str(state.key), state.rev, state.version, state.created_at, state.updated_at, state.size,
+            codec.join(entry), None, codec.dumps(large) if large else None,
+        )  # fmt: skip
+        return self.candidate(row, {name: codec.loads(entry[name]) for name in self.needed if name in entry})
 
     def position(self, row: Row, values: Mapping[str, Any]) -> Position:
         """Return what a row is ordered by."""

@@ -60,6 +60,19 @@ class PruneReport:
 
 
 @dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """The outcome of Store.archive.restore_many."""
+
+    restored: tuple[str, ...]  # keys
+    skipped: tuple[Skipped, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed; a session that is there already, or busy, is no failure."""
+        return not any(item.failed for item in self.skipped)
+
+
+@dataclass(frozen=True, slots=True)
 class ArchivedFile:
     """One file in archive/ or quarantine/."""
 

@@ -18,6 +18,7 @@ from shardstore.draft import Draft
 from shardstore.engine import Engine, open_engine
 from shardstore.errors import (
     Conflict,
+    CorruptShard,
     InvalidEntry,
     InvalidQuery,
     RevisionNotFound,
@@ -48,9 +49,12 @@ if TYPE_CHECKING:
 
 Durability = Literal["commit", "relaxed"]
 Expect = Session | SessionInfo | str
+OnDamage = Literal["raise", "skip"]
+Row = tuple[str, Mapping[str, object]] | tuple[str, Mapping[str, object], datetime | None]
 
 _ENCODABLE: Final = re.compile("[^\ud800-\udfff]*", re.DOTALL)
 _TEXT: Final = re.compile("[^\ud800-\udfff]{1,256}", re.DOTALL)
+_PAIR: Final = (2, 3)  # members
 _V = TypeVar("_V")
 _UNCHANGED: Final[Any] = object()  # a setting of `using` that was not given
 
@@ -316,6 +320,60 @@ class Store:
             return False
         return True
 
+    def create_many(
+        self,
+        pairs: Mapping[str, Mapping[str, object]] | Iterable[Row],
+        *,
+        on_exists: Literal["raise", "skip"] = "raise",
+    ) -> int:
+        """Make many sessions, whose syncs are shared; return how many were made. Each is whole by itself.
+
+        pairs: (key, entry), or (key, entry, at) as for `create`; or a mapping. They are asked for one at a time, while
+            no lock is held.
+        on_exists: "skip" leaves a session that is there as it is, and does not count it. So the same call finishes
+            one that was stopped.
+
+        Once it returned, every session made or skipped survives a power cut, as `durability` says. An error leaves
+        what was made before it, which is synced. Raises SessionExists, otherwise as `create`.
+
+        >>> store.create_many({"agent:a": {"n": 1}, "agent:b": {"n": 2}})
+        2
+        """
+        if on_exists not in ("raise", "skip"):
+            raise ValueError(f'on_exists is "raise" or "skip", not {on_exists!r}')
+        self._check_writable()
+        with late_imports:
+            from shardstore._bulk import create_many
+
+        return create_many(
+            self._engine,
+            _rows(pairs),
+            skip=on_exists == "skip",
+            actor=self._actor or self._engine.process,
+            durable=self._durable,
+            timeout=self.lock_timeout,
+        )
+
+    def delete_all(self, prefix: str) -> int:
+        """Delete every session whose key begins with `prefix`, for good; return how many there were.
+
+        Each is locked by itself; those made meanwhile may stay, and so do damaged ones, which lists leave out. Syncs
+        are shared. Stopped anywhere, the same call goes on. Raises ValueError for an empty prefix, else as `delete`.
+
+        >>> store.delete_all("agent:old:")
+        0
+        """
+        if type(prefix) is not str:
+            raise TypeError(f"prefix is a str, not {type(prefix).__name__}")
+        if not prefix:
+            raise ValueError("an empty prefix would delete every session; prune(older_than=0, purge=True) does that")
+        self._check_writable()
+        with late_imports:
+            from shardstore._bulk import delete_all
+
+        with _typed("deleting"):
+            return delete_all(self._engine, prefix, durable=self._durable, timeout=self.lock_timeout)
+
     def revert(self, key: str, rev: int, *, expect: Expect | None = None) -> Session:
         """Put the fields of an earlier revision back, as a new commit; return the session.
 
@@ -355,6 +413,47 @@ class Store:
             if state.rev == rev:
                 return Session(key, state)
         raise RevisionNotFound(key, rev, states[0].rev if states else 0, states[-1].rev if states else 0)
+
+    def get_many(self, keys: Iterable[str], *, on_damage: OnDamage = "raise") -> dict[str, Session]:
+        """Return the sessions of these keys that are there, in the order asked. Waits for nobody.
+
+        Faster than as many calls of `get`, and opens nothing for long. on_damage: "skip" leaves damaged sessions out.
+        Raises as `get`.
+
+        >>> list(store.get_many(["agent:main", "agent:nobody"]))
+        ['agent:main']
+        """
+        if isinstance(keys, str):
+            raise TypeError(f"keys is several keys, not one; write get_many([{keys!r}])")
+        skip, asked = _skips(on_damage), dict.fromkeys(keys)
+        found: dict[str, Session] = {}
+        for key, state in self._engine.read_many(asked):
+            if isinstance(state, CorruptShard):
+                if not skip:
+                    raise state
+            elif state.exists:
+                found[key] = Session(key, state)
+        return {key: found[key] for key in asked if key in found}
+
+    def sessions(
+        self, prefix: str | None = None, where: Where | None = None, *, on_damage: OnDamage = "raise"
+    ) -> Iterator[Session]:
+        """Return an iterator over whole sessions, in the order of their files, which is the fastest to read.
+
+        Takes `prefix` and `where` as `list` does. Which keys is decided at the first step, the rest at each session's
+        own: one that is gone by then, or does not match any more, is left out.
+
+        on_damage: "raise" raises CorruptShard where a session that may belong here is damaged; "skip" leaves it out.
+        Raises InvalidQuery.
+
+        >>> sum(session.size for session in store.sessions("agent:"))
+        11
+        """
+        with late_imports:
+            from shardstore._bulk import sessions
+            from shardstore.query import parse
+
+        return sessions(self._engine, parse(prefix, where), skip=_skips(on_damage), refresh=not self._read_only)
 
     def exists(self, key: str) -> bool:
         """Return whether there is a session. Raises as `get`."""
@@ -676,6 +775,23 @@ def _microseconds(moment: datetime | None) -> int | None:
 
 def _bounds(since: datetime | None, before: datetime | None, larger_than: int | None) -> Bounds:
     return Bounds(_microseconds(since), _microseconds(before), larger_than)
+
+
+def _rows(
+    pairs: Mapping[str, Mapping[str, object]] | Iterable[Row],
+) -> Iterator[tuple[str, Mapping[str, object], int | None]]:
+    """Yield key, entry and time of each pair. Raises TypeError, InvalidEntry, InvalidQuery."""
+    for pair in pairs.items() if isinstance(pairs, Mapping) else pairs:
+        if not isinstance(pair, tuple | list) or len(pair) not in _PAIR:
+            raise TypeError(f"a pair is (key, entry) or (key, entry, at), not {pair!r:.100}")
+        at = pair[2] if len(pair) == _PAIR[-1] else None
+        yield pair[0], _mapping(pair[1]), _microseconds(at)
+
+
+def _skips(on_damage: str) -> bool:
+    if on_damage not in ("raise", "skip"):
+        raise ValueError(f'on_damage is "raise" or "skip", not {on_damage!r}')
+    return on_damage == "skip"
 
 
 def _field_names(names: Iterable[str]) -> tuple[str, ...]:

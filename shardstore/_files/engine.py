@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING
 
 from shardstore._files.file import open_files, read_file
 from shardstore._files.index import Index
-from shardstore._files.layout import Layout, shard_name
+from shardstore._files.layout import Layout, may_begin, shard_name
 from shardstore._files.locks.identity import load_statx, statx_wanted
 from shardstore._files.marker import Settings, check_owner, make_store, read_settings
 from shardstore._files.pool import Pool
 from shardstore._imports import late_imports
-from shardstore.errors import StoreNotFound, raise_io_error
+from shardstore.errors import CorruptShard, StoreNotFound, raise_io_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from shardstore._files.batch import FileBatch
     from shardstore._files.transaction import FileTransaction
     from shardstore._model import State
     from shardstore.query import Query
@@ -105,6 +106,20 @@ class FileEngine:
             load_statx()
         return self.pool.shard(key).read().state
 
+    def batch(self, *, durable: bool) -> FileBatch:
+        """Return a batch of transactions whose syncs are shared."""
+        with late_imports:
+            from shardstore._files.batch import FileBatch
+
+        return FileBatch(self, durable=durable)
+
+    def read_many(self, keys: Iterable[str]) -> Iterator[tuple[str, State | CorruptShard]]:
+        """Yield each key once, with what is committed of it, or the damage, in the order of files."""
+        with late_imports:
+            from shardstore._files.many import read_many
+
+        return read_many(self.pool, keys)
+
     def size_of(self, key: str) -> int:
         """Return the bytes of a session's file; 0 where there is none. Raises StoreIOError."""
         try:
@@ -141,6 +156,15 @@ class FileEngine:
     def reindex(self, fields: tuple[str, ...], progress: Progress | None) -> None:
         """Have these fields indexed, in every process that uses the store."""
         self.index.reindex(fields, progress)
+
+    def damaged(self, prefix: str, *, refresh: bool) -> Iterator[CorruptShard]:
+        """Yield the damage of each session that lists leave out and whose key may begin with `prefix`."""
+        for path in self.stats(refresh=refresh, progress=None).damaged:
+            try:
+                read_file(f"{self.location}/{path}")
+            except CorruptShard as error:
+                if may_begin(os.path.basename(path), prefix) and (error.key or prefix).startswith(prefix):
+                    yield error
 
     # Maintenance. Each imports its module when it is called: `shardstore get` starts without them.
 

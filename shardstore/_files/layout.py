@@ -52,8 +52,16 @@ _LOST = re.compile(r"lost-(?P<prefix>[0-9a-f]{2})\.\d{13}-[0-9a-f]{8}")
 def shard_name(key: str) -> str:
     """Name the shard of a key, relative to ROOT/shards: `3f/slug~hash.jsonl`. Raises InvalidKey."""
     digest = blake2b(check_key(key), digest_size=HASH_HEX // 2).hexdigest()
-    slug = _UNSAFE.sub("-", key[: 2 * SLUG_MAX].lower())[:SLUG_MAX].strip("-") or "key"
-    return f"{digest[:2]}/{slug}~{digest}{SUFFIX}"
+    return f"{digest[:2]}/{_slug(key) or 'key'}~{digest}{SUFFIX}"
+
+
+def _slug(text: str) -> str:
+    return _UNSAFE.sub("-", text[: 2 * SLUG_MAX].lower())[:SLUG_MAX].strip("-")
+
+
+def may_begin(file: str, prefix: str) -> bool:
+    """Return whether a shard's file name, as far as its slug tells, allows for a key that begins with `prefix`."""
+    return file.startswith(_slug(prefix))
 
 
 def is_shard_of(name: str, key: str) -> bool:

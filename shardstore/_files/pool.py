@@ -61,7 +61,7 @@ class Pool:
             txn: FileTransaction = shard.spare.pop()
         except IndexError:
             txn = FileTransaction(shard, self.mark_changed)
-        txn.timeout, txn.create, txn.present = timeout, create, not create
+        txn.timeout, txn.create, txn.present, txn.syncs = timeout, create, not create, None
         return txn
 
     def transaction_on_file(

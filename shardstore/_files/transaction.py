@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from shardstore._files.file import JournalFile
     from shardstore._files.shard import Shard
+    from shardstore._files.syncs import Syncs
     from shardstore._inside import Token
     from shardstore._model import Change, State
 
@@ -58,7 +59,18 @@ class FileTransaction:
     `__exit__` began), it unlocks the session when it is collected: nobody else refers to it.
     """
 
-    __slots__ = ("_mark_changed", "_shard", "_token", "create", "journal", "present", "read", "state", "timeout")
+    __slots__ = (
+        "_mark_changed",
+        "_shard",
+        "_token",
+        "create",
+        "journal",
+        "present",
+        "read",
+        "state",
+        "syncs",
+        "timeout",
+    )
 
     def __init__(self, shard: Shard, mark_changed: Callable[[str], None]) -> None:
         self._shard = shard
@@ -70,6 +82,7 @@ class FileTransaction:
         self.create = True  # whether an absent session's file is created
         self.present = False  # whether an absent session is SessionNotFound
         self.read = True  # whether the journal is read first; a damaged one cannot be
+        self.syncs: Syncs | None = None  # of the batch that this is part of, where its syncs may wait
 
     def __enter__(self) -> Self:
         """Lock and read. Raises NestedUpdate, LockTimeout, SessionNotFound, CorruptShard, StoreNotFound, StoreIOError.
@@ -170,13 +183,14 @@ class FileTransaction:
         grown = after.end > REWRITE_BYTES + REWRITE_FACTOR * state.entry_bytes
         if (grown or file.links > 1 or file.torn) and self._commit_otherwise(file, state, grown=grown, durable=durable):
             return
+        later = None if end else self.syncs  # only the first record of a file has nothing before it
         try:
-            if durable:
-                if not file.name_synced:
-                    shard.with_descriptor(file.sync_name)
-                file.sync_before(end)
+            if durable and later is None:
+                self._sync_before(file, end)
             file.append(line, after)
-            if durable:
+            if later is not None:
+                later.add_file(file, after.end)
+            elif durable:
                 file.sync(after.end)
         except CommitUncertain:
             shard.drop_file()
@@ -186,6 +200,12 @@ class FileTransaction:
                 raise
             self.remove(durable=durable)  # deleting must work on a full disk: no file is an absent session too
         self.journal, self.state = after, state
+
+    def _sync_before(self, file: JournalFile, end: int) -> None:
+        """Put on the medium what a durable record stands on. Where no descriptor is left, close idle ones first."""
+        if not file.name_synced:
+            self._shard.with_descriptor(file.sync_name)
+        file.sync_before(end)
 
     def _commit_otherwise(self, file: JournalFile, state: State, *, grown: bool, durable: bool) -> bool:
         """Repair a torn tail; commit by rewriting a grown journal or one with a second name. Return if that was done.
@@ -242,6 +262,9 @@ class FileTransaction:
         shard.swap(fresh)
         self.journal = fresh.journal
         self.state = fresh.journal.state
+        if self.syncs is not None and self.syncs.durable:
+            self.syncs.add_names(os.path.dirname(shard.path))
+            return
         try:
             shard.with_descriptor(fresh.sync_name)
         except CommitUncertain:
@@ -257,11 +280,8 @@ class FileTransaction:
         except OSError as error:
             raise_io_error(error, "removing a shard", path)
         self._is_gone()
-        try:
-            if durable:
-                disk.sync_directory(os.path.dirname(path))
-        except OSError as error:
-            raise_uncertain(error, "removing a shard", path)
+        if durable:
+            self._sync_names("removing a shard")
 
     def archive(self) -> None:
         """Move the session to archive/, whole, under a name that says when. It is absent from then on."""
@@ -278,12 +298,35 @@ class FileTransaction:
         except OSError as error:
             raise_io_error(error, doing, path)
         self._is_gone()
+        self._sync_names(doing, moved_to=os.path.dirname(target))
+
+    def _sync_names(self, doing: str, moved_to: str | None = None) -> None:
+        """Put the name that the file lost, and before it the one that it got, on the medium, or leave it to the batch.
+
+        Raises CommitUncertain.
+        """
+        path = self._shard.path
+        if self.syncs is not None:
+            self.syncs.add_names(os.path.dirname(path), moved_to)
+            return
         try:
             # The new name first: between the two syncs a power cut may leave both names, never none.
-            disk.sync_directory(os.path.dirname(target))
+            if moved_to is not None:
+                disk.sync_directory(moved_to)
             disk.sync_directory(os.path.dirname(path))
         except OSError as error:
             raise_uncertain(error, doing, path)
+
+    def cover(self) -> None:
+        """Put what was read on the medium, or leave it to the batch: its writer may have died before its sync.
+
+        Raises CommitUncertain.
+        """
+        file = self._file()
+        if self.syncs is not None and self.journal.records == 1:
+            self.syncs.add_file(file, self.journal.end)
+        else:
+            file.sync_before(self.journal.end)
 
     def _is_gone(self) -> None:
         self.journal, self.state = EMPTY, ABSENT

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _PLAIN_MEMBERS: Final = 5  # crc, rev, at, by, set
 _ALL: Final = 1 << 62  # records
+_SPACE: Final = b"\n" * 65536  # the space behind most journals; comparing is faster than stripping
 _NOTHING: Final[dict[str, bytes]] = {}
 
 
@@ -123,13 +124,14 @@ class _Entry:
         if fields is None:
             size = 0
         else:
+            base, dumps, member, field_size = self.base, codec.dumps, codec.member, record.field_size
             for name in self.touched:
-                before = self.base.get(name)
+                before = base.get(name) if base else None
                 if before is not None:
-                    size -= record.field_size(name, before)
+                    size -= field_size(name, before)
                 if name in fields:
-                    raw = fields[name] = codec.dumps(fields[name])
-                    size += record.field_size(name, raw)
+                    raw = fields[name] = dumps(fields[name])
+                    size += len(member(name)) + len(raw) + 1  # as field_size has it
         return State(fields, self.key, self.rev, self.incarnation, self.tag, self.created, self.at, self.actor, size)
 
 
@@ -145,7 +147,8 @@ def read_records(data: bytes, start: Journal, *, place: int = 0, most: int = _AL
         stop = data.find(b"\n", place)
         text = data[place:stop] if stop >= 0 else data[place:]
         if stop < 0 or not text or text == b"\r":
-            if data[place:].strip(b"\r\n"):
+            rest = data[place:]
+            if rest != _SPACE[: len(rest)] and rest.strip(b"\r\n"):
                 why = "the last line is not finished" if stop < 0 else "more follows the space at the end"
             break
         if text.endswith(b"\r") and not record.is_intact(text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,21 @@ def test_a_symbolic_link_is_not_followed(root: Path) -> None:
 def test_a_failed_sync_is_reported_and_never_retried(root: Path) -> None:
     """After a failed fsync the next one lies: the call raises CommitUncertain."""
     disks.a_failed_sync_is_uncertain_and_never_retried(root)
+
+
+@LINUX
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        disks.a_batch_is_synced_before_it_is_counted,
+        disks.a_failed_sync_of_a_batch_is_uncertain,
+        disks.many_directories_are_synced_by_one_call,
+    ],
+    ids=lambda scenario: scenario.__name__,
+)
+def test_what_a_bulk_verb_counted_was_synced(root: Path, scenario: Callable[[Path], None]) -> None:
+    """A batch shares its syncs, and acknowledges nothing before them."""
+    scenario(root)
 
 
 @LINUX

@@ -529,6 +529,26 @@ def directory_sync_removed() -> None:
     swap("shardstore._files.disk:sync_directory", nothing())
 
 
+@mutation(
+    "syncing a batch before it is counted",
+    "disks.a_batch_is_synced_before_it_is_counted",
+    "disks.a_failed_sync_of_a_batch_is_uncertain",
+    "disks.many_directories_are_synced_by_one_call",
+)
+def batch_acknowledged_early() -> None:
+    swap("shardstore._files.syncs:Syncs.settle", lambda original: lambda self: self._drop())
+
+
+@mutation("syncing the directories of a batch", "disks.a_batch_is_synced_before_it_is_counted")
+def batch_names_not_synced() -> None:
+    swap("shardstore._files.syncs:Syncs.add_names", nothing())
+
+
+@mutation("syncing what an earlier batch left", "disks.a_batch_is_synced_before_it_is_counted")
+def batch_covers_nothing() -> None:
+    swap("shardstore._files.transaction:FileTransaction.cover", nothing())
+
+
 @mutation("reporting a failed sync", "disks.a_failed_sync_is_uncertain_and_never_retried")
 def failed_sync_ignored() -> None:
     swap("shardstore._files.file:JournalFile._uncertain", nothing())

@@ -17,6 +17,9 @@ PAIRS = [(name, scenario) for name, one in MUTATIONS.items() for scenario in one
 LINUX_ONLY = {
     "sync_removed",
     "directory_sync_removed",
+    "batch_acknowledged_early",
+    "batch_names_not_synced",
+    "batch_covers_nothing",
     "failed_sync_ignored",
     "failed_sync_retried",
     "sync_where_readers_wait",

@@ -270,6 +270,68 @@ def _last(trace: Trace, name: str, path: str) -> int:
     return found[-1]
 
 
+def a_batch_is_synced_before_it_is_counted(root: Path) -> None:
+    """create_many syncs each new file and its directory, and what an earlier run left; delete_all each directory."""
+    keys = [f"k{number}" for number in range(4)]
+    with Store(root) as store:
+        store.using(durability="relaxed").create(keys[0], {})
+        with Trace() as trace:
+            assert store.create_many([(key, {}) for key in keys], on_exists="skip") == 3
+        for key in keys:
+            path = disk.shard(root, key)
+            assert key == keys[0] or _last(trace, "pwrite", str(path)) < _last(trace, "fdatasync", str(path))
+            assert ("fdatasync", str(path)) in trace.calls
+            assert ("fsync", str(path.parent)) in trace.calls
+        parents = [str(disk.shard(root, key).parent) for key in keys]
+        with Trace() as trace:
+            assert store.delete_all("k") == 4
+        last = max(number for number, (name, _) in enumerate(trace.calls) if name == "unlink")
+        assert all(("fsync", parent) in trace.calls[last:] for parent in parents)
+
+
+def a_failed_sync_of_a_batch_is_uncertain(root: Path) -> None:
+    """When one sync of a group fails nothing of the group is acknowledged, and what is there is read again."""
+    real = os.fdatasync
+
+    def fail(fd: int) -> None:
+        if "k1" in os.readlink(f"/proc/self/fd/{fd}"):
+            raise OSError(errno.EIO, "Input/output error")
+        real(fd)
+
+    with Store(root) as store:
+        os.fdatasync = fail
+        try:
+            with raises(CommitUncertain):
+                store.create_many([(f"k{number}", {}) for number in range(4)])
+        finally:
+            os.fdatasync = real
+        assert store.create_many([(f"k{number}", {}) for number in range(4)], on_exists="skip") == 0
+        assert len(store.get_many([f"k{number}" for number in range(4)])) == 4
+
+
+def many_directories_are_synced_by_one_call(root: Path) -> None:
+    """Where syncfs is believed, it is called after the last write; its failure acknowledges nothing."""
+    from shardstore._files import syncfs
+
+    calls: list[int] = []
+
+    def sync_all(fd: int) -> None:
+        calls.append(len(disk.shards(root)))
+        if len(calls) > 1:
+            raise OSError(errno.EIO, "Input/output error")
+
+    real = syncfs.is_trusted, syncfs.sync_all
+    syncfs.is_trusted, syncfs.sync_all = (lambda _fd: True), sync_all
+    try:
+        with Store(root) as store:
+            assert store.create_many([(f"k{number}", {}) for number in range(40)]) == 40
+            assert calls == [40], "synced once, when all was written"
+            with raises(CommitUncertain):
+                store.create_many([(f"l{number}", {}) for number in range(40)])
+    finally:
+        syncfs.is_trusted, syncfs.sync_all = real
+
+
 def a_full_disk_changes_nothing(root: Path) -> None:
     """When a file may not grow, a commit raises StoreFull, leaves the state as it was, and later ones succeed."""
     with Store(root) as store:

@@ -226,6 +226,20 @@ def _restore(store: Store, _root: Path) -> None:
     store.archive.restore(SESSIONS[2])
 
 
+def _restore_all(store: Store, _root: Path) -> None:
+    report = store.archive.restore_many()
+    if not report.ok:
+        raise NotAllDone(str(report.skipped))
+
+
+def _create_many(store: Store, _root: Path) -> None:
+    store.create_many([(key, entry(n)) for n, key in enumerate(KEYS)], on_exists="skip")
+
+
+def _delete_all(store: Store, _root: Path) -> None:
+    store.delete_all("agent:main:cron:")
+
+
 def _repair(store: Store, _root: Path) -> None:
     report = store.verify(repair=True)
     if not report.ok:
@@ -311,6 +325,14 @@ OPERATIONS = {
         Operation("compact", eight, _compact, _halved),
         Operation("compact-purge", eight, _purge, _halved),
         Operation("restore", archived, _restore, lambda b, a: b[SESSIONS[2]] is None and a[SESSIONS[2]] is not None),
+        Operation("restore-many", archived, _restore_all, lambda b, a: None in b.values() and _same(a, a)),
+        Operation("create-many", three, _create_many, lambda b, a: b["new"] is None and None not in a.values()),
+        Operation(
+            "delete-all",
+            eight,
+            _delete_all,
+            lambda b, a: [a[k] for k in SESSIONS[2:]] == [None] * 6 and a[MAIN] == b[MAIN],
+        ),
         Operation("repair", damaged, _repair, lambda b, a: b[MAIN] == DAMAGED and isinstance(a[MAIN], dict)),
         Operation("list-refresh", noted, _list, _same),
         Operation("list-rebuild", without_index, _list, _same),

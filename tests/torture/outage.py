@@ -76,6 +76,16 @@ class Relaxed:
             return other.patch(MAIN, self.fields)
 
 
+def _all_at_once(_store: Store) -> None:
+    """Have even small groups be synced by one call, where the system has it, on whatever file system this is."""
+    from shardstore._files import syncfs, syncs
+
+    assert syncs.FEW > 0
+    assert syncfs.is_trusted
+    syncs.FEW = 0
+    syncfs.is_trusted = lambda _fd: syncfs._call is not None
+
+
 LIFE = (
     _patch("new", a=1),
     _patch(MAIN, n=1),
@@ -89,6 +99,12 @@ LIFE = (
     _patch(SESSIONS[1], small=1),
     _delete("new"),
     _patch(SESSIONS[1], small=2),
+)
+BULK = (
+    lambda store: store.create_many([(key, {"many": n}) for n, key in enumerate(KEYS[:6])], on_exists="skip"),
+    _patch(MAIN, b=1),
+    lambda store: store.delete_all("agent:main:cron:"),
+    _patch(MAIN, b=2),
 )
 WORKLOADS = {
     "birth": Workload(nothing, (lambda _: None, _patch(MAIN, a=1), _patch(MAIN, a=2), _patch("new", b=1))),
@@ -121,6 +137,17 @@ WORKLOADS = {
         ),
         archives=True,
     ),
+    "bulk": Workload(three, BULK),
+    "bulk-syncfs": Workload(three, (_all_at_once, *BULK)),
+    "bulk-archive": Workload(
+        three,
+        (
+            lambda store: store.prune(prefix="agent:main:", older_than=0),
+            lambda store: store.archive.restore_many(),
+            _patch(SESSIONS[1], n=7),
+        ),
+        archives=True,
+    ),
     "listed": Workload(
         eight,
         (
@@ -140,6 +167,8 @@ MUTANTS = {
     "no-directory-sync": "names are never synced",
     "no-data-sync": "a commit is acknowledged without being synced",
     "no-crc": "any line counts as whole",
+    "acknowledged-too-early": "a batch does not sync what it wrote",
+    "batch-without-names": "a batch syncs files and no directories",
 }
 
 
@@ -173,6 +202,16 @@ def mutate(name: str | None) -> None:
         whole = record.is_intact
         record.is_intact = lambda text: whole(text) or text.startswith(record.PREFIX)
         assert journal.record is record
+    elif name == "acknowledged-too-early":
+        from shardstore._files import syncs
+
+        assert syncs.Syncs.settle
+        syncs.Syncs.settle = lambda self: self._drop()  # type: ignore[method-assign]
+    elif name == "batch-without-names":
+        from shardstore._files import syncs
+
+        assert syncs.Syncs.add_names
+        syncs.Syncs.add_names = lambda *_: None  # type: ignore[method-assign]
     else:
         raise ValueError(name)
 

@@ -39,7 +39,7 @@ class Trace:
 
     Operations: ("create", path, file), ("write", file, offset, data), ("truncate", file, size), ("sync", file),
     ("syncdir", path), ("rename", a, b), ("link", a, b), ("unlink", path), ("mkdir", path), ("rmdir", path),
-    ("begin", step), ("ack", step).  A file is a number of its own: names and inodes are used again.
+    ("syncall",), ("begin", step), ("ack", step).  A file is a number of its own: names and inodes are used again.
     """
 
     def __init__(self, root: str, start: Tree) -> None:
@@ -116,6 +116,10 @@ class Trace:
             file = self._open[fd][0]
             self.ops.append(("syncdir", file) if isinstance(file, str) else ("sync", file))
 
+    def synced_all(self) -> None:
+        """Note a syncfs."""
+        self.ops.append(("syncall",))
+
     def named(self, kind: str, *paths: str) -> None:
         """Note a rename, link, unlink, mkdir or rmdir that succeeded."""
         names = [self.relative(p) for p in paths]
@@ -179,12 +183,17 @@ class Recorder:
     @contextlib.contextmanager
     def recording(self) -> Iterator[Trace]:
         """Record inside the block."""
+        from shardstore._files import syncfs
+
+        sync_all = syncfs.sync_all
+        syncfs.sync_all = lambda fd: (sync_all(fd), self.trace.synced_all())[0]
         originals = {name: getattr(os, name) for name in self._wrappers()}
         for name, wrap in self._wrappers().items():
             setattr(os, name, wrap(originals[name]))
         try:
             yield self.trace
         finally:
+            syncfs.sync_all = sync_all
             for name, function in originals.items():
                 setattr(os, name, function)
 
@@ -228,7 +237,7 @@ class Recorder:
 
 _TRACED = (
     "?open,openat,creat,close,write,pwrite64,writev,pwritev,read,lseek,ftruncate,truncate,fallocate,fsync,fdatasync,?rename,"
-    "?renameat,renameat2,?link,linkat,?unlink,unlinkat,?mkdir,mkdirat,?rmdir,sync_file_range,dup,dup2,fcntl"
+    "?renameat,renameat2,?link,linkat,?unlink,unlinkat,?mkdir,mkdirat,?rmdir,?syncfs,sync_file_range,dup,dup2,fcntl"
 )
 STRACE_OPTIONS = ("-f", "-qq", "-xx", "-s", "16000000", "-e", "signal=none", "-e", f"trace={_TRACED}")
 _CALL = re.compile(r"^(?:\d+\s+)?(\w+)\((.*)\)\s+= (-?\d+)")
@@ -277,6 +286,8 @@ def _note(trace: Trace, name: str, args: str, result: int, marks: int) -> None:
         trace.truncated(fd, int(args.rsplit(",", 1)[1]))
     elif name in ("fsync", "fdatasync"):
         trace.synced(fd)
+    elif name == "syncfs":
+        trace.synced_all()
     elif name == "unlinkat":
         trace.named("rmdir" if "AT_REMOVEDIR" in args else "unlink", paths[0])
     elif name in ("rename", "renameat", "renameat2", "link", "linkat", "unlink", "mkdir", "mkdirat", "rmdir"):
@@ -387,6 +398,11 @@ class Disk:
             self.files[args[0]].sync()
         elif kind == "syncdir":
             self._sync_directory(args[0])
+        elif kind == "syncall":
+            for file in self.files.values():
+                file.sync()
+            for path in {path for where, _ in self.pending for path in where}:
+                self._sync_directory(path)
         elif kind == "create":
             self.files[args[1]] = _File(b"")
             self._change({args[0]}, _setter(args[0], args[1]))

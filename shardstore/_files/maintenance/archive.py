@@ -14,6 +14,7 @@ from shardstore.errors import CorruptShard, SessionExists, SessionNotFound, rais
 if TYPE_CHECKING:
     from shardstore._files.engine import FileEngine
     from shardstore._files.shard import Shard
+    from shardstore._files.transaction import FileTransaction
     from shardstore._model import State
 
 _WAIT_S: Final = 2.0
@@ -29,13 +30,18 @@ def restore(engine: FileEngine, key: str, timeout: float | None) -> State:
     if not archived_files(engine, key):
         raise SessionNotFound(key)  # before a file is made to be locked
     with engine.transaction(key, timeout) as txn:
-        if txn.state.exists:
-            raise SessionExists(key)
         files = archived_files(engine, key)  # others may have restored, archived or purged it while this one waited
         if not files:
             raise SessionNotFound(key)
-        txn.take_in(_lock_archived(str(engine.layout.archive / files[-1]), engine.pool.shard(key)))
-        return txn.state
+        return restore_file(engine, txn, key, str(engine.layout.archive / files[-1]))
+
+
+def restore_file(engine: FileEngine, txn: FileTransaction, key: str, path: str) -> State:
+    """Move an archived file back, inside the session's lock. Raises SessionExists, CorruptShard, StoreIOError."""
+    if txn.state.exists:
+        raise SessionExists(key)
+    txn.take_in(_lock_archived(path, engine.pool.shard(key)))
+    return txn.state
 
 
 def archived_files(engine: FileEngine, key: str) -> list[str]:

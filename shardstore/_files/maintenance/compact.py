@@ -1,7 +1,8 @@
 """Compaction: give unused space back, one locked session at a time, beside running writers. Removes no session.
 
 Each step is whole by itself and decides again inside the lock, on what it reads there: stopping anywhere loses
-nothing, and running again goes on where it stopped.
+nothing, and running again goes on where it stopped. Names are synced for many steps together, and a report tells of
+what was synced.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ from typing import TYPE_CHECKING, Final
 from shardstore._files.file import discard_dead, read_file
 from shardstore._files.layout import INDEX, is_shard_of
 from shardstore._files.maintenance.scan import StoreFile, scan
-from shardstore.errors import CorruptShard, LockTimeout, SessionNotFound, ShardStoreError, StoreNotFound
+from shardstore.errors import (
+    CommitUncertain,
+    CorruptShard,
+    LockTimeout,
+    SessionNotFound,
+    ShardStoreError,
+    StoreNotFound,
+)
 from shardstore.reports import Action, CompactReport, Skipped
 
 if TYPE_CHECKING:
@@ -45,22 +53,39 @@ class _Compaction:
     def __init__(self, engine: FileEngine, *, dry_run: bool) -> None:
         self.engine = engine
         self.dry_run = dry_run
+        self.batch = engine.batch(durable=True)
+        self.waiting: list[Action] = []  # done, and not synced yet
         self.actions: list[Action] = []
         self.skipped: list[Skipped] = []
 
     def run(self, progress: Progress, scan_progress: Progress | None) -> CompactReport:
         files = list(scan(self.engine.layout))
-        for done, file in enumerate(files):
-            progress(done, len(files))
-            if file.owner is not None:
-                self._sweep(file)
-            elif file.shard:
-                self._tend(file)
+        with self.batch:
+            for done, file in enumerate(files):
+                progress(done, len(files))
+                if self.batch.due:
+                    self._settle()
+                if file.owner is not None:
+                    self._sweep(file)
+                elif file.shard:
+                    self._tend(file)
+            self._settle()
         if not self.dry_run:
             self._tend_index(scan_progress)
+            self._settle()
         progress(len(files), len(files))
         freed = sum(action.bytes_freed for action in self.actions)
         return CompactReport(self.dry_run, tuple(self.actions), freed, tuple(self.skipped))
+
+    def _settle(self) -> None:
+        """Sync the group, and report what is in it: as done, or where that failed as failed."""
+        waiting, self.waiting = self.waiting, []
+        try:
+            self.batch.settle()
+        except CommitUncertain as error:
+            self.skipped += [Skipped("", one.key, str(error), failed=True) for one in waiting]
+        else:
+            self.actions += waiting
 
     def _tend_index(self, scan_progress: Progress | None) -> None:
         try:
@@ -159,7 +184,7 @@ class _Compaction:
         """Call `act` inside the shard's lock if it is free right now; else, or when it fails, report it as skipped."""
         key = None if shard.key == shard.name else shard.key
         try:
-            with self.engine.pool.transaction_on_file(shard, create=create) as txn:
+            with self.batch.transaction_on_file(shard, create=create) as txn:
                 act(txn)
         except SessionNotFound:
             return  # its file is gone
@@ -174,7 +199,7 @@ class _Compaction:
     def _did(  # noqa: PLR0913  # the members of an Action
         self, action: str, key: str | None, size: int, why: str, *, age: float | None = None, freed: int = 0
     ) -> None:
-        self.actions.append(Action(action, key, size, why, age, freed))
+        self.waiting.append(Action(action, key, size, why, age, freed))
 
 
 def _need(journal: Journal, size: int) -> tuple[str, str, int] | None:
