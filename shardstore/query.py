@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Position = int | str | bytes | None  # what a row is ordered by: its column, or a field's sort key; None: absent
 
 _SHOWN_BYTES: Final = 256  # of a value as JSON: a larger one is in a list only where it is asked for
+_FIELDS_BYTES: Final = 4096  # of all values that a list shows unasked, as JSON
 _ORDERED: Final = frozenset({int, float, str})
 _CURSOR_BYTES_MAX: Final = 1 << 30
 
@@ -125,10 +126,16 @@ class Query(NamedTuple):
     def candidate_of(self, state: State) -> Candidate | None:
         """Return a session, whose state is at hand, with its position if it answers the query, else None."""
         entry = state.fields or {}
-        large = [name for name, raw in entry.items() if len(raw) > _SHOWN_BYTES]
+        hidden, room = [], _FIELDS_BYTES - 1
+        for name, raw in entry.items():
+            need = len(codec.member(name)) + len(raw) + 1
+            if len(raw) > _SHOWN_BYTES or need > room:
+                hidden.append(name)
+            else:
+                room -= need
         row = Row(
             str(state.key), state.rev, state.version, state.created_at, state.updated_at, state.size,
-            codec.join(entry), None, codec.dumps(large) if large else None,
+            codec.join(entry), None, codec.dumps(hidden) if hidden else None,
         )  # fmt: skip
         return self.candidate(row, {name: codec.loads(entry[name]) for name in self.needed if name in entry})
 
