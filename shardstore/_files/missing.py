@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from shardstore import _codec as codec
 from shardstore._files import disk
-from shardstore._files.layout import PREFIXES, Layout, lost_name, parse_lost
+from shardstore._files.layout import FILE_MODE, PREFIXES, Layout, lost_name, parse_lost
 from shardstore.errors import raise_io_error
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def make_prefix(layout: Layout, prefix: str) -> None:
 
 def _record(layout: Layout, prefix: str) -> None:
     disk.make_directory(layout.quarantine)
-    fd = disk.create(layout.quarantine / lost_name(prefix))
+    fd = os.open(layout.quarantine / lost_name(prefix), disk.CREATE_NEW, FILE_MODE)
     try:
         disk.write_all(fd, codec.dumps({"lost_directory": f"shards/{prefix}", "made_again_by": os.getpid()}) + b"\n", 0)
         disk.sync(fd)
@@ -52,9 +52,10 @@ def missing(layout: Layout) -> list[str]:
 def records(layout: Layout) -> Iterator[tuple[str, str]]:
     """Yield (prefix, file name in quarantine/) of each directory that a writer made again."""
     try:
+        disk.check_directory(layout.quarantine)
         names = sorted(os.listdir(layout.quarantine))
-    except FileNotFoundError:
-        return
+    except (FileNotFoundError, NotADirectoryError):
+        return  # verify names what is in the directory's place
     for name in names:
         prefix = parse_lost(name)
         if prefix is not None:

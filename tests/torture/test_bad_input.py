@@ -58,11 +58,11 @@ entries = st.dictionaries(names, values, max_size=4)
 @st.composite
 def journals(draw: st.DrawFn) -> bytes:
     """Make a whole journal: incarnations of a session with changes in them, and room behind."""
-    lines, at, rev, alive = [], 1763800000000, 0, False
+    lines, at, rev, alive = [], 1763800000000000, 0, False
     current: dict[str, Any] = {}
     durable = draw(st.booleans())
     for _ in range(draw(st.integers(1, 8))):
-        at += draw(st.integers(0, 1000))
+        at += draw(st.sampled_from([0, 1, 1000, 10**9, -2 * disk.DAY_US]))
         record: dict[str, Any] = {"rev": 0, "at": at, "by": draw(st.sampled_from(["4711", "agent:main", "ü"]))}
         if durable or draw(st.booleans()):
             record["durable"] = True
@@ -110,7 +110,7 @@ def read(data: bytes) -> Any:
     found = journal.replay(data)
     if found.damage is not None:
         raise CorruptShard("", found.damage.offset, found.damage.reason)
-    state = found.state
+    state = found.journal.state
     return None if state.fields is None else {name: json.loads(raw) for name, raw in state.fields.items()}
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from shardstore._files.layout import FORMAT, PREFIXES, SUFFIX
+from shardstore._files.layout import FORMAT, HASH_HEX, PREFIXES, SUFFIX, TEMP_PREFIX
 from shardstore.errors import raise_io_error
 from shardstore.reports import StoreStats
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from shardstore._files.engine import FileEngine
     from shardstore._files.index.progress import Progress
+
+_STEM: Final = 1 + HASH_HEX + len(SUFFIX)  # characters: how each shard's name ends
 
 
 def stats(engine: FileEngine, *, refresh: bool, progress: Progress | None = None) -> StoreStats:
@@ -38,9 +40,16 @@ def stats(engine: FileEngine, *, refresh: bool, progress: Progress | None = None
 
 
 def _shards(directory: Path) -> int:
-    """Count the shards of one prefix by their suffix alone: at 100,000 sessions parsing the names takes longest."""
+    """Count the shards of one prefix by the place of the hash in their names, so copies under other names are left out.
+
+    At 100,000 sessions parsing the names takes longest.
+    """
+    prefix = f"~{directory.name}"
     try:
-        return sum(name.endswith(SUFFIX) and not name.startswith(".") for name in os.listdir(directory))
+        return sum(
+            name.endswith(SUFFIX) and name[-_STEM:].startswith(prefix) and not name.startswith(TEMP_PREFIX)
+            for name in os.listdir(directory)
+        )
     except FileNotFoundError:
         return 0
     except OSError as error:

@@ -14,11 +14,20 @@ from typing import TYPE_CHECKING
 from shardstore._files import disk
 from shardstore._files.file import FILE_BYTES_MAX, read_file, read_journal
 from shardstore._files.layout import ARCHIVE, INDEX, MARKER, QUARANTINE, SHARDS, is_shard_of, stamped_name
+from shardstore._files.maintenance.acknowledged import (
+    Short,
+    find_short,
+    forget,
+    is_back,
+    keep_evidence,
+    recorded,
+    sentence,
+)
 from shardstore._files.maintenance.remarks import remarks
 from shardstore._files.maintenance.repair import Salvaged, is_sound, key_in, salvage
 from shardstore._files.maintenance.scan import StoreFile, scan
 from shardstore._files.missing import make_whole, missing, records
-from shardstore.errors import CorruptShard, SessionNotFound, ShardStoreError, StoreIOError, raise_io_error
+from shardstore.errors import CorruptShard, SessionNotFound, ShardStoreError, StoreIncomplete, StoreIOError, raise_io_error
 from shardstore.reports import Problem, VerifyReport
 
 if TYPE_CHECKING:
@@ -51,7 +60,8 @@ class _Verification:
         self.shards = self.records = self.sessions = 0
 
     def run(self, progress: Callable[[int, int], None] | None) -> VerifyReport:
-        files = list(scan(self.engine.layout))
+        self._check_acknowledged()
+        files = self._files()
         for done, file in enumerate(files):
             if progress is not None:
                 progress(done, len(files))
@@ -62,6 +72,13 @@ class _Verification:
         if progress is not None:
             progress(len(files), len(files))
         return VerifyReport(tuple(self.problems), tuple(self.notes), self.shards, self.records, self.sessions)
+
+    def _files(self) -> list[StoreFile]:
+        """List the store's files; none where shards/ itself is gone, which is named with its directories."""
+        try:
+            return list(scan(self.engine.layout))
+        except StoreIncomplete:
+            return []
 
     def _check(self, file: StoreFile) -> None:
         if file.owner is not None:
@@ -102,6 +119,30 @@ class _Verification:
             return
         if mode & 0o077:
             self._note(file.path, "mode", f"others may open it (mode {mode:04o}); chmod 600 closes it")
+
+    def _check_acknowledged(self) -> None:
+        """Name the revisions that the index knows and no shard holds, now or as an earlier verify recorded."""
+        layout = self.engine.layout
+        done = []
+        for record, short in recorded(layout):
+            back = is_back(layout, short)
+            if not back:
+                self._lost(short)
+            if self.repair or (self.note and back):
+                done.append(record)
+        for short in find_short(self.engine):
+            there = os.path.lexists(os.path.dirname(layout.shard_path(short.shard)))
+            if self.repair or (self.note and there):  # lists keep what they know while a directory is away
+                keep_evidence(self.engine, short, record=not self.repair)
+            self._lost(short)
+        if done:
+            forget(layout, done)
+
+    def _lost(self, short: Short) -> None:
+        detail = sentence(short)
+        self.problems.append(
+            Problem(f"{SHARDS}/{short.shard}", short.key, "lost", detail, repaired=self.repair, lost=True)
+        )
 
     def _check_directories(self) -> None:
         """Name the directories that are gone, or were and had to be made again: sessions may have been in them."""
