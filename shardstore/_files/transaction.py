@@ -123,7 +123,7 @@ class FileTransaction:
             load_statx()
 
     def __del__(self) -> None:
-        if self._token is not None:
+        if getattr(self, "_token", None) is not None:  # not there where `__init__` was interrupted
             self._abort(None)
 
     def _holds(self) -> bool:

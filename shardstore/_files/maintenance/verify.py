@@ -169,7 +169,10 @@ class _Verification:
                 self.problems.append(Problem(name, None, "misplaced", "it should be a directory, and no link to one"))
 
     def _check_index(self) -> None:
-        wrong = self.engine.index.check()
+        try:
+            wrong = self.engine.index.check()
+        except StoreIncomplete:
+            return  # a directory is gone, which is named as such
         mended = self.repair and bool(wrong) and self.engine.index.rebuild()
         self.problems += [Problem(f"{INDEX}/{path}", None, "index", detail, mended) for path, detail in wrong]
 
