@@ -210,6 +210,8 @@ def a_changed_byte_in_the_newest_record_is_named(root: Path) -> None:
         notes = [note for note in store.verify().notes if note.kind == "torn"]
         assert len(notes) == 1
         assert f"{size} bytes after revision 2 are no whole record" in notes[0].detail
+        assert any(f"{size} bytes after revision 2" in line for line in store.engine.remarks(KEY))
+        store.patch(KEY, {"n": 9})  # cuts the tail off
 
 
 # Values behind a right checksum
