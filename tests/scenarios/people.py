@@ -25,6 +25,7 @@ from shardstore import (
     Store,
     StoreBusy,
     StoreIncomplete,
+    UnsafeStore,
 )
 from tests.scenarios.lost_updates import raises
 from tests.support import actions, disk
@@ -470,7 +471,7 @@ def a_refused_directory_is_left_untouched(root: Path) -> None:
     """Others may write to it: it is refused before anything is made in it."""
     root.mkdir()
     root.chmod(0o777)
-    with raises(ShardStoreError):
+    with raises(UnsafeStore):
         Store(root)
     assert list(root.iterdir()) == []
 
