@@ -33,7 +33,12 @@ def without_the_last(data: bytes) -> bytes:
     return data.rstrip(b"\n").replace(b"\n", b"\r\n") + b"\n"
 
 
-@pytest.mark.parametrize("convert", [first_line, records_alone, without_the_last])
+def twice(data: bytes) -> bytes:
+    """Convert it again: an editor and git, or a transfer as text, each did."""
+    return data.replace(b"\n", b"\r\r\n")
+
+
+@pytest.mark.parametrize("convert", [twice, first_line, records_alone, without_the_last])
 def test_a_half_converted_file(root: Path, convert: Callable[[bytes], bytes]) -> None:
     """Whatever part was converted: a reader, a writer that goes on behind it, and maintenance lose nothing."""
     with Store(root) as store:
