@@ -31,7 +31,9 @@ def test_the_evidence_is_kept(root: Path, lose: Callable[[Path], int]) -> None:
             store.patch(KEY, {"n": number})
         store.list()
         lose(disk.shard(root, KEY))
-        path = root / "shards" / disk.shard(root, KEY).relative_to(root / "shards") if lose is not people.removed else None
+        path = (
+            root / "shards" / disk.shard(root, KEY).relative_to(root / "shards") if lose is not people.removed else None
+        )
         found = b"" if path is None else path.read_bytes()
         assert [one.kind for one in store.verify(repair=True).problems if one.lost] == ["lost"]
         kept = [file.read_bytes() for file in (root / "quarantine").iterdir()]

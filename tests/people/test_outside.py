@@ -1,5 +1,4 @@
-"""Exceptions that come from outside: soft time limits, Ctrl-C, PyThreadState_SetAsyncExc. (tests/scenarios/interrupts.py
-tries every bytecode; here they come at random, as in life.)"""
+"""Exceptions that come from outside, at random as in life: soft time limits, Ctrl-C, those thrown into a thread."""
 
 from __future__ import annotations
 

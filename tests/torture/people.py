@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from shardstore import Draft, NestedUpdate, ShardStoreError, Store, StoreBusy
-from tests.support import actions, disk
+from tests.support import actions, disk, mutate
 
 from .arena import scratch
 
@@ -113,7 +113,7 @@ class Attack:
         acknowledged = sum(self.counts.total(1))
         if not acknowledged:
             self.complaints.append("no call was acknowledged: nothing was tried")
-        return {"calls": calls, "acknowledged": acknowledged, **self.done, "complaints": self.complaints}
+        return {"kind": kind, "calls": calls, "acknowledged": acknowledged, **self.done, "complaints": self.complaints}
 
     def _least(self, kind: str) -> list[int]:
         return self.floor if kind == "restores" else self.counts.total(1)
@@ -244,9 +244,12 @@ class Attack:
             problems = store.verify().problems
             self.complaints += [f"verify: {one.kind} {one.path} {one.detail}" for one in problems[:3]]
             for key in KEYS:
-                before = store[key]["n"]
-                if store.update(key, count)["n"] != before + 1:
-                    self.complaints.append(f"{key}: the next update did not follow")
+                try:
+                    before = store[key]["n"]
+                    if store.update(key, count)["n"] != before + 1:
+                        self.complaints.append(f"{key}: the next update did not follow")
+                except (ShardStoreError, KeyError) as error:
+                    self.complaints.append(f"{key}, the next update: {error!r}")
         self.done["judged"] += 1
 
 
@@ -324,7 +327,9 @@ def convert(attack: Attack) -> None:
 
 def lose_directories(attack: Attack) -> None:
     """Remove every empty directory, as tidying tools do, and what holds no session."""
-    subprocess.run(["find", str(attack.root), "-type", "d", "-empty", "-delete"], stderr=subprocess.DEVNULL, check=False)
+    subprocess.run(
+        ["find", str(attack.root), "-type", "d", "-empty", "-delete"], stderr=subprocess.DEVNULL, check=False
+    )
     attack.root.mkdir(exist_ok=True)
 
 
@@ -346,7 +351,9 @@ def stop_and_continue(attack: Attack) -> None:
 def maintain_as_root(attack: Attack) -> None:
     """Do everything that root may be asked to do in a user's store."""
     with Store(attack.root, allow_shared=True) as store:
-        attack.chance.choice([store.compact, store.verify, lambda: store.verify(repair=True), store.list, store.stats])()
+        attack.chance.choice(
+            [store.compact, store.verify, lambda: store.verify(repair=True), store.list, store.stats]
+        )()
         store.update("by:root", actions.add_one)
     for directory, _, files in os.walk(attack.root):
         for name in files:
@@ -396,6 +403,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, help="instead of --seconds")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
+    mutate.apply_from_environment()
     if args.minutes is not None:
         args.seconds = 60.0 * args.minutes
     print(json.dumps(Attack(args).run(args.kind)))

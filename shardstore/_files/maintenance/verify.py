@@ -27,7 +27,14 @@ from shardstore._files.maintenance.remarks import remarks
 from shardstore._files.maintenance.repair import Salvaged, is_sound, key_in, salvage
 from shardstore._files.maintenance.scan import StoreFile, scan
 from shardstore._files.missing import make_whole, missing, records
-from shardstore.errors import CorruptShard, SessionNotFound, ShardStoreError, StoreIncomplete, StoreIOError, raise_io_error
+from shardstore.errors import (
+    CorruptShard,
+    SessionNotFound,
+    ShardStoreError,
+    StoreIncomplete,
+    StoreIOError,
+    raise_io_error,
+)
 from shardstore.reports import Problem, VerifyReport
 
 if TYPE_CHECKING:
