@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from shardstore import Store, StoreIncomplete
+from shardstore.engine import doctor
 from tests.scenarios import people
 from tests.scenarios.people import KEY, OTHER, directory_of, kinds
 from tests.support import actions
@@ -134,3 +135,19 @@ def test_many_writers_make_the_same_directory(root: Path, crew: Callable[[int], 
     with Store(root) as store:
         assert store[KEY]["n"] == 40
         assert store.verify(repair=True).ok
+
+
+def test_doctor_names_it_until_a_repair(root: Path) -> None:
+    """Directories that are gone, and one that a writer made again."""
+
+    def verdict() -> str:
+        return next(check.status for check in doctor(root).checks if check.name == "the store is whole")
+
+    with Store(root) as store:
+        assert verdict() == "pass"
+        directory_of(root, KEY).rmdir()
+        assert verdict() == "warn"
+        store.create(KEY, {})
+        assert verdict() == "warn"
+        store.verify(repair=True)
+        assert verdict() == "pass"
