@@ -45,8 +45,8 @@ GROUP_FILE_MODE = 0o660
 
 _UNSAFE = re.compile(r"[^a-z0-9]+")
 _SHARD_FILE = re.compile(rf"(?P<slug>[a-z0-9-]{{1,{SLUG_MAX}}})~(?P<hash>[0-9a-f]{{{HASH_HEX}}})\.jsonl")
-_SHARD_LINES = re.compile(
-    rf"^[a-z0-9-]{{1,{SLUG_MAX}}}~([0-9a-f]{{2}})[0-9a-f]{{{HASH_HEX - 2}}}\.jsonl$", re.MULTILINE
+_SHARD_FILES = re.compile(
+    rf"(?<![^\0])[a-z0-9-]{{1,{SLUG_MAX}}}~([0-9a-f]{{2}})[0-9a-f]{{{HASH_HEX - 2}}}\.jsonl(?![^\0])"
 )
 _STAMPED = re.compile(r"(?P<file>.+\.jsonl)\.(?P<ms>\d{13})-(?P<random>[0-9a-f]{8})")
 _LOST = re.compile(r"lost-(?P<prefix>[0-9a-f]{2})\.\d{13}-[0-9a-f]{8}")
@@ -77,7 +77,7 @@ def is_shard_name(name: str) -> bool:
 
 def count_shards(prefix: str, files: list[str]) -> int:
     """Return how many of a prefix's files are shards, in one pass: a store may have 100,000."""
-    return _SHARD_LINES.findall("\n".join(files)).count(prefix)
+    return _SHARD_FILES.findall("\0".join(files)).count(prefix)
 
 
 def temp_name(name: str) -> str:

@@ -122,8 +122,8 @@ def test_any_changed_byte_of_the_newest_record(root: Path, place: int) -> None:
         store.patch(KEY, {"n": 3})  # cuts the tail off
 
 
-def test_a_partial_salvage_names_the_revisions(root: Path) -> None:
-    """The report of a repair says which revisions could not be read."""
+def test_a_partial_salvage_names_revisions_and_fields(root: Path) -> None:
+    """The report of a repair says which revisions could not be read, and which fields they changed."""
     with Store(root) as store:
         for number in range(4):
             store.patch(KEY, {f"f{number}": number})
@@ -131,5 +131,5 @@ def test_a_partial_salvage_names_the_revisions(root: Path) -> None:
         disk.edit(path, path.read_bytes().replace(b'"f1":1', b'"f1":7'))
         report = store.verify(repair=True)
         assert [one.kind for one in report.problems] == ["damaged"]
-        assert "salvaged 3 fields; revision 2 could not be read" in report.problems[0].detail
+        assert "salvaged 3 fields; revision 2 could not be read (changes of 'f1');" in report.problems[0].detail
         assert store[KEY].data == {"f0": 0, "f2": 2, "f3": 3}

@@ -48,6 +48,7 @@ _KNOWN = frozenset({MARKER, SHARDS, INDEX, ARCHIVE, QUARANTINE})
 _LOST = "LOST"
 _WAIT_S = 1.0  # for the lock of a shard that is to be repaired
 _RUNS_MAX = 8  # runs of revisions that are named
+_FIELDS_MAX = 8  # fields that are named
 
 
 def verify(
@@ -263,6 +264,9 @@ def _outcome(salvaged: Salvaged, keep_as: str) -> tuple[bool, str]:
     if salvaged.fields is None:
         return False, f"{_LOST}: no record of it is whole; {kept}"
     missing = f"; {_revisions(salvaged.missing)} could not be read" if salvaged.missing else ""
+    if missing and salvaged.touched:
+        names = ", ".join(map(repr, salvaged.touched[:_FIELDS_MAX])) + ", ..." * (len(salvaged.touched) > _FIELDS_MAX)
+        missing += f" (changes of {names})"
     fields = "1 field" if salvaged.fields == 1 else f"{salvaged.fields} fields"
     return True, f"salvaged {fields}{missing}; {kept}"
 
