@@ -63,11 +63,11 @@ class JournalFile:
     __slots__ = ("__weakref__", "_look_due", "_name_synced", "_synced", "device", "fd", "inode", "known", "links",
                  "lock", "path", "size", "writable")  # fmt: skip
 
-    def __init__(self, fd: int, path: str, status: os.stat_result, *, writable: bool) -> None:
+    def __init__(self, lock: KernelLock, fd: int, path: str, status: os.stat_result, *, writable: bool) -> None:
+        self.lock = lock  # it closes the descriptor, and does so once
         self.fd = fd
         self.path = path
         self.writable = writable
-        self.lock = KernelLock(fd)
         self.links, self.inode, self.size, self.device = look_of(status)
         self.known = _UNREAD
         self._look_due = 0.0  # time.monotonic from which on the mtime is looked at again
@@ -106,13 +106,14 @@ class JournalFile:
 
     @classmethod
     def _adopt(cls, fd: int, path: str, *, writable: bool) -> JournalFile:
+        lock = KernelLock(fd)
         try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 raise CorruptShard(path, 0, "not a regular file")
-            return cls(fd, path, status, writable=writable)
+            return cls(lock, fd, path, status, writable=writable)
         except BaseException:
-            os.close(fd)
+            lock.close()
             raise
 
     @property
@@ -130,7 +131,10 @@ class JournalFile:
         self.fd = -1
         self.lock.close()
 
-    __del__ = close  # a shard that was evicted while in use is dropped with its descriptor open
+    def __del__(self) -> None:
+        """Close the descriptor of a shard that was evicted while in use."""
+        if hasattr(self, "lock"):  # not where `__init__` was interrupted
+            self.close()
 
     def after_fork(self) -> None:
         """Close a descriptor inherited by a forked child: unlocking it would drop the parent's lock."""
