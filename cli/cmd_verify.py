@@ -44,10 +44,13 @@ def verify(
 
 def _failure(report: VerifyReport, *, repair: bool) -> exits.CommandError:
     """Return what is left to do after damage was found."""
-    lost = [problem for problem in report.problems if problem.lost]
-    left = sum(not problem.repaired for problem in report.problems) - len(lost)
+    lost = [problem for problem in report.problems if problem.lost and problem.kind != "lost"]
+    short = [problem for problem in report.problems if problem.kind == "lost"]
+    left = sum(not problem.repaired and not problem.lost for problem in report.problems)
     if lost:
-        return _loss(lost, left)
+        return _loss(lost, left + sum(not problem.repaired for problem in short))
+    if short:
+        return _missing(short, left)
     if not left:
         return exits.CommandError("damage was found and repaired; the originals are in quarantine/", code=exits.CORRUPT)
     hint = "look into the files named above" if repair else "`shardstore verify --repair` salvages what is whole"
@@ -63,6 +66,19 @@ def _loss(lost: Sequence[Problem], left: int) -> exits.CommandError:
     return exits.CommandError(
         f"{show.count(len(lost), 'session')} {verb} LOST: {names}{more}; {whose} bytes are kept in quarantine/{others}",
         f"restore {them} from a backup, or `set` {them} anew",
+        code=exits.CORRUPT,
+    )
+
+
+def _missing(short: Sequence[Problem], left: int) -> exits.CommandError:
+    """Return the names of the sessions that lack revisions, and the way on."""
+    names = ", ".join(show.text(problem.key or problem.path) for problem in short[:_NAMED])
+    more = f" and {len(short) - _NAMED:,} more" if len(short) > _NAMED else ""
+    verb, whose = ("lacks", "its file") if len(short) == 1 else ("lack", "their files")
+    others = f"; {show.count(left, 'other problem')} left" if left else ""
+    return exits.CommandError(
+        f"{show.count(len(short), 'session')} {verb} acknowledged revisions: {names}{more}{others}",
+        f"put {whose} back from a backup; after `shardstore verify --repair` this is no longer named",
         code=exits.CORRUPT,
     )
 

@@ -12,6 +12,7 @@ handler may call the store again. So nothing here waits for another mutex, each 
 from __future__ import annotations
 
 import contextvars
+import sys
 import threading
 import time
 from collections import deque
@@ -19,6 +20,9 @@ from typing import Any, Final
 
 from shardstore.errors import NestedUpdate
 
+# In Python 3.11 a garbage collection may run in the middle of ContextVar.set. A finalizer that sets a variable then
+# frees the map which that call still reads, and the interpreter crashes. A copy of the context keeps the map.
+_keep_context: Final = contextvars.copy_context if sys.version_info < (3, 12) else bool
 _LOOK_S: Final = 0.25  # seconds between a waiter's own looks; a hand-over wakes it at once
 
 
@@ -50,6 +54,7 @@ class FifoMutex:
             if not self.try_enter(token) and not self._wait(token, timeout):
                 return False
             outer = tuple([o for o in outer if o[1].holds(o)])  # an exception from outside may have left others there
+        _kept = _keep_context()
         _inside.set((*outer, token))
         return True
 
@@ -64,6 +69,7 @@ class FifoMutex:
             self.holder = tenure.setdefault(1, {})
         outer = _inside.get()
         if outer:
+            _kept = _keep_context()
             _inside.set(() if len(outer) == 1 and outer[0] is token else tuple([o for o in outer if o is not token]))
         if self.queue:
             self._hand_over()

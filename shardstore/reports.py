@@ -104,12 +104,12 @@ class Problem:
 
     path: str  # relative to the root
     key: str | None
-    # A problem: damaged, line-endings, misplaced, unreadable, incomplete, index.
+    # A problem: damaged, line-endings, misplaced, unreadable, incomplete, lost, index.
     # A note: torn, future, temp, foreign, mode.
     kind: str
     detail: str
     repaired: bool = False
-    lost: bool = False  # no record of the session is whole; the damaged file is kept in quarantine/
+    lost: bool = False  # something acknowledged cannot be brought back; what was found is kept in quarantine/
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,12 @@ GROUP_FILE_MODE = 0o660
 
 _UNSAFE = re.compile(r"[^a-z0-9]+")
 _SHARD_FILE = re.compile(rf"(?P<slug>[a-z0-9-]{{1,{SLUG_MAX}}})~(?P<hash>[0-9a-f]{{{HASH_HEX}}})\.jsonl")
+_SHARD_FILES = re.compile(
+    rf"(?<![^\0])[a-z0-9-]{{1,{SLUG_MAX}}}~([0-9a-f]{{2}})[0-9a-f]{{{HASH_HEX - 2}}}\.jsonl(?![^\0])"
+)
 _STAMPED = re.compile(r"(?P<file>.+\.jsonl)\.(?P<ms>\d{13})-(?P<random>[0-9a-f]{8})")
 _LOST = re.compile(r"lost-(?P<prefix>[0-9a-f]{2})\.\d{13}-[0-9a-f]{8}")
+_SHORT = re.compile(rf"short-[0-9a-f]{{{HASH_HEX}}}\.\d{{13}}-[0-9a-f]{{8}}")
 
 
 def shard_name(key: str) -> str:
@@ -77,6 +81,11 @@ def is_shard_name(name: str) -> bool:
     prefix, _, file = name.partition("/")
     match = _SHARD_FILE.fullmatch(file)
     return match is not None and match["hash"].startswith(prefix) and len(prefix) == len(PREFIXES[0])
+
+
+def count_shards(prefix: str, files: list[str]) -> int:
+    """Return how many of a prefix's files are shards, in one pass: a store may have 100,000."""
+    return _SHARD_FILES.findall("\0".join(files)).count(prefix)
 
 
 def temp_name(name: str) -> str:
@@ -119,6 +128,17 @@ def parse_lost(file: str) -> str | None:
     """Return the prefix that a file in quarantine/ records as lost, or None where it records none."""
     match = _LOST.fullmatch(file)
     return None if match is None else match["prefix"]
+
+
+def short_name(name: str) -> str:
+    """Return a unique name in quarantine/ for the record of a shard that holds less than was acknowledged."""
+    stem = name[-HASH_HEX - len(SUFFIX) : -len(SUFFIX)]
+    return f"short-{stem}.{time.time_ns() // 1_000_000:013d}-{os.urandom(4).hex()}"
+
+
+def parse_short(file: str) -> bool:
+    """Return whether a file in quarantine/ has the name of such a record."""
+    return _SHORT.fullmatch(file) is not None
 
 
 class Layout:

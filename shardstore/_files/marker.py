@@ -51,6 +51,8 @@ def make_store(layout: Layout, settings: Settings, *, allow_shared: bool = False
         for path in (layout.shards, layout.root, layout.root.parent, *(path.parent for path in missing)):
             disk.sync_directory(path)
         disk.publish(layout.marker, _encode(settings), replace=False)
+    except UnsafeStore:
+        raise
     except OSError as error:
         raise_io_error(error, "making the store", str(layout.root))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from shardstore import _codec as codec
 from shardstore._files import disk
-from shardstore._files.layout import PREFIXES, Layout, lost_name, parse_lost
+from shardstore._files.layout import FILE_MODE, PREFIXES, Layout, lost_name, parse_lost
 from shardstore.errors import raise_io_error
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def make_prefix(layout: Layout, prefix: str) -> None:
 
 def _record(layout: Layout, prefix: str) -> None:
     disk.make_directory(layout.quarantine)
-    fd = disk.create(layout.quarantine / lost_name(prefix))
+    fd = os.open(layout.quarantine / lost_name(prefix), disk.CREATE_NEW, FILE_MODE)
     try:
         disk.write_all(fd, codec.dumps({"lost_directory": f"shards/{prefix}", "made_again_by": os.getpid()}) + b"\n", 0)
         disk.sync(fd)

@@ -146,13 +146,13 @@ def read_records(data: bytes, start: Journal, *, place: int = 0, most: int = _AL
     while count < most:
         stop = data.find(b"\n", place)
         text = data[place:stop] if stop >= 0 else data[place:]
-        if stop < 0 or not text or text == b"\r":
+        if stop < 0 or not text or text[:1] == b"\r":
             rest = data[place:]
             if rest != _SPACE[: len(rest)] and rest.strip(b"\r\n"):
                 why = "the last line is not finished" if stop < 0 else "more follows the space at the end"
             break
         if text.endswith(b"\r") and not record.is_intact(text):
-            text, crlf = text[:-1], True
+            text, crlf = text.rstrip(b"\r"), True  # converted twice, there are two
         given = record.load(text)
         if isinstance(given, str):
             why = given
@@ -218,7 +218,7 @@ def salvage(data: bytes, incarnation: str) -> Salvage:
     """
     entry, revs, created = _Entry(ABSENT), set[int](), 0
     for line in data.split(b"\n"):
-        text = line if record.is_intact(line) else line.removesuffix(b"\r")
+        text = line if record.is_intact(line) else line.rstrip(b"\r")
         given = record.parse(text)
         if isinstance(given, str):
             continue

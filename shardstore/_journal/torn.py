@@ -50,7 +50,7 @@ def _first_whole(tail: bytes) -> tuple[int, bool] | None:
     first = None
     for line in _LINE.finditer(tail):
         text = line[0][:-1].lstrip(b"\0")  # a block that never reached the disk reads as zeros
-        if record.is_intact(text) or (text.endswith(b"\r") and record.is_intact(text := text[:-1])):
+        if record.is_intact(text) or (text.endswith(b"\r") and record.is_intact(text := text.rstrip(b"\r"))):
             first = line.start() if first is None else first
             found = record.parse(text)
             if not isinstance(found, str) and found.get("durable"):

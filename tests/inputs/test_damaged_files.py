@@ -10,9 +10,11 @@ import pytest
 
 from shardstore import CorruptShard, Store
 from tests.support import disk
+from tests.support.everything import ask_everything
 
 pytestmark = pytest.mark.damages("that is the point")
 KEY = "agent:main:main"
+SAMPLE = 61  # every so many damaged files, everything that a store answers is asked
 NESTED = {"crc": "00000000", "rev": 9}  # begins as a line does
 STATES: list[dict[str, Any]] = [
     {"n": 1, "text": "é\n", "list": [1, {"a": None}]},
@@ -70,6 +72,8 @@ def test_every_flipped_byte(shard: tuple[Store, Path, bytes, list[int]], mask: i
         flipped = bytearray(data)
         flipped[place] ^= mask
         put(path, bytes(flipped))
+        if place % SAMPLE == 0:
+            ask_everything(store)
         seen = outcome(store)
         if place < ends[1]:
             assert seen is CorruptShard, f"byte {place} of an earlier record: {seen}"
@@ -87,6 +91,8 @@ def test_every_byte_turned_into_a_newline_or_nul(shard: tuple[Store, Path, bytes
             if data[place : place + 1] == byte:
                 continue
             put(path, data[:place] + byte + data[place + 1 :])
+            if place % SAMPLE == 0:
+                ask_everything(store)
             seen = outcome(store)
             if place < ends[1]:
                 assert seen is CorruptShard, f"byte {place}: {seen}"
@@ -99,6 +105,8 @@ def test_every_length(shard: tuple[Store, Path, bytes, list[int]]) -> None:
     store, path, data, ends = shard
     for length in range(ends[2] + 20):
         put(path, data[:length])
+        if length % SAMPLE == 0:
+            ask_everything(store)
         whole = sum(end <= length for end in ends)
         seen = outcome(store)
         expected = STATES[whole - 1] if whole else None
@@ -135,6 +143,7 @@ def test_every_line_removed_doubled_or_swapped(shard: tuple[Store, Path, bytes, 
     ):
         put(path, b"".join(lines) + room)
         assert outcome(store) is CorruptShard, lines
+        ask_everything(store)
     put(path, one + two + three + three + room)
     assert outcome(store) in (CorruptShard, STATES[2])
     put(path, one + two + room)
@@ -198,6 +207,7 @@ def test_zeros_noise_and_text_in_place_of_a_shard(root: Path, size: int) -> None
         ):
             put(path, data)
             assert outcome(store) in (CorruptShard, None), data[:20]
+            ask_everything(store)
         for data in (b'{"a":1}\n' * 3, b"[]\n", b"null\n", b"text\n", b'{"crc":"00000000"}\n'):
             put(path, data)
             assert outcome(store) is CorruptShard, data
@@ -234,6 +244,7 @@ def test_a_record_with_a_right_crc_and_wrong_contents(root: Path) -> None:
         for record in bad:
             put(path, disk.line(record) + more + b"\n" * 100)
             assert outcome(store) is CorruptShard, record
+            ask_everything(store)
         follow: list[dict[str, Any]] = [
             {"rev": 3, "at": at, "by": "x", "durable": True, "set": {"n": 9}},
             {"rev": 1, "at": at, "by": "x", "durable": True, "set": {"n": 9}},

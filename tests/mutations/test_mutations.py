@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import tests.mutations.people  # noqa: F401 - registers its mutations
 from tests.mutations.catalogue import MUTATIONS, TargetGone, edit, swap
 from tests.support.mutate import VARIABLE
 from tests.support.peer import REPOSITORY, environment

@@ -1,4 +1,4 @@
-"""Apply one mutation of tests/mutations/catalogue.py in this process, when the environment names one."""
+"""Apply one mutation of tests/mutations in this process, when the environment names one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ def apply_from_environment() -> None:
     """Break what the environment says; do nothing where it says nothing."""
     name = os.environ.get(VARIABLE)
     if name:
+        import tests.mutations.people  # noqa: F401 - registers its mutations
         from tests.mutations.catalogue import MUTATIONS
 
         MUTATIONS[name].apply()

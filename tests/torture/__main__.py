@@ -1,6 +1,7 @@
 """Run everything in tests/torture once, and say at the end what was tried, how often, with what result, and what was not.
 
 python -m tests.torture --workers 2 --minutes 20 --out build/torture.json
+python -m tests.torture --minutes 60 tests/torture/test_people.py      one part
 
 The report is kept a second time under the name of the commit.
 """

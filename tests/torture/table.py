@@ -98,6 +98,10 @@ def races(found: Rows) -> Iterator[str]:
                 "complaints",
             )
             yield f"- Soak, {r['kind']}: " + ", ".join(f"{k.replace('_', ' ')} {r[k]:,}" for k in kept if k in r)
+    for kind in sorted({r["kind"] for r in found if r["part"] == "people"}):
+        mine = [r for r in found if r["part"] == "people" and r["kind"] == kind]
+        names = ("attacks", "acknowledged", "judged", "complaints")
+        yield f"- People, {kind}: " + ", ".join(f"{sum(r[k] for r in mine):,} {k}" for k in names)
     kinds = sorted({r["kind"] for r in found if r["part"] == "file-system"})
     yield f"- File systems with keys that differ in case and normalisation: {', '.join(kinds) or 'none'}"
     for part in ("full-disk", "no-inode"):

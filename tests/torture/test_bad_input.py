@@ -28,6 +28,7 @@ from shardstore._files import layout
 from shardstore._files.index import changes
 from shardstore._journal import replay as journal
 from tests.support import disk
+from tests.support.everything import ask_everything
 
 from .arena import scratch
 from .harness import exhaustive, report, sampled
@@ -280,6 +281,7 @@ def use_planted(planted: tuple[Path, Path], data: bytes, allowed: list[Any]) -> 
     path.write_bytes(data)
     allowed_text = {as_json(a) for a in allowed}
     with Store(root, lock_timeout=2.0) as store:
+        ask_everything(store)
         try:
             session = store.get(KEY)
         except CorruptShard:

@@ -12,10 +12,15 @@ from shardstore._files.layout import (
     NAME_BYTES_MAX,
     PREFIXES,
     Layout,
+    count_shards,
     is_shard_name,
+    lost_name,
+    parse_lost,
+    parse_short,
     parse_stamped,
     parse_temp,
     shard_name,
+    short_name,
     stamped_name,
     temp_name,
 )
@@ -166,3 +171,22 @@ def test_every_path_is_below_the_root() -> None:
     assert str(layout.marker) == "/x/y/shardstore.json"
     assert layout.shard_path(shard_name("../..")).startswith("/x/y/shards/")
     assert len({layout.shards, layout.index, layout.archive, layout.quarantine}) == 4
+
+
+def test_records_in_quarantine_are_told_from_files() -> None:
+    """The names of a lost directory's record, of a short shard's, and of a shard that was moved are three things."""
+    shard = shard_name("agent:main:main")
+    lost, short, moved = lost_name("08"), short_name(shard), stamped_name(shard)
+    assert [parse_lost(name) for name in (lost, short, moved)] == ["08", None, None]
+    assert [parse_short(name) for name in (lost, short, moved)] == [False, True, False]
+    assert [parse_stamped(name) is not None for name in (lost, short, moved)] == [False, False, True]
+    assert short.startswith(f"short-{H}.")
+    assert short != short_name(shard)
+
+
+def test_counting_shards_is_parsing_their_names() -> None:
+    """One pass over a directory's files counts what `is_shard_name` knows."""
+    files = [name.partition("/")[2] for name, _, _ in TABLE if name.startswith("08/")]
+    assert count_shards("08", files) == sum(is_shard_name(f"08/{file}") for file in files)
+    assert count_shards("09", files) == 0
+    assert count_shards("08", []) == 0

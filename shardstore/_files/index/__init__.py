@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from shardstore._files.index.lister import Lister
     from shardstore._files.index.progress import Progress
+    from shardstore._files.index.upkeep import Believed
     from shardstore._files.index.views import View
     from shardstore._files.layout import Layout
     from shardstore.query import Query
@@ -153,6 +154,13 @@ class Index:
         from shardstore._files.index.upkeep import audit
 
         return audit(lister, progress)
+
+    def believed(self) -> dict[str, Believed]:
+        """Return what lists would say of each session without reading its shard, by the shard's name."""
+        lister = self._open()
+        from shardstore._files.index.upkeep import believed
+
+        return believed(lister)
 
     def close(self) -> None:
         """Close what is open. The index can be used again."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shardstore._files.index.audit import Audit
 from shardstore._files.index.catalog import CATALOG, looks, stamp
 from shardstore._files.index.changes import Unusable
 from shardstore._files.index.rebuild import sweep
 from shardstore._files.index.refresh import seal_of
+from shardstore._files.layout import PREFIXES
 from shardstore.errors import ShardStoreError
 
 if TYPE_CHECKING:
@@ -71,6 +72,43 @@ def audit(lister: Lister, progress: Progress | None) -> list[tuple[str, str]]:
             if catalog is not None:
                 catalog.close()
     return []
+
+
+class Believed(NamedTuple):
+    """What a list would say of a session, without reading its shard."""
+
+    key: str
+    rev: int
+    version: str
+
+
+def believed(lister: Lister) -> dict[str, Believed]:
+    """Return what the catalog holds of each session, by the name of its shard; nothing where it cannot be believed.
+
+    A session that a writer marked as changed is left out: there the shard decides.
+    """
+    place = lister.place
+    catalog = None
+    try:
+        catalog = place.take(write=False)
+        meta, file, _ = lister.begin(catalog)
+        rows = {}
+        for prefix in PREFIXES:
+            for name, key in catalog.known(prefix).items():
+                row = None if key is None else catalog.row(key)
+                if row is not None:
+                    rows[name] = Believed(*row[:3])
+        changes = file.read(meta.mark)
+        if changes.seal != seal_of(meta.mark, looks(place.catalog_path)) or not file.is_named():
+            return {}
+        return {name: row for name, row in rows.items() if name not in changes.names}
+    except ShardStoreError:
+        raise
+    except _FAILURES:
+        return {}
+    finally:
+        if catalog is not None:
+            catalog.close()
 
 
 def vacuum(lister: Lister) -> int:

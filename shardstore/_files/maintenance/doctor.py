@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shardstore._files import disk
+from shardstore._files.layout import Layout
 from shardstore._files.locks.flock import try_lock
+from shardstore._files.missing import missing, records
 from shardstore.errors import ShardStoreError
 from shardstore.reports import Check, DoctorReport
 
@@ -23,6 +25,7 @@ _NETWORK = frozenset(
 )
 _FUSE = "fuse"
 _PEER_SECONDS = 30
+_NAMED = 5  # directories
 # Another process tries the lock: 0 it got it, 1 it is taken. Needs nothing but the standard library, as a peer in
 # another language would.
 _PEER = """
@@ -45,13 +48,26 @@ def examine(directory: Path) -> DoctorReport:
         ("writes land where they should", _writes_land),
         ("syncing works", _sync_works),
     ]
-    checks = [_judge_file_system(kind)]
+    checks = [_judge_file_system(kind), *_judge_store(Layout(directory))]
     work = Path(tempfile.mkdtemp(prefix=".shardstore-doctor-", dir=directory))
     try:
         checks += [_try(name, trial, work) for name, trial in trials]
     finally:
         shutil.rmtree(work)
     return DoctorReport(str(directory), kind, tuple(checks))
+
+
+def _judge_store(layout: Layout) -> list[Check]:
+    """Return whether the store in this directory, if there is one, has all of its directories, and had them always."""
+    if not layout.marker.is_file():
+        return []
+    name = "the store is whole"
+    gone = sorted({*missing(layout), *(prefix for prefix, _ in records(layout))})
+    if not gone:
+        return [Check(name, "pass", "every directory is there")]
+    named = ", ".join(gone[:_NAMED]) + (" and more" if len(gone) > _NAMED else "")
+    what = "1 directory of sessions is" if len(gone) == 1 else f"{len(gone)} directories of sessions are"
+    return [Check(name, "warn", f"{what} gone, or had to be made again: {named}; `shardstore verify` says more")]
 
 
 def _try(name: str, trial: Callable[[Path], str], work: Path) -> Check:

@@ -13,17 +13,19 @@ if TYPE_CHECKING:
 
     from shardstore._journal.replay import Journal
 
+_SPACE: Final = b"\n"  # fills the preallocated space behind a journal
 _COMMIT_S: Final = 0.05  # a tail that is still there after this is no commit under way
 
 
 def remarks(path: str, journal: Journal, tail: bytes) -> Iterator[tuple[str, str]]:
     """Yield (kind, sentence) for each odd thing about the journal at `path`, read as given."""
     if tail and _stays(path, journal):
+        size = _count(len(tail.rstrip(_SPACE)) or len(tail), "byte")
         where = f"after revision {journal.state.rev}" if journal.records else "at the start"
         yield (
             "torn",
             (
-                f"{_count(len(tail), 'byte')} {where} are no whole record: a commit that was cut off, or a changed "
+                f"{size} {where} are no whole record: a commit that was cut off, or a changed "
                 "byte in the newest one; the next write keeps them in quarantine/"
             ),
         )

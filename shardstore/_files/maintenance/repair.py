@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from shardstore import _codec as codec
 from shardstore._files.file import FILE_BYTES_MAX, read_file
 from shardstore._files.layout import is_shard_of
-from shardstore._journal import replay
+from shardstore._journal import record, replay
 from shardstore.errors import CorruptShard
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Salvaged(NamedTuple):
     fields: int | None
     missing: tuple[int, ...]  # revisions that could not be read
     deleted: bool = False  # the last whole record is the end of the session
+    touched: tuple[str, ...] = ()  # fields that they changed, as far as their remains tell
 
 
 def salvage(shard: Shard, txn: FileTransaction, keep_as: str) -> Salvaged:
@@ -49,7 +50,25 @@ def salvage(shard: Shard, txn: FileTransaction, keep_as: str) -> Salvaged:
         return Salvaged(None, missing, deleted=state is not None)
     txn.keep_copy(keep_as)
     txn.rewrite(state)
-    return Salvaged(len(state.fields or ()), missing)
+    return Salvaged(len(state.fields or ()), missing, touched_in(data))
+
+
+def touched_in(data: bytes) -> tuple[str, ...]:
+    """Return the fields that the damaged records changed; none for a record whose remains are no JSON."""
+    names: dict[str, None] = {}
+    for line in data.split(b"\n"):
+        text = line.rstrip(b"\r")
+        if not text or record.is_intact(text):
+            continue
+        try:
+            given = codec.loads(text)
+        except ValueError:
+            continue
+        if isinstance(given, dict):
+            for member in ("put", "set", "unset"):
+                if isinstance(found := given.get(member), dict | list):
+                    names.update(dict.fromkeys(name for name in found if isinstance(name, str)))
+    return tuple(names)
 
 
 def key_in(data: bytes, name: str) -> str | None:

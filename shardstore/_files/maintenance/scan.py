@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from shardstore._files.layout import SHARDS, Layout, is_shard_name, parse_temp
-from shardstore.errors import StoreNotFound, raise_io_error
+from shardstore.errors import StoreIncomplete, StoreNotFound, raise_io_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ class StoreFile(NamedTuple):
 
 
 def scan(layout: Layout) -> Iterator[StoreFile]:
-    """Yield everything below ROOT/shards, prefix by prefix. Raises StoreNotFound, StoreIOError."""
+    """Yield everything below ROOT/shards, prefix by prefix. Raises StoreNotFound, StoreIncomplete, StoreIOError."""
     for prefix in _names(str(layout.shards), layout):
         if not os.path.isdir(layout.shard_path(prefix)):
             yield StoreFile(prefix, shard=False)
@@ -42,4 +42,6 @@ def _names(path: str, layout: Layout) -> list[str]:
     except OSError as error:
         if not layout.marker.exists():
             raise StoreNotFound(str(layout.root)) from None
+        if isinstance(error, FileNotFoundError) and path == str(layout.shards):
+            raise StoreIncomplete(path) from None
         raise_io_error(error, "listing the shards", path)

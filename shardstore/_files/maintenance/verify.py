@@ -14,11 +14,27 @@ from typing import TYPE_CHECKING
 from shardstore._files import disk
 from shardstore._files.file import FILE_BYTES_MAX, read_file, read_journal
 from shardstore._files.layout import ARCHIVE, INDEX, MARKER, QUARANTINE, SHARDS, is_shard_of, stamped_name
+from shardstore._files.maintenance.acknowledged import (
+    Short,
+    find_short,
+    forget,
+    is_back,
+    keep_evidence,
+    recorded,
+    sentence,
+)
 from shardstore._files.maintenance.remarks import remarks
 from shardstore._files.maintenance.repair import Salvaged, is_sound, key_in, salvage
 from shardstore._files.maintenance.scan import StoreFile, scan
 from shardstore._files.missing import make_whole, missing, records
-from shardstore.errors import CorruptShard, SessionNotFound, ShardStoreError, StoreIOError, raise_io_error
+from shardstore.errors import (
+    CorruptShard,
+    SessionNotFound,
+    ShardStoreError,
+    StoreIncomplete,
+    StoreIOError,
+    raise_io_error,
+)
 from shardstore.reports import Problem, VerifyReport
 
 if TYPE_CHECKING:
@@ -32,6 +48,7 @@ _KNOWN = frozenset({MARKER, SHARDS, INDEX, ARCHIVE, QUARANTINE})
 _LOST = "LOST"
 _WAIT_S = 1.0  # for the lock of a shard that is to be repaired
 _RUNS_MAX = 8  # runs of revisions that are named
+_FIELDS_MAX = 8  # fields that are named
 
 
 def verify(
@@ -51,7 +68,8 @@ class _Verification:
         self.shards = self.records = self.sessions = 0
 
     def run(self, progress: Callable[[int, int], None] | None) -> VerifyReport:
-        files = list(scan(self.engine.layout))
+        self._check_acknowledged()
+        files = self._files()
         for done, file in enumerate(files):
             if progress is not None:
                 progress(done, len(files))
@@ -62,6 +80,13 @@ class _Verification:
         if progress is not None:
             progress(len(files), len(files))
         return VerifyReport(tuple(self.problems), tuple(self.notes), self.shards, self.records, self.sessions)
+
+    def _files(self) -> list[StoreFile]:
+        """List the store's files; none where shards/ itself is gone, which is named with its directories."""
+        try:
+            return list(scan(self.engine.layout))
+        except StoreIncomplete:
+            return []
 
     def _check(self, file: StoreFile) -> None:
         if file.owner is not None:
@@ -103,6 +128,30 @@ class _Verification:
         if mode & 0o077:
             self._note(file.path, "mode", f"others may open it (mode {mode:04o}); chmod 600 closes it")
 
+    def _check_acknowledged(self) -> None:
+        """Name the revisions that the index knows and no shard holds, now or as an earlier verify recorded."""
+        layout = self.engine.layout
+        done = []
+        for record, short in recorded(layout):
+            back = is_back(layout, short)
+            if not back:
+                self._lost(short)
+            if self.repair or (self.note and back):
+                done.append(record)
+        for short in find_short(self.engine):
+            there = os.path.lexists(os.path.dirname(layout.shard_path(short.shard)))
+            if self.repair or (self.note and there):  # lists keep what they know while a directory is away
+                keep_evidence(self.engine, short, record=not self.repair)
+            self._lost(short)
+        if done:
+            forget(layout, done)
+
+    def _lost(self, short: Short) -> None:
+        detail = sentence(short)
+        self.problems.append(
+            Problem(f"{SHARDS}/{short.shard}", short.key, "lost", detail, repaired=self.repair, lost=True)
+        )
+
     def _check_directories(self) -> None:
         """Name the directories that are gone, or were and had to be made again: sessions may have been in them."""
         layout = self.engine.layout
@@ -128,7 +177,10 @@ class _Verification:
                 self.problems.append(Problem(name, None, "misplaced", "it should be a directory, and no link to one"))
 
     def _check_index(self) -> None:
-        wrong = self.engine.index.audit()
+        try:
+            wrong = self.engine.index.audit()
+        except StoreIncomplete:
+            return  # a directory is gone, which is named as such
         mended = self.repair and bool(wrong) and self.engine.index.rebuild()
         self.problems += [Problem(f"{INDEX}/{path}", None, "index", detail, mended) for path, detail in wrong]
 
@@ -216,6 +268,9 @@ def _outcome(salvaged: Salvaged, keep_as: str) -> tuple[bool, str]:
     if salvaged.fields is None:
         return False, f"{_LOST}: no record of it is whole; {kept}"
     missing = f"; {_revisions(salvaged.missing)} could not be read" if salvaged.missing else ""
+    if missing and salvaged.touched:
+        names = ", ".join(map(repr, salvaged.touched[:_FIELDS_MAX])) + ", ..." * (len(salvaged.touched) > _FIELDS_MAX)
+        missing += f" (changes of {names})"
     fields = "1 field" if salvaged.fields == 1 else f"{salvaged.fields} fields"
     return True, f"salvaged {fields}{missing}; {kept}"
 

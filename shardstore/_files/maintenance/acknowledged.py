@@ -1,0 +1,142 @@
+"""Revisions that were acknowledged and are gone: a shard that was emptied, cut back or removed behind the store's back.
+
+A shard without them looks like any other. Only the index can know better: whoever writes to a shard, or removes it,
+marks it first, so a row without a mark says what the shard must hold. The next list reads the shard and forgets what it
+knew, so verify leaves a record in quarantine/, and names that until a repair.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from shardstore import _codec as codec
+from shardstore._files import disk
+from shardstore._files.file import read_file, read_journal
+from shardstore._files.index.upkeep import Believed
+from shardstore._files.layout import is_shard_of, parse_short, short_name, stamped_name
+from shardstore.errors import CorruptShard, ShardStoreError, raise_io_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from shardstore._files.engine import FileEngine
+    from shardstore._files.layout import Layout
+
+_RECORD_BYTES_MAX = 1 << 16
+
+
+class Short(NamedTuple):
+    """A shard that holds less than was acknowledged."""
+
+    shard: str  # its name, relative to ROOT/shards
+    key: str
+    version: str  # the newest that the lists knew
+    known: int  # the revision of that version
+    found: int  # the newest revision that the file holds; 0: none
+
+
+def find_short(engine: FileEngine) -> Iterator[Short]:
+    """Yield each shard that holds less than the index knows. Changes nothing."""
+    suspects = [(name, row) for name, row in engine.index.believed().items() if _compare(engine.layout, name, row)]
+    # A row that still stands after the shard was read is no older than the shard: nobody marked it meanwhile.
+    still = engine.index.believed() if suspects else {}
+    for name, row in suspects:
+        found = _compare(engine.layout, name, row)
+        if found is not None and still.get(name) == row:
+            yield found
+
+
+def _compare(layout: Layout, name: str, row: Believed) -> Short | None:
+    """Return what a shard lacks; None where it holds the row's revision, or is another incarnation, or damaged."""
+    try:
+        journal, _ = read_file(layout.shard_path(name))
+    except ShardStoreError:
+        return None  # damaged, or unreadable: named as such
+    state = journal.state
+    if journal.records and (not row.version.startswith(f"{state.incarnation}.") or state.rev >= row.rev):
+        return None
+    return Short(name, row.key, row.version, row.rev, state.rev)
+
+
+def keep_evidence(engine: FileEngine, short: Short, *, record: bool) -> None:
+    """Copy the file's bytes to quarantine/, write the record if asked to, and have the next list read the shard.
+
+    Raises StoreIOError.
+    """
+    layout = engine.layout
+    try:
+        disk.make_directory(layout.quarantine)
+        data = _bytes(layout.shard_path(short.shard))
+        if data:
+            disk.publish(layout.quarantine / stamped_name(short.shard), data)
+        if record:
+            disk.publish(layout.quarantine / short_name(short.shard), codec.dumps(short._asdict()) + b"\n")
+    except OSError as error:
+        raise_io_error(error, "keeping what is known of lost revisions", str(layout.quarantine))
+    engine.pool.mark_changed(short.shard)
+
+
+def _bytes(path: str) -> bytes:
+    try:
+        return read_journal(path).rstrip(b"\n")
+    except CorruptShard:
+        return b""  # it became damaged in this moment; a repair keeps it
+
+
+def recorded(layout: Layout) -> Iterator[tuple[str, Short]]:
+    """Yield (file name in quarantine/, what it records) of each shard that was found short before."""
+    try:
+        disk.check_directory(layout.quarantine)
+        names = sorted(os.listdir(layout.quarantine))
+    except (FileNotFoundError, NotADirectoryError):
+        return  # verify names what is in the directory's place
+    for name in names:
+        if parse_short(name):
+            short = _parse(layout.quarantine / name)
+            if short is not None:
+                yield name, short
+
+
+def is_back(layout: Layout, short: Short) -> bool:
+    """Return whether the shard holds what it lacked: somebody put the file back."""
+    try:
+        state = read_file(layout.shard_path(short.shard))[0].state
+    except ShardStoreError:
+        return False
+    return short.version.startswith(f"{state.incarnation}.") and state.rev >= short.known
+
+
+def _parse(path: str | os.PathLike[str]) -> Short | None:
+    """Read a record; None where it is none of ours."""
+    try:
+        fd = os.open(path, disk.READ)
+    except OSError:
+        return None
+    try:
+        given = codec.loads(disk.read_all(fd, 0, _RECORD_BYTES_MAX))
+        short = Short(**given)
+    except (OSError, ValueError, TypeError):
+        return None
+    finally:
+        os.close(fd)
+    numbers = type(short.known) is int and type(short.found) is int
+    return short if numbers and is_shard_of(short.shard, short.key) and type(short.version) is str else None
+
+
+def forget(layout: Layout, names: Iterable[str]) -> None:
+    """Remove records. The copies of the files stay. Raises StoreIOError."""
+    try:
+        for name in names:
+            os.unlink(layout.quarantine / name)
+        disk.sync_directory(layout.quarantine)
+    except OSError as error:
+        raise_io_error(error, "removing a record", str(layout.quarantine))
+
+
+def sentence(short: Short) -> str:
+    """Return which revisions are missing, for people."""
+    holds = f"its file ends at revision {short.found}" if short.found else "its file holds none, or is gone"
+    first, last = short.found + 1, short.known
+    gone = f"revision {last} is missing" if first == last else f"revisions {first} to {last} are missing"
+    return f"{gone}: the lists knew revision {last}, and {holds}; put the file back from a backup"

@@ -1,0 +1,167 @@
+"""The mutations of what protects a store from what people do to it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import Any
+
+from tests.mutations.catalogue import mutation, nothing, swap
+
+# Copies that are not whole, or not the same
+
+
+@mutation("recording that a directory was lost", "people.a_directory_made_again_is_named_until_repair")
+def lost_directory_unrecorded() -> None:
+    swap("shardstore._files.missing:_record", nothing())
+
+
+@mutation("telling a lost directory from an absent session", "people.readers_of_a_lost_directory_do_not_answer_absent")
+def lost_directory_is_absent() -> None:
+    def absent(original: Any) -> Any:
+        from shardstore._journal.replay import EMPTY
+
+        return lambda self: EMPTY
+
+    swap("shardstore._files.shard:Shard._absent", absent)
+
+
+@mutation("reading lines that end in CR LF", "people.a_converted_file_is_read_named_and_normalised")
+def carriage_returns_kept() -> None:
+    swap("shardstore._journal.record:is_intact", lambda original: lambda text: text.endswith(b"\r") or original(text))
+
+
+@mutation("looking whether the open file is the one that the path names", "people.what_was_put_back_is_read_at_once")
+def replaced_file_unseen() -> None:
+    swap("shardstore._files.file:JournalFile.is_named", nothing(True))
+
+
+# What is gone
+
+
+@mutation("holding the shards against what the lists know", "people.lost_revisions_are_named")
+def lost_revisions_unseen() -> None:
+    swap("shardstore._files.maintenance.verify:find_short", nothing(()))
+
+
+@mutation("naming lost revisions until a repair", "people.lost_revisions_are_named")
+def lost_revisions_named_once() -> None:
+    swap("shardstore._files.maintenance.verify:recorded", nothing(()))
+
+
+@mutation("seeing that a lost file was put back", "people.lost_revisions_are_named")
+def file_put_back_unseen() -> None:
+    swap("shardstore._files.maintenance.verify:is_back", nothing(False))
+
+
+@mutation("naming what a reader stepped over", "people.a_changed_byte_in_the_newest_record_is_named")
+def torn_tail_unnamed() -> None:
+    swap("shardstore._files.maintenance.remarks:_stays", nothing(False))
+
+
+@mutation("bounds of the numbers in a record", "people.numbers_out_of_bounds_are_one_sessions_damage")
+def numbers_without_bounds() -> None:
+    for module in ("replay", "record"):
+        swap(f"shardstore._journal.{module}:TIME_MAX_US", lambda original: 1 << 200)
+        swap(f"shardstore._journal.{module}:REV_MAX", lambda original: 1 << 200)
+
+
+# Callers
+
+
+@mutation("refusing a nested update", "people.a_handler_inside_an_update_of_the_same_session_is_refused")
+def nesting_unseen() -> None:
+    swap("shardstore._inside:FifoMutex._refuse_nesting", nothing())
+
+
+@mutation("mutexes that a signal handler may take again", "people.a_signal_handler_gets_an_answer_or_a_typed_error")
+def mutexes_not_reentrant() -> None:
+    def plain(original: Any) -> Any:
+        def init(self: Any, *args: Any) -> None:
+            original(self, *args)
+            self._reading = threading.Lock()
+
+        return init
+
+    swap("shardstore._files.shard:Shard.__init__", plain)
+
+
+@mutation(
+    "giving everything back after an exception from outside", "people.an_exception_from_outside_leaves_nothing_locked"
+)
+def interrupted_transaction_kept() -> None:
+    swap("shardstore._files.transaction:FileTransaction._abort", nothing())
+
+
+@mutation("late imports that a fork waits for", "people.a_child_forked_during_a_late_import_works")
+def fork_during_imports() -> None:
+    swap("shardstore._files.engine:late_imports", lambda original: contextlib.nullcontext())
+
+
+# Clocks
+
+
+@mutation("coming back from a time far ahead", "people.one_write_under_a_wrong_clock_does_not_stay")
+def future_kept() -> None:
+    swap("shardstore._model:_after", lambda original: lambda earlier, now: max(earlier + 1, now))
+
+
+@mutation("refusing a purge that a wrong clock may have asked for", "people.a_purge_of_everything_is_refused")
+def clock_trusted() -> None:
+    swap("shardstore._prune:_clock_jumped", nothing())
+
+
+# Owners
+
+
+@mutation("keeping the access rights of a rewritten file", "people.a_rewrite_keeps_the_mode")
+def access_not_copied() -> None:
+    swap("shardstore._files.disk:copy_access", nothing())
+
+
+@mutation("looking at a directory before anything is made in it", "people.a_refused_directory_is_left_untouched")
+def owner_checked_late() -> None:
+    def late(original: Any) -> Any:
+        def make(layout: Any, settings: Any, *, allow_shared: bool = False) -> None:
+            original(layout, settings, allow_shared=True)
+
+        return make
+
+    swap("shardstore._files.engine:make_store", late)
+
+
+# Ends of resources
+
+
+@mutation("appending where a rewrite finds no inode", "people.no_inode_at_a_rewrite_is_no_failed_update")
+def rewrites_must_work() -> None:
+    swap("shardstore._files.transaction:_APPEND_INSTEAD", lambda original: frozenset())
+
+
+@mutation("closing idle shards where no descriptor is left", "people.idle_descriptors_are_given_up_first")
+def idle_descriptors_kept() -> None:
+    swap("shardstore._files.pool:Pool.close_idle", nothing(0))
+
+
+@mutation("a timeout where inode numbers are not stable", "people.unstable_inode_numbers_end_at_the_timeout")
+def inode_numbers_trusted() -> None:
+    swap("shardstore._files.shard:_REPLACED_OFTEN", lambda original: 1 << 60)
+
+
+@mutation("polling where no thread can be started", "people.a_wait_without_threads_keeps_the_timeout")
+def threads_needed() -> None:
+    class Bare(RuntimeError):
+        pass
+
+    swap("shardstore._files.locks.waiter:NoThread", lambda original: Bare)
+
+
+# Strangers
+
+
+@mutation("knowing a copy by its name", "people.copies_are_no_sessions")
+def copies_counted() -> None:
+    def by_suffix(original: Any) -> Any:
+        return lambda prefix, files: sum(file.endswith(".jsonl") for file in files)
+
+    swap("shardstore._files.maintenance.stats:count_shards", by_suffix)
