@@ -111,6 +111,11 @@ def make_directory(path: str | os.PathLike[str]) -> None:
         os.close(fd)
 
 
+def adopt_file(fd: int, path: str | os.PathLike[str]) -> None:
+    """Give a file that was just created without `create` the owner, group and mode that it would have from it."""
+    _inherit(fd, os.path.dirname(path) or ".", FILE_MODE, GROUP_FILE_MODE)
+
+
 def _inherit(fd: int, parent: str, mode: int, group_mode: int) -> None:
     above, user = os.stat(parent), os.geteuid()
     shared = bool(above.st_mode & stat.S_IWGRP) and not above.st_mode & stat.S_ISVTX

@@ -19,7 +19,7 @@ def test_copies(root: Path) -> None:
     people.copies_are_no_sessions(root)
 
 
-@pytest.mark.parametrize("change", [{"format": 2}, {"format": "1"}, {"format": None}, {"index_fields": 7}, None])
+@pytest.mark.parametrize("change", [{"format": 2}, {"format": "1"}, {"format": None}, {"indexed": 7}, None])
 def test_a_marker_of_another_version(root: Path, change: dict[str, object] | None) -> None:
     """It is refused with what to do, and nothing is changed."""
     with Store(root) as store:

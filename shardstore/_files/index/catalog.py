@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from itertools import chain, islice, starmap
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from shardstore._files import disk
 from shardstore._files.index.changes import Unusable
+from shardstore._files.index.forking import begin_use, end_use
 from shardstore._files.index.rows import NO_FILE, Indexed, Other, digest_of
 from shardstore._files.index.sql import Part, Term, filter_of, key_terms, parts_of
-from shardstore._files.layout import FILE_MODE, shard_name
+from shardstore._files.layout import shard_name
 from shardstore.query import Candidate
 from shardstore.session import Row
 
@@ -72,6 +74,7 @@ class Catalog:
 
     def __init__(self, path: str, indexed: Sequence[str], *, write: bool) -> None:
         """Open a catalog that is there. Raises sqlite3.Error."""
+        begin_use(self)
         self.path = path
         self.indexed = tuple(indexed)
         self.writable = write
@@ -90,7 +93,7 @@ class Catalog:
     @classmethod
     def create(cls, path: str, indexed: Sequence[str]) -> Catalog:
         """Make an empty one, to be filled by one call of `fill`. Raises OSError, sqlite3.Error."""
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE))
+        os.close(disk.create(path))
         made = cls(path, indexed, write=True)
         made._db.executescript(_FILLING)
         made._db.executescript(_TABLES.format(columns="".join(f",{name} BLOB" for name in made._columns)))
@@ -98,7 +101,9 @@ class Catalog:
 
     def close(self) -> None:
         """Close the connection."""
+        begin_use(self)
         self._db.close()
+        end_use(self)
 
     # A transaction: one moment of the file
 

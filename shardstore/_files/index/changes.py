@@ -23,6 +23,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple, Self
 from zlib import crc32
 
+from shardstore._files import disk
 from shardstore._files.layout import FILE_MODE
 from shardstore._files.locks.flock import descriptors, try_lock, unlock
 
@@ -96,6 +97,8 @@ class ChangeFile:
         with descriptors:  # a fork must know every descriptor
             self.fd = os.open(self.path, flags | _FLAGS, FILE_MODE)
             _open_files.add(self)
+        if flags & os.O_CREAT:
+            disk.adopt_file(self.fd, self.path)
         status = os.fstat(self.fd)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", self.path)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from shardstore._files.index.catalog import CATALOG, Catalog
 from shardstore._files.index.changes import ChangeFile, Unusable
 from shardstore._files.index.directories import Directories
+from shardstore._files.index.forking import begin_use, end_use
 from shardstore._files.index.life import life_of
 from shardstore._files.index.rows import Projection
 from shardstore._files.index.shards import ShardReader
@@ -64,7 +65,9 @@ class Place:
         for number, catalog in enumerate(self._idle):
             if catalog.writable == write:
                 try:
-                    return self._idle.pop(number)
+                    taken = self._idle.pop(number)
+                    begin_use(taken)
+                    return taken  # noqa: TRY300
                 except IndexError:  # another thread took one
                     break
         self._check_regular()  # opening a FIFO would wait for ever
@@ -82,6 +85,7 @@ class Place:
     def give_back(self, catalog: Catalog) -> None:
         """Keep a connection for the next who takes one."""
         if catalog.indexed == self.indexed:
+            end_use(catalog)
             self._idle.append(catalog)
         else:
             catalog.close()

@@ -12,12 +12,13 @@ import sqlite3
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
+from shardstore._files import disk
 from shardstore._files.index.catalog import CATALOG, Catalog, stamp
 from shardstore._files.index.changes import MARK, TEMP_PREFIX, ChangeFile, Unusable, change_files, impostors, unlink
 from shardstore._files.index.directories import mtime_of
 from shardstore._files.index.progress import track
 from shardstore._files.index.refresh import check_settings, new_meta, read_locked, seal_of
-from shardstore._files.layout import DIRECTORY_MODE, PREFIXES
+from shardstore._files.layout import PREFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,8 +55,7 @@ def _make_directory(path: str) -> None:
     if os.path.islink(path) or not os.path.isdir(path):
         with suppress(FileNotFoundError):
             os.unlink(path)
-        with suppress(FileExistsError):
-            os.mkdir(path, DIRECTORY_MODE)
+        disk.make_directory(path)
 
 
 def _discard_locked(place: Place, stack: ExitStack) -> set[str] | None:

@@ -54,9 +54,12 @@ class ChangeTracker:
             elif not seen and not os.access(self._directory, os.F_OK):
                 return  # where there is no index, whoever makes one reads this shard under its lock
             self._mark(name)
-        except (OSError, Unusable):
+        except (OSError, Unusable) as error:
             self._seen = ()
-            self._discard()
+            if getattr(error, "errno", None) in _NO_DESCRIPTOR and self._free_descriptors():
+                self.mark_changed(name)
+            else:
+                self._discard()
 
     def _mark(self, name: str) -> None:
         """Mark it in every change file there is; again, if one of them was replaced meanwhile."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from shardstore import _codec as codec
 from shardstore._files import disk
 from shardstore._files.file import read_file, read_journal
-from shardstore._files.index.upkeep import Believed
 from shardstore._files.layout import is_shard_of, parse_short, short_name, stamped_name
 from shardstore.errors import CorruptShard, ShardStoreError, raise_io_error
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from shardstore._files.engine import FileEngine
+    from shardstore._files.index.upkeep import Believed
     from shardstore._files.layout import Layout
 
 _RECORD_BYTES_MAX = 1 << 16

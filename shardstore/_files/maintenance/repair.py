@@ -50,7 +50,7 @@ def salvage(shard: Shard, txn: FileTransaction, keep_as: str) -> Salvaged:
         return Salvaged(None, missing, deleted=state is not None)
     txn.keep_copy(keep_as)
     txn.rewrite(state)
-    return Salvaged(len(state.fields or ()), missing, touched_in(data))
+    return Salvaged(len(state.fields or ()), missing, touched=touched_in(data))
 
 
 def touched_in(data: bytes) -> tuple[str, ...]:
