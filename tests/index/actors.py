@@ -40,59 +40,56 @@ class Actor:
         make_store(self.layout, Settings(indexed=indexed))
         self.pool = Pool(self.layout)
         self.index = Index(self.layout, read_settings(self.layout).indexed, self.pool)
+        self._marked_ahead = False  # the session of the commit that is due
+        self.pool.mark_changed = self._mark_changed
+
+    def _mark_changed(self, name: str) -> None:
+        """Mark as changed, as every commit does first."""
+        if not self._marked_ahead:
+            self.index.mark_changed(name)
 
     def write(self, key: str, **fields: Any) -> None:
-        """Patch some fields, as Store.update does: lock, refresh, mark as changed, commit, unlock."""
+        """Patch some fields, as Store.update does: lock, read, mark as changed, commit, unlock."""
         with self.writing(key, **fields):
             pass
 
     @contextlib.contextmanager
     def writing(self, key: str, **fields: Any) -> Iterator[None]:
-        """The same with a pause between mark and commit; the commit is made at the end."""
-        shard = self.pool.shard(key)
-        assert shard.lock(5.0, create=True)
-        try:
-            draft = Draft(key, shard.refresh(), create=True)
+        """The same with a pause between a commit's mark and its record, which is written at the end."""
+        with self.pool.transaction(key, 5.0) as txn:
+            draft = Draft(key, txn.state)
             draft.update(fields)
-            self.index.mark_changed(shard.name)
+            self.index.mark_changed(name_of(key))
             yield
             change = draft.change()
             assert change is not None, "the test changes nothing"
-            shard.commit(change, "actor", durable=False)
-        finally:
-            shard.unlock()
+            self._marked_ahead = True
+            try:
+                txn.commit(change, "actor", durable=False)
+            finally:
+                self._marked_ahead = False
 
     def delete(self, key: str) -> None:
         """Delete a session."""
-        shard = self.pool.shard(key)
-        assert shard.lock(5.0, create=False)
-        try:
-            draft = Draft(key, shard.refresh(), create=False)
+        with self.pool.transaction(key, 5.0, create=False) as txn:
+            draft = Draft(key, txn.state)
             draft.accept(DELETE)
             change = draft.change()
             assert change is not None
-            self.index.mark_changed(shard.name)
-            shard.commit(change, "actor", durable=False)
-        finally:
-            shard.unlock()
+            txn.commit(change, "actor", durable=False)
 
     def replace(self, key: str, entry: dict[str, Any]) -> None:
         """Put a whole entry in place."""
-        shard = self.pool.shard(key)
-        assert shard.lock(5.0, create=True)
-        try:
-            draft = Draft(key, shard.refresh(), create=True)
+        with self.pool.transaction(key, 5.0) as txn:
+            draft = Draft(key, txn.state)
             draft.accept(entry)
             change = draft.change()
             if change is not None:
-                self.index.mark_changed(shard.name)
-                shard.commit(change, "actor", durable=False)
-        finally:
-            shard.unlock()
+                txn.commit(change, "actor", durable=False)
 
     def entry(self, key: str) -> dict[str, Any]:
         """Read the whole entry."""
-        fields = self.pool.shard(key).read().fields
+        fields = self.pool.shard(key).read().state.fields
         assert fields is not None
         return {name: codec.loads(raw) for name, raw in fields.items()}
 

@@ -15,11 +15,13 @@ from typing import Any, Self
 
 import pytest
 
+from shardstore._files.file import JournalFile
 from shardstore._files.index import catalog, changes, lister, refresh, shards
 from shardstore._files.index.changes import ChangeFile
 from shardstore._files.index.lister import Lister
 from shardstore._files.index.shards import ShardReader
 from shardstore._files.index.tracker import ChangeTracker
+from shardstore._files.transaction import FileTransaction
 from shardstore.store import Store
 from tests.index import moves
 from tests.index.actors import Actor, change_file, is_current, mutate, name_of, once_after, once_before, truth
@@ -123,8 +125,8 @@ def killed_after_the_commit(root: Path, patch: Patch) -> None:
     def die() -> None:
         mine = Store(root, durability="relaxed")
         steps: list[str] = []
-        engine = mine._engine
-        mark = engine.index.mark_changed
+        pool = mine._engine.pool
+        mark = pool.mark_changed
 
         def marking(name: str) -> None:
             steps.append("mark")
@@ -132,19 +134,17 @@ def killed_after_the_commit(root: Path, patch: Patch) -> None:
                 os._exit(0)
             mark(name)
 
-        engine.index.mark_changed = marking
-        real = shard_module.Shard.commit
+        pool.mark_changed = marking
+        real = JournalFile.append
 
-        def commit(*args: Any, **kwargs: Any) -> Any:
+        def append(*args: Any) -> None:
             steps.append("commit")
             if len(steps) == 2:
                 os._exit(0)
-            return real(*args, **kwargs)
+            real(*args)
 
-        shard_module.Shard.commit = commit
+        patch.setattr(JournalFile, "append", append)
         mine.update("s", lambda draft: draft.update(n=1))
-
-    from shardstore._files import shard as shard_module
 
     assert actions.wait_for(actions.in_child(die)) == 0
     check(root, Actor(root))
@@ -318,9 +318,10 @@ def listing_misses_a_file(root: Path, patch: Patch) -> None:
         return found
 
     change_file(root).unlink()
-    patch.setattr(shards.os, "scandir", missing)
     lister.place.directories._next = float("inf")  # it would find the file a second later
-    found = lister.list()
+    with patch.context() as listing:
+        listing.setattr(shards.os, "scandir", missing)
+        found = lister.list()
     assert missed
     assert found == truth(root)
 
@@ -386,11 +387,11 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
         killed_after_the_commit,
         [
             (
-                Store,
-                "update",
+                FileTransaction,
+                "commit",
                 (
-                    ("self._engine.index.mark_changed(shard.name)", "pass"),
-                    ("at=draft.at)", "at=draft.at); self._engine.index.mark_changed(shard.name)"),
+                    ("self._mark_changed(shard.name)", "pass"),
+                    ("file.append(line, after)", "file.append(line, after); self._mark_changed(shard.name)"),
                 ),
             )
         ],
@@ -429,7 +430,7 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
     ),
     "a kept journal known by its length": (
         put_back_and_changed_to_the_same_length,
-        [(shards, "_added", (("!= kept.crc", "== b''"),))],
+        [(shards, "_added", (("!= kept.journal.crc", "== b''"),))],
     ),
     "a kept journal believed though its file changed": (
         changed_in_its_middle_by_hand,

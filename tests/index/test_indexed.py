@@ -163,10 +163,10 @@ def test_fields_of_any_size_are_shown(store: Store) -> None:
     """As they are, in the order asked for, whichever are there; without the pool."""
     fill(store)
     store.list()
-    store._engine.shards.close()
+    store._engine.pool.close()
     infos = store.list(order_by="key", fields=["text", "nothing", "n"])
     assert [info.fields for info in infos] == [{"text": "x" * (n * 400), "n": n % 7} for n in range(30)]
-    assert not store._engine.shards._shards, "no session was opened through the pool"
+    assert not store._engine.pool._shards, "no session was opened through the pool"
     assert all(info.fields == {} for info in store.list(fields=[]))
     assert "text" not in store.list(order_by="-key", limit=1)[0].fields, "too large to be shown unasked"
     for wrong in ("n", [1], [None]):

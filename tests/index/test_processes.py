@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 from shardstore import Store
 from shardstore import _codec as codec
-from shardstore._files.file import read_state
+from shardstore._files.file import read_file
 from shardstore.query import Query
 from tests.conftest import working_directory
 from tests.index import moves
@@ -163,7 +163,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(what=st.sampled_from(["changes", "catalog", ""]))
     def delete_from_the_index(self, what: str) -> None:
-        for path in (self.root / "index").iterdir():
+        for path in (self.root / "index").glob("*"):
             if path.name.startswith(what):
                 path.unlink(missing_ok=True)
 
@@ -186,7 +186,7 @@ class Machine(RuleBasedStateMachine):
     def truth(self) -> dict[str, Any]:
         found = {}
         for path in disk.shards(self.root):
-            state = read_state(str(path))
+            state = read_file(str(path))[0].state
             if state.fields is not None:
                 found[state.key] = {name: codec.loads(raw) for name, raw in state.fields.items()}
         return found

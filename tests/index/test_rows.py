@@ -44,7 +44,7 @@ def first(entry: dict[str, Any], rev: int = 1, at: int = 5, **rest: Any) -> byte
 
 def found(data: bytes, *indexed: str) -> Indexed | Other:
     """Return what the index makes of a journal."""
-    return Projection(indexed).of_state(NAME, journal.replay(data).state)
+    return Projection(indexed).of_journal(NAME, journal.replay(data).journal)
 
 
 @given(entries)

@@ -168,16 +168,16 @@ def test_a_forked_child_drops_its_store(root: Path) -> None:
 
 
 def test_threads_that_list_first_share_what_they_open(root: Path) -> None:
-    """However many threads make the first list of a store at once: one of them makes its reader, the others take it."""
+    """However many threads make the first list of a store at once: one of them makes what answers, the others take it."""
     with Store(root) as store:
         store.patch("k", {})
         index = store._engine.index
         for _ in range(20):
-            index._reader = None
+            index._lister = None
             gate = threading.Barrier(4)
 
             def first(gate: threading.Barrier = gate) -> object:
                 gate.wait(10)
-                return index._answers
+                return index._open()
 
             assert len({id(wait()) for wait in [actions.in_background(first) for _ in range(4)]}) == 1

@@ -21,23 +21,23 @@ def layout(root: Path) -> Layout:
 
 
 def test_a_store_is_made_whole(layout: Layout) -> None:
-    """256 directories for shards and three others, private, and a marker that says what was asked for."""
-    make_store(layout, Settings(index_fields=("status", "model")))
-    assert sorted(os.listdir(layout.root)) == ["archive", "index", "quarantine", "shards", "shardstore.json"]
+    """256 directories for shards and two others, private, and a marker that says what was asked for."""
+    make_store(layout, Settings(indexed=("status", "model")))
+    assert sorted(os.listdir(layout.root)) == ["archive", "quarantine", "shards", "shardstore.json"]
     assert sorted(os.listdir(layout.shards)) == [f"{number:02x}" for number in range(256)]
     for directory, names, _ in os.walk(layout.root):
         assert {os.stat(os.path.join(directory, name)).st_mode & 0o777 for name in names} <= {0o700}
     settings = read_settings(layout)
-    assert settings.index_fields == ("status", "model")
+    assert settings.indexed == ("status", "model")
     assert settings.created_at > 1_600_000_000_000
 
 
 def test_a_store_is_made_once(layout: Layout) -> None:
     """Of many makers at once one is first, and what it says stays."""
-    for wait in [in_background(make_store, layout, Settings(index_fields=(f"f{n}",))) for n in range(6)]:
+    for wait in [in_background(make_store, layout, Settings(indexed=(f"f{n}",))) for n in range(6)]:
         wait()
     first = layout.marker.read_bytes()
-    make_store(layout, Settings(index_fields=("late",)))
+    make_store(layout, Settings(indexed=("late",)))
     assert layout.marker.read_bytes() == first
     assert sorted(name for name in os.listdir(layout.root) if name.startswith("shardstore")) == ["shardstore.json"]
 
@@ -58,15 +58,15 @@ def test_the_marker_is_made_last(layout: Layout, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(StoreNotFound):
         read_settings(layout)
     make_store(layout, Settings())
-    assert read_settings(layout).index_fields is None
+    assert read_settings(layout).indexed == ()
 
 
 @pytest.mark.damages("the marker is something else")
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2}, {"format": 0}, {"format": None}, {"format": "1"}, {"index_fields": "status"},
-        {"index_fields": [1]}, {"index_fields": 3}, None,
+        {"format": 2}, {"format": 0}, {"format": None}, {"format": "1"}, {"indexed": "status"},
+        {"indexed": [1]}, {"indexed": 3}, None,
     ],
     ids=repr,
 )  # fmt: skip
