@@ -545,7 +545,10 @@ def _unstable(root: Path) -> None:
             return links, inode + count[0], size, device
 
         began = time.monotonic()
-        with mock.patch.object(PathIdentity, "current", current):
+        with (
+            mock.patch.object(PathIdentity, "current", current),
+            mock.patch.object(PathIdentity, "ask", lambda self: -1),
+        ):
             with raises(LockTimeout):
                 store.patch(KEY, {"n": 1})
         assert time.monotonic() - began < 3.0
