@@ -24,6 +24,7 @@ from shardstore.errors import (
     InvalidKey,
     InvalidQuery,
     LockTimeout,
+    LogReplaced,
     NestedUpdate,
     RevisionNotFound,
     SessionExists,
@@ -39,6 +40,7 @@ from shardstore.errors import (
     UnsupportedFileSystem,
     UnsupportedFormat,
 )
+from shardstore.log import Log, LogItem
 from shardstore.session import Session, SessionInfo
 from shardstore.store import Store
 
@@ -49,6 +51,7 @@ if typing.TYPE_CHECKING:
         Check,
         CompactReport,
         DoctorReport,
+        EraseReport,
         LockHolder,
         Problem,
         PruneReport,
@@ -69,11 +72,15 @@ __all__ = [
     "CorruptShard",
     "DoctorReport",
     "Draft",
+    "EraseReport",
     "InvalidEntry",
     "InvalidKey",
     "InvalidQuery",
     "LockHolder",
     "LockTimeout",
+    "Log",
+    "LogItem",
+    "LogReplaced",
     "NestedUpdate",
     "Problem",
     "PruneReport",
@@ -107,6 +114,7 @@ _REPORTS = frozenset(
         "Check",
         "CompactReport",
         "DoctorReport",
+        "EraseReport",
         "LockHolder",
         "Problem",
         "PruneReport",

@@ -44,7 +44,7 @@ class Archive:
         archived copy is damaged (it stays where it is), LockTimeout.
         """
         self._check_writable()
-        return Session(key, self._engine.restore(key, self._timeout))
+        return Session(key, self._engine.restore(key, self._timeout), self._engine.logs)
 
     def purge(
         self,

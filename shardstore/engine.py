@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shardstore._model import Change, State
+    from shardstore.log import LogSource
     from shardstore.query import Query
     from shardstore.reports import (
         ArchivedFile,
         CompactReport,
         DoctorReport,
+        EraseReport,
         LockHolder,
         PurgeReport,
         StoreStats,
@@ -63,6 +65,12 @@ class Transaction(Protocol):
     def remove(self) -> None:
         """Remove the session for good, with its history."""
 
+    def rename(self, target: Self) -> None:
+        """Move the session, with its history, to the key of `target`; this one is absent from then on.
+
+        REQUIRES: `target` is absent, or at the same version: the same call was interrupted.
+        """
+
     @property
     def size(self) -> int:
         """The bytes that the session takes where it is kept."""
@@ -72,6 +80,7 @@ class Engine(Protocol):
     """One opened place of sessions. Shared by every Store object on it; safe between threads and across fork."""
 
     process: str  # the actor of whoever gave no name
+    logs: LogSource  # reads the settled part of logs
 
     @property
     def location(self) -> str:
@@ -116,6 +125,9 @@ class Engine(Protocol):
 
     def compact(self, *, dry_run: bool, progress: Progress | None, scan_progress: Progress | None) -> CompactReport:
         """Do the housekeeping. Removes no session."""
+
+    def erase_history(self, key: str, timeout: float | None) -> EraseReport:
+        """Remove for good what the session was before. Raises SessionNotFound."""
 
     def restore(self, key: str, timeout: float | None) -> State:
         """Bring back what was archived last of a session. Raises SessionNotFound, SessionExists."""

@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shardstore import _codec as codec
+from shardstore.log import Log
 
 if TYPE_CHECKING:
     from shardstore._model import State
+    from shardstore.log import LogSource
 
 
 def moment(microseconds: int) -> datetime:
@@ -30,13 +32,14 @@ class Session(Mapping[str, Any]):
     A session that never was has rev 0 and version "absent".
     """
 
-    __slots__ = ("_data", "_key", "_state")
+    __slots__ = ("_data", "_key", "_logs", "_state")
 
     _data: dict[str, Any]  # set on first use
 
-    def __init__(self, key: str, state: State) -> None:
+    def __init__(self, key: str, state: State, logs: LogSource | None = None) -> None:
         self._key = key
         self._state = state
+        self._logs = logs
 
     @property
     def key(self) -> str:
@@ -87,6 +90,11 @@ class Session(Mapping[str, Any]):
         """Bytes of the entry as compact JSON."""
         return self._state.size
 
+    @property
+    def log(self) -> Log:
+        """The log: an immutable sequence of the session's items, read when they are asked for."""
+        return Log(self._key, self._state.log, self._logs)
+
     def __getitem__(self, name: str) -> Any:
         return codec.loads(self._fields()[name])
 
@@ -116,7 +124,7 @@ class Session(Mapping[str, Any]):
         return f"Session({self.key!r}, rev={self.rev}, fields={len(self)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Session, (self.key, self._state))
+        return (Session, (self.key, self._state, self._logs))
 
     def _fields(self) -> dict[str, bytes]:
         fields = self._state.fields

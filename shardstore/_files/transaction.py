@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING, Final, Self
 
 from shardstore._codec import ENTRY_BYTES_MAX
 from shardstore._files import disk
-from shardstore._files.file import FILE_BYTES_MAX
-from shardstore._files.layout import QUARANTINE, stamped_name, temp_name
+from shardstore._files.file import FILE_BYTES_MAX, JournalFile
+from shardstore._files.logfile import LogFiles, discard, give_name
+from shardstore._files.layout import QUARANTINE, log_file, log_path, stamped_name, temp_name
 from shardstore._journal.record import next_record, whole_record
-from shardstore._journal.replay import EMPTY, Journal
+from shardstore._journal.replay import EMPTY, Journal, with_key
+from shardstore._log import NOWHERE, SETTLE_BYTES, moved_to
 from shardstore._model import ABSENT
 from shardstore.errors import (
     CommitUncertain,
+    CorruptShard,
     InvalidEntry,
     LockTimeout,
     SessionNotFound,
@@ -39,13 +42,12 @@ from shardstore.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shardstore._files.file import JournalFile
     from shardstore._files.shard import Shard
     from shardstore._inside import Token
     from shardstore._model import Change, State
 
 REWRITE_BYTES: Final = 65536  # a journal is rewritten past this ...
-REWRITE_FACTOR: Final = 3  # ... plus so many times the bytes of its entry
+REWRITE_FACTOR: Final = 3  # ... plus so many times the bytes of its entry, and of its log's items that stand in it
 _APPEND_INSTEAD: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EPERM, errno.EACCES, errno.EMFILE, errno.ENFILE})
 _new = tuple.__new__
 
@@ -154,13 +156,16 @@ class FileTransaction:
         file = shard.file
         if file is None or (shard.mutex.holder.get(0) is not self._token and not self._holds()):
             file = self._file()
+        if change.delete and not durable:
+            durable = bool(journal.state.log.settled.file)  # the file goes with the commit, so the commit must be safe
         line, state = next_record(journal.state, change, shard.key, actor, durable=durable, at=at)
         if state.entry_bytes > ENTRY_BYTES_MAX:
             raise InvalidEntry("entry", f"{state.entry_bytes:,} bytes of JSON; at most {ENTRY_BYTES_MAX:,} are allowed")
         end = journal.end
         after = _new(Journal, (state, end + len(line), journal.records + 1, line[8:16], journal.crlf))
         self._mark_changed(shard.name)
-        grown = after.end > REWRITE_BYTES + REWRITE_FACTOR * state.entry_bytes
+        inline = state.log.bytes
+        grown = after.end > REWRITE_BYTES + REWRITE_FACTOR * (state.entry_bytes + inline) or inline > SETTLE_BYTES
         if (grown or file.links > 1 or file.known.torn) and self._commit_otherwise(
             file, state, grown=grown, durable=durable
         ):
@@ -178,7 +183,11 @@ class FileTransaction:
             if state.fields is not None:
                 raise
             self.remove(durable=durable)  # deleting must work on a full disk: no file is an absent session too
+            self.state = state
+            return
         self.journal, self.state = after, state
+        if change.delete and journal.state.log.settled.file:
+            self._discard_log(journal.state.log.settled.file)
 
     def _commit_otherwise(self, file: JournalFile, state: State, *, grown: bool, durable: bool) -> bool:
         """Repair a torn tail; commit by rewriting a grown journal or one with a second name. Return if that was done.
@@ -190,7 +199,8 @@ class FileTransaction:
             self.state = state
             return True
         self.repair_tail()
-        if not state.exists or (file.links == 1 and not (grown and self.journal.records)):
+        worth = grown and (self.journal.records or state.log.bytes > SETTLE_BYTES)
+        if not state.exists or (file.links == 1 and not worth):
             return False
         try:
             self.rewrite(state)
@@ -199,18 +209,60 @@ class FileTransaction:
             if error.errno not in _APPEND_INSTEAD or file.links > 1 or self.journal.end > FILE_BYTES_MAX // 2:
                 raise
             return False
+        except CorruptShard:  # the log's file, and that alone: fields and further items go on in the journal
+            if file.links > 1 or self.journal.end > FILE_BYTES_MAX // 2:
+                raise
+            return False
         return True
 
-    def rewrite(self, state: State | None = None) -> None:
-        """Put a journal of one record in the file's place: the present state, or the one given."""
-        state = self.journal.state if state is None else state
+    def rewrite(self, state: State | None = None, *, anew: bool = False) -> None:
+        """Put a journal of one record in the file's place: the present state, or the one given.
+
+        The log's items in the journal move to its file when they have grown too many; with `anew` all of the log moves
+        to a new one. What was written there before is on the medium before the journal names it.
+        """
         shard, file = self._shard, self._file()
+        before = self.journal.state.log.settled.file
+        state = self._settled(self.journal.state if state is None else state, anew=anew)
         self._mark_changed(shard.name)
         line = whole_record(state)
         after = Journal(state, len(line), 1, line[8:16])
         temp = shard.layout.shard_path(temp_name(shard.name))
-        fresh = shard.with_descriptor(lambda: file.replace(temp, line, after))
+        try:
+            fresh = shard.with_descriptor(lambda: file.replace(temp, line, after))
+        except BaseException:
+            made = state.log.settled.file
+            if made and made != before and self._is_still(file):
+                self._discard_log(made)
+            raise
         self._go_on_with(fresh)
+        if before and before != state.log.settled.file:
+            self._discard_log(before)
+
+    def _settled(self, state: State, *, anew: bool) -> State:
+        """Return the state with its log where it is to stand from now on. Raises StoreIOError, CorruptShard."""
+        log, name = state.log, self._shard.name
+        if anew:
+            return state._replace(log=moved_to(log, self._logs.rewrite(name, self._shard.key, log)))
+        if log.bytes > SETTLE_BYTES:
+            return state._replace(log=moved_to(log, self._logs.settle(name, self._shard.key, log)))
+        return state._replace(log=log._replace(settled=NOWHERE)) if log.settled.file and log.kept == log.dropped else state
+
+    @property
+    def _logs(self) -> LogFiles:
+        return self._shard.logs
+
+    def _is_still(self, file: JournalFile) -> bool:
+        """Return whether a journal was not replaced after all, so that nothing names what was made for the new one."""
+        try:
+            return file.is_named(self._shard.named.look())
+        except OSError:
+            return False
+
+    def _discard_log(self, file_id: str) -> None:
+        """Remove a log file that no journal names any more. Whoever still reads it gets LogReplaced."""
+        self._logs.forget(file_id)
+        discard(log_path(self._shard.layout, self._shard.name, file_id))
 
     def take_in(self, fresh: JournalFile) -> None:
         """Put another journal file, locked and read, in the place of this one; it is closed where that fails.
@@ -243,7 +295,7 @@ class FileTransaction:
 
     def remove(self, *, durable: bool = True) -> None:
         """Remove the file: the session is absent from then on, and its next incarnation begins a new journal."""
-        path = self._shard.path
+        path, log = self._shard.path, self.journal.state.log.settled.file
         self._mark_changed(self._shard.name)
         try:
             os.unlink(path)
@@ -251,15 +303,54 @@ class FileTransaction:
             raise_io_error(error, "removing a shard", path)
         self._is_gone()
         try:
-            if durable:
+            if durable or log:  # or the journal might come back after a power cut, without its log
                 disk.sync_directory(os.path.dirname(path))
         except OSError as error:
             raise_uncertain(error, "removing a shard", path)
+        if log:
+            self._discard_log(log)
+
+    def rename(self, target: Self) -> None:
+        """Move the session, with its history, to the key of `target`; this one is absent from then on.
+
+        First the target is complete and on the medium, then this one goes. Raises StoreIOError, CommitUncertain.
+        REQUIRES: `target` is absent, or at the same version: the same call was interrupted.
+        """
+        if not target.state.exists:
+            self._give_to(target)
+        self.remove()
+
+    def _give_to(self, target: Self) -> None:
+        """Make the target's files from the ones of this session."""
+        shard, file, other = self._shard, self._file(), target._shard
+        target.repair_tail()
+        data, after = with_key(self.read_whole()[: self.journal.end], other.key)
+        target.mark_changed()
+        log = self.state.log.settled.file
+        if log:
+            self._give_log(log_path(shard.layout, other.name, log))
+        temp = shard.layout.shard_path(temp_name(other.name))
+        target._go_on_with(other.with_descriptor(lambda: file.replace(temp, data, after, other.path)))
+
+    def _give_log(self, path: str) -> None:
+        """Give the log's file a second name, where the session will be, on the medium. Raises StoreIOError."""
+        try:
+            give_name(log_path(self._shard.layout, self._shard.name, self.state.log.settled.file), path)
+        except OSError as error:
+            raise_io_error(error, "moving a log", path)
 
     def archive(self) -> None:
         """Move the session to archive/, whole, under a name that says when. It is absent from then on."""
-        layout = self._shard.layout
-        self.move_to(str(layout.archive / stamped_name(self._shard.name)), "archiving a session")
+        layout, name, log = self._shard.layout, self._shard.name, self.state.log.settled.file
+        if log:
+            try:
+                disk.make_directory(layout.archive)
+            except OSError as error:
+                raise_io_error(error, "archiving a session", str(layout.archive))
+            self._give_log(str(layout.archive / log_file(name, log)))
+        self.move_to(str(layout.archive / stamped_name(name)), "archiving a session")
+        if log:
+            self._discard_log(log)
 
     def move_to(self, target: str, doing: str) -> None:
         """Move the file out of the store's shards; `doing` completes an error's "while ..."."""

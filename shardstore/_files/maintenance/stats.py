@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from shardstore._files.layout import FORMAT, PREFIXES, SUFFIX
+from shardstore._files.layout import FORMAT, LOG_SUFFIX, PREFIXES, SUFFIX
 from shardstore.errors import raise_io_error
 from shardstore.reports import StoreStats
 
@@ -40,7 +40,10 @@ def stats(engine: FileEngine, *, refresh: bool, progress: Progress | None = None
 def _shards(directory: Path) -> int:
     """Count the shards of one prefix by their suffix alone: at 100,000 sessions parsing the names takes longest."""
     try:
-        return sum(name.endswith(SUFFIX) and not name.startswith(".") for name in os.listdir(directory))
+        return sum(
+            name.endswith(SUFFIX) and not (name.startswith(".") or name.endswith(LOG_SUFFIX))
+            for name in os.listdir(directory)
+        )
     except FileNotFoundError:
         return 0
     except OSError as error:

@@ -1,0 +1,85 @@
+"""The lines of a log file, written and checked here (docs/internals/format.md has them byte for byte).
+
+    {"crc":"9f1c2a3b","n":12,"id":"u1","at":1763800000123456,"by":"4711","item":{…}}
+
+`crc` is the CRC-32 of the file's id, as in its name, and of every byte after `{"crc":"9f1c2a3b",` up to and including
+the closing brace. So the lines of another file are no lines of this one.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+from zlib import crc32
+
+from shardstore import _codec as codec
+from shardstore._log import Item
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+BODY: Final = len(b'{"crc":"9f1c2a3b",')
+_NUMBER: Final = re.compile(rb'"n":(0|[1-9][0-9]{0,15}),')
+_HEAD: Final = re.compile(
+    rb'"n":(?:0|[1-9][0-9]{0,15}),(?:"id":("(?:[^"\\]|\\.)*"),)?"at":([1-9][0-9]{0,17}),"by":("(?:[^"\\]|\\.)*"),"item":'
+)
+_START: Final = re.compile(rb'(?=\{"crc":"[0-9a-f]{8}","n":)')
+
+_quoted = lru_cache(maxsize=256)(codec.dumps)
+
+
+def encode_lines(file_id: str, first: int, items: Iterable[Item]) -> Iterator[bytes]:
+    """Yield the line of each item, newline included; `first` is the number of the first one."""
+    seed = crc32(file_id.encode())
+    for number, item in enumerate(items, first):
+        name = b"" if item.id is None else b'"id":%b,' % codec.dumps(item.id)
+        rest = b'"n":%d,%b"at":%d,"by":%b,"item":%b}' % (number, name, item.at, _quoted(item.actor), item.raw)
+        yield b'{"crc":"%08x",%b\n' % (crc32(rest, seed), rest)
+
+
+def seed_of(file_id: str) -> int:
+    """Return what the checksums of a file's lines begin with."""
+    return crc32(file_id.encode())
+
+
+def is_intact(text: bytes, seed: int) -> bool:
+    """Return whether a line, given without its newline, is what a writer of this file wrote."""
+    return text[:BODY] == b'{"crc":"%08x",' % crc32(text[BODY:], seed)
+
+
+def number_of(text: bytes) -> int | None:
+    """Return the number that a line, or its beginning, claims; None where it claims none."""
+    match = _NUMBER.match(text, BODY)
+    return None if match is None else int(match[1])
+
+
+def parse_line(text: bytes, seed: int) -> tuple[int, Item] | None:
+    """Return number and item of a line, given without its newline; None where it is not intact."""
+    number = number_of(text) if is_intact(text, seed) else None
+    head = _HEAD.match(text, BODY)
+    if number is None or head is None or not text.endswith(b"}"):
+        return None
+    name = None if head[1] is None else codec.loads(head[1])
+    return number, Item(text[head.end() : -1], name, int(head[2]), codec.loads(head[3]))
+
+
+def id_of(text: bytes) -> str | None:
+    """Return the id of an intact line; None where its item has none."""
+    head = _HEAD.match(text, BODY)
+    return None if head is None or head[1] is None else codec.loads(head[1])
+
+
+def whole_lines(data: bytes, seed: int) -> Iterator[tuple[int, int, Item]]:
+    """Yield (offset, number, item) of every intact line, whatever stands between them: for salvage."""
+    place = 0
+    for line in data.split(b"\n"):
+        found = parse_line(line, seed)
+        if found is not None:
+            yield place, *found
+        elif len(starts := [match.start() for match in _START.finditer(line)]) > 1:  # a newline was changed
+            for start, stop in zip(starts, [*starts[1:], len(line) + 1], strict=True):
+                found = parse_line(line[start : stop - 1], seed)
+                if found is not None:
+                    yield place + start, *found
+        place += len(line) + 1
