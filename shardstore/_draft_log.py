@@ -1,4 +1,4 @@
-"""The log that a mutator changes: what it does is kept as a cut, a drop, replaced and added items, and encoded at once."""
+"""The log that a mutator changes. What it does is kept as a cut, a drop, replaced and added items, encoded at once."""
 
 from __future__ import annotations
 

@@ -11,7 +11,10 @@ A log state is immutable, as a state is: readers, drafts and snapshots share it.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SETTLE_BYTES: Final = 262144  # items move to the log's file when those that stand in the journal take more than this
 ITEM_OVERHEAD: Final = 64  # bytes that an item takes in a journal beside its value, about
@@ -143,7 +146,7 @@ def applied(log: LogState, change: LogChange) -> LogState:
 
 def _noted(names: Names | None, add: tuple[Item, ...], first: int) -> Names | None:
     if names is None:
-        if all([item.id is None for item in add]):
+        if all(item.id is None for item in add):
             return None
         names = Names()
     names.note(add, first)
@@ -154,8 +157,8 @@ def _renewed(item: Item, new: Item | None) -> Item:
     return item if new is None else new._replace(id=item.id)
 
 
-def _bytes(items: object) -> int:
-    return sum(len(item.raw) + ITEM_OVERHEAD for item in items)  # type: ignore[attr-defined]
+def _bytes(items: Iterable[Item]) -> int:
+    return sum(len(item.raw) + ITEM_OVERHEAD for item in items)
 
 
 def misfit(log: LogState, change: LogChange) -> str:

@@ -27,7 +27,15 @@ from shardstore.errors import (
     SessionNotFound,
     StoreClosed,
 )
-from shardstore.reports import ArchivedFile, CompactReport, EraseReport, LockHolder, PurgeReport, StoreStats, VerifyReport
+from shardstore.reports import (
+    ArchivedFile,
+    CompactReport,
+    EraseReport,
+    LockHolder,
+    PurgeReport,
+    StoreStats,
+    VerifyReport,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -226,7 +234,9 @@ class MemoryLogs:
         """Return every item that stands, with its newest value."""
         found = self.read("", log, log.dropped, log.kept) if log.kept > log.dropped else []
         newest = [log.replaced.get(number) for number in range(log.dropped, log.kept)]
-        return [new._replace(id=old.id) if new else old for old, new in zip(found, newest, strict=True)] + [*log.pending]
+        return [new._replace(id=old.id) if new else old for old, new in zip(found, newest, strict=True)] + [
+            *log.pending
+        ]
 
     def settle(self, log: LogState) -> Settled:
         """Put the whole log in its list, or in a new one; return where it stands then."""
@@ -311,15 +321,17 @@ class MemoryTransaction:
     def rename(self, target: Self) -> None:
         """Move the session to another key."""
         states = self._engine.sessions.pop(self._key)
-        self._engine.sessions[target._key] = [state._replace(key=target._key) for state in states]  # noqa: SLF001  # one class in two
-        target.state = self._engine.read(target._key)  # noqa: SLF001
+        self._engine.sessions[target._key] = [state._replace(key=target._key) for state in states]
+        target.state = self._engine.read(target._key)
         self.state = ABSENT
 
     def forget_past(self) -> None:
         """Forget every revision but the present one, and what its log had before."""
         logs, log = self._engine.logs, self.state.log
         if log.settled.file:
-            log = moved_to(log, logs.settle(log._replace(settled=Settled(), pending=tuple(logs.all(log)), kept=log.dropped)))
+            log = moved_to(
+                log, logs.settle(log._replace(settled=Settled(), pending=tuple(logs.all(log)), kept=log.dropped))
+            )
             logs.replace(self.state.log, log)
         self.state = self.state._replace(log=log)
         self._engine.sessions[self._key] = [self.state]

@@ -1,4 +1,4 @@
-"""The verbs of a session's log, and those that move a session whole. `Store` has a method for each, with its contract."""
+"""The verbs of a session's log, and those that move a session whole. `Store` has a method for each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 _BATCH: Final = 256  # items that a follower reads at a time
 _RETRIES: Final = 100  # of a read whose log file was replaced meanwhile; each replacement is somebody's commit
-_POLL_S, _POLL_MAX_S = 0.005, 0.25  # seconds between two looks of a follower: soon after an item, later when it is quiet
+_POLL_S, _POLL_MAX_S = (
+    0.005,
+    0.25,
+)  # seconds between two looks of a follower: soon after an item, later when it is quiet
 
 
 class NewItems:
@@ -182,9 +185,12 @@ class Pair:
         return self._entered[source], self._entered[target]
 
     def __exit__(self, *_: object) -> None:
-        while self._entered:
-            _, txn = self._entered.popitem()
-            txn.__exit__(None, None, None)
+        try:
+            while self._entered:
+                self._entered.popitem()[1].__exit__(None, None, None)
+        finally:
+            if self._entered:  # the first one could not be left well: the other one must be left all the same
+                self.__exit__()
 
 
 def _digest(key: str) -> bytes:

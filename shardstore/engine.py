@@ -80,11 +80,14 @@ class Engine(Protocol):
     """One opened place of sessions. Shared by every Store object on it; safe between threads and across fork."""
 
     process: str  # the actor of whoever gave no name
-    logs: LogSource  # reads the settled part of logs
 
     @property
     def location(self) -> str:
         """Where it is, for people: the directory, or the URL without its password."""
+
+    @property
+    def logs(self) -> LogSource:
+        """What reads the settled part of logs."""
 
     @property
     def root(self) -> Path | None:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, overload
 
 from shardstore import _codec as codec
-from shardstore._log import Item, LogState
 from shardstore.errors import LogReplaced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from shardstore._log import Item, LogState
 
 _BATCH: Final = 256  # items that iteration reads at a time
 

@@ -10,7 +10,8 @@ from typing import Literal
 class Action:
     """One thing that compact or prune did, or would do."""
 
-    action: str  # compact: rewrite, rewrite-log, trim, drop-tombstone, sweep-temp, sweep-log, refresh-index; prune: archive, purge
+    # compact: rewrite, rewrite-log, trim, drop-tombstone, sweep-temp, sweep-log, refresh-index; prune: archive, purge
+    action: str
     key: str | None
     size: int  # bytes of the file it concerns
     why: str

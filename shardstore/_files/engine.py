@@ -24,7 +24,15 @@ if TYPE_CHECKING:
     from shardstore._files.transaction import FileTransaction
     from shardstore._model import State
     from shardstore.query import Query
-    from shardstore.reports import ArchivedFile, CompactReport, EraseReport, LockHolder, PurgeReport, StoreStats, VerifyReport
+    from shardstore.reports import (
+        ArchivedFile,
+        CompactReport,
+        EraseReport,
+        LockHolder,
+        PurgeReport,
+        StoreStats,
+        VerifyReport,
+    )
     from shardstore.session import SessionInfo
 
     Progress = Callable[[int, int], None]

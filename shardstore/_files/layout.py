@@ -48,7 +48,9 @@ GROUP_FILE_MODE = 0o660
 
 _UNSAFE = re.compile(r"[^a-z0-9]+")
 _SHARD_FILE = re.compile(rf"(?P<slug>[a-z0-9-]{{1,{SLUG_MAX}}})~(?P<hash>[0-9a-f]{{{HASH_HEX}}})\.jsonl")
-_LOG_FILE = re.compile(rf"(?P<stem>[a-z0-9-]{{1,{SLUG_MAX}}}~[0-9a-f]{{{HASH_HEX}}})\.(?P<id>[0-9a-f]{{16}})\.log\.jsonl")
+_LOG_FILE = re.compile(
+    rf"(?P<stem>[a-z0-9-]{{1,{SLUG_MAX}}}~[0-9a-f]{{{HASH_HEX}}})\.(?P<id>[0-9a-f]{{16}})\.log\.jsonl"
+)
 _STAMPED = re.compile(r"(?P<file>.+\.jsonl)\.(?P<ms>\d{13})-(?P<random>[0-9a-f]{8})")
 _LOST = re.compile(r"lost-(?P<prefix>[0-9a-f]{2})\.\d{13}-[0-9a-f]{8}")
 

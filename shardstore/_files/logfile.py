@@ -11,7 +11,8 @@ import errno
 import os
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 from shardstore._files import disk, log_lines
 from shardstore._files.file import read_file
@@ -190,10 +191,8 @@ def _write(fd: int, data: bytes, end: int) -> None:
         disk.write_all(fd, data, end)
         disk.sync(fd)
     except OSError:
-        try:
+        with suppress(OSError):  # what stays there never happened
             os.ftruncate(fd, end)
-        except OSError:
-            pass  # what stays there never happened
         raise
 
 
@@ -267,7 +266,7 @@ class _Opened:
         self._seed = log_lines.seed_of(settled.file)
         self._fd = -1
 
-    def __enter__(self) -> _Opened:
+    def __enter__(self) -> Self:
         try:
             self._fd = self._files.open(self._path, disk.READ)
         except FileNotFoundError:
@@ -315,7 +314,9 @@ class _Opened:
         behind = settled.first + settled.lines
         place = self._tail_place(start) if stop == behind else self._search(start)
         wanted = stop - start
-        size = settled.end - place if stop == behind else int(settled.end / settled.lines * wanted * _TAIL_MORE) + _PROBE
+        size = (
+            settled.end - place if stop == behind else int(settled.end / settled.lines * wanted * _TAIL_MORE) + _PROBE
+        )
         while True:
             size = min(size, settled.end - place)
             items = self._items(disk.read_all(self._fd, place, size), start, stop)

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Final, Self
 from shardstore._codec import ENTRY_BYTES_MAX
 from shardstore._files import disk
 from shardstore._files.file import FILE_BYTES_MAX, JournalFile
-from shardstore._files.logfile import LogFiles, discard, give_name
 from shardstore._files.layout import QUARANTINE, log_file, log_path, stamped_name, temp_name
+from shardstore._files.logfile import LogFiles, discard, give_name
 from shardstore._journal.record import next_record, whole_record
 from shardstore._journal.replay import EMPTY, Journal, with_key
-from shardstore._log import NOWHERE, SETTLE_BYTES, moved_to
+from shardstore._log import NO_LOG, NOWHERE, SETTLE_BYTES, moved_to
 from shardstore._model import ABSENT
 from shardstore.errors import (
     CommitUncertain,
@@ -156,8 +156,9 @@ class FileTransaction:
         file = shard.file
         if file is None or (shard.mutex.holder.get(0) is not self._token and not self._holds()):
             file = self._file()
-        if change.delete and not durable:
-            durable = bool(journal.state.log.settled.file)  # the file goes with the commit, so the commit must be safe
+        if change.delete and journal.state.log.settled.file:
+            self._delete_with_log(change, actor, at)
+            return
         line, state = next_record(journal.state, change, shard.key, actor, durable=durable, at=at)
         if state.entry_bytes > ENTRY_BYTES_MAX:
             raise InvalidEntry("entry", f"{state.entry_bytes:,} bytes of JSON; at most {ENTRY_BYTES_MAX:,} are allowed")
@@ -183,11 +184,14 @@ class FileTransaction:
             if state.fields is not None:
                 raise
             self.remove(durable=durable)  # deleting must work on a full disk: no file is an absent session too
-            self.state = state
-            return
         self.journal, self.state = after, state
-        if change.delete and journal.state.log.settled.file:
-            self._discard_log(journal.state.log.settled.file)
+
+    def _delete_with_log(self, change: Change, actor: str, at: int | None) -> None:
+        """Delete a session and the file of its log. Durable in any mode: the file must not go before the session."""
+        state = self.journal.state
+        self.journal = self.journal._replace(state=state._replace(log=NO_LOG))
+        self.commit(change, actor, durable=True, at=at)
+        self._discard_log(state.log.settled.file)
 
     def _commit_otherwise(self, file: JournalFile, state: State, *, grown: bool, durable: bool) -> bool:
         """Repair a torn tail; commit by rewriting a grown journal or one with a second name. Return if that was done.
@@ -246,7 +250,9 @@ class FileTransaction:
             return state._replace(log=moved_to(log, self._logs.rewrite(name, self._shard.key, log)))
         if log.bytes > SETTLE_BYTES:
             return state._replace(log=moved_to(log, self._logs.settle(name, self._shard.key, log)))
-        return state._replace(log=log._replace(settled=NOWHERE)) if log.settled.file and log.kept == log.dropped else state
+        return (
+            state._replace(log=log._replace(settled=NOWHERE)) if log.settled.file and log.kept == log.dropped else state
+        )
 
     @property
     def _logs(self) -> LogFiles:

@@ -142,11 +142,11 @@ def read_whole(given: object, at: int, actor: str) -> LogState | None:
     """Return the log that a `put` holds; None where it is malformed."""
     if type(given) is not dict or not _is_added(given):
         return None
-    dropped, settled, rep = given.get("dropped"), _settled(given), given.get("rep", [])
+    dropped, settled, rep = given.get("dropped", -1), _settled(given), given.get("rep", [])
     if not _is_number(dropped) or settled is None or not _is_list(rep, _is_replaced):
         return None
     behind = settled.first + settled.lines
-    kept = given.get("kept", behind if settled.file else dropped)
+    kept: Any = given.get("kept", behind if settled.file else dropped)
     if not _is_number(kept) or not (settled.first <= dropped <= kept <= behind if settled.file else kept == dropped):
         return None
     replaced = {number: Item(codec.dumps(value), None, then, by) for number, value, then, by in rep}

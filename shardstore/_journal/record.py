@@ -91,10 +91,7 @@ def _other_change(
 
 def _log_change(state: State, change: Change, body: bytes, now: int, actor: str) -> tuple[LogState, bytes]:
     """Return the log after a change, and the record's body with the members that make it."""
-    if change.delete or state.fields is None:
-        log = NO_LOG
-    else:
-        log = state.log
+    log = NO_LOG if change.delete or state.fields is None else state.log
     if change.delete or change.log is None:
         return log, body
     done = stamped(change.log, now, actor)
@@ -121,7 +118,9 @@ def with_key(text: bytes, key: str) -> bytes:
     """Return the first record of an incarnation, or of a file, as the one of another key. Its tag stays what it was."""
     given = codec.loads(text)
     tag = given.pop("crc")
-    head = {name: given.pop(name) for name in ("rev", "at", "by", "durable", "id", "key", "created", "tag") if name in given}
+    head = {
+        name: given.pop(name) for name in ("rev", "at", "by", "durable", "id", "key", "created", "tag") if name in given
+    }
     rest = codec.dumps({**head, "key": key, "tag": head.get("tag", tag), **given})[1:]
     return b'{"crc":"%08x",%b' % (crc32(rest), rest)
 

@@ -70,7 +70,9 @@ class _Entry:
     )
 
     def __init__(self, state: State) -> None:
-        fields, self.key, self.rev, self.incarnation, self.tag, self.created, self.at, self.actor, size, self.log = state
+        fields, self.key, self.rev, self.incarnation, self.tag, self.created, self.at, self.actor, size, self.log = (
+            state
+        )
         self.base = _NOTHING if fields is None else fields
         self.base_bytes = size
         self.fields: dict[str, Any] | None = None if fields is None else fields.copy()  # bytes: raw JSON, not changed
