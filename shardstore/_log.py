@@ -179,4 +179,4 @@ def misfit(log: LogState, change: LogChange) -> str:
 
 def moved_to(log: LogState, settled: Settled) -> LogState:
     """Return the same log when all that stands is in a settled file, and nothing is pending."""
-    return LogState(log.dropped, settled.first + settled.lines, (), 0, settled)
+    return LogState(log.dropped, settled.first + settled.lines if settled.file else log.dropped, (), 0, settled)

@@ -90,6 +90,25 @@ class LogFiles:
             raise CorruptShard(self.path(name, settled), 0, "the log's file is missing", key) from None
         raise LogReplaced(key) from None
 
+    def whole_items(self, name: str, settled: Settled) -> dict[int, Item]:
+        """Return every item, by number, whose line is whole; empty where there is no file. For verify and salvage.
+
+        Lines behind the end count only where no end is known. Raises StoreIOError.
+        """
+        path = self.path(name, settled)
+        try:
+            fd = self.open(path, disk.READ)
+            try:
+                size = os.fstat(fd).st_size
+                data = disk.read_all(fd, 0, min(size, settled.end) if settled.end else size)
+            finally:
+                os.close(fd)
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise_io_error(error, "reading a log", path)
+        return {number: item for _, number, item in log_lines.whole_lines(data, log_lines.seed_of(settled.file))}
+
     # Writing. REQUIRES, for everything below: the caller holds the session's lock.
 
     def settle(self, name: str, key: str, log: LogState) -> Settled:

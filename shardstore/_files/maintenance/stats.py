@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from shardstore._files.layout import FORMAT, LOG_SUFFIX, PREFIXES, SUFFIX
+from shardstore._files.layout import FORMAT, LOG_SUFFIX, PREFIXES, SUFFIX, log_owner
 from shardstore.errors import raise_io_error
 from shardstore.reports import StoreStats
 
@@ -52,6 +52,6 @@ def _shards(directory: Path) -> int:
 
 def _count(directory: Path) -> int:
     try:
-        return len(os.listdir(directory))
+        return sum(log_owner(name) is None for name in os.listdir(directory))
     except OSError:
         return 0  # not there, or not a directory, which verify reports
