@@ -150,16 +150,17 @@ class LogFiles:
         except OSError as error:
             raise_io_error(error, "opening a log", path)
         try:
-            status = os.fstat(fd)
-            if status.st_size < settled.end:
-                raise CorruptShard(path, status.st_size, "the log's file is shorter than the journal says", key)
-            if status.st_nlink > 1:
-                return None
-            _write(fd, data, settled.end)
+            try:
+                status = os.fstat(fd)
+                if status.st_size < settled.end:
+                    raise CorruptShard(path, status.st_size, "the log's file is shorter than the journal says", key)
+                if status.st_nlink > 1:
+                    return None
+                _write(fd, data, settled.end)
+            finally:
+                os.close(fd)
         except OSError as error:
             raise_io_error(error, "writing a log", path)
-        finally:
-            os.close(fd)
         return Settled(settled.file, settled.lines + len(log.pending), settled.end + len(data), settled.first)
 
     def write_new(self, name: str, log: LogState, items: Iterable[Item], *, first: int) -> Settled:
@@ -295,7 +296,8 @@ class _Opened:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
+        with suppress(OSError):  # what was read was read
+            os.close(self._fd)
 
     def read(self, start: int, stop: int) -> list[Item]:
         """Return the items of these numbers."""
