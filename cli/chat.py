@@ -1,4 +1,4 @@
-"""How an item of a log looks on one line. Items shaped like chat messages show who says what; others show their JSON."""
+"""How an item of a log looks on one line. Chat messages show who says what; other items show their JSON."""
 
 from __future__ import annotations
 

@@ -401,20 +401,21 @@ class _Opened:
     def _slowly(self, start: int, stop: int) -> list[Item]:
         """Read the whole file for the items of these numbers. Raises CorruptShard where one of them is not whole."""
         data = disk.read_all(self._fd, 0, self._settled.end)
-        found = {}
-        place = behind = 0
+        found, ends = {}, {-1: 0}  # items, and the byte behind each line, by number
+        place = 0
         for text in data.split(b"\n"):
             parsed = log_lines.parse_line(text, self._seed)
-            if parsed is not None and start <= parsed[0] < stop:
-                found[parsed[0]] = parsed[1]
             place += len(text) + 1
-            if parsed is not None and parsed[0] < start:
-                behind = place
-        lost = [number for number in range(start, stop) if number not in found]
-        if lost:
-            short = len(data) < self._settled.end
-            why = "the log's file is shorter than the journal says" if short else f"item {lost[0]} is not whole"
-            self._damaged(len(data) if short else behind, why)
+            if parsed is not None:
+                ends[parsed[0]] = place
+                if start <= parsed[0] < stop:
+                    found[parsed[0]] = parsed[1]
+        lost = next((number for number in range(start, stop) if number not in found), None)
+        if lost is not None:
+            before = max(number for number in ends if number < lost)
+            short = len(data) < self._settled.end and before == max(ends)
+            why = "the log's file is shorter than the journal says" if short else f"item {lost} is not whole"
+            self._damaged(min(ends[before], len(data)), why)
         return [found[number] for number in range(start, stop)]
 
     def _damaged(self, offset: int, reason: str) -> NoReturn:

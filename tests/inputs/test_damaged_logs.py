@@ -117,7 +117,7 @@ def test_reads_that_cross_the_damage_are_typed_errors_and_nothing_else_stops(
     assert numbers == sorted(set(numbers))
     assert left == [*(message(n) for n in numbers), "more"]
     assert set(range(count, COUNT)) <= set(numbers), "what stood in the journal"
-    if damage in (one_byte,):
+    if damage is one_byte:
         assert len(numbers) == COUNT - 1
     assert damage is missing or any(path.name == chat.name for path in (chat.parents[2] / "quarantine").iterdir())
     fill(store, KEY, COUNT, first=1_000)

@@ -328,7 +328,7 @@ def _rename(store: Store, _root: Path) -> None:
 
 
 def _archive(store: Store, _root: Path) -> None:
-    report = store.prune(max_entries=2)
+    report = store.prune(where={"n": 0})
     if not report.ok:
         raise NotAllDone(str(report.skipped))
 
