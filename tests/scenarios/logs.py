@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import random
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from shardstore import CorruptShard, LockTimeout, LogReplaced, SessionNotFound, Store
+from shardstore import CorruptShard, LockTimeout, LogReplaced, SessionExists, SessionNotFound, Store
 from shardstore._files import logfile, transaction
 from tests.support import actions
 from tests.support.peer import Peer, Peers, peers
@@ -152,8 +153,9 @@ class Race:
                 self.store.archive.restore(KEY)
                 break
             except SessionExists:
-                self.gone.update((one["writer"], one["number"]) for one in self.store.log(KEY))
-                self.store.delete(KEY)
+                with suppress(SessionNotFound), self.store.edit(KEY, create=False) as draft:
+                    self.gone.update((one["writer"], one["number"]) for one in draft.log)
+                    draft.delete()
         self.counts["moves"] += 1
 
     def disturb(self, group: Peers) -> None:
