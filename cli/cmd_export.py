@@ -30,6 +30,9 @@ def openclaw(
     path: Annotated[str, typer.Argument(metavar="[PATH]", help="The file to write; - is stdout.")] = "-",
     prefix: PrefixOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    no_transcripts: Annotated[
+        bool, typer.Option("--no-transcripts", help="Write sessions.json alone, without the logs beside it.")
+    ] = False,
     store: StoreOption = None,
 ) -> None:
     """Write a sessions.json, ordered by key: to stdout, or to a file that appears when it is whole (0600).
@@ -50,7 +53,23 @@ def openclaw(
             return
         with sessions_json.replacing(Path(path), force=force) as out:
             count = sessions_json.write(entries, out)
+            if not no_transcripts:
+                _write_transcripts(opened, prefix, Path(path).parent, force=force)
     output.message(f"{count:,} sessions written to {show.text(path)}")
+
+
+def _write_transcripts(store: Store, prefix: str | None, directory: Path, *, force: bool) -> None:
+    """Write the log of each session that has one to a file of JSON lines, before sessions.json appears."""
+    from . import openclaw, transcripts
+
+    for info in store.list(prefix=prefix, order_by="key"):
+        session = store.get(info.key)
+        if session is None or not session.log:
+            continue
+        path = directory / transcripts.file_name(info.key, dict(session.data))
+        with openclaw.replacing(path, force=force) as out:
+            for line in transcripts.as_lines(session):
+                out.write(line)
 
 
 def _refuse_damaged(store: Store) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from shardstore import Session, Store
 
     from .openclaw import Source
+    from .transcripts import Line
 
 app = plain_app()
 _MOMENTS_END = 10**14  # milliseconds: the year 5138; beyond is no moment
@@ -45,6 +46,7 @@ class Outcome:
     created: int = 0
     unchanged: int = 0
     overwritten: int = 0
+    items: int = 0  # of transcripts
     conflicts: list[str] = field(default_factory=list)
 
 
@@ -59,6 +61,9 @@ def openclaw(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Let the source win where the store holds something else.")
     ] = False,
+    no_transcripts: Annotated[
+        bool, typer.Option("--no-transcripts", help="Leave out the transcripts that lie beside the file.")
+    ] = False,
     store: StoreOption = None,
     lock_timeout: TimeoutOption = "10",
     actor: ActorOption = None,
@@ -68,6 +73,8 @@ def openclaw(
 
     Safe to run twice, and to run again after it was interrupted. A session that the store holds already, and
     differently, is kept as it is in the store and reported (exit code 4), unless --overwrite.
+
+    The transcripts beside it become the logs of the sessions; lines that a log has already are not added again.
     """
     from . import openclaw as sessions_json
 
@@ -75,11 +82,12 @@ def openclaw(
     source = sessions_json.read(Path(path))
     if source.warning:
         output.message(f"Note: {source.warning}")
+    logs = {} if no_transcripts else _transcripts(source)
     opened = _open(ctx, store, lock_timeout, actor or "import:openclaw", dry_run=dry_run)
     outcome = Outcome()
     try:
         with progress.bar("Checking" if dry_run else "Importing") as shown:
-            _import(source, opened, outcome, shown, dry_run=dry_run, overwrite=overwrite)
+            _import(source, logs, opened, outcome, shown, dry_run=dry_run, overwrite=overwrite)
     finally:
         if opened is not None:
             opened.close()
@@ -98,8 +106,17 @@ def _open(ctx: typer.Context, store: str | None, lock_timeout: str, actor: str, 
         raise
 
 
+def _transcripts(source: Source) -> dict[str, list[Line]]:
+    """Read the transcripts that lie beside a sessions.json, by key."""
+    from . import transcripts
+
+    found = {key: transcripts.find(source.path, entry) for key, entry in source.entries.items()}
+    return {key: transcripts.read(path) for key, path in found.items() if path is not None}
+
+
 def _import(
     source: Source,
+    logs: dict[str, list[Line]],
     store: Store | None,
     outcome: Outcome,
     shown: Callable[[int, int], None],
@@ -111,7 +128,9 @@ def _import(
     for done, (key, entry) in enumerate(source.entries.items()):
         shown(done, len(source.entries))
         current = store.get(key) if store is not None else None
-        if current is None and store is not None and not dry_run:
+        lines = logs.get(key, [])
+        outcome.items += _log(store, key, entry, lines, dry_run=dry_run) if lines else 0
+        if current is None and not lines and store is not None and not dry_run:
             current = _create(store, key, entry)
         if current is None:
             outcome.created += 1
@@ -123,6 +142,16 @@ def _import(
                 store.replace(key, entry, expect=current)
         else:
             outcome.conflicts.append(key)
+
+
+def _log(store: Store | None, key: str, entry: dict[str, Any], lines: list[Line], *, dry_run: bool) -> int:
+    """Bring in a session's transcript, and the session where there is none; return how many items are new."""
+    from . import transcripts
+
+    new = transcripts.missing(store.get(key) if store is not None else None, lines)
+    if new and store is not None and not dry_run:
+        transcripts.bring(store, key, entry, lines, at=_last_change(entry))
+    return new
 
 
 def _create(store: Store, key: str, entry: dict[str, Any]) -> Session | None:
@@ -161,12 +190,15 @@ def _report(source: Source, outcome: Outcome, *, dry_run: bool, as_json: bool) -
                 "created": outcome.created,
                 "unchanged": outcome.unchanged,
                 "overwritten": outcome.overwritten,
+                "items": outcome.items,
                 "conflicts": outcome.conflicts,
             }
         )
     else:
         counts = {"new": outcome.created, "unchanged": outcome.unchanged, "overwritten": outcome.overwritten}
         told = ", ".join(f"{number:,} {what}" for what, number in counts.items() if number) or "nothing to do"
+        if outcome.items:
+            told += f"; {outcome.items:,} new items of transcripts"
         output.line(f"{'would import' if dry_run else 'imported'} {len(source.entries):,} sessions: {told}")
     if outcome.conflicts:
         named = ", ".join(show.text(key) for key in outcome.conflicts[:_CONFLICTS_NAMED])

@@ -35,7 +35,9 @@ def log(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Print items of a session's log, one a line: index, time, role and the first line of what it says.
+    """Print a session's log, the newest items or a range.
+
+    One line an item: its index, time, role, and the first line of what it says.
 
     With --json every item comes whole; with --follow --json as one object a line. With --grep, -n counts items that
     match.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from shardstore._codec import dumps
 
-from . import changes, output
+from . import changes, chat, output
 from . import show as looks
 from .cmd_get import describe
 from .holders import command_of
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from shardstore import LockHolder, Session, Store
 
 _VALUE_MIN, _VALUE_MAX = 24, 120  # characters of a value in the table of fields
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SIZE_COLUMN = 14  # columns, with what is between the columns
 
 
@@ -49,11 +51,37 @@ def _for_programs(
         "size": len(dumps(session.data)),
         "path": path,
         "file_size": _file_size(path),
+        "log": _log_for_programs(session, path),
         "lock": {"pid": held.pid, "command": command_of(held.pid)} if held else None,
     }
     if not history:
         return {**shown, "data": session.data}
     return {**shown, "history": [_step(revision, changed) for revision, changed in revisions]}
+
+
+def _log_for_programs(session: Session, path: str) -> dict[str, Any]:
+    newest = session.log.entries(-1)
+    at = looks.iso(_EPOCH + timedelta(microseconds=newest[0].at)) if newest else None
+    return {"length": len(session.log), "dropped": session.log.dropped, "bytes": _log_bytes(path), "newest_at": at}
+
+
+def _log_bytes(path: str) -> int:
+    """Return the bytes of the log's files beside a journal: one, or none."""
+    import glob
+
+    stem = path.removesuffix(".jsonl")
+    return sum(_file_size(file) for file in glob.glob(f"{glob.escape(stem)}.*.log.jsonl"))
+
+
+def _log_fact(session: Session, path: str) -> list[tuple[str, str]]:
+    """Return the line about the log, where there is one; the newest item as `log` shows it."""
+    if not session.log:
+        return []
+    newest = session.log.entries(-1)[0]
+    when = _EPOCH + timedelta(microseconds=newest.at)
+    settled = f", file of {looks.size(_log_bytes(path))}" if _log_bytes(path) else ""
+    said = f"newest {looks.age(when)}: {chat.speaker(newest.value)} {chat.line(newest.value, _VALUE_MIN * 2)}"
+    return [("Log", f"{len(session.log):,} items{settled}; {said}")]
 
 
 def _step(session: Session, changed: list[changes.Change]) -> dict[str, Any]:
@@ -75,6 +103,7 @@ def _facts(session: Session, path: str, held: LockHolder | None) -> list[tuple[s
         ("Size", f"{looks.size(len(dumps(session.data)))}, file of {looks.size(_file_size(path))}"),
         ("Created", f"{looks.time(created)} ({looks.age(created)})"),
         ("Updated", f"{looks.time(updated)} ({looks.age(updated)}) by {looks.text(session.actor)}"),
+        *_log_fact(session, path),
         ("File", looks.text(path)),
         ("Lock", owner),
     ]

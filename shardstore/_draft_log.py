@@ -95,14 +95,14 @@ class DraftLog(MutableSequence[Any]):
         """Add an item at the end; return False, and add nothing, where an item that stands has this id."""
         return self.add_encoded(codec.encode_item(value, f"log[{len(self)}]"), id)
 
-    def add_encoded(self, raw: bytes, name: str | None) -> bool:
-        """Add an item that is JSON already, as `append` does."""
+    def add_encoded(self, raw: bytes, name: str | None, *, at: int = 0, actor: str = "") -> bool:
+        """Add an item that is JSON already, as `append` does; `at` and `actor` where they are not the commit's own."""
         if name is not None:
             check_id(name)
             if self.find(name) is not None:
                 return False
             self._ids.add(name)
-        self._added.append(Item(raw, name))
+        self._added.append(Item(raw, name, at, actor))
         return True
 
     def insert(self, index: int, value: Any) -> None:

@@ -57,6 +57,7 @@ def test_importing_twice_changes_nothing(shell: Shell) -> None:
         "created": 0,
         "unchanged": 3,
         "overwritten": 0,
+        "items": 0,
         "conflicts": [],
     }
     with Store(shell.store) as store:

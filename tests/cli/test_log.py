@@ -138,3 +138,86 @@ def test_follow_prints_what_comes(chat: Shell) -> None:
         process.kill()
         process.wait()
         process.stdout.close()  # type: ignore[union-attr]
+
+
+def openclaw(shell: Shell) -> str:
+    """Write a sessions.json with two transcripts beside it; return its path."""
+    directory = shell.directory / "openclaw"
+    directory.mkdir()
+    rows = {
+        "agent:main:main": {"sessionId": "s-1", "updatedAt": 1_763_800_000_000},
+        "agent:main:other": {"sessionId": "s-2", "sessionFile": "/home/somebody/s-2-topic.jsonl"},
+        "agent:main:none": {"sessionId": "../s-1"},
+    }
+    (directory / "sessions.json").write_text(json.dumps(rows))
+    lines = [{"type": "session", "id": "s-1"}] + [
+        {"type": "message", "id": f"m{n}", "timestamp": "2025-11-22T08:26:40.500Z", "message": message}
+        for n, message in enumerate(CHAT[:3])
+    ]
+    (directory / "s-1.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (directory / "s-2-topic.jsonl").write_text('{"n":1}\n{"n":2}\n')
+    return str(directory / "sessions.json")
+
+
+def test_import_brings_transcripts_once(shell: Shell) -> None:
+    """Fields and log of a session are one commit, with the times of the source; a second run adds what is new."""
+    path = openclaw(shell)
+    assert shell("import", "openclaw", path, "--dry-run", "--json").json["items"] == 6
+    assert not shell.store.exists()
+    assert shell("import", "openclaw", path, "--json").json["items"] == 6
+    with Store(shell.store) as store:
+        main, other, none = (store[f"agent:main:{name}"] for name in ("main", "other", "none"))
+        assert (main.rev, len(main.log), main.log[1]["id"], main.log.find("m2")) == (1, 4, "m0", 3)
+        assert main.log.entries(1, 2)[0].at == 1_763_800_000_500_000
+        assert (other.log[:], other.log.ids()) == ([{"n": 1}, {"n": 2}], ["line:1", "line:2"])
+        assert none.log == []
+        assert main.updated_at.timestamp() == 1_763_800_000
+    with open(path.replace("sessions.json", "s-2-topic.jsonl"), "a") as file:
+        file.write('{"n":3}\n')
+    again = shell("import", "openclaw", path, "--json").json
+    assert (again["items"], again["unchanged"]) == (1, 3)
+    assert shell("import", "openclaw", path, "--json").json["items"] == 0
+    with Store(shell.store) as store:
+        assert store.log("agent:main:other") == [{"n": 1}, {"n": 2}, {"n": 3}]
+
+
+def test_import_refuses_a_broken_transcript_and_can_leave_it_out(shell: Shell) -> None:
+    """The line is named and nothing is imported; --no-transcripts imports the rest."""
+    path = openclaw(shell)
+    with open(path.replace("sessions.json", "s-1.jsonl"), "a") as file:
+        file.write('{"half": ')
+    done = shell("import", "openclaw", path)
+    assert (done.code, "s-1.jsonl, line 5" in done.err, "--no-transcripts" in done.err) == (1, True, True)
+    assert not shell.store.exists()
+    assert shell("import", "openclaw", path, "--no-transcripts").code == 0
+    with Store(shell.store) as store:
+        assert len(store["agent:main:main"].log) == 0
+
+
+def test_export_writes_what_import_reads(shell: Shell) -> None:
+    """Sessions and transcripts there and back again."""
+    shell("import", "openclaw", openclaw(shell))
+    target = shell.directory / "out"
+    target.mkdir()
+    assert shell("export", "openclaw", target / "sessions.json").code == 0
+    assert sorted(path.name for path in target.iterdir())[-2:] == ["s-2.jsonl", "sessions.json"]
+    assert (target / "s-1.jsonl").read_text().count("\n") == 4
+    assert shell("export", "openclaw", target / "alone.json", "--no-transcripts").code == 0
+    with Store(shell.store) as store:
+        before = {key: store.log(key) for key in store}
+        for key in before:
+            store.delete(key)
+    assert shell("import", "openclaw", target / "sessions.json").code == 0
+    with Store(shell.store) as store:
+        assert {key: store.log(key) for key in store} == before
+
+
+def test_inspect_shows_the_log(chat: Shell) -> None:
+    """Length, bytes and the newest item, for people and for programs."""
+    done = chat("inspect", "chat")
+    assert "7 items" in done.out
+    assert "newest" in done.out
+    found = chat("inspect", "chat", "--json").json["log"]
+    assert (found["length"], found["dropped"]) == (7, 0)
+    assert found["bytes"] > 250_000
+    assert found["newest_at"]
