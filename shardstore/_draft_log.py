@@ -105,6 +105,10 @@ class DraftLog(MutableSequence[Any]):
         self._added.append(Item(raw, name, at, actor))
         return True
 
+    def extend_encoded(self, raws: list[bytes]) -> None:
+        """Add items that are JSON already and have no ids."""
+        self._added += [Item(raw) for raw in raws]
+
     def insert(self, index: int, value: Any) -> None:
         """Add an item at the end, the only place where that is possible. Raises TypeError for any other."""
         if index < len(self):
@@ -216,7 +220,7 @@ class DraftLog(MutableSequence[Any]):
         drop = self._low if self._low > log.dropped else None
         if cut is None and drop is None and not self._rep and not self._added:
             return None
-        size = sum(len(item.raw) for item in (*self._added, *self._rep.values()) if not item.at)
+        size = sum([len(item.raw) for item in (*self._added, *self._rep.values()) if not item.at])
         if size > codec.ENTRY_BYTES_MAX:
             raise InvalidEntry("log", f"{size:,} bytes of new items; at most {codec.ENTRY_BYTES_MAX:,} are allowed")
         return LogChange(cut, drop, self._rep or None, tuple(self._added))

@@ -138,6 +138,8 @@ def applied(log: LogState, change: LogChange) -> LogState:
     changed = {**replaced, **rep} if rep else replaced
     if rep:
         pending = tuple(_renewed(item, rep.get(number)) for number, item in enumerate(pending, kept))
+    if names is not None and all(item.id is None for item in pending):
+        names = None
     names = _noted(names, add, kept + len(pending))
     pending += add
     stand = {number: item for number, item in changed.items() if dropped <= number < kept}
@@ -146,7 +148,7 @@ def applied(log: LogState, change: LogChange) -> LogState:
 
 def _noted(names: Names | None, add: tuple[Item, ...], first: int) -> Names | None:
     if names is None:
-        if all(item.id is None for item in add):
+        if all([item.id is None for item in add]):  # noqa: C419  # a generator costs more than a few items
             return None
         names = Names()
     names.note(add, first)

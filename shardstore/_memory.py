@@ -215,7 +215,7 @@ class MemoryLogs:
     def __reduce__(self) -> str | tuple[Any, ...]:
         return (MemoryLogs, ())  # elsewhere nothing is known of what lies in this memory
 
-    def read(self, key: str, log: LogState, start: int, stop: int) -> list[Item]:
+    def read(self, key: str, log: LogState, start: int, stop: int, *, values: bool = False) -> list[Item]:  # noqa: ARG002
         """Return the settled items of these numbers. Raises LogReplaced."""
         file, first = self._files.get(log.settled.file), log.settled.first
         if file is None:

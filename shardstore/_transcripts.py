@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shardstore._model import State
     from shardstore.engine import Engine, Transaction
 
+_ONE_ITEM: Final = (Mapping, str, bytes, bytearray)  # in place of a list of items: a mistake
 _BATCH: Final = 256  # items that a follower reads at a time
 _RETRIES: Final = 100  # of a read whose log file was replaced meanwhile; each replacement is somebody's commit
 _POLL_S, _POLL_MAX_S = (
@@ -41,16 +42,21 @@ class NewItems:
     def all_known(self, draft: Draft) -> bool:
         """Return whether ids are given and every item stands in the log already: then a retry has nothing to do."""
         names = self._names
-        return bool(names) and all(name is not None and draft.log.find(name) is not None for name in names or ())
+        if not names:
+            return False
+        return all(name is not None and draft.log.find(name) is not None for name in names)
 
     def add_to(self, draft: Draft) -> None:
         """Add those that are not known."""
-        for number, raw in enumerate(self._raws):
-            draft.log.add_encoded(raw, self._names[number] if self._names is not None else None)
+        if self._names is None:
+            draft.log.extend_encoded(self._raws)
+        else:
+            for raw, name in zip(self._raws, self._names, strict=True):
+                draft.log.add_encoded(raw, name)
 
 
 def _encoded(items: Iterable[Any]) -> list[bytes]:
-    if isinstance(items, Mapping | str | bytes | bytearray):
+    if type(items) is not list and isinstance(items, _ONE_ITEM):
         raise TypeError(f"items is a list of items, not a {type(items).__name__}; for one item: [item]")
     raws, size = [], 0
     for number, value in enumerate(items):
@@ -79,8 +85,9 @@ def apply_patch(draft: Draft, patch: Mapping[str, Any] | Callable[[Draft], Mappi
     """Change the fields beside an append: by a mapping, or by a function that is called with the draft."""
     if patch is None:
         return
-    if isinstance(patch, Mapping):
-        draft.update(patch)
+    if type(patch) is dict or isinstance(patch, Mapping):
+        for name in patch:
+            draft[name] = patch[name]
         return
     if not callable(patch):
         raise TypeError(f"patch is a mapping or a function, not {type(patch).__name__}")

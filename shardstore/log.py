@@ -29,8 +29,8 @@ class LogItem(NamedTuple):
 class LogSource(Protocol):
     """What reads the settled part of logs. Every engine has one."""
 
-    def read(self, key: str, log: LogState, start: int, stop: int) -> list[Item]:
-        """Return the settled items of these numbers as their file has them.
+    def read(self, key: str, log: LogState, start: int, stop: int, *, values: bool = False) -> list[Item]:
+        """Return the settled items of these numbers as their file has them; with `values` their values may do.
 
         Raises LogReplaced where the file was replaced since, CorruptShard where one of the items is damaged.
         """
@@ -39,14 +39,19 @@ class LogSource(Protocol):
         """Return the number of the settled item with this id that stands; None where there is none."""
 
 
-def read_items(source: LogSource | None, key: str, log: LogState, start: int, stop: int) -> list[Item]:
-    """Return the items of these numbers, which stand in the log. Raises LogReplaced, CorruptShard."""
+def read_items(  # noqa: PLR0913  # a place in a log, and what of it
+    source: LogSource | None, key: str, log: LogState, start: int, stop: int, *, values: bool = False
+) -> list[Item]:
+    """Return the items of these numbers, which stand in the log; with `values` their values may do.
+
+    Raises LogReplaced, CorruptShard.
+    """
     found: list[Item] = []
     kept = log.kept
     if start < min(stop, kept):
         if source is None:
             raise LogReplaced(key)
-        found = source.read(key, log, start, min(stop, kept))
+        found = source.read(key, log, start, min(stop, kept), values=values)
         if log.replaced:
             found = [_newest(log, number, item) for number, item in enumerate(found, start)]
     if stop > kept:
@@ -93,8 +98,9 @@ class Log(Sequence[Any]):
     def __getitem__(self, place: slice) -> list[Any]: ...
     def __getitem__(self, place: int | slice) -> Any:
         if isinstance(place, slice):
-            return [codec.loads(item.raw) for item in self._slice(range(len(self))[place])]
-        return codec.loads(self._slice(range(at := range(len(self))[place], at + 1))[0].raw)
+            return [codec.loads(item.raw) for item in self._slice(range(len(self))[place], values=True)]
+        at = range(len(self))[place]
+        return codec.loads(self._slice(range(at, at + 1), values=True)[0].raw)
 
     def __iter__(self) -> Iterator[Any]:
         for start in range(0, len(self), _BATCH):
@@ -136,11 +142,11 @@ class Log(Sequence[Any]):
             for index, item in zip(places, self._slice(places), strict=True)
         ]
 
-    def _slice(self, places: range) -> list[Item]:
+    def _slice(self, places: range, *, values: bool = False) -> list[Item]:
         """Return the items at these places."""
         if not places:
             return []
         low, high = min(places[0], places[-1]), max(places[0], places[-1])
         first = self._log.dropped
-        found = read_items(self._source, self._key, self._log, first + low, first + high + 1)
+        found = read_items(self._source, self._key, self._log, first + low, first + high + 1, values=values)
         return found if places.step == 1 else [found[place - low] for place in places]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 
 from shardstore._model import NEVER_WAS
+from shardstore._transcripts import Follower, NewItems, Pair, apply_patch, copy_of, read_log
 from shardstore.draft import Delete, Draft
 from shardstore.engine import Engine, open_engine
 from shardstore.errors import (
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from shardstore._model import State
-    from shardstore._transcripts import Follower
     from shardstore.archive import Archive
     from shardstore.engine import Transaction
     from shardstore.query import Where
@@ -348,8 +348,6 @@ class Store:
         >>> store.append("agent:chat", [{"role": "user", "content": "hi"}], {"status": "running"}).log[-1]["role"]
         'user'
         """
-        from shardstore._transcripts import NewItems, apply_patch
-
         new = NewItems(items, ids)
         self._check_writable()
         with self._engine.transaction(key, self.lock_timeout, create=create) as txn:
@@ -370,8 +368,6 @@ class Store:
         >>> store.log("agent:chat", -1)
         [{'role': 'user', 'content': 'hi'}]
         """
-        from shardstore._transcripts import read_log
-
         return read_log(self._engine, key, start, stop)
 
     def follow(self, key: str, start: int | None = None) -> Follower:
@@ -385,8 +381,6 @@ class Store:
         >>> next(store.follow("agent:chat", -1))["content"]
         'hi'
         """
-        from shardstore._transcripts import Follower
-
         return Follower(self._engine, key, start)
 
     # Sessions whole
@@ -400,8 +394,6 @@ class Store:
         >>> store.copy("agent:chat", "agent:branch", stop=1).log[:]
         [{'role': 'user', 'content': 'hi'}]
         """
-        from shardstore._transcripts import Pair, copy_of
-
         self._check_writable()
         with Pair(self._engine, source, target, self.lock_timeout) as (one, other):
             if other.state.exists:
@@ -418,8 +410,6 @@ class Store:
         >>> store.rename("agent:branch", "agent:kept").key
         'agent:kept'
         """
-        from shardstore._transcripts import Pair
-
         self._check_writable()
         with Pair(self._engine, source, target, self.lock_timeout) as (one, other):
             if expect is not None:

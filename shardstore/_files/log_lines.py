@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 BODY: Final = len(b'{"crc":"9f1c2a3b",')
 _NUMBER: Final = re.compile(rb'"n":(0|[1-9][0-9]{0,15}),')
 _HEAD: Final = re.compile(
-    rb'"n":(?:0|[1-9][0-9]{0,15}),(?:"id":("(?:[^"\\]|\\.)*"),)?"at":([1-9][0-9]{0,17}),"by":("(?:[^"\\]|\\.)*"),"item":'
+    rb'"n":(0|[1-9][0-9]{0,15}),(?:"id":("(?:[^"\\]|\\.)*"),)?"at":([1-9][0-9]{0,17}),"by":("(?:[^"\\]|\\.)*"),"item":'
 )
+_ID: Final = re.compile(rb'"n":([0-9]{1,16}),"id":("(?:[^"\\]|\\.)*"),')
 _START: Final = re.compile(rb'(?=\{"crc":"[0-9a-f]{8}","n":)')
 
 _quoted = lru_cache(maxsize=256)(codec.dumps)
+_actor = lru_cache(maxsize=256)(codec.loads)
 
 
 def encode_lines(file_id: str, first: int, items: Iterable[Item]) -> Iterator[bytes]:
@@ -56,18 +58,27 @@ def number_of(text: bytes) -> int | None:
 
 def parse_line(text: bytes, seed: int) -> tuple[int, Item] | None:
     """Return number and item of a line, given without its newline; None where it is not intact."""
-    number = number_of(text) if is_intact(text, seed) else None
-    head = _HEAD.match(text, BODY)
-    if number is None or head is None or not text.endswith(b"}"):
+    if text[:BODY] != b'{"crc":"%08x",' % crc32(text[BODY:], seed):
         return None
-    name = None if head[1] is None else codec.loads(head[1])
-    return number, Item(text[head.end() : -1], name, int(head[2]), codec.loads(head[3]))
-
-
-def id_of(text: bytes) -> str | None:
-    """Return the id of an intact line; None where its item has none."""
     head = _HEAD.match(text, BODY)
-    return None if head is None or head[1] is None else codec.loads(head[1])
+    if head is None:
+        return None
+    number, name, at, by = head.groups()
+    return int(number), Item(text[head.end() : -1], None if name is None else codec.loads(name), int(at), _actor(by))
+
+
+def value_of(text: bytes, number: int, seed: int) -> Item | None:
+    """Return the item of a line with this number, its value alone: cheaper. None where the line is not intact."""
+    if text[:BODY] != b'{"crc":"%08x",' % crc32(text[BODY:], seed) or not text.startswith(b'"n":%d,' % number, BODY):
+        return None
+    start = text.find(b',"item":', BODY)  # inside a string the quotes would be escaped
+    return Item(text[start + len(b',"item":') : -1]) if start > 0 else None
+
+
+def named(text: bytes) -> tuple[str, int] | None:
+    """Return the id and number of an intact line; None where its item has no id."""
+    head = _ID.match(text, BODY)
+    return None if head is None else (codec.loads(head[2]), int(head[1]))
 
 
 def whole_lines(data: bytes, seed: int) -> Iterator[tuple[int, int, Item]]:

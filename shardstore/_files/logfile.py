@@ -48,10 +48,13 @@ class LogFiles:
     def __reduce__(self) -> tuple[Any, ...]:
         return (LogFiles, (str(self.layout.root),))
 
-    def read(self, key: str, log: LogState, start: int, stop: int) -> list[Item]:
-        """Return the settled items of these numbers, as the file has them. Raises LogReplaced, CorruptShard."""
+    def read(self, key: str, log: LogState, start: int, stop: int, *, values: bool = False) -> list[Item]:
+        """Return the settled items of these numbers, as the file has them. Raises LogReplaced, CorruptShard.
+
+        With `values` the items have their values alone.
+        """
         name = shard_name(key)
-        with _Opened(self, name, key, log.settled) as file:
+        with _Opened(self, name, key, log.settled, values=values) as file:
             return file.read(start, stop)
 
     def number_of(self, key: str, log: LogState, name: str) -> int | None:
@@ -277,10 +280,11 @@ def _copy(source: str, target: str) -> None:
 class _Opened:
     """A log file while it is read. `with` opens it: LogReplaced or CorruptShard where it is not there."""
 
-    __slots__ = ("_fd", "_files", "_key", "_name", "_path", "_seed", "_settled")
+    __slots__ = ("_fd", "_files", "_key", "_name", "_path", "_seed", "_settled", "_values")
 
-    def __init__(self, files: LogFiles, name: str, key: str, settled: Settled) -> None:
+    def __init__(self, files: LogFiles, name: str, key: str, settled: Settled, *, values: bool = False) -> None:
         self._files = files
+        self._values = values
         self._name, self._key, self._settled = name, key, settled
         self._path = files.path(name, settled)
         self._seed = log_lines.seed_of(settled.file)
@@ -320,13 +324,14 @@ class _Opened:
             data = disk.read_all(self._fd, end, self._settled.end - end)
         except OSError as error:
             raise_io_error(error, "reading a log", self._path)
+        if len(data) < self._settled.end - end:
+            self._damaged(end + len(data), "the log's file is shorter than the journal says")
         for text in data.split(b"\n")[:-1]:
-            number = log_lines.number_of(text) if log_lines.is_intact(text, self._seed) else None
-            if number is None:
+            if not log_lines.is_intact(text, self._seed):
                 self._damaged(data.find(text) + end, "the checksum of a line does not match")
-            name = log_lines.id_of(text)
-            if name is not None:
-                found.append((name, number))
+            named = log_lines.named(text)
+            if named is not None:
+                found.append(named)
         return found
 
     def _quickly(self, start: int, stop: int) -> list[Item] | None:
@@ -353,11 +358,14 @@ class _Opened:
     def _items(self, data: bytes, start: int, stop: int) -> list[Item | None]:
         """Return the items of these numbers, from the first of them on, as far as they stand in a piece of the file."""
         lines = data.split(b"\n")[:-1]
-        begin = next((n for n, text in enumerate(lines) if log_lines.number_of(text) == start), None)
+        begin = _index_of(lines, start)
         if begin is None:
             return []
+        chosen = enumerate(lines[begin : begin + stop - start], start)
+        if self._values:
+            return [log_lines.value_of(text, number, self._seed) for number, text in chosen]
         found: list[Item | None] = []
-        for number, text in enumerate(lines[begin : begin + stop - start], start):
+        for number, text in chosen:
             parsed = log_lines.parse_line(text, self._seed)
             found.append(parsed[1] if parsed is not None and parsed[0] == number else None)
         return found
@@ -429,6 +437,17 @@ def id_key(name: str) -> str | bytes:
     from hashlib import blake2b
 
     return blake2b(name.encode(), digest_size=16).digest()
+
+
+def _index_of(lines: list[bytes], number: int) -> int | None:
+    """Return where the line of a number stands among consecutive ones; None where it does not."""
+    for begin in range(min(2, len(lines))):  # the first one may be the end of a line
+        first = log_lines.number_of(lines[begin])
+        if first is not None:
+            at = begin + number - first
+            if 0 <= at < len(lines) and log_lines.number_of(lines[at]) == number:
+                return at
+    return next((n for n, text in enumerate(lines) if log_lines.number_of(text) == number), None)
 
 
 class _KnownIds:

@@ -15,7 +15,7 @@ from zlib import crc32
 
 from shardstore import _codec as codec
 from shardstore._journal.log import MEMBERS, change_members, is_change, stamped, whole_member
-from shardstore._log import NO_LOG, LogState, applied
+from shardstore._log import NO_LOG, LogChange, LogState, applied
 from shardstore._model import REV_MAX, TIME_MAX_US, Change, State, newest_commit, order_time
 
 PREFIX: Final = b'{"crc":"'
@@ -48,9 +48,10 @@ def next_record(  # noqa: PLR0913  # what a record says
         now = max(at, state.updated_at)
     changed, removed, whole, delete, log_change = change
     before, log = state.fields, state.log
-    if before is None or removed or whole or delete or log_change is not None:
+    if before is None or removed or whole or delete:
         rev, incarnation, created, body, fields, size = _other_change(state, change, key, now)
-        log, body = _log_change(state, change, body, now, actor)
+        if fields is None or before is None:
+            log = NO_LOG
     else:  # most commits
         rev, incarnation, created = state.rev + 1, state.incarnation, state.created_at
         fields, size, body = before.copy(), state.entry_bytes, b'"set":{'
@@ -60,7 +61,10 @@ def next_record(  # noqa: PLR0913  # what a record says
             old = before.get(name)
             size += len(member) + 1 if old is None else len(raw) - len(old)
             fields[name] = raw
-        body = body[:-1] + b"}"
+        body = body[:-1] + b"}" if changed else b""
+    if log_change is not None and fields is not None:
+        log, members = _log_change(log, log_change, now, actor)
+        body += b"," + members if body else members
     flag = b'"durable":true,' if durable else b""
     rest = b'"rev":%d,"at":%d,"by":%b,%b%b}' % (rev, now, _quoted(actor), flag, body)
     tag = f"{crc32(rest):08x}"
@@ -82,21 +86,15 @@ def _other_change(
         return *head, b'"delete":true', None, 0
     if whole:
         return *head, b'"put":' + codec.join(changed), changed, _entry_bytes(changed)
-    body = b'"set":' + codec.join(changed) if changed else b""
-    if removed:
-        body += (b"," if changed else b"") + b'"unset":' + codec.dumps(removed)
+    unset = b'"unset":' + codec.dumps(removed)
+    body = b'"set":' + codec.join(changed) + b"," + unset if changed else unset
     fields = {name: raw for name, raw in state.fields.items() if name not in removed} | changed
     return *head, body, fields, _entry_bytes(fields)
 
 
-def _log_change(state: State, change: Change, body: bytes, now: int, actor: str) -> tuple[LogState, bytes]:
-    """Return the log after a change, and the record's body with the members that make it."""
-    log = NO_LOG if change.delete or state.fields is None else state.log
-    if change.delete or change.log is None:
-        return log, body
-    done = stamped(change.log, now, actor)
-    members = change_members(change.log)
-    return applied(log, done), body + (b"," if body and members else b"") + members
+def _log_change(log: LogState, change: LogChange, now: int, actor: str) -> tuple[LogState, bytes]:
+    """Return the log after a change, and the members of the record that make it."""
+    return applied(log, stamped(change, now, actor)), change_members(change)
 
 
 def _entry_bytes(fields: dict[str, bytes]) -> int:
