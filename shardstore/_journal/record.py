@@ -64,7 +64,7 @@ def next_record(  # noqa: PLR0913  # what a record says
         body = body[:-1] + b"}" if changed else b""
     if log_change is not None and fields is not None:
         log, members = _log_change(log, log_change, now, actor)
-        body += b"," + members if body else members
+        body += b"," + members if body and members else members
     flag = b'"durable":true,' if durable else b""
     rest = b'"rev":%d,"at":%d,"by":%b,%b%b}' % (rev, now, _quoted(actor), flag, body)
     tag = f"{crc32(rest):08x}"
