@@ -21,6 +21,7 @@ from bench.workloads import (
     sessionsjson,
     spread,
     touch,
+    transcript,
     turn,
 )
 
@@ -44,6 +45,6 @@ class Workload(Protocol):
 
 _MODULES: tuple[ModuleType, ...] = (
     touch, get, turn, floor, sessionsjson, hotkey, spread, fanout, mixed, durable, durable_spread,
-    listing, indexcost, rebuild, churn, cold, memory,
+    listing, indexcost, rebuild, churn, cold, memory, transcript,
 )  # fmt: skip
 WORKLOADS: dict[str, Workload] = {module.NAME: cast("Workload", module) for module in _MODULES}
