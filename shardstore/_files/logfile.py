@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _PROBE: Final = 4096  # bytes that a search reads at a time, and within which it stops searching
 _CHUNK: Final = 1 << 20  # bytes of lines that are read, or written, at a time
 _TAIL_MORE: Final = 5 / 4  # so much more than the average line a read of the newest items begins with
+_NEWEST, _NEWEST_BYTES, _NEWEST_FILES = 64, 131072, 64  # items, bytes and files that are remembered
 _ID_FILES_MAX: Final = 32  # files whose ids are remembered
 _IDS_MAX: Final = 1 << 20  # ids that are remembered, of all files
 _ID_KEY_BYTES: Final = 48  # a longer id is remembered by its hash
@@ -38,12 +39,13 @@ def _none_idle() -> int:
 class LogFiles:
     """Reads the log files of one store; the engine's `logs`. Opens a file for each read: a snapshot holds nothing."""
 
-    __slots__ = ("_ids", "free_descriptors", "layout")
+    __slots__ = ("_ids", "_newest", "free_descriptors", "layout")
 
     def __init__(self, root: str) -> None:
         self.layout = Layout(root)
         self.free_descriptors: Callable[[], int] = _none_idle  # closes what is open and idle; set by the engine
         self._ids = _KnownIds()
+        self._newest = _Newest()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (LogFiles, (str(self.layout.root),))
@@ -53,9 +55,15 @@ class LogFiles:
 
         With `values` the items have their values alone.
         """
-        name = shard_name(key)
-        with _Opened(self, name, key, log.settled, values=values) as file:
-            return file.read(start, stop)
+        name, settled = shard_name(key), log.settled
+        seen = _look(self.path(name, settled))
+        found = self._newest.get(settled.file, seen, start, stop, values=values)
+        if found is None:
+            with _Opened(self, name, key, settled, values=values) as file:
+                found = file.read(start, stop)
+            if stop == settled.first + settled.lines:
+                self._newest.keep(settled.file, seen, start, found, values=values)
+        return found
 
     def number_of(self, key: str, log: LogState, name: str) -> int | None:
         """Return the number of the settled item with this id; the first use in a process reads the file once."""
@@ -69,8 +77,9 @@ class LogFiles:
         return number if number is not None and log.dropped <= number < log.kept else None
 
     def forget(self, file_id: str) -> None:
-        """Forget the ids of a file that is gone."""
+        """Forget what is remembered of a file that is gone."""
         self._ids.forget(file_id)
+        self._newest.forget(file_id)
 
     def open(self, path: str, flags: int) -> int:
         """Open a log file; where no descriptor is left for it, have idle ones closed. Raises OSError."""
@@ -119,11 +128,12 @@ class LogFiles:
 
         Raises CorruptShard where the file it has cannot be gone on with, StoreIOError; nothing has changed then.
         """
-        if log.appends_to_file:
-            done = self._append(name, key, log)
-            if done is not None:
-                return done
-        return self.rewrite(name, key, log)
+        done = self._append(name, key, log) if log.appends_to_file else None
+        if done is None:
+            done = self.rewrite(name, key, log)
+        newest = [*log.pending[-_NEWEST:]]
+        self._newest.keep(done.file, _look(self.path(name, done)), log.end - len(newest), newest, values=False)
+        return done
 
     def rewrite(self, name: str, key: str, log: LogState) -> Settled:
         """Put the whole log in a new file, on the medium; return where it stands then."""
@@ -448,6 +458,50 @@ def _index_of(lines: list[bytes], number: int) -> int | None:
             if 0 <= at < len(lines) and log_lines.number_of(lines[at]) == number:
                 return at
     return next((n for n, text in enumerate(lines) if log_lines.number_of(text) == number), None)
+
+
+_Look = tuple[int, int, int] | None  # inode, size and time of change of a file; None: there is none
+
+
+def _look(path: str) -> _Look:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None  # opening it says what is wrong
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class _Newest:
+    """The newest settled items of the logs that were read or written last: what a host asks for again and again.
+
+    It is asked for with a look at the file: one that somebody wrote into, or took away, is read again. Each step is one
+    call of C, so no mutex is needed.
+    """
+
+    __slots__ = ("_files",)
+
+    def __init__(self) -> None:
+        # By file id: the look at it, the number of the first item, the items, and whether they have their values alone.
+        self._files: dict[str, tuple[_Look, int, list[Item], bool]] = {}
+
+    def get(self, file_id: str, seen: _Look, start: int, stop: int, *, values: bool) -> list[Item] | None:
+        """Return the items of these numbers; None where they are not all here."""
+        look, first, items, poor = self._files.get(file_id) or (None, 0, [], True)
+        if look is None or look != seen or start < first or stop > first + len(items) or (poor and not values):
+            return None
+        return items[start - first : stop - first]
+
+    def keep(self, file_id: str, seen: _Look, first: int, items: list[Item], *, values: bool) -> None:
+        """Remember the newest items of a file, if they are few and small."""
+        if seen is None or len(items) > _NEWEST or sum([len(item.raw) for item in items]) > _NEWEST_BYTES:
+            return
+        if len(self._files) >= _NEWEST_FILES:
+            self._files.clear()
+        self._files[file_id] = (seen, first, items, values)
+
+    def forget(self, file_id: str) -> None:
+        """Forget a file."""
+        self._files.pop(file_id, None)
 
 
 class _KnownIds:

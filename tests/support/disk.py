@@ -108,7 +108,9 @@ def log_of(path: Path) -> list[Any]:
     """Apply a journal: the items of the log that it describes."""
     items: dict[int, Any] = {}
     following = 0
-    for record in records(path.read_bytes()):
+    found = records(path.read_bytes())
+    starts = [n for n, record in enumerate(found) if "id" in record or record.get("delete")]
+    for record in found[starts[-1] :] if starts else []:  # the file of a deleted log is gone
         if "id" in record or record.get("delete"):
             items, following = whole_log(path, record.get("log", {}))
         if "cut" in record:
