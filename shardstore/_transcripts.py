@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from shardstore._model import State
     from shardstore.engine import Engine, Transaction
+    from shardstore.store import Store
 
 _ONE_ITEM: Final = (Mapping, str, bytes, bytearray)  # in place of a list of items: a mistake
 _BATCH: Final = 256  # items that a follower reads at a time
@@ -113,10 +114,10 @@ def read_log(engine: Engine, key: str, start: int | None, stop: int | None) -> l
 class Follower:
     """The items of one log as they come; `Store.follow` returns it. Iterate over it, and close it when done."""
 
-    def __init__(self, engine: Engine, key: str, start: int | None) -> None:
-        self._engine: Engine | None = engine
+    def __init__(self, store: Store, key: str, start: int | None) -> None:
+        self._store: Store | None = store  # a Store that was closed says so at the next look
         self._key = key
-        state = engine.read(key)
+        state = store.engine.read(key)
         self._incarnation = state.incarnation
         end = state.log.end
         self._next = end if start is None else max(state.log.dropped, end + start) if start < 0 else start
@@ -130,15 +131,15 @@ class Follower:
         while True:
             for value in self._found:
                 return value
-            if self._engine is None:
+            if self._store is None:
                 raise StopIteration
-            if not self._look(self._engine):
+            if not self._look(self._store.engine):
                 time.sleep(self._pause)
                 self._pause = min(2 * self._pause, _POLL_MAX_S)
 
     def close(self) -> None:
         """End the iteration."""
-        self._engine, self._found = None, iter(())
+        self._store, self._found = None, iter(())
 
     def _look(self, engine: Engine) -> bool:
         """Read what was added; return whether that is anything."""

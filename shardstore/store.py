@@ -381,7 +381,7 @@ class Store:
         >>> next(store.follow("agent:chat", -1))["content"]
         'hi'
         """
-        return Follower(self._engine, key, start)
+        return Follower(self, key, start)
 
     # Sessions whole
 

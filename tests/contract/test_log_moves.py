@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from shardstore import Conflict, NestedUpdate, SessionExists, SessionNotFound, Store
+from shardstore import Conflict, NestedUpdate, SessionExists, SessionNotFound, Store, StoreClosed
 from tests.contract.log_backends import backend, fill, message  # noqa: F401  # a fixture
 
 LONG = 700
@@ -189,3 +189,8 @@ def test_follow_yields_what_comes(store: Store) -> None:
     assert taken(now, LONG) == [message(n, 1_000) for n in range(LONG)]
     now.close()
     assert list(now) == []
+    view = store.using()
+    newest = view.follow("k", -1)
+    view.close()
+    with pytest.raises(StoreClosed):
+        next(newest)
