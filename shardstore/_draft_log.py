@@ -105,10 +105,6 @@ class DraftLog(MutableSequence[Any]):
         self._added.append(Item(raw, name, at, actor))
         return True
 
-    def extend_encoded(self, raws: list[bytes]) -> None:
-        """Add items that are JSON already and have no ids."""
-        self._added += [Item(raw) for raw in raws]
-
     def insert(self, index: int, value: Any) -> None:
         """Add an item at the end, the only place where that is possible. Raises TypeError for any other."""
         if index < len(self):

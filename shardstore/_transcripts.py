@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from shardstore.engine import Engine, Transaction
     from shardstore.store import Store
 
+    Patch = Mapping[str, Any] | Callable[[Draft], Mapping[str, Any] | None] | None
+
 _ONE_ITEM: Final = (Mapping, str, bytes, bytearray)  # in place of a list of items: a mistake
 _BATCH: Final = 256  # items that a follower reads at a time
+_NO_FIELDS: Final = Change({}, [])
 _RETRIES: Final = 100  # of a read whose log file was replaced meanwhile; each replacement is somebody's commit
-_POLL_S, _POLL_MAX_S = (
-    0.005,
-    0.25,
-)  # seconds between two looks of a follower: soon after an item, later when it is quiet
+_POLL_S: Final = 0.005  # seconds between two looks of a follower, after an item ...
+_POLL_MAX_S: Final = 0.25  # ... and when it has been quiet for a while
 
 
 class NewItems:
@@ -47,13 +48,19 @@ class NewItems:
             return False
         return all(name is not None and draft.log.find(name) is not None for name in names)
 
-    def add_to(self, draft: Draft) -> None:
-        """Add those that are not known."""
-        if self._names is None:
-            draft.log.extend_encoded(self._raws)
-        else:
-            for raw, name in zip(self._raws, self._names, strict=True):
-                draft.log.add_encoded(raw, name)
+    def change(self, draft: Draft, patch: Patch) -> Change | None:
+        """Return the change that adds those that are not known, and then runs the patch; None where that is nothing."""
+        if self._names is None and not callable(patch):  # most appends: no draft of the log is needed
+            apply_patch(draft, patch)
+            fields = draft.change() or _NO_FIELDS
+            if not self._raws:
+                return None if fields is _NO_FIELDS else fields
+            added = LogChange(None, None, None, tuple([Item(raw) for raw in self._raws]))
+            return Change(fields.changed, fields.removed, fields.whole, fields.delete, added)
+        for number, raw in enumerate(self._raws):
+            draft.log.add_encoded(raw, None if self._names is None else self._names[number])
+        apply_patch(draft, patch)
+        return draft.change()
 
 
 def _encoded(items: Iterable[Any]) -> list[bytes]:
@@ -82,7 +89,7 @@ def _names(ids: Iterable[str | None], count: int) -> list[str | None]:
     return names
 
 
-def apply_patch(draft: Draft, patch: Mapping[str, Any] | Callable[[Draft], Mapping[str, Any] | None] | None) -> None:
+def apply_patch(draft: Draft, patch: Patch) -> None:
     """Change the fields beside an append: by a mapping, or by a function that is called with the draft."""
     if patch is None:
         return

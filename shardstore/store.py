@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 
 from shardstore._model import NEVER_WAS
-from shardstore._transcripts import Follower, NewItems, Pair, apply_patch, copy_of, read_log
+from shardstore._transcripts import Follower, NewItems, Pair, copy_of, read_log
 from shardstore.draft import Delete, Draft
 from shardstore.engine import Engine, open_engine
 from shardstore.errors import (
@@ -355,9 +355,9 @@ class Store:
             if not new.all_known(draft):
                 if expect is not None:
                     _check_version(key, txn.state, expect)
-                new.add_to(draft)
-                apply_patch(draft, patch)
-                self._commit(txn, draft)
+                change = new.change(draft, patch)
+                if change is not None:
+                    txn.commit(change, self._actor or self._engine.process, durable=self._durable)
             return Session(key, txn.state, self._engine.logs)
 
     def log(self, key: str, start: int | None = None, stop: int | None = None) -> builtins.list[Any]:

@@ -341,7 +341,8 @@ class FileTransaction:
     def _give_log(self, path: str) -> None:
         """Give the log's file a second name, where the session will be, on the medium. Raises StoreIOError."""
         try:
-            give_name(log_path(self._shard.layout, self._shard.name, self.state.log.settled.file), path)
+            source = log_path(self._shard.layout, self._shard.name, self.state.log.settled.file)
+            self._shard.with_descriptor(lambda: give_name(source, path))
         except OSError as error:
             raise_io_error(error, "moving a log", path)
 
@@ -408,7 +409,12 @@ class FileTransaction:
 
     @property
     def size(self) -> int:
-        """The bytes of the file."""
+        """The bytes of the session's files: its journal, and what is settled of its log."""
+        return self._file().size + self.journal.state.log.settled.end
+
+    @property
+    def journal_size(self) -> int:
+        """The bytes of the journal's file."""
         return self._file().size
 
     def mark_changed(self) -> None:

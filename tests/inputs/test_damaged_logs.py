@@ -319,3 +319,12 @@ def test_a_backup_of_hard_links_is_never_written_through(store: Store, root: Pat
     assert backup.read_bytes() == data
     assert log_of(root, KEY).name != chat.name
     assert [item["n"] for item in store.log(KEY)] == list(range(2 * COUNT))
+
+
+def test_retention_counts_both_files(store: Store, chat: Path) -> None:
+    """What a purge frees is the journal and the log."""
+    size = chat.stat().st_size
+    [action] = store.prune(older_than=0, purge=True, trust_clock=True).actions
+    assert action.size > size
+    assert action.bytes_freed > size
+    assert not chat.exists()

@@ -117,7 +117,7 @@ class _Compaction:
         """Do what one shard was found to need, unless it changed since."""
 
         def act(txn: FileTransaction) -> None:
-            before, age = txn.size, _age(txn.state)
+            before, age = txn.journal_size, _age(txn.state)
             need = _need(txn.journal, before)
             if need is None or need[0] != verb:
                 return
@@ -133,7 +133,7 @@ class _Compaction:
                 txn.trim()
             else:
                 txn.remove()
-            after = 0 if verb == "drop-tombstone" else txn.size
+            after = 0 if verb == "drop-tombstone" else txn.journal_size
             self._did(verb, txn.state.key or file_key, before, why, age=age, freed=before - after)
 
         file_key = None if shard.key == shard.name else shard.key

@@ -39,7 +39,7 @@ def salvage(shard: Shard, txn: FileTransaction, keep_as: str) -> Salvaged:
 
     REQUIRES: inside `txn`, a transaction on this shard that has not read it.
     """
-    data = txn.read_whole() if txn.size <= FILE_BYTES_MAX else b""
+    data = txn.read_whole() if txn.journal_size <= FILE_BYTES_MAX else b""
     state, missing = replay.salvage(data, os.urandom(12).hex())
     if state is not None and state.key is None:
         key = key_in(data, shard.name) if shard.key == shard.name else shard.key
