@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 app = plain_app()
 _LINE_MAX = 160  # characters of an item where nothing limits a line
 _LINE_MIN = 24
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @app.command()
@@ -89,25 +88,21 @@ def _print(entries: list[LogItem], key: str, *, as_json: bool) -> None:
 
 
 def _whole(entry: LogItem) -> dict[str, Any]:
-    at = show.iso(_EPOCH + timedelta(microseconds=entry.at))
-    return {"index": entry.index, "id": entry.id, "at": at, "by": entry.actor, "value": entry.value}
+    return {"index": entry.index, "id": entry.id, "at": show.iso(entry.at), "by": entry.actor, "value": entry.value}
 
 
-def _line(index: str, at: int | None, value: Any) -> str:
+def _line(index: str, at: datetime, value: Any) -> str:
     """Show an item in the columns that there are."""
-    when = "" if at is None else (_EPOCH + timedelta(microseconds=at)).strftime("%m-%d %H:%M:%S")
-    head = f"{index:>6}  {when:<14}  {chat.speaker(value):<10}  "
+    head = f"{index:>6}  {at.astimezone(UTC).strftime('%m-%d %H:%M:%S')}  {chat.speaker(value):<10}  "
     return head + chat.line(value, max(_LINE_MIN, (output.width() or _LINE_MAX) - len(head)))
 
 
 def _follow(store: Store, key: str, grep: str | None, *, as_json: bool) -> None:
     """Print what is added from now on."""
-    import time
-
     for value in store.follow(key):
         if not _matches(value, grep):
             continue
         if as_json:
             output.json_line({"value": value})
         else:
-            output.line(_line("", time.time_ns() // 1000, value))
+            output.line(_line("", datetime.now(UTC), value))

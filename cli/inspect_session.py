@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from shardstore._codec import dumps
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from shardstore import LockHolder, Session, Store
 
 _VALUE_MIN, _VALUE_MAX = 24, 120  # characters of a value in the table of fields
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SIZE_COLUMN = 14  # columns, with what is between the columns
 
 
@@ -61,7 +59,7 @@ def _for_programs(
 
 def _log_for_programs(session: Session, path: str) -> dict[str, Any]:
     newest = session.log.entries(-1)
-    at = looks.iso(_EPOCH + timedelta(microseconds=newest[0].at)) if newest else None
+    at = looks.iso(newest[0].at) if newest else None
     return {"length": len(session.log), "dropped": session.log.dropped, "bytes": _log_bytes(path), "newest_at": at}
 
 
@@ -78,9 +76,8 @@ def _log_fact(session: Session, path: str) -> list[tuple[str, str]]:
     if not session.log:
         return []
     newest = session.log.entries(-1)[0]
-    when = _EPOCH + timedelta(microseconds=newest.at)
     settled = f", file of {looks.size(_log_bytes(path))}" if _log_bytes(path) else ""
-    said = f"newest {looks.age(when)}: {chat.speaker(newest.value)} {chat.line(newest.value, _VALUE_MIN * 2)}"
+    said = f"newest {looks.age(newest.at)}: {chat.speaker(newest.value)} {chat.line(newest.value, _VALUE_MIN * 2)}"
     return [("Log", f"{len(session.log):,} items{settled}; {said}")]
 
 

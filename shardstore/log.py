@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, overload
 
 from shardstore import _codec as codec
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from shardstore._log import Item, LogState
 
 _BATCH: Final = 256  # items that iteration reads at a time
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def moment(microseconds: int) -> datetime:
+    """Return an aware datetime, in UTC, of microseconds since the epoch."""
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 class LogItem(NamedTuple):
@@ -21,7 +28,7 @@ class LogItem(NamedTuple):
 
     index: int  # type: ignore[assignment]  # its place in the log it was read from; a tuple's method is not missed
     id: str | None
-    at: int  # when it got this value, in microseconds since the epoch
+    at: datetime  # when it got this value, in UTC
     actor: str  # who gave it this value
     value: Any
 
@@ -138,7 +145,7 @@ class Log(Sequence[Any]):
         """Return log[start:stop] with what is known of each item."""
         places = range(len(self))[start:stop]
         return [
-            LogItem(index, item.id, item.at, item.actor, codec.loads(item.raw))
+            LogItem(index, item.id, moment(item.at), item.actor, codec.loads(item.raw))
             for index, item in zip(places, self._slice(places), strict=True)
         ]
 

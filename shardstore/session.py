@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shardstore import _codec as codec
-from shardstore.log import Log
+from shardstore.log import Log, moment
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from shardstore._model import State
     from shardstore.log import LogSource
-
-
-def moment(microseconds: int) -> datetime:
-    """Return an aware datetime, in UTC, of microseconds since the epoch."""
-    return _EPOCH + timedelta(microseconds=microseconds)
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Session(Mapping[str, Any]):
