@@ -75,10 +75,21 @@ def value_of(text: bytes, number: int, seed: int) -> Item | None:
     return Item(text[start + len(b',"item":') : -1]) if start > 0 else None
 
 
-def named(text: bytes) -> tuple[str, int] | None:
-    """Return the id and number of an intact line; None where its item has no id."""
-    head = _ID.match(text, BODY)
-    return None if head is None else (codec.loads(head[2]), int(head[1]))
+def ids_in(data: bytes, seed: int) -> tuple[list[tuple[str, int]], bytes | None]:
+    """Return (id, number) of each whole line whose item has an id, and the first line that is not intact.
+
+    In one loop: the first use of ids reads a whole log through it.
+    """
+    found: list[tuple[str, int]] = []
+    match = _ID.match
+    for text in data.split(b"\n")[:-1]:
+        if text[:BODY] != b'{"crc":"%08x",' % crc32(text[BODY:], seed):
+            return found, text
+        head = match(text, BODY)
+        if head is not None:
+            number, name = head.groups()
+            found.append((codec.loads(name) if b"\\" in name else name[1:-1].decode(), int(number)))
+    return found, None
 
 
 def whole_lines(data: bytes, seed: int) -> Iterator[tuple[int, int, Item]]:

@@ -62,19 +62,23 @@ class OpenedLog:
 
     def ids_behind(self, end: int) -> list[tuple[str, int]]:
         """Return (id, number) of the lines behind a byte where a line begins. Raises CorruptShard for a damaged one."""
-        found = []
-        try:
-            data = disk.read_all(self._fd, end, self._settled.end - end)
-        except OSError as error:
-            raise_io_error(error, "reading a log", self._path)
-        if len(data) < self._settled.end - end:
-            self._damaged(end + len(data), "the log's file is shorter than the journal says")
-        for text in data.split(b"\n")[:-1]:
-            if not log_lines.is_intact(text, self._seed):
-                self._damaged(data.find(text) + end, "the checksum of a line does not match")
-            named = log_lines.named(text)
-            if named is not None:
-                found.append(named)
+        found: list[tuple[str, int]] = []
+        place, rest, last = end, b"", self._settled.end
+        while place < last:
+            try:
+                data = disk.read_all(self._fd, place, min(_CHUNK, last - place))
+            except OSError as error:
+                raise_io_error(error, "reading a log", self._path)
+            if not data:
+                self._damaged(place, "the log's file is shorter than the journal says")
+            start, data = place - len(rest), rest + data
+            place = start + len(data)
+            whole = data.rfind(b"\n") + 1
+            added, damaged = log_lines.ids_in(data[:whole], self._seed)
+            if damaged is not None:
+                self._damaged(start + data.find(damaged), "the checksum of a line does not match")
+            found += added
+            rest = data[whole:]
         return found
 
     def _quickly(self, start: int, stop: int) -> list[Item] | None:
