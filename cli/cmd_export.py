@@ -30,6 +30,9 @@ def openclaw(
     path: Annotated[str, typer.Argument(metavar="[PATH]", help="The file to write; - is stdout.")] = "-",
     prefix: PrefixOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    no_transcripts: Annotated[
+        bool, typer.Option("--no-transcripts", help="Write sessions.json alone, without the logs beside it.")
+    ] = False,
     store: StoreOption = None,
 ) -> None:
     """Write a sessions.json, ordered by key: to stdout, or to a file that appears when it is whole (0600).
@@ -51,7 +54,22 @@ def openclaw(
             return
         with sessions_json.replacing(Path(path), force=force) as out:
             count = sessions_json.write(entries, out)
+            if not no_transcripts:
+                _write_transcripts(opened, prefix, Path(path).parent, force=force)
     output.message(f"{show.count(count, 'session')} written to {show.text(path)}")
+
+
+def _write_transcripts(store: Store, prefix: str | None, directory: Path, *, force: bool) -> None:
+    """Write the log of each session that has one to a file of JSON lines, before sessions.json appears."""
+    from . import openclaw_export, transcripts
+
+    for key in _keys(store, prefix):
+        session = store.get(key)
+        if session is None or not session.log:
+            continue
+        path = directory / transcripts.file_name(key, dict(session.data))
+        with openclaw_export.replacing(path, force=force) as out:
+            out.writelines(transcripts.as_lines(session))
 
 
 def _refuse_damaged(store: Store) -> None:
@@ -67,9 +85,13 @@ def _entries(
     store: Store, prefix: str | None, shown: Callable[[int, int], None]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (key, entry) in the order of the keys; a session deleted meanwhile is left out."""
-    keys = sorted(key for key in store if key.startswith(prefix or ""))
+    keys = _keys(store, prefix)
     for done, key in enumerate(keys):
         shown(done, len(keys))
         session = store.get(key)
         if session is not None:
             yield key, dict(session.data)
+
+
+def _keys(store: Store, prefix: str | None) -> list[str]:
+    return sorted(key for key in store if key.startswith(prefix or ""))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from shardstore import Session, Store
 
     from .openclaw import Source
+    from .transcripts import Line
 
 app = plain_app()
 _NAMED = 5  # conflicts
@@ -46,6 +47,8 @@ class Outcome:
     created: int = 0
     unchanged: int = 0
     overwritten: int = 0
+    transcripts: int = 0  # that were read
+    items: int = 0  # of transcripts
     conflicts: list[str] = field(default_factory=list)
 
 
@@ -73,15 +76,20 @@ def openclaw(
     replace_invalid: Annotated[
         bool, typer.Option("--replace-invalid", help="Put U+FFFD for halves of emoji (lone surrogates), and say where.")
     ] = False,
+    no_transcripts: Annotated[
+        bool, typer.Option("--no-transcripts", help="Leave out the transcripts that lie beside the file.")
+    ] = False,
     store: StoreOption = None,
     lock_timeout: TimeoutOption = "10",
     actor: ActorOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Import OpenClaw's sessions. Checks all of the source first; never changes it, nor copies its transcripts.
+    """Import OpenClaw's sessions. Checks all of the source first; never changes it.
 
     Safe to run twice, and to run again after it was interrupted. A session that the store holds already, and
     differently, is kept as it is in the store and reported (exit code 4), unless --overwrite.
+
+    The transcripts beside it become the logs of the sessions; lines that a log has already are not added again.
 
     `updatedAt` becomes the time of the last change: ISO 8601, or a number whose magnitude tells its unit (below 10^11
     seconds, below 10^14 milliseconds, then micro- and nanoseconds).
@@ -92,12 +100,13 @@ def openclaw(
     source = sessions.read(Path(path), skip_invalid=skip_invalid, replace_invalid=replace_invalid)
     if source.warning:
         output.message(f"Note: {source.warning}")
-    outcome = Outcome()
+    logs = {} if no_transcripts else _transcripts(source)
+    outcome = Outcome(transcripts=len(logs))
     opened = _open(ctx, store, lock_timeout, actor or "import:openclaw", dry_run=dry_run)
     try:
         kept = _keep_odd(source, to) if source.odd and not dry_run else None
         with progress.bar("Checking" if dry_run else "Importing", _AGAIN) as shown:
-            _import(source, opened, outcome, shown, dry_run=dry_run, overwrite=overwrite)
+            _import(source, logs, opened, outcome, shown, dry_run=dry_run, overwrite=overwrite)
     finally:
         if opened is not None:
             opened.close()
@@ -123,8 +132,17 @@ def _keep_odd(source: Source, store: Path) -> Path:
     return keep_lines(store, [one.as_line() for one in source.odd])
 
 
+def _transcripts(source: Source) -> dict[str, list[Line]]:
+    """Read the transcripts that lie beside a sessions.json, by key."""
+    from . import transcripts
+
+    found = {key: transcripts.find(source.path, entry) for key, entry in source.entries.items()}
+    return {key: transcripts.read(path) for key, path in found.items() if path is not None}
+
+
 def _import(
     source: Source,
+    logs: dict[str, list[Line]],
     store: Store | None,
     outcome: Outcome,
     shown: Callable[[int, int], None],
@@ -132,30 +150,77 @@ def _import(
     dry_run: bool,
     overwrite: bool,
 ) -> None:
-    """Bring in the sessions, each in a commit of its own, whose syncs are shared."""
+    """Bring in the sessions, each in a commit of its own; those without a transcript share their syncs."""
     new: list[str] = []
+    to = None if dry_run else store
 
     def missing() -> Iterator[tuple[str, dict[str, Any], datetime | None]]:
         for done, (key, entry) in enumerate(source.entries.items()):
             shown(done, len(source.entries))
+            lines, at = logs.get(key, []), source.times.get(key)
             current = store.get(key) if store is not None else None
+            if current is None and lines:
+                current = _create_with_log(to, key, entry, lines, at, outcome)
+                if current is None:
+                    continue
             if current is None:
                 new.append(key)
-            elif _same(current, entry):
-                outcome.unchanged += 1
-            else:
-                _differs(None if dry_run else store, current, entry, outcome, overwrite=overwrite)
+            elif not _merge(to, current, source, lines, outcome, overwrite=overwrite):
                 continue
             # One that is there already is synced with the others: an earlier run may have died before it was.
-            yield key, entry, source.times.get(key)
+            yield key, entry, at
 
-    if store is None or dry_run:
-        outcome.created = sum(1 for _ in missing()) - outcome.unchanged
+    if to is None:
+        for _ in missing():
+            pass
+        outcome.created += len(new)
         return
-    outcome.created = store.create_many(missing(), on_exists="skip")
-    if outcome.created < len(new):
-        _made_by_others(store, source, new, outcome, overwrite=overwrite)
-    store.count()  # leaves the index ready for the first list
+    made = to.create_many(missing(), on_exists="skip")
+    outcome.created += made
+    if made < len(new):
+        _made_by_others(to, source, new, made, outcome, overwrite=overwrite)
+    to.count()  # leaves the index ready for the first list
+
+
+def _create_with_log(
+    store: Store | None, key: str, entry: dict[str, Any], lines: list[Line], at: datetime | None, outcome: Outcome
+) -> Session | None:
+    """Create the session with its transcript. Return the one that another process created meanwhile, or None."""
+    from . import transcripts
+
+    outcome.items += len(lines)
+    if store is None or transcripts.bring(store, key, entry, lines, at=at):
+        outcome.created += 1
+        return None
+    return store[key]
+
+
+def _merge(
+    store: Store | None,
+    current: Session,
+    source: Source,
+    lines: list[Line],
+    outcome: Outcome,
+    *,
+    overwrite: bool,
+) -> bool:
+    """Compare a session that is there with its source, and add the lines that its log lacks. Return if it is the same.
+
+    The fields come first: `expect` would refuse them once the log has grown. `store`: None changes nothing.
+    """
+    from . import transcripts
+
+    key, entry = current.key, source.entries[current.key]
+    same = _same(current, entry)
+    if same:
+        outcome.unchanged += 1
+    else:
+        _differs(store, current, entry, outcome, overwrite=overwrite)
+    new = transcripts.missing(current, lines) if lines else 0
+    outcome.items += new
+    if new and store is not None:
+        transcripts.bring(store, key, entry, lines, at=source.times.get(key))
+    return same
 
 
 def _differs(
@@ -170,9 +235,11 @@ def _differs(
         store.replace(current.key, entry, expect=current)
 
 
-def _made_by_others(store: Store, source: Source, new: list[str], outcome: Outcome, *, overwrite: bool) -> None:
+def _made_by_others(
+    store: Store, source: Source, new: list[str], made: int, outcome: Outcome, *, overwrite: bool
+) -> None:
     """Look at what another process created in this very moment: it may be the same, or differ."""
-    met = len(new) - outcome.created
+    met = len(new) - made
     for key, current in store.get_many(new).items():
         if not _same(current, source.entries[key]):
             met -= 1
@@ -210,6 +277,7 @@ def _for_programs(source: Source, outcome: Outcome, kept: Path | None, *, dry_ru
         "created": outcome.created,
         "unchanged": outcome.unchanged,
         "overwritten": outcome.overwritten,
+        "items": outcome.items,
         "conflicts": outcome.conflicts,
         "skipped": [{"key": one.key, "path": one.where, "reason": one.reason} for one in source.odd],
         "skipped_file": os.fspath(kept) if kept else None,
@@ -222,13 +290,15 @@ def _print_report(source: Source, outcome: Outcome, kept: Path | None, *, dry_ru
     counts = {"new": outcome.created, "unchanged": outcome.unchanged, "overwritten": outcome.overwritten}
     counts["skipped"] = len(source.odd)
     told = ", ".join(f"{number:,} {what}" for what, number in counts.items() if number) or "nothing to do"
+    told += f"; {outcome.items:,} new items of transcripts" if outcome.items else ""
     verb = "would import" if dry_run else "imported"
     output.line(f"{verb} {show.count(len(source.entries), 'session')}: {told}")
     _tell([f"replaced by U+FFFD in {show.text(one.key)}: {show.cut(one.where)}" for one in source.replaced])
     _tell([f"skipped {show.text(o.key)}: {show.cut(o.where)}: {show.text(o.reason)}" for o in source.odd])
     if kept is not None:
         output.message(f"{show.count(len(source.odd), 'skipped session')} kept in {show.text(os.fspath(kept))}")
-    output.message(f"transcripts are left where they are: {show.text(os.fspath(source.transcripts))}")
+    if not outcome.transcripts:
+        output.message(f"transcripts are left where they are: {show.text(os.fspath(source.transcripts))}")
 
 
 def _tell(lines: list[str]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from shardstore._codec import dumps
 
-from . import changes, output, tables
+from . import changes, chat, output, tables
 from . import show as looks
 from .cmd_get import describe
 from .holders import command_of
@@ -52,11 +52,36 @@ def _for_programs(
         "size": len(dumps(session.data)),
         "path": path,
         "file_size": _file_size(path),
+        "log": _log_for_programs(session, path),
         "lock": {"pid": held.pid, "command": command_of(held.pid)} if held else None,
     }
     if not history:
         return {**shown, "data": session.data}
     return {**shown, "history": [_step(revision, changed) for revision, changed in revisions]}
+
+
+def _log_for_programs(session: Session, path: str) -> dict[str, Any]:
+    newest = session.log.entries(-1)
+    at = looks.iso(newest[0].at) if newest else None
+    return {"length": len(session.log), "dropped": session.log.dropped, "bytes": _log_bytes(path), "newest_at": at}
+
+
+def _log_bytes(path: str) -> int:
+    """Return the bytes of the log's files beside a journal: one, or none."""
+    import glob
+
+    stem = path.removesuffix(".jsonl")
+    return sum(_file_size(file) for file in glob.glob(f"{glob.escape(stem)}.*.log.jsonl"))
+
+
+def _log_fact(session: Session, path: str) -> list[tuple[str, str]]:
+    """Return the line about the log, where there is one; the newest item as `log` shows it."""
+    if not session.log:
+        return []
+    newest = session.log.entries(-1)[0]
+    settled = f", file of {looks.size(_log_bytes(path))}" if _log_bytes(path) else ""
+    said = f"newest {looks.age(newest.at)}: {chat.speaker(newest.value)} {chat.line(newest.value, _VALUE_MIN * 2)}"
+    return [("Log", f"{looks.count(len(session.log), 'item')}{settled}; {said}")]
 
 
 def _step(session: Session, changed: list[changes.Change]) -> dict[str, Any]:
@@ -79,6 +104,7 @@ def _facts(session: Session, path: str, held: LockHolder | None) -> list[tuple[s
         ("Size", f"{looks.size(len(dumps(session.data)))}, file of {looks.size(_file_size(path))}"),
         ("Created", f"{looks.time(created)} ({looks.age(created)})"),
         ("Updated", f"{looks.time(updated)} ({looks.age(updated)}) by {looks.text(session.actor)}"),
+        *_log_fact(session, path),
         ("File", looks.text(path)),
         ("Lock", owner),
     ]

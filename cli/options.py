@@ -118,6 +118,9 @@ KeyArgument = Annotated[
     str,
     typer.Argument(metavar="KEY", help="Key of the session.", autocompletion=complete_key, show_default=False),
 ]
+TargetArgument = Annotated[
+    str, typer.Argument(metavar="TARGET", help="Key that no session has yet.", show_default=False)
+]
 WhereOption = Annotated[
     list[str] | None,
     typer.Option(

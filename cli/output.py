@@ -56,6 +56,13 @@ def json_rows(name: str, rows: Iterable[dict[str, Any]], **fields: Any) -> None:
     _write(head + (b"\n" + b",\n".join(lines) + b"\n" if lines else b"") + b"]}\n")
 
 
+def json_line(fields: dict[str, Any]) -> None:
+    """Print one JSON object on one line."""
+    from shardstore._codec import dumps
+
+    _write(escape.json_bytes(dumps({"schema_version": SCHEMA_VERSION, **fields})) + b"\n")
+
+
 def _write(data: bytes) -> None:
     """Write to stdout; leave quietly when nobody reads any more."""
     try:

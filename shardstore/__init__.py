@@ -25,6 +25,7 @@ from shardstore.errors import (
     InvalidKey,
     InvalidQuery,
     LockTimeout,
+    LogReplaced,
     NestedUpdate,
     RevisionNotFound,
     SessionExists,
@@ -42,6 +43,7 @@ from shardstore.errors import (
     UnsupportedFileSystem,
     UnsupportedFormat,
 )
+from shardstore.log import Log, LogItem
 from shardstore.session import Session, SessionInfo
 from shardstore.store import Store
 from shardstore.types import JSON, Mutator, Where
@@ -54,6 +56,7 @@ if typing.TYPE_CHECKING:
         Check,
         CompactReport,
         DoctorReport,
+        EraseReport,
         LockHolder,
         Problem,
         PruneReport,
@@ -77,11 +80,15 @@ __all__ = [
     "DamagedSessions",
     "DoctorReport",
     "Draft",
+    "EraseReport",
     "InvalidEntry",
     "InvalidKey",
     "InvalidQuery",
     "LockHolder",
     "LockTimeout",
+    "Log",
+    "LogItem",
+    "LogReplaced",
     "Mutator",
     "NestedUpdate",
     "Problem",
@@ -123,6 +130,7 @@ _REPORTS = frozenset(
         "Check",
         "CompactReport",
         "DoctorReport",
+        "EraseReport",
         "LockHolder",
         "Problem",
         "PruneReport",

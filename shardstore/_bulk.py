@@ -40,7 +40,7 @@ def create_many(  # noqa: PLR0913  # what Store.create_many is asked, and the se
                         raise SessionExists(key)
                     batch.cover(txn)
                     continue
-                draft = Draft(key, txn.state)
+                draft = Draft(key, txn.state, engine.logs)
                 draft.replace(data)
                 change = draft.change()
                 assert change is not None
@@ -78,7 +78,7 @@ def sessions(engine: Engine, query: Query, *, skip: bool, refresh: bool) -> Iter
             if not skip:
                 raise found
         elif found.exists and query.candidate_of(found):  # it may have changed since the list
-            yield Session(key, found)
+            yield Session(key, found, engine.logs)
 
 
 def restore_many(engine: Engine, prefix: str | None, since: float, *, timeout: float | None) -> RestoreReport:

@@ -46,6 +46,14 @@ def encode(value: Any, field: str) -> bytes:
     return raw
 
 
+def encode_item(value: Any, path: str) -> bytes:
+    """Encode an item of a log; `path` names it in the InvalidEntry that a value raises which JSON cannot hold."""
+    try:
+        return encode(value, "")
+    except InvalidEntry as error:
+        raise InvalidEntry(path + error.path.removeprefix("entry['']"), error.reason) from None
+
+
 def _is_exact(value: Any, raw: bytes) -> bool:
     """Tell whether nothing was converted on the way: `raw` reads back equal, and every type is a builtin itself.
 

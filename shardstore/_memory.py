@@ -9,22 +9,33 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from shardstore._codec import ENTRY_BYTES_MAX
 from shardstore._inside import FifoMutex, Token, new_token
 from shardstore._journal.record import next_record
 from shardstore._keys import check_key
+from shardstore._log import SETTLE_BYTES, Item, LogState, Settled, moved_to
 from shardstore._model import ABSENT
 from shardstore.errors import (
     InvalidEntry,
     InvalidQuery,
     LockTimeout,
+    LogReplaced,
     SessionExists,
     SessionNotFound,
     StoreClosed,
 )
-from shardstore.reports import Action, ArchivedFile, CompactReport, LockHolder, PurgeReport, StoreStats, VerifyReport
+from shardstore.reports import (
+    Action,
+    ArchivedFile,
+    CompactReport,
+    EraseReport,
+    LockHolder,
+    PurgeReport,
+    StoreStats,
+    VerifyReport,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -50,6 +61,7 @@ class MemoryEngine:
         self.process = str(os.getpid())
         self.sessions: dict[str, list[State]] = {}  # by key: its revisions since it was made or rewritten
         self.archive: list[tuple[float, list[State]]] = []  # when it was archived, in seconds, and its revisions
+        self.logs = MemoryLogs()
         self._mutexes: dict[str, FifoMutex] = {}
         _engines.add(self)
 
@@ -159,6 +171,13 @@ class MemoryEngine:
         except LockTimeout:
             return None
 
+    def erase_history(self, key: str, timeout: float | None) -> EraseReport:
+        """Forget what a session was before."""
+        with self.transaction(key, timeout, create=False) as txn:
+            txn.forget_past()
+            self.archive = [one for one in self.archive if one[1][-1].key != key]
+        return EraseReport(key, (), ())
+
     def restore(self, key: str, timeout: float | None) -> State:
         """Bring back what was archived last of a session."""
         with self.transaction(key, timeout) as txn:
@@ -235,6 +254,59 @@ class MemoryEngine:
             mutex.after_fork()
 
 
+class MemoryLogs:
+    """The settled parts of logs, as the file engine has them in files: lists that only grow, or are replaced."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, list[Item]] = {}
+        self._numbers: dict[str, dict[str, int]] = {}  # of the items with an id, by file and id
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return (MemoryLogs, ())  # elsewhere nothing is known of what lies in this memory
+
+    def read(self, key: str, log: LogState, start: int, stop: int, *, values: bool = False) -> list[Item]:  # noqa: ARG002
+        """Return the settled items of these numbers. Raises LogReplaced."""
+        file, first = self._files.get(log.settled.file), log.settled.first
+        if file is None:
+            raise LogReplaced(key)
+        return file[start - first : stop - first]
+
+    def number_of(self, key: str, log: LogState, name: str) -> int | None:
+        """Return the number of the settled item with this id that stands."""
+        numbers = self._numbers.get(log.settled.file)
+        if numbers is None:
+            raise LogReplaced(key)
+        number = numbers.get(name)
+        return number if number is not None and log.dropped <= number < log.kept else None
+
+    def all(self, log: LogState) -> list[Item]:
+        """Return every item that stands, with its newest value."""
+        found = self.read("", log, log.dropped, log.kept) if log.kept > log.dropped else []
+        newest = [log.replaced.get(number) for number in range(log.dropped, log.kept)]
+        return [new._replace(id=old.id) if new else old for old, new in zip(found, newest, strict=True)] + [
+            *log.pending
+        ]
+
+    def settle(self, log: LogState) -> Settled:
+        """Put the whole log in its list, or in a new one; return where it stands then."""
+        if log.appends_to_file:
+            file_id, first, added = log.settled.file, log.settled.first, log.pending
+            del self._files[file_id][log.settled.lines :]
+        else:
+            file_id, first, added = os.urandom(8).hex(), log.dropped, tuple(self.all(log))
+        file = self._files.setdefault(file_id, [])
+        numbers = self._numbers.setdefault(file_id, {})
+        numbers.update({item.id: n for n, item in enumerate(added, first + len(file)) if item.id is not None})
+        file.extend(added)
+        return Settled(file_id, len(file), 0, first)
+
+    def replace(self, old: LogState, new: LogState) -> None:
+        """Forget the list that a log had, if it has another one now. Whoever still reads it gets LogReplaced."""
+        if old.settled.file != new.settled.file:
+            self._files.pop(old.settled.file, None)
+            self._numbers.pop(old.settled.file, None)
+
+
 class MemoryTransaction:
     """One session, locked between `with` and its end."""
 
@@ -279,7 +351,11 @@ class MemoryTransaction:
         _, state = next_record(self.state, change, self._key, actor, durable=durable, at=at)
         if state.entry_bytes > ENTRY_BYTES_MAX:
             raise InvalidEntry("entry", f"{state.entry_bytes:,} bytes of JSON; at most {ENTRY_BYTES_MAX:,} are allowed")
+        logs = self._engine.logs
+        if state.log.bytes > SETTLE_BYTES:
+            state = state._replace(log=moved_to(state.log, logs.settle(state.log)))
         self._engine.sessions.setdefault(self._key, []).append(state)
+        logs.replace(self.state.log, state.log)
         self.state = state
 
     def archive(self) -> None:
@@ -291,6 +367,24 @@ class MemoryTransaction:
         """Remove the session, with its history."""
         self._engine.sessions.pop(self._key, None)
         self.state = ABSENT
+
+    def rename(self, target: Self) -> None:
+        """Move the session to another key."""
+        states = self._engine.sessions.pop(self._key)
+        self._engine.sessions[target._key] = [state._replace(key=target._key) for state in states]
+        target.state = self._engine.read(target._key)
+        self.state = ABSENT
+
+    def forget_past(self) -> None:
+        """Forget every revision but the present one, and what its log had before."""
+        logs, log = self._engine.logs, self.state.log
+        if log.settled.file:
+            log = moved_to(
+                log, logs.settle(log._replace(settled=Settled(), pending=tuple(logs.all(log)), kept=log.dropped))
+            )
+            logs.replace(self.state.log, log)
+        self.state = self.state._replace(log=log)
+        self._engine.sessions[self._key] = [self.state]
 
     @property
     def size(self) -> int:

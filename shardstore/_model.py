@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from shardstore._log import NO_LOG, LogChange, LogState
+
 DAY_US: Final = 86_400_000_000
 TIME_MAX_US: Final = 253_402_300_800_000_000  # the year 10000
 REV_MAX: Final = 2**53 - 1  # JavaScript and jq read larger numbers inexactly
@@ -25,6 +27,7 @@ class State(NamedTuple):
     updated_at: int = 0
     actor: str = ""
     entry_bytes: int = 0  # of the fields as members of a JSON object, each with a comma; without the braces
+    log: LogState = NO_LOG
 
     @property
     def exists(self) -> bool:
@@ -41,6 +44,11 @@ class State(NamedTuple):
         """Bytes of the entry as compact JSON."""
         return self.entry_bytes + 1 if self.entry_bytes else 2
 
+    @property
+    def log_length(self) -> int:
+        """How many items the log has."""
+        return self.log.length
+
 
 ABSENT: Final = State()
 
@@ -52,6 +60,7 @@ class Change(NamedTuple):
     removed: list[str]
     whole: bool = False  # `changed` is the whole entry
     delete: bool = False
+    log: LogChange | None = None
 
 
 newest_commit: Final = [0]  # microseconds since the epoch: the newest time that this process gave to a commit

@@ -47,7 +47,7 @@ class Archive:
         archived copy is damaged (it stays where it is), LockTimeout.
         """
         self._check_writable()
-        return Session(key, self._engine.restore(key, self._timeout))
+        return Session(key, self._engine.restore(key, self._timeout), self._engine.logs)
 
     def restore_many(self, prefix: str | None = None, since: datetime | None = None) -> RestoreReport:
         """Bring back what was archived last of each session; return which came back.

@@ -8,10 +8,12 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, Self, final
 
 from shardstore import _codec as codec
+from shardstore._draft_log import DraftLog
 from shardstore._model import Change, State
 from shardstore.errors import InvalidEntry
 
 if TYPE_CHECKING:
+    from shardstore.log import LogSource
     from shardstore.session import Session
 
 
@@ -42,11 +44,13 @@ class Draft(MutableMapping[str, Any]):
 
     _session: Session  # set by `committed`
 
-    __slots__ = ("_handed", "_raw", "_removed", "_session", "_state", "_touched", "_whole", "key")
+    __slots__ = ("_handed", "_log", "_logs", "_raw", "_removed", "_session", "_state", "_touched", "_whole", "key")
 
-    def __init__(self, key: str, state: State) -> None:
+    def __init__(self, key: str, state: State, logs: LogSource | None = None) -> None:
         self.key: str = key
         self._state = state
+        self._logs = logs
+        self._log: DraftLog | None = None  # made when it is asked for
         self._raw = state.fields if state.fields is not None else _NOTHING
         self._touched: dict[str, Any] = {}
         self._removed: AbstractSet[str] = _NO_NAMES
@@ -116,9 +120,21 @@ class Draft(MutableMapping[str, Any]):
         """Whether there is a session; else committing this draft makes one."""
         return self._state.exists
 
+    @property
+    def log(self) -> DraftLog:
+        """The session's log, to be changed in place."""
+        if self._log is None:
+            self._log = DraftLog(self.key, self._state.log, self._logs)
+        return self._log
+
     def delete(self) -> None:
         """Delete the session, whatever else the draft holds, when it is committed."""
         self._whole = DELETE
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether committing this draft deletes the session."""
+        return self._whole is DELETE
 
     def replace(self, fields: Mapping[str, object]) -> None:
         """Put `fields` in place of the whole entry when the draft is committed. Raises TypeError for no mapping."""
@@ -156,6 +172,8 @@ class Draft(MutableMapping[str, Any]):
 
     def change(self) -> Change | None:
         """Return what the mutator changed, encoded, or None where that is nothing. Raises InvalidEntry."""
+        if self._log is not None:
+            return self._with_log(self._log)
         if self._whole is DELETE:
             return Change(_NOTHING, _NONE, delete=True) if self._state.exists else None
         if self._whole is not None:
@@ -173,9 +191,21 @@ class Draft(MutableMapping[str, Any]):
             return Change(changed, _NONE, whole=True)
         if changed or removed:
             return _new(
-                Change, (changed, [name for name in raw if name in removed] if removed else _NONE, False, False)
+                Change, (changed, [name for name in raw if name in removed] if removed else _NONE, False, False, None)
             )
         return None
+
+    def _with_log(self, draft: DraftLog) -> Change | None:
+        """Return what changed in the fields, and in the log beside them."""
+        self._log = None  # `change` is then about the fields
+        try:
+            change = self.change()
+        finally:
+            self._log = draft
+        log = None if self._whole is DELETE else draft.change()
+        if log is None:
+            return change
+        return Change({}, _NONE, log=log) if change is None else change._replace(log=log)
 
     def _replacement(self, new: dict[str, bytes]) -> Change | None:
         """Return the smallest change that leads to exactly these fields, in their order if any changed."""

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
     from shardstore._model import Change, State
     from shardstore.errors import CorruptShard
+    from shardstore.log import LogSource
     from shardstore.query import Query
     from shardstore.reports import (
         ArchivedFile,
         CompactReport,
         DoctorReport,
+        EraseReport,
         LockHolder,
         PurgeReport,
         StoreStats,
@@ -64,6 +66,12 @@ class Transaction(Protocol):
 
     def remove(self) -> None:
         """Remove the session for good, with its history."""
+
+    def rename(self, target: Self) -> None:
+        """Move the session, with its history, to the key of `target`; this one is absent from then on.
+
+        REQUIRES: `target` is absent, or at the same version: the same call was interrupted.
+        """
 
     @property
     def size(self) -> int:
@@ -107,6 +115,10 @@ class Engine(Protocol):
     @property
     def location(self) -> str:
         """Where it is, for people: the directory, or the URL without its password."""
+
+    @property
+    def logs(self) -> LogSource:
+        """What reads the settled part of logs."""
 
     @property
     def root(self) -> Path | None:
@@ -162,6 +174,9 @@ class Engine(Protocol):
 
     def compact(self, *, dry_run: bool, progress: Progress | None, scan_progress: Progress | None) -> CompactReport:
         """Do the housekeeping. Removes no session."""
+
+    def erase_history(self, key: str, timeout: float | None) -> EraseReport:
+        """Remove for good what the session was before. Raises SessionNotFound."""
 
     def restore(self, key: str, timeout: float | None) -> State:
         """Bring back what was archived last of a session. Raises SessionNotFound, SessionExists."""

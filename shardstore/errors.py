@@ -4,6 +4,7 @@
     ├── SessionNotFound(KeyError)           no such session
     │   └── RevisionNotFound                its journal does not hold this revision
     ├── SessionExists                       create() met a session
+    ├── LogReplaced(LookupError)            the file that held a session's log was replaced since it was read
     ├── Conflict                            the expected version is not the current one
     ├── LockTimeout(TimeoutError)           another writer of this session held its lock too long
     ├── NestedUpdate(RuntimeError)          an update from inside a mutator of the same session
@@ -47,6 +48,7 @@ __all__ = [
     "InvalidKey",
     "InvalidQuery",
     "LockTimeout",
+    "LogReplaced",
     "NestedUpdate",
     "RevisionNotFound",
     "SessionExists",
@@ -126,6 +128,19 @@ class SessionExists(ShardStoreError):
     def __init__(self, key: str) -> None:
         self.key = key
         super().__init__(f"session {key!r} exists already; use update(), patch() or replace()")
+
+
+class LogReplaced(ShardStoreError, LookupError):
+    """The file that held this Session's log was replaced, or is gone, since the Session was read. `.key`.
+
+    Read the session again: what was committed stands there. A Session that was pickled without its store says the same.
+    """
+
+    _fields = ("key",)
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"the log of session {key!r} was replaced since it was read; get the session again")
 
 
 class Conflict(ShardStoreError):

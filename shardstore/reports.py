@@ -10,7 +10,8 @@ from typing import Literal
 class Action:
     """One thing that compact or prune did, or would do."""
 
-    action: str  # compact: rewrite, trim, drop-tombstone, sweep-temp, refresh-index; prune: archive, purge
+    # compact: rewrite, rewrite-log, trim, drop-tombstone, sweep-temp, sweep-log, refresh-index; prune: archive, purge
+    action: str
     key: str | None
     size: int  # bytes of the file it concerns
     why: str
@@ -99,13 +100,22 @@ class PurgeReport:
 
 
 @dataclass(frozen=True, slots=True)
+class EraseReport:
+    """The outcome of Store.erase_history."""
+
+    key: str
+    removed: tuple[str, ...]  # files, relative to the root, that are gone or were written anew
+    unreached: tuple[str, ...]  # for people: where old values may still stand
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that verify found."""
 
     path: str  # relative to the root
     key: str | None
-    # A problem: damaged, line-endings, misplaced, unreadable, incomplete, lost, index.
-    # A note: torn, future, temp, foreign, mode.
+    # A problem: damaged, log, line-endings, misplaced, unreadable, incomplete, lost, index.
+    # A note: torn, unused-log, future, temp, foreign, mode.
     kind: str
     detail: str
     repaired: bool = False

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shardstore import _codec as codec
+from shardstore.log import Log, moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from shardstore._model import State
-
-
-def moment(microseconds: int) -> datetime:
-    """Return an aware datetime, in UTC, of microseconds since the epoch."""
-    return _EPOCH + timedelta(microseconds=microseconds)
-
-
-def ticks(when: datetime) -> int:
-    """Return microseconds since the epoch of an aware datetime."""
-    return (when - _EPOCH) // timedelta(microseconds=1)
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+    from shardstore.log import LogSource
 
 
 class Session(Mapping[str, Any]):
@@ -38,13 +27,14 @@ class Session(Mapping[str, Any]):
     A session that never was has rev 0 and version "absent".
     """
 
-    __slots__ = ("_data", "_key", "_state")
+    __slots__ = ("_data", "_key", "_logs", "_state")
 
     _data: dict[str, Any]  # set on first use
 
-    def __init__(self, key: str, state: State) -> None:
+    def __init__(self, key: str, state: State, logs: LogSource | None = None) -> None:
         self._key = key
         self._state = state
+        self._logs = logs
 
     @property
     def key(self) -> str:
@@ -95,6 +85,11 @@ class Session(Mapping[str, Any]):
         """Bytes of the entry as compact JSON."""
         return self._state.size
 
+    @property
+    def log(self) -> Log:
+        """The log: an immutable sequence of the session's items, read when they are asked for."""
+        return Log(self._key, self._state.log, self._logs)
+
     def __getitem__(self, name: str) -> Any:
         return codec.loads(self._fields()[name])
 
@@ -124,7 +119,7 @@ class Session(Mapping[str, Any]):
         return f"Session({self.key!r}, rev={self.rev}, fields={len(self)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Session, (self.key, self._state))
+        return (Session, (self.key, self._state, self._logs))
 
     def _fields(self) -> dict[str, bytes]:
         fields = self._state.fields
@@ -134,7 +129,10 @@ class Session(Mapping[str, Any]):
 _NOTHING: Final[dict[str, bytes]] = {}
 
 
-COLUMNS: Final = {"key": "key", "updated_at": "updated", "created_at": "created", "size": "size", "rev": "rev"}
+COLUMNS: Final = {
+    "key": "key", "updated_at": "updated", "created_at": "created", "size": "size", "rev": "rev",
+    "log_length": "log_length",
+}  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -146,6 +144,7 @@ class Row(NamedTuple):
     created: int  # in the unit of State.created_at, like updated
     updated: int
     size: int  # bytes of the entry as compact JSON
+    log_length: int  # items of the log
     fields: bytes  # fields of the entry: a JSON object
     cut: bytes | None = None  # which fields are not in it, as the engine knows it; None: none
     hidden: bytes | None = None  # a JSON list of those in it that a list shows only when asked; None: none
@@ -204,6 +203,11 @@ class SessionInfo:
         return self._row.size
 
     @property
+    def log_length(self) -> int:
+        """How many items the session's log has."""
+        return self._row.log_length
+
+    @property
     def fields(self) -> dict[str, Any]:
         """The values that the list shows, decoded anew at each use: the caller's own."""
         fields: dict[str, Any] = codec.loads(self._row.fields)
@@ -228,7 +232,7 @@ class SessionInfo:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SessionInfo):
             return NotImplemented
-        return self._row[:6] == other._row[:6] and self.fields == other.fields
+        return self._row[:7] == other._row[:7] and self.fields == other.fields
 
     def __hash__(self) -> int:
         return hash((self._row.key, self._row.version))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeVar
 
 from shardstore._imports import late_imports
 from shardstore._model import NEVER_WAS
+from shardstore._transcripts import Follower, NewItems, Pair, copy_of, read_log
 from shardstore.draft import Draft
 from shardstore.engine import Engine, open_engine
 from shardstore.errors import (
@@ -32,8 +33,9 @@ from shardstore.errors import (
     raise_io_error,
     warn_caller,
 )
+from shardstore.log import ticks
 from shardstore.query import Bounds, Condition, Query, parse
-from shardstore.session import Session, SessionInfo, ticks
+from shardstore.session import Session, SessionInfo
 
 if TYPE_CHECKING:
     import builtins  # inside the class, `list` is the verb
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from shardstore._model import State
     from shardstore.archive import Archive
     from shardstore.engine import Transaction
-    from shardstore.reports import CompactReport, PruneReport, StoreStats, VerifyReport
+    from shardstore.reports import CompactReport, EraseReport, PruneReport, StoreStats, VerifyReport
     from shardstore.types import JSON, Mutator, Where
 
 Durability = Literal["commit", "relaxed"]
@@ -186,16 +188,17 @@ class Store:
         """
         if self._read_only:
             self._check_writable()
+        logs = self._engine.logs
         with self._engine.transaction(key, self.lock_timeout, create=create or expect is not None) as txn:
             if expect is not None:
                 _check_expected(key, txn.state, expect, create=create)
-            draft = Draft(key, txn.state)
+            draft = Draft(key, txn.state, logs)
             draft.accept(fn(draft))
             change = draft.change()
             if change is not None:
                 txn.commit(change, self._actor or self._engine.process, durable=self._durable)
             state = txn.state
-        return Session(key, state)
+        return Session(key, state, logs)
 
     def edit(self, key: str, *, create: bool = True, expect: Expect | None = None) -> Edit:
         """Update as a with block: the draft is committed at its end; an exception writes nothing.
@@ -261,10 +264,10 @@ class Store:
                 _check_version(key, txn.state, expect)
             if txn.state.exists:
                 raise SessionExists(key)
-            draft = Draft(key, txn.state)
+            draft = Draft(key, txn.state, self._engine.logs)
             draft.replace(data)
             self._commit(txn, draft, at=since)
-            return Session(key, txn.state)
+            return Session(key, txn.state, self._engine.logs)
 
     def get_or_create(self, key: str, data: Mapping[str, object] | Callable[[], Mapping[str, object]]) -> Session:
         """Return the session, made from `data` if absent; all concurrent callers get the same one.
@@ -311,7 +314,7 @@ class Store:
             with self._engine.transaction(key, self.lock_timeout, create=False) as txn:
                 if expect is not None:
                     _check_version(key, txn.state, expect)
-                draft = Draft(key, txn.state)
+                draft = Draft(key, txn.state, self._engine.logs)
                 draft.delete()
                 self._commit(txn, draft)
         except SessionNotFound:
@@ -384,6 +387,116 @@ class Store:
         """
         return self.update(key, lambda _draft: self._revision(key, rev).data, create=False, expect=expect)
 
+    # The log
+
+    def append(  # noqa: PLR0913  # what one turn of an agent writes
+        self,
+        key: str,
+        items: Iterable[Any],
+        patch: Mapping[str, Any] | Callable[[Draft], Mapping[str, Any] | None] | None = None,
+        *,
+        ids: Iterable[str | None] | None = None,
+        expect: Expect | None = None,
+        create: bool = True,
+    ) -> Session:
+        """Add items to the end of a session's log, and change fields beside them, in one commit. Return the session.
+
+        items: a list of JSON values, together at most 64 MiB.
+        patch: fields to set, or a function that is called with the Draft, in whose log the items stand already; it
+            returns None, or a mapping of all fields.
+        ids: an id or None for each item. An item whose id stands in the log is left out. If that is every item, the
+            call does nothing: `patch` is not run, `expect` is not looked at. So a retry is safe.
+
+        Raises TypeError where items is a mapping or a text, or `patch` deletes; InvalidEntry naming `items[3]`;
+        otherwise as `update`.
+
+        >>> store.append("agent:chat", [{"role": "user", "content": "hi"}], {"status": "running"}).log[-1]["role"]
+        'user'
+        """
+        new = NewItems(items, ids)
+        self._check_writable()
+        with self._engine.transaction(key, self.lock_timeout, create=create) as txn:
+            draft = Draft(key, txn.state, self._engine.logs)
+            if not new.all_known(draft):
+                if expect is not None:
+                    _check_version(key, txn.state, expect)
+                change = new.change(draft, patch)
+                if change is not None:
+                    txn.commit(change, self._actor or self._engine.process, durable=self._durable)
+            return Session(key, txn.state, self._engine.logs)
+
+    def log(self, key: str, start: int | None = None, stop: int | None = None) -> builtins.list[Any]:
+        """Return the items log[start:stop] of a session, as a slice does: `store.log(key, -20)` is the newest 20.
+
+        Waits for nobody. Raises SessionNotFound, CorruptShard where an item asked for is damaged; otherwise as `get`.
+
+        >>> store.log("agent:chat", -1)
+        [{'role': 'user', 'content': 'hi'}]
+        """
+        return read_log(self._engine, key, start, stop)
+
+    def follow(self, key: str, start: int | None = None) -> Follower:
+        """Return an iterator over the items of one log as they come. It waits for the next one and never ends.
+
+        start: None for what is added from now on; a negative number for the newest so many first; else the number of
+            the first item wanted, counted from the first that the session ever had (`log.dropped + index`).
+
+        It looks at least once a second. An absent session is waited for. `close()` ends it. Raises as `get`.
+
+        >>> next(store.follow("agent:chat", -1))["content"]
+        'hi'
+        """
+        return Follower(self, key, start)
+
+    # Sessions whole
+
+    def copy(self, source: str, target: str, *, stop: int | None = None) -> Session:
+        """Make the session `target` from the fields of `source` and its log[:stop]; return it.
+
+        Items keep their ids, times and actors. Both sessions are locked, within one lock_timeout. Raises
+        SessionNotFound for the source, SessionExists for the target, CorruptShard; otherwise as `update`.
+
+        >>> store.copy("agent:chat", "agent:branch", stop=1).log[:]
+        [{'role': 'user', 'content': 'hi'}]
+        """
+        self._check_writable()
+        with Pair(self._engine, source, target, self.lock_timeout) as (one, other):
+            if other.state.exists:
+                raise SessionExists(target)
+            change = copy_of(self._engine, source, one.state, stop)
+            other.commit(change, self._actor or self._engine.process, durable=self._durable)
+            return Session(target, other.state, self._engine.logs)
+
+    def rename(self, source: str, target: str, *, expect: Expect | None = None) -> Session:
+        """Give a session another key; return it. It keeps its incarnation, versions, times, history and log.
+
+        A crash leaves both, the target complete; repeating the call finishes it. Raises as `copy`, and Conflict.
+
+        >>> store.rename("agent:branch", "agent:kept").key
+        'agent:kept'
+        """
+        self._check_writable()
+        with Pair(self._engine, source, target, self.lock_timeout) as (one, other):
+            if expect is not None:
+                _check_version(source, one.state, expect)
+            if other.state.exists and other.state.version != one.state.version:
+                raise SessionExists(target)
+            one.rename(other)
+            return Session(target, other.state, self._engine.logs)
+
+    def erase_history(self, key: str) -> EraseReport:
+        """Remove for good what a session was before: old revisions, dropped and replaced items, copies set aside.
+
+        The session stays as it is. The report says what was removed, and what the store cannot reach.
+        Raises SessionNotFound; otherwise as `update`.
+
+        >>> store.erase_history("agent:chat").unreached[0]
+        'backups, and copies that somebody made of the files'
+        """
+        self._check_writable()
+        with _typed("erasing history"):
+            return self._engine.erase_history(key, self.lock_timeout)
+
     def _commit(self, txn: Transaction, draft: Draft, *, at: int | None = None) -> None:
         change = draft.change()
         if change is not None:
@@ -404,14 +517,14 @@ class Store:
         if rev is not None:
             return self._revision(key, rev)
         state = self._engine.read(key)
-        return Session(key, state) if state.fields is not None else None
+        return Session(key, state, self._engine.logs) if state.fields is not None else None
 
     def _revision(self, key: str, rev: int) -> Session:
         """Return a revision that the journal holds. Raises RevisionNotFound."""
         states = self._engine.history(key)
         for state in states:
             if state.rev == rev:
-                return Session(key, state)
+                return Session(key, state, self._engine.logs)
         raise RevisionNotFound(key, rev, states[0].rev if states else 0, states[-1].rev if states else 0)
 
     def get_many(self, keys: Iterable[str], *, on_damage: OnDamage = "raise") -> dict[str, Session]:
@@ -432,7 +545,7 @@ class Store:
                 if not skip:
                     raise state
             elif state.exists:
-                found[key] = Session(key, state)
+                found[key] = Session(key, state, self._engine.logs)
         return {key: found[key] for key in asked if key in found}
 
     def sessions(
@@ -495,9 +608,9 @@ class Store:
         """List sessions from the index: exact as of some moment during the call.
 
         `where`: {field: value} or {field: (op, value)} with op one of == != < <= > >= in exists. `order_by`: a field,
-        updated_at, created_at, size, rev or key; with a leading "-" descending. Both are quickest for the store's
-        `indexed` fields. `after`: go on behind this SessionInfo of an earlier list, or its `.cursor`; a session that
-        did not move meanwhile is neither skipped nor repeated. `fields`: show these fields, whatever their size.
+        updated_at, created_at, size, log_length, rev or key; with a leading "-" descending. Both are quickest for the
+        store's `indexed` fields. `after`: go on behind this SessionInfo of an earlier list, or its `.cursor`; a session
+        that did not move meanwhile is neither skipped nor repeated. `fields`: show these fields, whatever their size.
         `updated_since`, `updated_before` (aware datetimes) and `larger_than` (bytes) narrow the list further.
 
         Warns (DamagedSessions) where sessions are left out because their files are damaged, and (UnknownField) where
@@ -550,7 +663,7 @@ class Store:
 
         Begins anew when the session was deleted and made again. Raises CorruptShard, StoreIOError.
         """
-        return [Session(key, state) for state in self._engine.history(key)]
+        return [Session(key, state, self._engine.logs) for state in self._engine.history(key)]
 
     # Maintenance
 
@@ -722,7 +835,7 @@ class Edit:
         try:
             if self._expect is not None:
                 _check_expected(self._key, txn.state, self._expect, create=self._create)
-            self._draft = Draft(self._key, txn.state)
+            self._draft = Draft(self._key, txn.state, self._store._engine.logs)  # noqa: SLF001
         except BaseException:
             self._inside = None
             txn.__exit__(None, None, None)
@@ -739,7 +852,7 @@ class Edit:
         try:
             if kind is None:
                 self._store._commit(txn, draft)  # noqa: SLF001  # one class in two
-                draft.committed(Session(self._key, txn.state))
+                draft.committed(Session(self._key, txn.state, self._store._engine.logs))  # noqa: SLF001
         finally:
             txn.__exit__(kind, error, trace)
 

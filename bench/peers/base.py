@@ -63,6 +63,19 @@ class Peer:
         for key, entry in entries:
             self.create(key, entry)
 
+    def append_item(self, key: str, item: Entry, fields: Entry) -> None:
+        """Add an item to a session's transcript and set some fields, in one commit where the library can."""
+        raise NotImplementedError
+
+    def append_items(self, key: str, items: list[Entry]) -> None:
+        """Add many items to a session's transcript; never timed."""
+        for item in items:
+            self.append_item(key, item, {})
+
+    def tail(self, key: str, count: int) -> list[Any]:
+        """Return the newest items of a session's transcript, as plain objects."""
+        raise NotImplementedError
+
     def check(self) -> int:
         """Return how many problems the store's own check finds, 0 where it has none."""
         return 0

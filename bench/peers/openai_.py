@@ -44,6 +44,16 @@ class OpenaiSession(Peer):
         items = self.loop.run_until_complete(self.session(key).get_items(limit=1))
         return cast("Entry", items[0])
 
+    def append_item(self, key: str, item: Entry, fields: Entry) -> None:
+        del fields  # a session has items alone
+        self.loop.run_until_complete(self.session(key).add_items([cast("Any", item)]))
+
+    def append_items(self, key: str, items: list[Entry]) -> None:
+        self.loop.run_until_complete(self.session(key).add_items(cast("Any", items)))
+
+    def tail(self, key: str, count: int) -> list[Any]:
+        return cast("list[Any]", self.loop.run_until_complete(self.session(key).get_items(limit=count)))
+
     def delete(self, key: str) -> None:
         self.loop.run_until_complete(self.session(key).clear_session())
 

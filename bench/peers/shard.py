@@ -34,6 +34,16 @@ class Shardstore(Peer):
     def field(self, key: str, name: str) -> object:
         return self.store[key][name]
 
+    def append_item(self, key: str, item: Entry, fields: Entry) -> None:
+        self.store.append(key, [item], fields)
+
+    def append_items(self, key: str, items: list[Entry]) -> None:
+        for start in range(0, len(items), 10_000):
+            self.store.append(key, items[start : start + 10_000])
+
+    def tail(self, key: str, count: int) -> list[Any]:
+        return self.store.log(key, -count)
+
     def delete(self, key: str) -> None:
         self.store.delete(key)
 

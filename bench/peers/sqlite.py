@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BUSY_TIMEOUT_S = 120.0
+ITEMS = "CREATE TABLE IF NOT EXISTS items(key TEXT, number INTEGER, data BLOB NOT NULL, PRIMARY KEY (key, number))"
 TABLE = "CREATE TABLE IF NOT EXISTS sessions(key TEXT PRIMARY KEY, data BLOB NOT NULL)"
+INSERT_ITEM = (
+    "INSERT INTO items VALUES(?, (SELECT coalesce(max(number), 0) + 1 FROM items WHERE key = ?), ?)"  # no gap, no race
+)
 LISTED_TABLE = (
     "CREATE TABLE IF NOT EXISTS sessions(key TEXT PRIMARY KEY, data BLOB NOT NULL, updated INTEGER, status TEXT)",
     "CREATE INDEX IF NOT EXISTS newest ON sessions(updated)",
@@ -31,7 +35,7 @@ class Sqlite(Peer):
         self.db = sqlite3.connect(root / "sessions.db", timeout=BUSY_TIMEOUT_S, isolation_level=None)
         self.db.execute("PRAGMA journal_mode=WAL")
         self.db.execute(f"PRAGMA synchronous={synchronous}")
-        for statement in LISTED_TABLE if listed else (TABLE,):
+        for statement in (ITEMS, *(LISTED_TABLE if listed else (TABLE,))):
             self.db.execute(statement)
 
     def create(self, key: str, entry: Entry) -> None:
@@ -76,6 +80,27 @@ class Sqlite(Peer):
     def get(self, key: str) -> Entry:
         found: Entry = orjson.loads(self.db.execute("SELECT data FROM sessions WHERE key = ?", (key,)).fetchone()[0])
         return found
+
+    def append_item(self, key: str, item: Entry, fields: Entry) -> None:
+        execute = self.db.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            execute(INSERT_ITEM, (key, key, orjson.dumps(item)))
+            if fields:
+                self.patch(key, fields)
+        except BaseException:
+            execute("ROLLBACK")
+            raise
+        execute("COMMIT")
+
+    def append_items(self, key: str, items: list[Entry]) -> None:
+        self.db.execute("BEGIN IMMEDIATE")
+        self.db.executemany(INSERT_ITEM, [(key, key, orjson.dumps(item)) for item in items])
+        self.db.execute("COMMIT")
+
+    def tail(self, key: str, count: int) -> list[Any]:
+        query = "SELECT data FROM items WHERE key = ? ORDER BY number DESC LIMIT ?"
+        return [orjson.loads(row[0]) for row in self.db.execute(query, (key, count)).fetchall()][::-1]
 
     def delete(self, key: str) -> None:
         self.db.execute("DELETE FROM sessions WHERE key = ?", (key,))

@@ -23,6 +23,7 @@ from bench.workloads import (
     sessionsjson,
     spread,
     touch,
+    transcript,
     turn,
 )
 
@@ -46,6 +47,6 @@ class Workload(Protocol):
 
 _MODULES: tuple[ModuleType, ...] = (
     touch, get, turn, floor, sessionsjson, hotkey, spread, fanout, mixed, durable, durable_spread,
-    listing, indexed, indexcost, rebuild, churn, bulk, cold, memory,
+    listing, indexed, indexcost, rebuild, churn, bulk, cold, memory, transcript,
 )  # fmt: skip
 WORKLOADS: dict[str, Workload] = {module.NAME: cast("Workload", module) for module in _MODULES}

@@ -28,7 +28,15 @@ if TYPE_CHECKING:
     from shardstore._files.transaction import FileTransaction
     from shardstore._model import State
     from shardstore.query import Query
-    from shardstore.reports import ArchivedFile, CompactReport, LockHolder, PurgeReport, StoreStats, VerifyReport
+    from shardstore.reports import (
+        ArchivedFile,
+        CompactReport,
+        EraseReport,
+        LockHolder,
+        PurgeReport,
+        StoreStats,
+        VerifyReport,
+    )
     from shardstore.session import SessionInfo
 
     Progress = Callable[[int, int], None]
@@ -79,6 +87,7 @@ class FileEngine:
         self.root = Path(layout.root)
         self.location = str(layout.root)
         self.pool = Pool(layout)
+        self.logs = self.pool.logs
         self.index = Index(layout, indexed, self.pool)
         self.pool.mark_changed = self.index.mark_changed
         self.transaction: Callable[..., FileTransaction] = self.pool.transaction
@@ -174,6 +183,12 @@ class FileEngine:
             from shardstore._files.maintenance.compact import compact
 
         return compact(self, dry_run=dry_run, progress=progress, scan_progress=scan_progress)
+
+    def erase_history(self, key: str, timeout: float | None) -> EraseReport:
+        """Do what Store.erase_history says."""
+        from shardstore._files.maintenance.erase import erase_history
+
+        return erase_history(self, key, timeout)
 
     def restore(self, key: str, timeout: float | None) -> State:
         """Do what Store.archive.restore says."""

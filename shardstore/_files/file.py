@@ -320,22 +320,26 @@ class JournalFile:
         self.size = end
         return freed
 
-    def replace(self, temp: str, line: bytes, after: Journal) -> JournalFile:
+    def replace(self, temp: str, line: bytes, after: Journal, path: str | None = None) -> JournalFile:
         """Put a journal of one record, which leads to `after`, in this one's place; return its file, locked.
+
+        `path`: of another file whose place it takes instead, with the owner and mode of this one; then `line` is a
+        whole journal.
 
         Always synced, in relaxed mode too: history that was safe stays safe. The new file is locked before it
         gets the name, or another writer would be inside before this one is finished. REQUIRES: `sync_name` follows.
         """
-        fresh = JournalFile.create_temp(temp, self.path)
+        path = self.path if path is None else path
+        fresh = JournalFile.create_temp(temp, path)
         try:
             disk.copy_access(self.fd, fresh.fd)
             fresh.fill(line, after)
-            os.rename(temp, self.path)
+            os.rename(temp, path)
         except BaseException as error:
             fresh.close()
             _discard(temp)
             if isinstance(error, OSError) and not isinstance(error, ShardStoreError):
-                raise_io_error(error, "rewriting a shard", self.path)
+                raise_io_error(error, "rewriting a shard", path)
             raise
         return fresh
 

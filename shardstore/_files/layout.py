@@ -3,9 +3,11 @@
     ROOT/
       shardstore.json                          format marker and shared settings, written last
       shards/3f/agent-main-42~<32 hex>.jsonl   one journal per session key
+      shards/3f/agent-main-42~<32 hex>.<id>.log.jsonl   the settled part of its log, if it has one
       shards/3f/.tmp-<random>~<shard file>     a rewrite in progress
       index/                                   disposable; its names are in index/changes.py and index/catalog.py
       archive/  quarantine/                    <shard file>.<milliseconds>-<random>: removed, damaged
+      archive/  quarantine/                    <log file>: it keeps its name, which no other file ever has
       quarantine/lost-3f.<milliseconds>-<random>   a prefix directory that was gone, and was made again
 
 A shard's file name is a readable slug and a hash of the whole key. The hash alone decides, so names are injective
@@ -32,6 +34,7 @@ ARCHIVE = "archive"
 QUARANTINE = "quarantine"
 
 SUFFIX = ".jsonl"
+LOG_SUFFIX = ".log.jsonl"
 TEMP_PREFIX = ".tmp-"
 NAME_BYTES_MAX = 143
 HASH_HEX = 32  # 128 bits: a 64-bit hash can be made to collide on purpose by whoever may choose a key
@@ -47,6 +50,9 @@ _UNSAFE = re.compile(r"[^a-z0-9]+")
 _SHARD_FILE = re.compile(rf"(?P<slug>[a-z0-9-]{{1,{SLUG_MAX}}})~(?P<hash>[0-9a-f]{{{HASH_HEX}}})\.jsonl")
 _SHARD_FILES = re.compile(
     rf"(?<![^\0])[a-z0-9-]{{1,{SLUG_MAX}}}~([0-9a-f]{{2}})[0-9a-f]{{{HASH_HEX - 2}}}\.jsonl(?![^\0])"
+)
+_LOG_FILE = re.compile(
+    rf"(?P<stem>[a-z0-9-]{{1,{SLUG_MAX}}}~[0-9a-f]{{{HASH_HEX}}})\.(?P<id>[0-9a-f]{{16}})\.log\.jsonl"
 )
 _STAMPED = re.compile(r"(?P<file>.+\.jsonl)\.(?P<ms>\d{13})-(?P<random>[0-9a-f]{8})")
 _LOST = re.compile(r"lost-(?P<prefix>[0-9a-f]{2})\.\d{13}-[0-9a-f]{8}")
@@ -101,6 +107,40 @@ def parse_temp(name: str) -> str | None:
         return None
     owner = f"{prefix}/{file.partition('~')[2]}"
     return owner if is_shard_name(owner) else None
+
+
+def new_log_id() -> str:
+    """Return an id for a log file that no other one has."""
+    return os.urandom(8).hex()
+
+
+def log_name(name: str, file_id: str) -> str:
+    """Return the name of a log file with this id, beside the shard of this name."""
+    return f"{name.removesuffix(SUFFIX)}.{file_id}{LOG_SUFFIX}"
+
+
+def log_file(name: str, file_id: str) -> str:
+    """Return the name of a shard's log file in archive/ or quarantine/: the same, without the directory."""
+    return log_name(name, file_id).partition("/")[2]
+
+
+def log_path(layout: Layout, name: str, file_id: str) -> str:
+    """Return the path of the log file with this id beside the shard of this name."""
+    return layout.shard_path(log_name(name, file_id))
+
+
+def parse_log(name: str) -> tuple[str, str] | None:
+    """Return (shard name, id) of a log file's name relative to ROOT/shards, or None where it is no log file's."""
+    prefix, _, file = name.partition("/")
+    match = _LOG_FILE.fullmatch(file)
+    owner = "" if match is None else f"{prefix}/{match['stem']}{SUFFIX}"
+    return (owner, match["id"]) if match is not None and is_shard_name(owner) else None
+
+
+def log_owner(file: str) -> str | None:
+    """Return the shard name that a log file in archive/ or quarantine/ belongs to, or None where it is none."""
+    match = _LOG_FILE.fullmatch(file)
+    return None if match is None else f"{match['stem'].rpartition('~')[2][:2]}/{match['stem']}{SUFFIX}"
 
 
 def stamped_name(name: str) -> str:

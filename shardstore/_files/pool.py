@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from shardstore._files.layout import Layout, shard_name
 from shardstore._files.locks.fairness import QueueFile
+from shardstore._files.logfile import LogFiles
 from shardstore._files.shard import Shard
 from shardstore._files.transaction import FileTransaction
 
@@ -29,6 +30,8 @@ class Pool:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
+        self.logs = LogFiles(str(layout.root))
+        self.logs.free_descriptors = self.close_idle
         self.mark_changed: Callable[[str], None] = _without_index  # set by the engine before the first transaction
         self._queue_file = QueueFile(layout.marker)
         self._limit = _descriptor_limit()
@@ -79,7 +82,7 @@ class Pool:
         """Return the shard of a key that is not known yet. Raises InvalidKey."""
         name = shard_name(key)
         with self._mutex:
-            return self._keep(key, Shard(self.layout, name, key, self._queue_file, self.close_idle))
+            return self._keep(key, Shard(self.logs, name, key, self._queue_file, self.close_idle))
 
     def _keep(self, key: str, shard: Shard) -> Shard:
         """Keep a shard, unless there is one of its key, which is returned instead. REQUIRES: the mutex."""
@@ -119,7 +122,7 @@ class Pool:
 
     def unnamed(self, name: str) -> Shard:
         """Return a shard by its file's name alone, for maintenance of files whose key is not known. Not pooled."""
-        return Shard(self.layout, name, None, self._queue_file, self.close_idle)
+        return Shard(self.logs, name, None, self._queue_file, self.close_idle)
 
     def _cached(self) -> int:
         return sum(shard.cached_bytes for shard in list(self._shards.values()))  # others use it meanwhile

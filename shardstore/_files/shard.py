@@ -26,7 +26,7 @@ from shardstore.errors import CorruptShard, LockTimeout, StoreIncomplete, StoreI
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shardstore._files.layout import Layout
+    from shardstore._files.logfile import LogFiles
     from shardstore._journal.replay import Journal
     from shardstore._model import State
 
@@ -40,16 +40,19 @@ class Shard:
     """The shard of one key in one process. Shared by its threads; every Store on the same root has the same one."""
 
     __slots__ = ("_bound", "_free_descriptors", "_queue_file", "_read_name", "_reading", "_using", "created", "fair",
-                 "file", "key", "layout", "mutex", "name", "named", "path", "retired", "spare", "turn")  # fmt: skip
+                 "file", "key", "layout", "logs", "mutex", "name", "named", "path", "retired", "spare",
+                 "turn")  # fmt: skip
 
     def __init__(
-        self, layout: Layout, name: str, key: str | None, queue_file: QueueFile, free_descriptors: Callable[[], int]
+        self, logs: LogFiles, name: str, key: str | None, queue_file: QueueFile, free_descriptors: Callable[[], int]
     ) -> None:
+        layout = logs.layout
         self.name = name  # relative to ROOT/shards
         self.path = layout.shard_path(name)
         self.key = name if key is None else key  # of the session; for a file whose key is not known, its name
         self._bound = key is not None  # whether the file may hold this key alone
         self.layout = layout
+        self.logs = logs
         self.file: JournalFile | None = None  # opened and closed only by whoever is inside the mutex
         self.mutex = FifoMutex(self.key, self.path)
         self.spare: list[Any] = []  # at most one FileTransaction, to be used again
@@ -321,4 +324,5 @@ class Shard:
     def cached_bytes(self) -> int:
         """Bytes of entry kept in memory, about."""
         file = self.file
-        return 0 if file is None else file.journal.state.entry_bytes
+        state = None if file is None else file.journal.state
+        return 0 if state is None else state.entry_bytes + state.log.bytes

@@ -18,14 +18,17 @@ from typing import TYPE_CHECKING, Final, Self
 
 from shardstore._codec import ENTRY_BYTES_MAX
 from shardstore._files import disk
-from shardstore._files.file import FILE_BYTES_MAX
-from shardstore._files.layout import QUARANTINE, stamped_name, temp_name
+from shardstore._files.file import FILE_BYTES_MAX, JournalFile
+from shardstore._files.layout import QUARANTINE, log_file, log_path, stamped_name, temp_name
 from shardstore._files.locks.identity import load_statx, statx_wanted
+from shardstore._files.logfile import LogFiles, discard, give_name
 from shardstore._journal.record import next_record, whole_record
-from shardstore._journal.replay import EMPTY, Journal
+from shardstore._journal.replay import EMPTY, Journal, with_key
+from shardstore._log import NO_LOG, NOWHERE, SETTLE_BYTES, moved_to
 from shardstore._model import ABSENT
 from shardstore.errors import (
     CommitUncertain,
+    CorruptShard,
     InvalidEntry,
     LockTimeout,
     SessionNotFound,
@@ -40,14 +43,13 @@ from shardstore.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shardstore._files.file import JournalFile
     from shardstore._files.shard import Shard
     from shardstore._files.syncs import Syncs
     from shardstore._inside import Token
     from shardstore._model import Change, State
 
 REWRITE_BYTES: Final = 65536  # a journal is rewritten past this ...
-REWRITE_FACTOR: Final = 3  # ... plus so many times the bytes of its entry
+REWRITE_FACTOR: Final = 3  # ... plus so many times the bytes of its entry, and of its log's items that stand in it
 _APPEND_INSTEAD: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EPERM, errno.EACCES, errno.EMFILE, errno.ENFILE})
 _new = tuple.__new__
 
@@ -165,7 +167,9 @@ class FileTransaction:
 
     # Committing. REQUIRES, for everything below: inside `with`.
 
-    def commit(self, change: Change, actor: str, *, durable: bool, at: int | None = None) -> None:
+    def commit(  # noqa: C901  # every update comes here: a call more for a rare case would cost all of them
+        self, change: Change, actor: str, *, durable: bool, at: int | None = None
+    ) -> None:
         """Commit a change; `state` is what it led to. `at`: when it was made, in microseconds, if not now.
 
         Raises InvalidEntry, StoreFull, StoreIOError (nothing changed) or CommitUncertain (unknown until read again).
@@ -174,13 +178,17 @@ class FileTransaction:
         file = shard.file
         if file is None or (shard.mutex.holder.get(0) is not self._token and not self._holds()):
             file = self._file()
+        if change.delete and journal.state.log.settled.file:
+            self._delete_with_log(change, actor, at)
+            return
         line, state = next_record(journal.state, change, shard.key, actor, durable=durable, at=at)
         if state.entry_bytes > ENTRY_BYTES_MAX:
             raise InvalidEntry("entry", f"{state.entry_bytes:,} bytes of JSON; at most {ENTRY_BYTES_MAX:,} are allowed")
         end = journal.end
         after = _new(Journal, (state, end + len(line), journal.records + 1, line[8:16], journal.crlf))
         self._mark_changed(shard.name)
-        grown = after.end > REWRITE_BYTES + REWRITE_FACTOR * state.entry_bytes
+        inline = state.log.bytes
+        grown = after.end > REWRITE_BYTES + REWRITE_FACTOR * (state.entry_bytes + inline) or inline > SETTLE_BYTES
         if (grown or file.links > 1 or file.torn) and self._commit_otherwise(file, state, grown=grown, durable=durable):
             return
         later = None if end else self.syncs  # only the first record of a file has nothing before it
@@ -207,6 +215,13 @@ class FileTransaction:
             self._shard.with_descriptor(file.sync_name)
         file.sync_before(end)
 
+    def _delete_with_log(self, change: Change, actor: str, at: int | None) -> None:
+        """Delete a session and the file of its log. Durable in any mode: the file must not go before the session."""
+        state = self.journal.state
+        self.journal = self.journal._replace(state=state._replace(log=NO_LOG))
+        self.commit(change, actor, durable=True, at=at)
+        self._discard_log(state.log.settled.file)
+
     def _commit_otherwise(self, file: JournalFile, state: State, *, grown: bool, durable: bool) -> bool:
         """Repair a torn tail; commit by rewriting a grown journal or one with a second name. Return if that was done.
 
@@ -217,7 +232,8 @@ class FileTransaction:
             self.state = state
             return True
         self.repair_tail()
-        if not state.exists or (file.links == 1 and not (grown and self.journal.records)):
+        worth = grown and (self.journal.records or state.log.bytes > SETTLE_BYTES)
+        if not state.exists or (file.links == 1 and not worth):
             return False
         try:
             self.rewrite(state)
@@ -226,18 +242,66 @@ class FileTransaction:
             if error.errno not in _APPEND_INSTEAD or file.links > 1 or self.journal.end > FILE_BYTES_MAX // 2:
                 raise
             return False
+        except CorruptShard:  # the log's file, and that alone: fields and further items go on in the journal
+            if file.links > 1 or self.journal.end > FILE_BYTES_MAX // 2:
+                raise
+            return False
         return True
 
-    def rewrite(self, state: State | None = None) -> None:
-        """Put a journal of one record in the file's place: the present state, or the one given."""
-        state = self.journal.state if state is None else state
+    def rewrite(self, state: State | None = None, *, anew: bool = False) -> None:
+        """Put a journal of one record in the file's place: the present state, or the one given.
+
+        The log's items in the journal move to its file when they have grown too many; with `anew` all of the log moves
+        to a new one. What was written there before is on the medium before the journal names it.
+        """
         shard, file = self._shard, self._file()
+        before = self.journal.state.log.settled.file
+        state = self._settled(self.journal.state if state is None else state, anew=anew)
         self._mark_changed(shard.name)
         line = whole_record(state)
         after = Journal(state, len(line), 1, line[8:16])
         temp = shard.layout.shard_path(temp_name(shard.name))
-        fresh = shard.with_descriptor(lambda: file.replace(temp, line, after))
+        try:
+            fresh = shard.with_descriptor(lambda: file.replace(temp, line, after))
+        except BaseException:
+            made = state.log.settled.file
+            if made and made != before and self._is_still(file):
+                self._discard_log(made)
+            raise
         self._go_on_with(fresh)
+        if before and before != state.log.settled.file:
+            self._discard_log(before)
+
+    def _settled(self, state: State, *, anew: bool) -> State:
+        """Return the state with its log where it is to stand from now on. Raises StoreIOError, CorruptShard."""
+        log, name = state.log, self._shard.name
+        if anew:
+            return state._replace(log=moved_to(log, self._logs.rewrite(name, self._shard.key, log)))
+        if log.bytes > SETTLE_BYTES:
+            return state._replace(log=moved_to(log, self._logs.settle(name, self._shard.key, log)))
+        return (
+            state._replace(log=log._replace(settled=NOWHERE)) if log.settled.file and log.kept == log.dropped else state
+        )
+
+    @property
+    def _logs(self) -> LogFiles:
+        return self._shard.logs
+
+    def _is_still(self, file: JournalFile) -> bool:
+        """Return whether a journal was not replaced after all, so that nothing names what was made for the new one."""
+        try:
+            return file.is_named(self._shard.named.current())
+        except OSError:
+            return False
+
+    def _discard_log(self, file_id: str) -> None:
+        """Remove a log file that no journal names any more. Whoever still reads it gets LogReplaced.
+
+        In a batch the names wait to be synced, and until then a power cut may bring back a journal that names it.
+        """
+        self.sync_waiting_names()
+        self._logs.forget(file_id)
+        discard(log_path(self._shard.layout, self._shard.name, file_id))
 
     def take_in(self, fresh: JournalFile) -> None:
         """Put another journal file, locked and read, in the place of this one; it is closed where that fails.
@@ -273,20 +337,60 @@ class FileTransaction:
 
     def remove(self, *, durable: bool = True) -> None:
         """Remove the file: the session is absent from then on, and its next incarnation begins a new journal."""
-        path = self._shard.path
+        path, log = self._shard.path, self.journal.state.log.settled.file
         self._mark_changed(self._shard.name)
         try:
             os.unlink(path)
         except OSError as error:
             raise_io_error(error, "removing a shard", path)
         self._is_gone()
-        if durable:
+        if durable or log:  # or the journal might come back after a power cut, without its log
             self._sync_names("removing a shard")
+        if log:
+            self._discard_log(log)
+
+    def rename(self, target: Self) -> None:
+        """Move the session, with its history, to the key of `target`; this one is absent from then on.
+
+        First the target is complete and on the medium, then this one goes. Raises StoreIOError, CommitUncertain.
+        REQUIRES: `target` is absent, or at the same version: the same call was interrupted.
+        """
+        if not target.state.exists:
+            self._give_to(target)
+        self.remove()
+
+    def _give_to(self, target: Self) -> None:
+        """Make the target's files from the ones of this session."""
+        shard, file, other = self._shard, self._file(), target._shard
+        target.repair_tail()
+        data, after = with_key(self.read_whole()[: self.journal.end], other.key)
+        target.mark_changed()
+        log = self.state.log.settled.file
+        if log:
+            self._give_log(log_path(shard.layout, other.name, log))
+        temp = shard.layout.shard_path(temp_name(other.name))
+        target._go_on_with(other.with_descriptor(lambda: file.replace(temp, data, after, other.path)))
+
+    def _give_log(self, path: str) -> None:
+        """Give the log's file a second name, where the session will be, on the medium. Raises StoreIOError."""
+        try:
+            source = log_path(self._shard.layout, self._shard.name, self.state.log.settled.file)
+            self._shard.with_descriptor(lambda: give_name(source, path))
+        except OSError as error:
+            raise_io_error(error, "moving a log", path)
 
     def archive(self) -> None:
         """Move the session to archive/, whole, under a name that says when. It is absent from then on."""
-        layout = self._shard.layout
-        self.move_to(str(layout.archive / stamped_name(self._shard.name)), "archiving a session")
+        layout, name, log = self._shard.layout, self._shard.name, self.state.log.settled.file
+        if log:
+            try:
+                disk.make_directory(layout.archive)
+            except OSError as error:
+                raise_io_error(error, "archiving a session", str(layout.archive))
+            self._give_log(str(layout.archive / log_file(name, log)))
+        self.move_to(str(layout.archive / stamped_name(name)), "archiving a session")
+        if log:
+            self._discard_log(log)
 
     def move_to(self, target: str, doing: str) -> None:
         """Move the file out of the store's shards; `doing` completes an error's "while ..."."""
@@ -299,6 +403,17 @@ class FileTransaction:
             raise_io_error(error, doing, path)
         self._is_gone()
         self._sync_names(doing, moved_to=os.path.dirname(target))
+
+    def sync_waiting_names(self) -> None:
+        """Put on the medium the names of this session that its batch has put off. Raises CommitUncertain."""
+        if self.syncs is None:
+            return
+        try:
+            if self._shard.layout.archive.exists():
+                disk.sync_directory(str(self._shard.layout.archive))
+            disk.sync_directory(os.path.dirname(self._shard.path))
+        except OSError as error:
+            raise_uncertain(error, "syncing a batch", self._shard.path)
 
     def _sync_names(self, doing: str, moved_to: str | None = None) -> None:
         """Put the name that the file lost, and before it the one that it got, on the medium, or leave it to the batch.
@@ -361,7 +476,12 @@ class FileTransaction:
 
     @property
     def size(self) -> int:
-        """The bytes of the file."""
+        """The bytes of the session's files: its journal, and what is settled of its log."""
+        return self._file().size + self.journal.state.log.settled.end
+
+    @property
+    def journal_size(self) -> int:
+        """The bytes of the journal's file."""
         return self._file().size
 
     def mark_changed(self) -> None:

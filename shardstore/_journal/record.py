@@ -14,6 +14,8 @@ from typing import Any, Final
 from zlib import crc32
 
 from shardstore import _codec as codec
+from shardstore._journal.log import MEMBERS, change_members, is_change, stamped, whole_member
+from shardstore._log import NO_LOG, LogChange, LogState, applied
 from shardstore._model import REV_MAX, TIME_MAX_US, Change, State, newest_commit, order_time
 from shardstore.errors import InvalidEntry
 
@@ -45,10 +47,12 @@ def next_record(  # noqa: PLR0913  # what a record says
         now = order_time(now, state.updated_at)
     if at is not None and at < now:
         now = min(now, max(at, state.updated_at))  # the session's last time may be one that a wrong clock gave
-    changed, removed, whole, delete = change
-    before = state.fields
+    changed, removed, whole, delete, log_change = change
+    before, log = state.fields, state.log
     if before is None or removed or whole or delete:
         rev, incarnation, created, body, fields, size = _other_change(state, change, key, now)
+        if fields is None or before is None:
+            log = NO_LOG
     else:  # most commits
         rev, incarnation, created = state.rev + 1, state.incarnation, state.created_at
         fields, size, body = before.copy(), state.entry_bytes, b'"set":{'
@@ -58,13 +62,16 @@ def next_record(  # noqa: PLR0913  # what a record says
             old = before.get(name)
             size += len(member) + 1 if old is None else len(raw) - len(old)
             fields[name] = raw
-        body = body[:-1] + b"}"
+        body = body[:-1] + b"}" if changed else b""
+    if log_change is not None and fields is not None:
+        log, members = _log_change(log, log_change, now, actor)
+        body += b"," + members if body and members else members
     flag = b'"durable":true,' if durable else b""
     rest = b'"rev":%d,"at":%d,"by":%b,%b%b}' % (rev, now, _quoted(actor), flag, body)
     if rev > REV_MAX:
         raise InvalidEntry("entry", f"the session has had {REV_MAX:,} revisions; delete it and create it anew")
     tag = f"{crc32(rest):08x}"
-    after = _new(State, (fields, key, rev, incarnation, tag, created, now, actor, size))
+    after = _new(State, (fields, key, rev, incarnation, tag, created, now, actor, size, log))
     return b'{"crc":"%b",%b\n' % (tag.encode(), rest), after
 
 
@@ -72,7 +79,7 @@ def _other_change(
     state: State, change: Change, key: str, now: int
 ) -> tuple[int, str, int, bytes, dict[str, bytes] | None, int]:
     """Return rev, incarnation, creation, body, fields and entry_bytes of a change that does not only set fields."""
-    changed, removed, whole, delete = change
+    changed, removed, whole, delete, _ = change
     if state.fields is None:
         incarnation = os.urandom(12).hex()
         body = b'"id":"%b","key":%b,"put":%b' % (incarnation.encode(), codec.dumps(key), codec.join(changed))
@@ -88,6 +95,11 @@ def _other_change(
     return *head, body, fields, _entry_bytes(fields)
 
 
+def _log_change(log: LogState, change: LogChange, now: int, actor: str) -> tuple[LogState, bytes]:
+    """Return the log after a change, and the members of the record that make it."""
+    return applied(log, stamped(change, now, actor)), change_members(change)
+
+
 def _entry_bytes(fields: dict[str, bytes]) -> int:
     return sum(field_size(name, raw) for name, raw in fields.items())
 
@@ -96,11 +108,22 @@ def whole_record(state: State) -> bytes:
     """Return the line that a rewritten journal consists of: it leads to `state` at once, and is always durable."""
     assert state.fields is not None
     assert state.key is not None
-    rest = b'"rev":%d,"at":%d,"by":%b,"durable":true,"id":"%b","key":%b,"created":%d,"tag":"%b","put":%b}' % (
+    rest = b'"rev":%d,"at":%d,"by":%b,"durable":true,"id":"%b","key":%b,"created":%d,"tag":"%b","put":%b%b}' % (
         state.rev, state.updated_at, _quoted(state.actor), state.incarnation.encode(), codec.dumps(state.key),
-        state.created_at, state.tag.encode(), codec.join(state.fields),
+        state.created_at, state.tag.encode(), codec.join(state.fields), whole_member(state.log),
     )  # fmt: skip
     return b'{"crc":"%08x",%b\n' % (crc32(rest), rest)
+
+
+def with_key(text: bytes, key: str) -> bytes:
+    """Return the first record of an incarnation, or of a file, as the one of another key. Its tag stays what it was."""
+    given = codec.loads(text)
+    tag = given.pop("crc")
+    head = {
+        name: given.pop(name) for name in ("rev", "at", "by", "durable", "id", "key", "created", "tag") if name in given
+    }
+    rest = codec.dumps({**head, "key": key, "tag": head.get("tag", tag), **given})[1:]
+    return b'{"crc":"%08x",%b' % (crc32(rest), rest)
 
 
 def is_intact(text: bytes) -> bool:
@@ -134,17 +157,19 @@ def _is_record(given: dict[str, Any]) -> bool:
     """Check types, bounds and combinations: a right checksum shows who wrote a line, not that it makes sense."""
     get = given.get
     put, changed, removed, delete, created = get("put"), get("set"), get("unset"), get("delete", False), get("created")
-    changes = changed is not None or removed is not None
+    changes, logs = changed is not None or removed is not None, not MEMBERS.isdisjoint(given)
     return (
         is_rev(get("rev"))
         and is_time(get("at"))
         and type(get("by")) is str
         and type(get("durable", False)) is bool
-        and (type(put) is dict) + changes + (delete is True) == 1
+        and (type(put) is dict) + (changes or (logs and put is None)) + (delete is True) == 1
         and (put is None or type(put) is dict)
         and (changed is None or type(changed) is dict)
         and (removed is None or (type(removed) is list and all(type(name) is str for name in removed)))
         and _is_start(get("id"), get("key"), get("tag"), put)
+        and (not logs or is_change(given))
+        and ("log" not in given or "id" in given)
         and (created is None or is_time(created))
     )
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shardstore import _codec as codec
 from shardstore._journal import record, torn
+from shardstore._journal.log import MEMBERS, read_change, read_whole
+from shardstore._log import NO_LOG, LogState, applied, misfit
 from shardstore._model import ABSENT, DAY_US, REV_MAX, TIME_MAX_US, State
 
 if TYPE_CHECKING:
@@ -62,13 +64,16 @@ class _Entry:
         "fields",
         "incarnation",
         "key",
+        "log",
         "rev",
         "tag",
         "touched",
     )
 
     def __init__(self, state: State) -> None:
-        fields, self.key, self.rev, self.incarnation, self.tag, self.created, self.at, self.actor, size = state
+        fields, self.key, self.rev, self.incarnation, self.tag, self.created, self.at, self.actor, size, self.log = (
+            state
+        )
         self.base = _NOTHING if fields is None else fields
         self.base_bytes = size
         self.fields: dict[str, Any] | None = None if fields is None else fields.copy()  # bytes: raw JSON, not changed
@@ -104,6 +109,11 @@ class _Entry:
         if "id" in given:
             self.incarnation, self.key = given["id"], given["key"]
             self.created = given.get("created", self.at)
+            self.log = read_whole(given["log"], self.at, self.actor) or NO_LOG if "log" in given else NO_LOG
+        if "delete" in given:
+            self.log = NO_LOG
+        elif not MEMBERS.isdisjoint(given):
+            self.log = applied(self.log, read_change(given, self.at, self.actor))
         put = given.get("put")
         if put is not None or "delete" in given:
             self.base, self.base_bytes, self.fields, self.touched = _NOTHING, 0, put, dict.fromkeys(put or ())
@@ -132,7 +142,9 @@ class _Entry:
                 if name in fields:
                     raw = fields[name] = dumps(fields[name])
                     size += len(member(name)) + len(raw) + 1  # as field_size has it
-        return State(fields, self.key, self.rev, self.incarnation, self.tag, self.created, self.at, self.actor, size)
+        return State(
+            fields, self.key, self.rev, self.incarnation, self.tag, self.created, self.at, self.actor, size, self.log
+        )
 
 
 def read_records(data: bytes, start: Journal, *, place: int = 0, most: int = _ALL) -> tuple[Journal, str]:
@@ -181,7 +193,21 @@ def _refusal(entry: _Entry, given: dict[str, Any], records: int) -> str:
         return f"a journal begins again with revision {rev}"
     elif entry.key is not None and given["key"] != entry.key:
         return f"the key changes to {given['key']!r}"
-    return "time goes back" if entry.at - DAY_US <= at < entry.at else ""  # a wrong clock is corrected by more
+    if entry.at - DAY_US <= at < entry.at:
+        return "time goes back"  # a wrong clock is corrected by more
+    return _log_refusal(entry.log, given)
+
+
+def _log_refusal(log: LogState, given: dict[str, Any]) -> str:
+    """Return why what a record says of the log makes no sense after `log`; an empty text where it does."""
+    if "id" in given:
+        read = read_whole(given["log"], given["at"], given["by"]) if "log" in given else NO_LOG
+        if read is None:
+            return "the log is malformed behind a right checksum"
+        log = read
+    if MEMBERS.isdisjoint(given):
+        return ""
+    return misfit(log, read_change(given, given["at"], given["by"]))
 
 
 def replay(data: bytes, start: Journal = EMPTY) -> Replay:
@@ -202,6 +228,19 @@ def history(data: bytes) -> Iterator[State]:
     while journal is not before:
         yield journal.state
         before, (journal, _) = journal, read_records(data, journal, place=journal.end, most=1)
+
+
+def with_key(data: bytes, key: str) -> tuple[bytes, Journal]:
+    """Return the present incarnation of a whole journal as a journal of another key, and what it leads to.
+
+    Versions stay what they are: the first record carries its tag along.
+    """
+    lines = [line if record.is_intact(line) else line[:-1] for line in data.split(b"\n")[:-1]]
+    start = max(n for n, line in enumerate(lines) if "id" in codec.loads(line))
+    text = b"\n".join([record.with_key(lines[start], key), *lines[start + 1 :], b""])
+    journal, why = read_records(text, EMPTY)
+    assert not why, why
+    return text, journal
 
 
 class Salvage(NamedTuple):

@@ -58,6 +58,7 @@ def test_importing_twice_changes_nothing(shell: Shell) -> None:
         "created": 0,
         "unchanged": 3,
         "overwritten": 0,
+        "items": 0,
         "conflicts": [],
         "skipped": [],
         "skipped_file": None,

@@ -737,3 +737,64 @@ def interrupted_transactions_stay() -> None:
 @mutation("forgetting tokens that were left behind", "interrupts.tokens_left_behind_are_forgotten")
 def tokens_kept() -> None:
     edit("shardstore._inside:FifoMutex.enter", ("outer = tuple([o for o in outer if o[1].holds(o)])", "pass"))
+
+
+# The log
+
+
+@mutation("the sync of a log's file before the journal names it", "logs.the_log_is_synced_before_the_journal_names_it")
+def log_not_synced() -> None:
+    from shardstore._files import disk
+
+    def unsynced(original: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            sync, disk.sync = disk.sync, lambda _fd: None
+            try:
+                return original(*args, **kwargs)
+            finally:
+                disk.sync = sync
+
+        return call
+
+    swap("shardstore._files.logfile:LogFiles._append", unsynced)
+    swap("shardstore._files.logfile:LogFiles.write_new", unsynced)
+
+
+@mutation("the committed end of a log's file", "logs.after_a_settle_that_died")
+def log_without_committed_end() -> None:
+    import os
+
+    def behind_everything(original: Any) -> Any:
+        def append(self: Any, name: str, key: str, log: Any) -> Any:
+            size = os.stat(self.path(name, log.settled)).st_size
+            return original(self, name, key, log._replace(settled=log.settled._replace(end=size)))
+
+        return append
+
+    swap("shardstore._files.logfile:LogFiles._append", behind_everything)
+
+
+@mutation("the new name of what replaces a log's file", "logs.a_snapshot_never_reads_what_came_later")
+def log_name_reused() -> None:
+    import os
+
+    from shardstore._files import logfile
+
+    fresh = logfile.new_log_id
+
+    def over(original: Any) -> Any:
+        def write_new(self: Any, name: str, log: Any, items: Any, *, first: int) -> Any:
+            items, old = list(items), log.settled.file
+            if old:
+                os.unlink(self.path(name, log.settled))
+            logfile.new_log_id = lambda: old or fresh()
+            return original(self, name, log, items, first=first)
+
+        return write_new
+
+    swap("shardstore._files.logfile:LogFiles.write_new", over)
+
+
+@mutation("checking that an id is not known", "logs.many_writers_retry")
+def ids_not_looked_up() -> None:
+    swap("shardstore._draft_log:DraftLog.find", nothing(None))

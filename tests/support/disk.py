@@ -19,6 +19,7 @@ DAY_US = 86_400_000_000
 TIME_MAX_US = 253_402_300_800_000_000  # the year 10000
 LOOK_S = 0.01  # docs/internals/locking.md
 _SHARD = re.compile(r"[a-z0-9-]{1,80}~[0-9a-f]{32}\.jsonl")
+_LOG_MEMBERS = {"cut", "drop", "rep", "add", "ids", "from"}  # what changes a log
 CRC_FIELD = len('{"crc":"00000000",')
 
 
@@ -87,7 +88,10 @@ def _check_members(record: dict[str, Any]) -> None:
     assert 0 <= record["at"] < TIME_MAX_US
     assert 0 <= record.get("created", 0) < TIME_MAX_US
     changes = ("put" in record) + ("set" in record or "unset" in record) + ("delete" in record)
-    assert changes == 1, "one change a record"
+    log = not _LOG_MEMBERS.isdisjoint(record)
+    assert changes == 1 or (changes == 0 and log), "one change a record, of the fields or of the log alone"
+    assert not (log and "delete" in record), "a delete ends the log"
+    assert "log" not in record or ("id" in record and "put" in record), "a whole log begins a file"
     assert isinstance(record.get("put", {}), dict)
     assert ("id" in record) == ("key" in record)
 
@@ -115,6 +119,62 @@ def state(data: bytes) -> dict[str, Any] | None:
                 entry.pop(name, None)
             entry.update(record.get("set", {}))
     return entry
+
+
+def log_lines(path: Path, end: int) -> list[tuple[int, Any]]:
+    """Read the committed lines of a log file: number and item. AssertionError when a line is not whole."""
+    data = path.read_bytes()
+    assert len(data) >= end, f"{path} is shorter than its journal says"
+    file_id, found = path.name.split(".")[1].encode(), []
+    for raw in data[:end].split(b"\n")[:-1]:
+        assert raw[8:16] == b"%08x" % zlib.crc32(file_id + raw[CRC_FIELD:]), f"crc of {raw[:60]!r}"
+        line = json.loads(raw)
+        found.append((line["n"], line["item"]))
+    assert all(later == earlier + 1 for (earlier, _), (later, _) in itertools.pairwise(found)), "numbers have a gap"
+    return found
+
+
+def log(root: str | Path, key: str) -> list[Any]:
+    """Read the log of a key, from its journal and its file."""
+    return log_of(shard(root, key))
+
+
+def log_of(path: Path) -> list[Any]:
+    """Apply a journal: the items of the log that it describes."""
+    items: dict[int, Any] = {}
+    following = 0
+    found = records(path.read_bytes())
+    starts = [n for n, record in enumerate(found) if "id" in record or record.get("delete")]
+    for record in found[starts[-1] :] if starts else []:  # the file of a deleted log is gone
+        if "id" in record or record.get("delete"):
+            items, following = whole_log(path, record.get("log", {}))
+        if "cut" in record:
+            items = {n: item for n, item in items.items() if n < record["cut"]}
+            following = record["cut"]
+        items = {n: item for n, item in items.items() if n >= record.get("drop", 0)}
+        items.update(dict(record.get("rep", ())))
+        for item in record.get("add", ()):
+            items[following] = item
+            following += 1
+    assert sorted(items) == list(range(following - len(items), following)), "numbers have a gap"
+    return [items[n] for n in sorted(items)]
+
+
+def whole_log(path: Path, given: dict[str, Any]) -> tuple[dict[int, Any], int]:
+    """Read what a `put` says of its log: the items by number, and the number of the next one."""
+    items: dict[int, Any] = {}
+    following = given.get("dropped", 0)
+    if "file" in given:
+        file = path.with_name(f"{path.name.removesuffix('.jsonl')}.{given['file']}.log.jsonl")
+        lines = log_lines(file, given["end"])
+        assert (len(lines), lines[0][0]) == (given["count"], given["first"])
+        following = given.get("kept", given["first"] + given["count"])
+        items = {n: item for n, item in lines if given["dropped"] <= n < following}
+        items.update({n: item for n, item, _, _ in given.get("rep", ())})
+    for item in given.get("add", ()):
+        items[following] = item
+        following += 1
+    return items, following
 
 
 def journal(root: str | Path, key: str) -> list[dict[str, Any]]:
@@ -147,5 +207,6 @@ def check(root: str | Path) -> None:
         if path.stat().st_size:
             try:
                 state(path.read_bytes())
+                log_of(path)
             except (AssertionError, ValueError) as error:
                 raise AssertionError(f"{path}: {error}") from error

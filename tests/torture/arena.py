@@ -33,7 +33,7 @@ from shardstore import CommitUncertain, ShardStoreError, Store
 from tests.support import disk
 
 from .faults import Fault
-from .operations import DAMAGED, KEYS, Operation, Truth, read_truth
+from .operations import DAMAGED, KEYS, MAIN, Operation, Truth, item, read_truth, sign, signed
 
 PATIENCE = 30.0
 """Seconds that a child may take before it counts as hanging."""
@@ -384,6 +384,8 @@ class Arena:
             complaints = self._compare(found, acknowledged, before, "another process", looser=changed)
             complaints += listed(store, found, "first")
             complaints += [f"verify: {p}" for p in verified(store)]
+            complaints += go_on(store, found)
+            found = read_truth(store)
             for key, data in found.items():
                 session = store.update(key, lambda d: d.update(next=1))
                 if session is None or session.data != {**(data or {}), "next": 1}:
@@ -396,7 +398,7 @@ class Arena:
 
     def _compare(self, found: Truth, acknowledged: bool, before: Truth, who: str, *, looser: bool = False) -> list[str]:
         """Hold what is found against the two truths."""
-        complaints = []
+        complaints = [] if self.op.invariant(found) else [f"{who} finds neither of the two: {str(found)[:600]}"]
         for key in KEYS:
             allowed = [self.after.get(key)] if acknowledged else [before.get(key), self.after.get(key)]
             if found[key] not in allowed:
@@ -413,6 +415,25 @@ class Arena:
                 if restored is None or restored.data not in (data, {"next": 1}):
                     complaints.append(f"{key} was removed and the archive gives {restored}")
         return complaints
+
+
+def go_on(store: Store, found: Truth) -> list[str]:
+    """Add to every log until it settles once more; finish a rename that was interrupted between its two halves."""
+    complaints = []
+    main, new = found[MAIN], found["new"]
+    if main is not None and new is not None and store[MAIN].version == store["new"].version:
+        moved = store.rename(MAIN, "new")
+        if store.exists(MAIN) or signed(moved) != main:
+            complaints.append(f"repeating the rename gives {signed(moved)}")
+    for key in (MAIN, "new"):
+        session = store.get(key)
+        if session is not None and session.log:
+            kept = session.log[:]
+            for number in range(500, 507):
+                session = store.append(key, [item(number)], sign, ids=[f"id{number}"])
+            if session.log[:] != [*kept, *[item(number) for number in range(500, 507)]]:
+                complaints.append(f"after more appends the log of {key} has {len(session.log)} items, not those added")
+    return complaints
 
 
 def verified(store: Store) -> list[Any]:

@@ -22,12 +22,23 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from shardstore import Conflict, Session, SessionExists, Store
+from shardstore import Conflict, LogReplaced, Session, SessionExists, Store
+from shardstore._files import transaction
 
 from .arena import brief, scratch
-from .linearizable import PENDING, Op, Rejected, Undecided, check, together
+from .linearizable import LOG, PENDING, Op, Rejected, Undecided, check, together
 
-KINDS = ["get"] * 6 + ["update"] * 5 + ["patch"] * 4 + ["replace"] * 4 + ["delete"] * 2 + ["create"] * 2 + ["list"]
+KINDS = (
+    ["append"] * 6
+    + ["cut"] * 2
+    + ["get"] * 6
+    + ["update"] * 5
+    + ["patch"] * 4
+    + ["replace"] * 4
+    + ["delete"] * 2
+    + ["create"] * 2
+    + ["list"]
+)
 
 
 class Client:
@@ -66,13 +77,42 @@ class Client:
                 return {info.key: dict(info.fields) for info in store.list(prefix="k")}
             if kind == "delete":
                 return store.delete(key)
+            if kind in ("append", "cut"):
+                return self._changed_log(kind, key, args)
             session = self._session(kind, key, args)
         except (Conflict, SessionExists) as error:
             return type(error).__name__
         if session is None:
             return None
         self.seen[key] = session
-        return session.data
+        if kind != "get":
+            return session.data
+        try:
+            return self._with_log(session.data, session.log[:])
+        except LogReplaced:  # by a commit of this moment: a read may be of a later one as well
+            return self._answer(kind, key, args)
+
+    def _with_log(self, data: dict[str, Any], items: list[str]) -> dict[str, Any]:
+        return {**data, LOG: ",".join(items)} if items else data
+
+    def _changed_log(self, kind: str, key: str, args: dict[str, Any]) -> dict[str, Any]:
+        """Append an item, or remove half; answer as seen inside the lock."""
+        if kind == "append":
+            found: list[dict[str, Any]] = []
+
+            def patch(draft: Any) -> None:
+                draft["w"] = args["w"]
+                found.append(self._now(draft))
+
+            self.store.append(key, [args["w"]], patch, ids=[args["w"]])
+            return found[0]
+        with self.store.edit(key) as draft:
+            del draft.log[len(draft.log) // 2 :]
+            draft["w"] = args["w"]
+            return self._now(draft)
+
+    def _now(self, draft: Any) -> dict[str, Any]:
+        return self._with_log(draft.copy(), draft.log[:])
 
     def _session(self, kind: str, key: str, args: dict[str, Any]) -> Session | None:
         store = self.store
@@ -89,6 +129,7 @@ class Client:
 
 def client_process(root: Path, number: int, args: argparse.Namespace, until: float) -> None:
     """Run the clients of one process; say so in the log when one fails."""
+    transaction.SETTLE_BYTES = 512  # a few items: logs are settled, cut and written anew all the time
     log = os.open(root.parent / f"log-{number}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     store = Store(root, durability=args.durability, lock_timeout=30.0)
 
@@ -179,7 +220,7 @@ def judge(histories: dict[str, list[Op]], lists: list[Op], every: list[str]) -> 
     complaints, undecided = [], 0
     for key in every:
         history = list(histories.get(key, []))
-        history += [Op(o.process, o.call, o.back, "get", {}, o.result.get(key)) for o in lists]
+        history += [Op(o.process, o.call, o.back, "fields", {}, o.result.get(key)) for o in lists]
         try:
             check(history, key=key)
         except Rejected as error:

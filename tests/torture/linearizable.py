@@ -74,28 +74,66 @@ def frozen(fields: Mapping[str, Any] | None) -> State:
 Step = Callable[[Any, Mapping[str, Any]], tuple[Any, Any]]
 
 
+LOG = "the log"
+"""In a state: the tokens of the items of the session's log, separated by commas.  The other entries are its fields."""
+
+
+def fields_of(state: State) -> dict[str, Any]:
+    """Return a session's fields alone."""
+    return {name: value for name, value in state or () if name != LOG}
+
+
+def _log_of(state: State) -> list[str]:
+    return [token for token in dict(state or ()).get(LOG, "").split(",") if token]
+
+
+def _with_log(fields: Mapping[str, Any], log: list[str]) -> State:
+    return frozen({**fields, LOG: ",".join(log)} if log else fields)
+
+
 def _get(state: State, _args: Mapping[str, Any]) -> tuple[State, Any]:
     return state, None if state is None else dict(state)
 
 
+def _fields(state: State, _args: Mapping[str, Any]) -> tuple[State, Any]:
+    """Read the fields alone, as a list does."""
+    return state, None if state is None else fields_of(state)
+
+
+def _append(state: State, args: Mapping[str, Any]) -> tuple[State, Any]:
+    """Add the token as an item, unless an item with that id is there, and set `w` beside it."""
+    log = _log_of(state)
+    if args["w"] in log:
+        return state, dict(state or ())
+    after = _with_log({**fields_of(state), "w": args["w"]}, [*log, args["w"]])
+    return after, dict(after or ())
+
+
+def _cut(state: State, args: Mapping[str, Any]) -> tuple[State, Any]:
+    """Remove the newer half of the items; a session that is not there is made."""
+    log = _log_of(state)
+    after = _with_log({**fields_of(state), "w": args["w"]}, log[: len(log) // 2])
+    return after, dict(after or ())
+
+
 def _update(state: State, args: Mapping[str, Any]) -> tuple[State, Any]:
     """Add one to the counter `n`, leave the rest."""
-    fields = dict(state or ())
+    fields = fields_of(state)
     fields["n"] = fields.get("n", 0) + 1
     fields["w"] = args["w"]
-    return frozen(fields), fields
+    return _with_log(fields, _log_of(state)), fields
 
 
 def _patch(state: State, args: Mapping[str, Any]) -> tuple[State, Any]:
-    fields = {**dict(state or ()), **args["fields"], "w": args["w"]}
-    return frozen(fields), fields
+    fields = {**fields_of(state), **args["fields"], "w": args["w"]}
+    return _with_log(fields, _log_of(state)), fields
 
 
 def _replace(state: State, args: Mapping[str, Any]) -> tuple[State, Any]:
     if state is None or dict(state).get("w") != args["expect"]:
         return state, "Conflict"
     fields = {**args["fields"], "w": args["w"]}
-    return frozen(fields), fields
+    return _with_log(fields, _log_of(state)), fields
 
 
 def _create(state: State, args: Mapping[str, Any]) -> tuple[State, Any]:
@@ -111,6 +149,9 @@ def _delete(state: State, _args: Mapping[str, Any]) -> tuple[State, Any]:
 
 STEPS: dict[str, Step] = {
     "get": _get,
+    "fields": _fields,
+    "append": _append,
+    "cut": _cut,
     "update": _update,
     "patch": _patch,
     "replace": _replace,
@@ -147,7 +188,7 @@ def together(keys: Iterable[str]) -> tuple[dict[str, Step], tuple[tuple[str, Sta
         return on_all
 
     def listed(state: Any, _args: Mapping[str, Any]) -> tuple[Any, Any]:
-        return state, {key: dict(fields) for key, fields in state if fields is not None}
+        return state, {key: fields_of(fields) for key, fields in state if fields is not None}
 
     return {**{kind: of_one(step) for kind, step in STEPS.items()}, "list": listed}, tuple(
         sorted((k, None) for k in keys)

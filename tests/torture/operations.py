@@ -10,12 +10,13 @@ import json
 import os
 import shutil
 import sys
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shardstore import CorruptShard, ShardStoreError, Store
+from shardstore import CorruptShard, Session, SessionNotFound, ShardStoreError, Store
 
 Truth = dict[str, Any]
 """Every session that any test of an operation speaks of: its entry, None when absent, DAMAGED when unreadable."""
@@ -43,6 +44,7 @@ class Operation:
     warm: Callable[[Store], Any] | None = None
     durability: str = "commit"
     cold: bool = False
+    invariant: Callable[[Truth], bool] = lambda truth: True  # of what may be found, whatever happened
 
 
 def entry(n: int) -> dict[str, Any]:
@@ -59,8 +61,29 @@ def read_truth(store: Store) -> Truth:
         except CorruptShard:
             truth[key] = DAMAGED
         else:
-            truth[key] = None if session is None else session.data
+            truth[key] = None if session is None else signed(session)
     return truth
+
+
+def signed(session: Session) -> dict[str, Any]:
+    """Return the fields of a session whose log is the one they were committed with; else what is there instead."""
+    data = session.data
+    if "log" not in data and not session.log:
+        return data
+    found = signature(session.log[:])
+    return (
+        data if data.get("log") == found else {**data, "log": f"SPLIT: the fields say {data.get('log')}, it is {found}"}
+    )
+
+
+def signature(items: list[Any]) -> list[int]:
+    """Return what tells one log from every other: its length and a checksum of its items."""
+    return [len(items), zlib.crc32(json.dumps(items).encode())]
+
+
+def sign(draft: Any) -> None:
+    """Write into the fields which log they are committed with."""
+    draft["log"] = signature(draft.log[:])
 
 
 def shard_of(root: Path, key: str) -> Path:
@@ -212,6 +235,128 @@ class NotAllDone(ShardStoreError):
     """The report says that something could not be done: no acknowledgement of the whole."""
 
 
+# The log of a session. Items of 40 KB: seven of them in a journal are more than it keeps.
+
+
+def item(number: int) -> dict[str, Any]:
+    """Return an item of about 40 KB."""
+    return {"n": number, "text": f"{number:04d}" * 10_000}
+
+
+def _fill(root: Path, count: int) -> None:
+    three(root)
+    with Store(root, durability="relaxed") as store:
+        for number in range(count):
+            store.append(MAIN, [item(number)], sign, ids=[f"id{number}"])
+
+
+def short_log(root: Path) -> None:
+    """Make three; MAIN has three items, all in its journal."""
+    _fill(root, 3)
+
+
+def almost_settled(root: Path) -> None:
+    """Make three; the next item of MAIN settles its log for the first time."""
+    _fill(root, 6)
+
+
+def long_log(root: Path) -> None:
+    """Make three; MAIN has a settled file and six items in its journal: the next one is settled too."""
+    _fill(root, 13)
+
+
+def _cut_log(root: Path) -> None:
+    """Make three; MAIN's settled items were cut, so that the next item settles into a new file."""
+    long_log(root)
+    with Store(root) as store, store.edit(MAIN) as draft:
+        del draft.log[3:]
+        draft.log.extend([item(number) for number in range(100, 106)])
+        sign(draft)
+
+
+def dropped_log(root: Path) -> None:
+    """Make three; most of MAIN's settled file is dropped items."""
+    long_log(root)
+    with Store(root) as store, store.edit(MAIN) as draft:
+        del draft.log[:5]
+        sign(draft)
+
+
+def archived_log(root: Path) -> None:
+    """Make three; MAIN, with its settled log, is archived."""
+    long_log(root)
+    with Store(root) as store:
+        _archive(store, root)
+
+
+def _append(store: Store, _root: Path) -> None:
+    store.append(MAIN, [item(99)], sign, ids=["id99"])
+
+
+def _edited(change: Callable[[Any], Any]) -> Callable[[Store, Path], None]:
+    def run(store: Store, _root: Path) -> None:
+        with store.edit(MAIN) as draft:
+            change(draft.log)
+            sign(draft)
+
+    return run
+
+
+def _rewind(log: Any) -> None:
+    log.pop()
+    del log[4:]
+
+
+def _replace_all(log: Any) -> None:
+    log[:] = ["summary", *log[-2:], *[item(number) for number in range(200, 207)]]
+
+
+def _set_settled(log: Any) -> None:
+    log[2] = "redacted"
+
+
+def _copy_log(store: Store, _root: Path) -> None:
+    store.copy(MAIN, "new")
+
+
+def _rename(store: Store, _root: Path) -> None:
+    try:
+        store.rename(MAIN, "new")
+    except SessionNotFound:  # an interrupted one, which the test repeats, was complete
+        if not store.exists("new"):
+            raise
+
+
+def _archive(store: Store, _root: Path) -> None:
+    report = store.prune(where={"n": 0})
+    if not report.ok:
+        raise NotAllDone(str(report.skipped))
+
+
+def _restore_main(store: Store, _root: Path) -> None:
+    store.archive.restore(MAIN)
+
+
+def _compact_log(store: Store, _root: Path) -> None:
+    report = store.compact()
+    if not report.ok:
+        raise NotAllDone(str(report.skipped))
+
+
+def _logs(before: int, after: int) -> Callable[[Truth, Truth], bool]:
+    """Prove that MAIN's log had, and has, so many items, and that no other session changed."""
+
+    def proof(old: Truth, new: Truth) -> bool:
+        others = all(old[key] == new[key] for key in KEYS if key != MAIN)
+        return others and old[MAIN]["log"][0] == before and new[MAIN]["log"][0] == after
+
+    return proof
+
+
+def _still_somewhere(truth: Truth) -> bool:
+    return truth[MAIN] is not None or truth["new"] is not None
+
+
 def _compact(store: Store, _root: Path, *, purge: bool = False) -> None:
     report = store.prune(max_entries=4, keep=(MAIN,), purge=purge)
     if not report.ok:
@@ -336,6 +481,27 @@ OPERATIONS = {
         Operation("repair", damaged, _repair, lambda b, a: b[MAIN] == DAMAGED and isinstance(a[MAIN], dict)),
         Operation("list-refresh", noted, _list, _same),
         Operation("list-rebuild", without_index, _list, _same),
+        Operation("append", short_log, _append, _logs(3, 4), MAIN),
+        Operation("append-relaxed", short_log, _append, _logs(3, 4), MAIN, durability="relaxed"),
+        Operation("append-settle", almost_settled, _append, _logs(6, 7), MAIN),
+        Operation("append-settle-again", long_log, _append, _logs(13, 14), MAIN),
+        Operation("append-settle-anew", _cut_log, _append, _logs(9, 10), MAIN),
+        Operation("log-pop", long_log, _edited(lambda log: log.pop()), _logs(13, 12), MAIN),
+        Operation("log-cut", long_log, _edited(_rewind), _logs(13, 4), MAIN),
+        Operation("log-set", long_log, _edited(_set_settled), _logs(13, 13), MAIN),
+        Operation("log-replace", long_log, _edited(_replace_all), _logs(13, 10), MAIN),
+        Operation("log-delete", long_log, _delete, lambda b, a: b[MAIN] is not None and a[MAIN] is None, MAIN),
+        Operation("log-compact", dropped_log, _compact_log, _logs(8, 8)),
+        Operation("copy", long_log, _copy_log, lambda b, a: b[MAIN] == a[MAIN] == a["new"] and b["new"] is None),
+        Operation(
+            "rename",
+            long_log,
+            _rename,
+            lambda b, a: b[MAIN] == a["new"] and a[MAIN] is None,
+            invariant=_still_somewhere,
+        ),
+        Operation("log-archive", long_log, _archive, lambda b, a: b[MAIN] is not None and a[MAIN] is None),
+        Operation("log-restore", archived_log, _restore_main, lambda b, a: b[MAIN] is None and a[MAIN] is not None),
         Operation("import", export, _import, lambda b, a: b[MAIN] is None and a[MAIN]["n"] == 0, cold=True),
     )
 }

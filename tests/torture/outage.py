@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from shardstore import Store
+from shardstore._files import transaction
 
-from .arena import Child, descriptors, in_child, listed, quicken, scratch, verified
+from .arena import Child, descriptors, go_on, in_child, listed, quicken, scratch, verified
 from .faults import STRACE, _wait_until_traced
 from .operations import (
     BLOB,
@@ -37,6 +38,7 @@ from .operations import (
     eight,
     nothing,
     read_truth,
+    sign,
     three,
     torn,
 )
@@ -53,6 +55,7 @@ class Workload:
     prepare: Callable[[Path], None]
     steps: tuple[Step, ...]
     archives: bool = False
+    settle: int = 0  # bytes of items that a journal keeps, if not as many as usual: each sector is another state
 
 
 def _patch(key: str, **fields: Any) -> Step:
@@ -84,6 +87,19 @@ def _all_at_once(_store: Store) -> None:
     assert syncfs.is_trusted
     syncs.FEW = 0
     syncfs.is_trusted = lambda _fd: syncfs._call is not None
+
+
+def _say(*numbers: int) -> Step:
+    return lambda store: store.append(MAIN, [{"n": n, "text": f"{n:04d}" * 300} for n in numbers], sign)
+
+
+def _edit(change: Callable[[Any], Any]) -> Step:
+    def step(store: Store) -> Any:
+        with store.edit(MAIN) as draft:
+            change(draft.log)
+            sign(draft)
+
+    return step
 
 
 LIFE = (
@@ -148,6 +164,37 @@ WORKLOADS = {
         ),
         archives=True,
     ),
+    "log": Workload(
+        three,
+        (
+            *[_say(n) for n in range(6)],
+            _edit(lambda log: log.pop()),
+            _say(10, 11, 12, 13),
+            _edit(lambda log: log.__delitem__(slice(2, None))),
+            _say(20, 21, 22, 23),
+            _edit(lambda log: log.__delitem__(slice(None, 3))),
+            _edit(lambda log: log.__setitem__(slice(None), ["summary", log[-1]])),
+            _say(30, 31, 32, 33, 34),
+            _patch(MAIN, n=5),
+            _delete(MAIN),
+        ),
+        settle=4096,
+    ),
+    "log-moves": Workload(
+        three,
+        (
+            _say(*range(6)),
+            lambda store: store.copy(MAIN, "new", stop=5),
+            _delete("new"),
+            lambda store: store.rename(MAIN, "new"),
+            lambda store: store.rename("new", MAIN),
+            lambda store: store.prune(where={"log": ("exists", True)}),
+            lambda store: store.archive.restore(MAIN),
+            _say(7, 8, 9, 10),
+        ),
+        archives=True,
+        settle=4096,
+    ),
     "listed": Workload(
         eight,
         (
@@ -169,6 +216,9 @@ MUTANTS = {
     "no-crc": "any line counts as whole",
     "acknowledged-too-early": "a batch does not sync what it wrote",
     "batch-without-names": "a batch syncs files and no directories",
+    "no-log-sync": "the log's file is not synced before the journal names what is in it",
+    "no-committed-end": "a settle goes on behind whatever stands in the log's file",
+    "log-name-reused": "what replaces a log's file gets the same name",
 }
 
 
@@ -212,8 +262,60 @@ def mutate(name: str | None) -> None:
 
         assert syncs.Syncs.add_names
         syncs.Syncs.add_names = lambda *_: None  # type: ignore[method-assign]
+    elif name in _LOG_MUTANTS:
+        _LOG_MUTANTS[name]()
     else:
         raise ValueError(name)
+
+
+def _no_log_sync() -> None:
+    from shardstore._files import disk, logfile
+
+    for verb in ("_append", "write_new"):
+        original = getattr(logfile.LogFiles, verb)
+
+        def unsynced(self: Any, *args: Any, original: Any = original, **kwargs: Any) -> Any:
+            sync, disk.sync = disk.sync, lambda _fd: None
+            try:
+                return original(self, *args, **kwargs)
+            finally:
+                disk.sync = sync
+
+        setattr(logfile.LogFiles, verb, unsynced)
+
+
+def _no_committed_end() -> None:
+    from shardstore._files import logfile
+
+    original = logfile.LogFiles._append
+
+    def behind_all(self: Any, name: str, key: str, log: Any) -> Any:
+        size = os.stat(self.path(name, log.settled)).st_size
+        return original(self, name, key, log._replace(settled=log.settled._replace(end=size)))
+
+    logfile.LogFiles._append = behind_all  # type: ignore[method-assign]
+
+
+def _log_name_reused() -> None:
+    from shardstore._files import logfile
+
+    original, fresh = logfile.LogFiles.write_new, logfile.new_log_id
+
+    def over(self: Any, name: str, log: Any, items: Any, *, first: int) -> Any:
+        items, old = list(items), log.settled.file
+        if old:
+            os.unlink(self.path(name, log.settled))
+        logfile.new_log_id = lambda: old or fresh()
+        return original(self, name, log, items, first=first)
+
+    logfile.LogFiles.write_new = over  # type: ignore[method-assign]
+
+
+_LOG_MUTANTS = {
+    "no-log-sync": _no_log_sync,
+    "no-committed-end": _no_committed_end,
+    "log-name-reused": _log_name_reused,
+}
 
 
 class Outage:
@@ -227,6 +329,8 @@ class Outage:
         self.base = directory / "base"
         self.root = self.base / "home" / "store"
         self.base.mkdir()
+        if workload.settle:
+            transaction.SETTLE_BYTES = workload.settle  # in every child too
         in_child(lambda: workload.prepare(self.root))
         if not self.root.exists():
             shutil.rmtree(self.base / "home", ignore_errors=True)
@@ -301,7 +405,7 @@ class Outage:
 
     def _look(self, state: CrashState) -> list[str]:
         after_a_restart()
-        mutate(self.mutant if self.mutant == "no-crc" else None)
+        mutate(self.mutant if self.mutant in ("no-crc", "no-committed-end") else None)
         with Store(self.grave / "home" / "store") as store:
             found = read_truth(store)
             complaints = []
@@ -311,6 +415,8 @@ class Outage:
                     complaints.append(f"{key} is {str(found[key])[:200]}, allowed {str(allowed)[:400]}")
             complaints += listed(store, found, "first")
             complaints += [f"verify: {p}" for p in verified(store)]
+            complaints += go_on(store, found)
+            found = read_truth(store)
             for key in (MAIN, "new", SESSIONS[1]):
                 store.patch(key, {"next": 1})
                 if store[key].data != {**(found[key] or {}), "next": 1}:

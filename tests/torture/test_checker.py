@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from .linearizable import PENDING, STEPS, Op, Rejected, State, check, frozen
+from .linearizable import LOG, PENDING, STEPS, Op, Rejected, State, check, frozen
 
 
 def ops(*rows: tuple) -> list[Op]:
@@ -20,7 +20,31 @@ def wrote(n: int, w: str) -> dict:
     return {"n": n, "w": w}
 
 
+def said(*tokens: str) -> dict:
+    """Return what an append answers that added the last of these items."""
+    return {"w": tokens[-1], LOG: ",".join(tokens)}
+
+
 REJECTED = {
+    "a lost item: two appends both answered that theirs is the only one": ops(
+        (1, 0, 3, "append", {"w": "a"}, said("a")),
+        (2, 1, 4, "append", {"w": "b"}, said("b")),
+    ),
+    "an item that is seen before one that was acknowledged earlier": ops(
+        (1, 0, 1, "append", {"w": "a"}, said("a")),
+        (1, 2, 3, "append", {"w": "b"}, said("b", "a")),
+    ),
+    "fields of one commit beside the log of another": ops(
+        (1, 0, 1, "append", {"w": "a"}, said("a")),
+        (1, 2, 3, "append", {"w": "b"}, said("a", "b")),
+        (2, 4, 5, "get", {}, {"w": "b", LOG: "a"}),
+    ),
+    "an item that was cut and comes back": ops(
+        (1, 0, 1, "append", {"w": "a"}, said("a")),
+        (1, 2, 3, "append", {"w": "b"}, said("a", "b")),
+        (2, 4, 5, "cut", {"w": "c"}, {"w": "c", LOG: "a"}),
+        (3, 6, 7, "get", {}, {"w": "c", LOG: "a,b"}),
+    ),
     "a lost update: two increments both answered 1": ops(
         (1, 0, 3, "update", {"w": "a"}, wrote(1, "a")),
         (2, 1, 4, "update", {"w": "b"}, wrote(1, "b")),

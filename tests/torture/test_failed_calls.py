@@ -22,7 +22,10 @@ def test_calls_fail_once(name: str) -> None:
 
 
 @sampled
-@pytest.mark.parametrize("name", ["compact", "list-refresh", "delete", "patch-torn"])
+@pytest.mark.parametrize(
+    "name",
+    ["compact", "list-refresh", "delete", "patch-torn", "append-settle-again", "append-settle-anew", "log-archive"],
+)
 def test_some_calls_of_the_others_fail_once(name: str) -> None:
     """The long ones are sampled here; `make torture` has every call."""
     tool("exhaust", "failed-inside", name, "--every", "37")

@@ -21,7 +21,22 @@ def test_killed_before_after_and_inside_calls(name: str) -> None:
 
 
 @sampled
-@pytest.mark.parametrize("name", ["compact", "create-many", "delete-all", "restore-many", "list-refresh", "repair"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "compact",
+        "create-many",
+        "delete-all",
+        "restore-many",
+        "list-refresh",
+        "repair",
+        "append-settle",
+        "append-settle-again",
+        "log-replace",
+        "rename",
+        "log-restore",
+    ],
+)
 def test_killed_at_some_calls_of_the_long_operations(name: str) -> None:
     """The long ones are sampled here; `make torture` has every call."""
     assert tool("exhaust", "killed-inside", name, "--every", "23")["outcomes"]["killed"] > 3

@@ -94,10 +94,25 @@ def test_a_batch_that_skips_a_step_is_caught(mutant: str) -> None:
     tool("outage", "bulk", *options, expect_complaints=True)
 
 
+@sampled
+@pytest.mark.parametrize("name", ["log", "log-moves"])
+def test_some_crash_states_of_a_log(name: str) -> None:
+    """Settling, replacing and moving the pair: items and fields are always of one commit."""
+    assert tool("outage", name, "--stride", "7", "--every", "17", "--seconds", "20")["states"] > 10
+
+
+@exhaustive
+@pytest.mark.parametrize("mutant", ["no-log-sync", "log-name-reused"])
+def test_a_log_that_skips_a_step_is_caught(mutant: str) -> None:
+    """Without the sync before the journal names it, or without a new name, some crash state is wrong."""
+    tool("outage", "log", "--mutant", mutant, "--every", "7", "--enough", "1", expect_complaints=True)
+
+
 @exhaustive
 @pytest.mark.parametrize("durability", ["commit", "relaxed"])
 @pytest.mark.parametrize(
-    "name", ["birth", "life", "rewrite", "torn", "mixed", "compact", "bulk", "bulk-syncfs", "listed"]
+    "name",
+    ["birth", "life", "rewrite", "torn", "mixed", "compact", "bulk", "bulk-syncfs", "listed", "log", "log-moves"],
 )
 def test_crash_states(name: str, durability: str) -> None:
     """Every state of the short workloads; of the long ones those at every third operation, as far as the time goes."""
@@ -111,9 +126,16 @@ def test_crash_states(name: str, durability: str) -> None:
         "birth": "11",
     }.get(name, "1")
     every = (
-        {"life": "9", "listed": "9", "compact": "9", "bulk": "9", "bulk-syncfs": "9", "bulk-archive": "9"}.get(
-            name, "1"
-        )
+        {
+            "life": "9",
+            "listed": "9",
+            "compact": "9",
+            "bulk": "9",
+            "bulk-syncfs": "9",
+            "bulk-archive": "9",
+            "log": "5",
+            "log-moves": "5",
+        }.get(name, "1")
         if durability == "relaxed"
         else "1"
     )

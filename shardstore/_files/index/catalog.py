@@ -33,8 +33,8 @@ FORMAT: Final = 1
 _TABLES: Final = """
 CREATE TABLE meta(format INTEGER, settings TEXT, life TEXT, file TEXT, mark INTEGER);
 CREATE TABLE session(key TEXT NOT NULL, rev INTEGER NOT NULL, version TEXT NOT NULL, created INTEGER NOT NULL,
-    updated INTEGER NOT NULL, size INTEGER NOT NULL, fields BLOB NOT NULL, cut BLOB, hidden BLOB,
-    digest BLOB NOT NULL, "end" INTEGER NOT NULL{columns});
+    updated INTEGER NOT NULL, size INTEGER NOT NULL, log_length INTEGER NOT NULL, fields BLOB NOT NULL, cut BLOB,
+    hidden BLOB, digest BLOB NOT NULL, "end" INTEGER NOT NULL{columns});
 CREATE TABLE other(name TEXT PRIMARY KEY, kind TEXT NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE directory(prefix TEXT PRIMARY KEY, mtime INTEGER NOT NULL) WITHOUT ROWID;
 """
@@ -54,7 +54,7 @@ _FILLING: Final = "PRAGMA journal_mode=OFF;PRAGMA locking_mode=EXCLUSIVE"
 _BUSY_S: Final = 0.05  # seconds; a publisher takes milliseconds
 _FEW: Final = 1000  # keys with a prefix, up to which walking them all is quicker than walking the newest of all
 _AT_ONCE: Final = 500  # values in one statement
-_ROW: Final = ("key", "rev", "version", "created", "updated", "size", "fields", "cut", "hidden")
+_ROW: Final = ("key", "rev", "version", "created", "updated", "size", "log_length", "fields", "cut", "hidden")
 _SELECT: Final = ",".join(_ROW)
 _UNQUOTED: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-~")
 _SECOND_NS: Final = 1_000_000_000

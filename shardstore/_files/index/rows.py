@@ -76,7 +76,7 @@ class Projection:
             return Other(name, "damaged", f"byte 0: the file belongs to session {state.key!r}")
         if state.fields is None or state.key is None:
             return Other(name, "absent", "deleted" if journal.records else "empty")
-        facts = (state.key, state.rev, state.version, state.created_at, state.updated_at, state.size)
+        facts = (state.key, state.rev, state.version, state.created_at, state.updated_at, state.size, state.log_length)
         row = Row(*facts, *self._held(state.fields, state.size))
         return Indexed(name, row, journal.end, self._columns(state.fields) if self.indexed else ())
 

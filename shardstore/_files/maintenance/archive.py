@@ -8,7 +8,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from shardstore._files.file import JournalFile
-from shardstore._files.layout import parse_stamped, shard_name
+from shardstore._files.layout import log_file, log_path, parse_stamped, shard_name
+from shardstore._files.logfile import discard, give_name
 from shardstore.errors import CorruptShard, SessionExists, SessionNotFound, raise_io_error
 
 if TYPE_CHECKING:
@@ -40,8 +41,29 @@ def restore_file(engine: FileEngine, txn: FileTransaction, key: str, path: str) 
     """Move an archived file back, inside the session's lock. Raises SessionExists, CorruptShard, StoreIOError."""
     if txn.state.exists:
         raise SessionExists(key)
-    txn.take_in(_lock_archived(path, engine.pool.shard(key)))
+    fresh = _lock_archived(path, engine.pool.shard(key))
+    log = _give_log(engine, key, fresh)
+    txn.take_in(fresh)
+    if log is not None:
+        txn.sync_waiting_names()  # or a power cut could leave the archive's journal alone, without its log
+        discard(log)
     return txn.state
+
+
+def _give_log(engine: FileEngine, key: str, fresh: JournalFile) -> str | None:
+    """Give the log's file its name in the store again; return its path in the archive, None where there is none."""
+    name, log = shard_name(key), fresh.journal.state.log.settled.file
+    if not log:
+        return None
+    path = str(engine.layout.archive / log_file(name, log))
+    try:
+        give_name(path, log_path(engine.layout, name, log))
+    except BaseException as error:
+        fresh.close()
+        if isinstance(error, OSError):
+            raise_io_error(error, "restoring a log", path)
+        raise
+    return path
 
 
 def archived_files(engine: FileEngine, key: str) -> list[str]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from shardstore._files import disk
 from shardstore._files.file import read_file, read_journal
-from shardstore._files.layout import ARCHIVE, QUARANTINE, parse_stamped
+from shardstore._files.layout import ARCHIVE, QUARANTINE, log_file, parse_stamped
+from shardstore._files.logfile import discard
 from shardstore._files.maintenance.repair import key_in
 from shardstore.errors import CorruptShard, InvalidQuery, raise_io_error
 from shardstore.reports import ArchivedFile, PurgeReport, Skipped
@@ -26,7 +27,7 @@ def archived(layout: Layout, prefix: str | None = None) -> list[ArchivedFile]:
     """List the files of both directories, the oldest first; what no shard's name has is not ours, and left out."""
     _check_prefix(prefix)
     files = [*_files(ARCHIVE, layout.archive), *_files(QUARANTINE, layout.quarantine)]
-    found = [replace(one, key=_key(layout, one)) for one in files]
+    found = [_known(layout, one)[0] for one in files]
     return sorted((one for one in found if _has_prefix(one, prefix)), key=lambda one: (one.moved_at, one.path))
 
 
@@ -60,11 +61,12 @@ def purge(
         if progress is not None:
             progress(done, len(old))
         try:
-            one = replace(file, key=_key(layout, file))
+            one, log = _known(layout, file)
             if not _has_prefix(one, prefix):
                 continue
             if not dry_run:
                 os.unlink(layout.root / one.path)
+                discard(log)
             removed.append(one)
         except FileNotFoundError:
             continue  # restored, or purged by another, meanwhile
@@ -96,17 +98,26 @@ def _files(place: str, directory: Path) -> Iterator[ArchivedFile]:
             yield ArchivedFile(place, f"{place}/{name}", None, status.st_size, parsed[1] / 1000)
 
 
-def _key(layout: Layout, one: ArchivedFile) -> str | None:
-    """Read whose it was; None where the file is too damaged to tell, or gone. Raises StoreIOError."""
+def _known(layout: Layout, one: ArchivedFile) -> tuple[ArchivedFile, str]:
+    """Return the file with its key, and with the bytes of its log, whose path comes beside it.
+
+    The key is None where the file is too damaged to tell, or gone. Raises StoreIOError.
+    """
     path = f"{layout.root}/{one.path}"
     try:
-        return read_file(path)[0].state.key
+        state = read_file(path)[0].state
     except CorruptShard as error:  # as most in quarantine are
-        return error.key or _key_in_remains(path)
+        return replace(one, key=error.key or _key_in_remains(path)), ""
+    parsed = parse_stamped(os.path.basename(path))
+    if parsed is None or not state.log.settled.file:
+        return replace(one, key=state.key), ""
+    log = f"{os.path.dirname(path)}/{log_file(parsed[0], state.log.settled.file)}"
+    size = os.stat(log).st_size if os.path.exists(log) else 0
+    return replace(one, key=state.key, size=one.size + size), log
 
 
 def _key_in_remains(path: str) -> str | None:
-    """Find the key that the file's name proves, whatever else of the file is damaged."""
+    """Return the key that the file's name proves, whatever else of the file is damaged."""
     parsed = parse_stamped(os.path.basename(path))
     try:
         return key_in(read_journal(path), parsed[0]) if parsed is not None else None

@@ -12,7 +12,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from shardstore._files.file import discard_dead, read_file
-from shardstore._files.layout import INDEX, is_shard_of
+from shardstore._files.layout import ARCHIVE, INDEX, is_shard_of
+from shardstore._files.maintenance import logs
 from shardstore._files.maintenance.scan import StoreFile, scan
 from shardstore.errors import (
     CommitUncertain,
@@ -26,6 +27,7 @@ from shardstore.reports import Action, CompactReport, Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from shardstore._files.engine import FileEngine, Progress
     from shardstore._files.shard import Shard
@@ -65,11 +67,14 @@ class _Compaction:
                 progress(done, len(files))
                 if self.batch.due:
                     self._settle()
-                if file.owner is not None:
+                if file.log is not None:
+                    self._sweep_log(file)
+                elif file.owner is not None:
                     self._sweep(file)
                 elif file.shard:
                     self._tend(file)
             self._settle()
+        self._sweep_archive()
         if not self.dry_run:
             self._tend_index(scan_progress)
             self._settle()
@@ -137,17 +142,23 @@ class _Compaction:
         """Do what one shard was found to need, unless it changed since."""
 
         def act(txn: FileTransaction) -> None:
-            before, age = txn.size, _age(txn.state)
-            if (_need(txn.journal, before) or ("",))[0] != verb:
+            before, age = txn.journal_size, _age(txn.state)
+            need = _need(txn.journal, before)
+            if need is None or need[0] != verb:
                 return
             txn.repair_tail()
             if verb == "rewrite":
                 txn.rewrite()
+            elif verb == "rewrite-log":
+                freed = need[2]
+                txn.rewrite(anew=True)
+                self._did(verb, txn.state.key or file_key, before, why, age=age, freed=freed)
+                return
             elif verb == "trim":
                 txn.trim()
             else:
                 txn.remove()
-            after = 0 if verb == "drop-tombstone" else txn.size
+            after = 0 if verb == "drop-tombstone" else txn.journal_size
             self._did(verb, txn.state.key or file_key, before, why, age=age, freed=before - after)
 
         file_key = None if shard.key == shard.name else shard.key
@@ -172,7 +183,50 @@ class _Compaction:
                 self._did("sweep-temp", None, size, "left by a rewrite that died", freed=size)
 
         assert file.owner is not None
-        shard = self.engine.pool.unnamed(file.owner)
+        self._locked_by_name(file, file.owner, act)
+
+    def _sweep_log(self, file: StoreFile) -> None:
+        """Remove a log file that no journal names."""
+        owner, file_id = file.owner, file.log
+        assert owner is not None
+        assert file_id is not None
+        if not logs.is_unused(self.engine, owner, file_id):
+            return
+        try:
+            size = os.path.getsize(self.engine.layout.shard_path(file.name))
+        except OSError:
+            return  # gone meanwhile
+        if self.dry_run:
+            self._did("sweep-log", None, size, "no journal names it", freed=size)
+            return
+
+        def act(txn: FileTransaction) -> None:
+            if logs.sweep(self.engine, txn, owner, file_id):
+                self._did("sweep-log", None, size, "no journal names it", freed=size)
+
+        self._locked_by_name(file, owner, act)
+
+    def _sweep_archive(self) -> None:
+        """Remove log files in archive/ that belong to no archived session: a move that died left them."""
+        layout = self.engine.layout
+        for owner, name in logs.unused_in_archive(layout):
+            file, path = StoreFile(f"../{ARCHIVE}/{name}", shard=False), layout.archive / name
+
+            def act(_txn: FileTransaction, owner: str = owner, name: str = name, path: Path = path) -> None:
+                if logs.is_unused_in_archive(layout, owner, name):
+                    size = path.stat().st_size
+                    path.unlink()
+                    self._did("sweep-log", None, size, "no archived session names it", freed=size)
+
+            if self.dry_run:
+                size = path.stat().st_size
+                self._did("sweep-log", None, size, "no archived session names it", freed=size)
+            else:
+                self._locked_by_name(file, owner, act)
+
+    def _locked_by_name(self, file: StoreFile, owner: str, act: Callable[[FileTransaction], None]) -> None:
+        """Call `act` inside the lock of the shard with this name, which is made for that where there is none."""
+        shard = self.engine.pool.unnamed(owner)
         try:
             self._locked(file, shard, act, create=True)
         finally:
@@ -207,7 +261,11 @@ def _need(journal: Journal, size: int) -> tuple[str, str, int] | None:
     state = journal.state
     if not state.exists:
         return "drop-tombstone", "deleted" if journal.records else "an empty shard", size
-    rewritten = _blocks(state.size + RECORD_OVERHEAD)
+    log, settled = state.log, state.log.settled
+    dead = settled.lines - (log.kept - log.dropped)
+    if settled.file and 2 * dead > settled.lines:
+        return "rewrite-log", f"{dead:,} of {settled.lines:,} items were dropped", settled.end * dead // settled.lines
+    rewritten = _blocks(state.size + log.bytes + RECORD_OVERHEAD)
     if journal.records > 1 and rewritten * 2 <= _blocks(journal.end):
         return "rewrite", f"{journal.records:,} records for {state.size:,} bytes", size - rewritten
     if _blocks(journal.end) < _blocks(size) and _age(state) > IDLE_SECONDS:

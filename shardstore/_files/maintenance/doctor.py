@@ -47,6 +47,7 @@ def examine(directory: Path) -> DoctorReport:
         ("a replaced file is noticed", _replacement_shows),
         ("writes land where they should", _writes_land),
         ("syncing works", _sync_works),
+        ("a log moves with its session", _log_moves),
     ]
     checks = [_judge_file_system(kind), *_judge_store(Layout(directory))]
     work = Path(tempfile.mkdtemp(prefix=".shardstore-doctor-", dir=directory))
@@ -158,6 +159,14 @@ def _sync_works(work: Path) -> str:
         os.close(fd)
     disk.sync_directory(work)
     return "file and directory; whether the drive obeys cannot be told from here"
+
+
+def _log_moves(work: Path) -> str:
+    """Give a file a second name, as archive and rename do with the file of a log; without links it is copied."""
+    first, second = work / "log", work / "log-moved"
+    first.write_bytes(b"item\n")
+    linked = disk.link(str(first), str(second))
+    return "by a second name" if linked else "as a copy: this file system knows no hard links"
 
 
 def file_system(directory: Path) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from shardstore import _codec as codec
 from shardstore._files.file import FILE_BYTES_MAX, read_file
 from shardstore._files.layout import is_shard_of
+from shardstore._files.maintenance.logs import salvaged_log, set_aside
 from shardstore._journal import record, replay
 from shardstore.errors import CorruptShard
 
@@ -40,16 +41,17 @@ def salvage(shard: Shard, txn: FileTransaction, keep_as: str) -> Salvaged:
 
     REQUIRES: inside `txn`, a transaction on this shard that has not read it.
     """
-    data = txn.read_whole() if txn.size <= FILE_BYTES_MAX else b""
+    data = txn.read_whole() if txn.journal_size <= FILE_BYTES_MAX else b""
     state, missing = replay.salvage(data, os.urandom(12).hex())
     if state is not None and state.key is None:
         key = key_in(data, shard.name) if shard.key == shard.name else shard.key
         state = None if key is None else state._replace(key=key)
     if state is None or not state.exists:
+        set_aside(shard.layout, shard.name)
         txn.move_to(keep_as, "moving a damaged shard to quarantine")
         return Salvaged(None, missing, deleted=state is not None)
     txn.keep_copy(keep_as)
-    txn.rewrite(state)
+    txn.rewrite(salvaged_log(shard, state))
     return Salvaged(len(state.fields or ()), missing, touched=touched_in(data))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from shardstore._files.layout import SHARDS, Layout, is_shard_name, parse_temp
+from shardstore._files.layout import SHARDS, Layout, is_shard_name, parse_log, parse_temp
 from shardstore.errors import StoreIncomplete, StoreNotFound, raise_io_error
 
 if TYPE_CHECKING:
@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
 
 class StoreFile(NamedTuple):
-    """A file. `owner` is the shard a temp belongs to; `shard` tells whether it is one itself."""
+    """A file. `owner` is the shard a temp or a log file belongs to; `shard` tells whether it is one itself."""
 
     name: str  # relative to ROOT/shards
     shard: bool
     owner: str | None = None
+    log: str | None = None  # the id of a log file
 
     @property
     def path(self) -> str:
@@ -33,7 +34,11 @@ def scan(layout: Layout) -> Iterator[StoreFile]:
             continue
         for file in _names(layout.shard_path(prefix), layout):
             name = f"{prefix}/{file}"
-            yield StoreFile(name, is_shard_name(name), parse_temp(name))
+            log = parse_log(name)
+            if log is not None:
+                yield StoreFile(name, shard=False, owner=log[0], log=log[1])
+            else:
+                yield StoreFile(name, is_shard_name(name), parse_temp(name))
 
 
 def _names(path: str, layout: Layout) -> list[str]:

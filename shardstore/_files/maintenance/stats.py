@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from shardstore._files.layout import FORMAT, PREFIXES, SHARDS, count_shards
+from shardstore._files.layout import FORMAT, PREFIXES, SHARDS, count_shards, log_owner
 from shardstore.errors import raise_io_error
 from shardstore.reports import StoreStats
 
@@ -49,6 +49,6 @@ def _shards(layout: Layout, prefix: str) -> int:
 
 def _count(directory: Path) -> int:
     try:
-        return len(os.listdir(directory))
+        return sum(log_owner(name) is None for name in os.listdir(directory))
     except OSError:
         return 0  # not there, or not a directory, which verify reports

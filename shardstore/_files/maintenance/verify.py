@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING
 
 from shardstore._files import disk
 from shardstore._files.file import FILE_BYTES_MAX, read_file, read_journal
-from shardstore._files.layout import ARCHIVE, INDEX, MARKER, QUARANTINE, SHARDS, is_shard_of, stamped_name
+from shardstore._files.layout import (
+    ARCHIVE,
+    INDEX,
+    MARKER,
+    QUARANTINE,
+    SHARDS,
+    is_shard_of,
+    log_name,
+    stamped_name,
+)
+from shardstore._files.maintenance import logs
 from shardstore._files.maintenance.acknowledged import (
     Short,
     find_short,
@@ -43,6 +53,7 @@ if TYPE_CHECKING:
     from shardstore._files.engine import FileEngine
     from shardstore._files.shard import Shard
     from shardstore._files.transaction import FileTransaction
+    from shardstore._model import State
 
 _KNOWN = frozenset({MARKER, SHARDS, INDEX, ARCHIVE, QUARANTINE})
 _LOST = "LOST"
@@ -89,7 +100,10 @@ class _Verification:
             return []
 
     def _check(self, file: StoreFile) -> None:
-        if file.owner is not None:
+        if file.log is not None:
+            if file.owner is not None and logs.is_unused(self.engine, file.owner, file.log):
+                self._note(file.path, "unused-log", "no journal names it; compact sweeps it")
+        elif file.owner is not None:
             self._note(file.path, "temp", "left by a rewrite that died, or one under way; compact sweeps it")
         elif not file.shard:
             self._note(file.path, "foreign", "no file of this store; it is left alone")
@@ -119,6 +133,37 @@ class _Verification:
         for kind, detail in remarks(path, journal, tail):
             self.notes.append(Problem(file.path, state.key, kind, detail))
         self._check_mode(file, path)
+        self._check_log(file, state)
+
+    def _check_log(self, file: StoreFile, state: State) -> None:
+        """Read the file of a session's log whole."""
+        found = logs.losses(self.engine, file.name, state.log)
+        if found is None:
+            return
+        again, _ = read_file(self.engine.layout.shard_path(file.name))
+        if again.state.log.settled != state.log.settled:  # it was replaced meanwhile, so the old file is gone
+            if again.state.exists:
+                self._check_log(file, again.state)
+            return
+        path, detail, repaired = log_name(file.name, state.log.settled.file), found.detail, False
+        if self.repair:
+            repaired, outcome = self._mend_log(file)
+            detail = f"{detail}; {outcome}"
+        self.problems.append(Problem(f"{SHARDS}/{path}", state.key, "log", detail, repaired))
+
+    def _mend_log(self, file: StoreFile) -> tuple[bool, str]:
+        """Salvage a log; return whether it worked, and what happened."""
+        shard = self.engine.pool.unnamed(file.name)
+        try:
+            with self.engine.pool.transaction_on_file(shard, _WAIT_S) as txn:
+                shard.bind_key(txn.state.key or "")  # the repair is a commit, which needs to know whose it is
+                return True, logs.repair(self.engine, txn, file.name)
+        except SessionNotFound:
+            return True, "it vanished meanwhile"
+        except (ShardStoreError, OSError) as error:
+            return False, f"not repaired: {error}"
+        finally:
+            shard.close_if_idle()
 
     def _check_mode(self, file: StoreFile, path: str) -> None:
         try:

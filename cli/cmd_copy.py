@@ -1,0 +1,47 @@
+"""`shardstore copy`: make a session from another one, with its log or the beginning of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import parse, receipts
+from .options import (
+    ActorOption,
+    JsonOption,
+    KeyArgument,
+    StoreOption,
+    TargetArgument,
+    TimeoutOption,
+    open_for_writing,
+    plain_app,
+)
+
+app = plain_app()
+
+
+@app.command()
+def copy(
+    ctx: typer.Context,
+    key: KeyArgument,
+    target: TargetArgument,
+    stop: Annotated[
+        str | None, typer.Option("--stop", metavar="N", help="Only the first N items of the log: a branch.")
+    ] = None,
+    store: StoreOption = None,
+    lock_timeout: TimeoutOption = "10",
+    actor: ActorOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Copy a session, its fields and its log, to a new key.
+
+    Exit code 3 when there is no such session, 4 when there is one with the new key already.
+    """
+    items = None if stop is None else parse.number(stop, "--stop")
+    with (
+        receipts.interruptible(target),
+        open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=False) as opened,
+    ):
+        session = opened.copy(key, target, stop=items)
+    receipts.written(session, None, as_json=json)

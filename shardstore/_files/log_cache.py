@@ -1,0 +1,108 @@
+"""What one process remembers of log files: the ids of their items, and the newest items of those used last."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from shardstore._log import Item
+
+NEWEST: Final = 64  # items of a file that are remembered
+_NEWEST_BYTES, _NEWEST_FILES = 131072, 64
+_ID_FILES_MAX: Final = 32  # files whose ids are remembered
+_IDS_MAX: Final = 1 << 20  # ids that are remembered, of all files
+_ID_KEY_BYTES: Final = 48  # a longer id is remembered by its hash
+
+Look = tuple[int, int, int] | None  # inode, size and time of change of a file; None: there is none
+
+
+def look_at(path: str) -> Look:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None  # opening it says what is wrong
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class Newest:
+    """The newest settled items of the logs that were read or written last: what a host asks for again and again.
+
+    It is asked for with a look at the file: one that somebody wrote into, or took away, is read again. Each step is one
+    call of C, so no mutex is needed.
+    """
+
+    __slots__ = ("_files",)
+
+    def __init__(self) -> None:
+        # By file id: the look at it, the number of the first item, the items, and whether they have their values alone.
+        self._files: dict[str, tuple[Look, int, list[Item], bool]] = {}
+
+    def get(self, file_id: str, seen: Look, start: int, stop: int, *, values: bool) -> list[Item] | None:
+        """Return the items of these numbers; None where they are not all here."""
+        look, first, items, poor = self._files.get(file_id) or (None, 0, [], True)
+        if look is None or look != seen or start < first or stop > first + len(items) or (poor and not values):
+            return None
+        return items[start - first : stop - first]
+
+    def keep(self, file_id: str, seen: Look, first: int, items: list[Item], *, values: bool) -> None:
+        """Remember the newest items of a file, if they are few and small."""
+        if seen is None or len(items) > NEWEST or sum([len(item.raw) for item in items]) > _NEWEST_BYTES:
+            return
+        if len(self._files) >= _NEWEST_FILES:
+            self._files.clear()
+        self._files[file_id] = (seen, first, items, values)
+
+    def forget(self, file_id: str) -> None:
+        """Forget a file."""
+        self._files.pop(file_id, None)
+
+
+class KnownIds:
+    """The ids in the log files of a store, as far as this process has read them. Safe between threads."""
+
+    __slots__ = ("_files", "_mutex")
+
+    def __init__(self) -> None:
+        self._files: OrderedDict[str, tuple[int, dict[str | bytes, int]]] = OrderedDict()
+        self._mutex = threading.RLock()  # re-entrant: a signal handler may read a log
+
+    def of(self, file_id: str) -> tuple[int, dict[str | bytes, int]]:
+        """Return up to which byte a file was read, and the numbers by id."""
+        return self._files.get(file_id) or (0, {})
+
+    def extend(
+        self, file_id: str, start: int, end: int, added: list[tuple[str, int]]
+    ) -> tuple[int, dict[str | bytes, int]]:
+        """Note what was read from byte `start` to `end`; return what `of` then does."""
+        with self._mutex:
+            known, numbers = self.of(file_id)
+            if start > known:  # the file was forgotten meanwhile: it is read again from there
+                return known, numbers
+            for name, number in added:
+                numbers[id_key(name)] = number
+            self._files[file_id] = (max(known, end), numbers)
+            self._files.move_to_end(file_id)
+            self._bound()
+            return self._files[file_id]
+
+    def forget(self, file_id: str) -> None:
+        """Forget a file."""
+        self._files.pop(file_id, None)
+
+    def _bound(self) -> None:
+        while len(self._files) > 1 and (
+            len(self._files) > _ID_FILES_MAX or sum(len(numbers) for _, numbers in self._files.values()) > _IDS_MAX
+        ):
+            self._files.popitem(last=False)
+
+
+def id_key(name: str) -> str | bytes:
+    """Return what an id is remembered by: itself, or a hash of a long one, so that its price is bounded."""
+    if len(name) <= _ID_KEY_BYTES:
+        return name
+    from hashlib import blake2b
+
+    return blake2b(name.encode(), digest_size=16).digest()

@@ -1,0 +1,188 @@
+"""Reading a log file: items found by the numbers in its lines. It takes no lock, for a committed line never changes."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, NoReturn, Self
+
+from shardstore._files import disk, log_lines
+from shardstore.errors import CorruptShard, raise_io_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shardstore._files.logfile import LogFiles
+    from shardstore._log import Item, Settled
+
+_PROBE: Final = 4096  # bytes that a search reads at a time, and within which it stops searching
+_CHUNK: Final = 1 << 20  # bytes of lines that are read at a time
+_TAIL_MORE: Final = 5 / 4  # so much more than the average line a read of the newest items begins with
+
+
+class OpenedLog:
+    """A log file while it is read. `with` opens it: LogReplaced or CorruptShard where it is not there."""
+
+    __slots__ = ("_fd", "_files", "_key", "_name", "_path", "_seed", "_settled", "_values")
+
+    def __init__(self, files: LogFiles, name: str, key: str, settled: Settled, *, values: bool = False) -> None:
+        self._files = files
+        self._values = values
+        self._name, self._key, self._settled = name, key, settled
+        self._path = files.path(name, settled)
+        self._seed = log_lines.seed_of(settled.file)
+        self._fd = -1
+
+    def __enter__(self) -> Self:
+        try:
+            self._fd = self._files.open(self._path, disk.READ)
+        except FileNotFoundError:
+            self._files.missing(self._name, self._key, self._settled)
+        except OSError as error:
+            raise_io_error(error, "opening a log", self._path)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # what was read was read
+            os.close(self._fd)
+
+    def read(self, start: int, stop: int) -> list[Item]:
+        """Return the items of these numbers."""
+        try:
+            items = self._quickly(start, stop)
+            return items if items is not None else self._slowly(start, stop)
+        except OSError as error:
+            raise_io_error(error, "reading a log", self._path)
+
+    def iterate(self, start: int, stop: int) -> Iterator[Item]:
+        """Yield the items of these numbers, some at a time."""
+        step = max(1, int(_CHUNK * self._settled.lines / max(1, self._settled.end)))
+        for first in range(start, stop, step):
+            yield from self.read(first, min(stop, first + step))
+
+    def ids_behind(self, end: int) -> list[tuple[str, int]]:
+        """Return (id, number) of the lines behind a byte where a line begins. Raises CorruptShard for a damaged one."""
+        found: list[tuple[str, int]] = []
+        place, rest, last = end, b"", self._settled.end
+        while place < last:
+            try:
+                data = disk.read_all(self._fd, place, min(_CHUNK, last - place))
+            except OSError as error:
+                raise_io_error(error, "reading a log", self._path)
+            if not data:
+                self._damaged(place, "the log's file is shorter than the journal says")
+            start, data = place - len(rest), rest + data
+            place = start + len(data)
+            whole = data.rfind(b"\n") + 1
+            added, damaged = log_lines.ids_in(data[:whole], self._seed)
+            if damaged is not None:
+                self._damaged(start + data.find(damaged), "the checksum of a line does not match")
+            found += added
+            rest = data[whole:]
+        return found
+
+    def _quickly(self, start: int, stop: int) -> list[Item] | None:
+        """Read the items where they should be; None where they are not: something in the file is damaged."""
+        settled = self._settled
+        behind = settled.first + settled.lines
+        place = self._tail_place(start) if stop == behind else self._search(start)
+        wanted = stop - start
+        size = (
+            settled.end - place if stop == behind else int(settled.end / settled.lines * wanted * _TAIL_MORE) + _PROBE
+        )
+        while True:
+            size = min(size, settled.end - place)
+            items = self._items(disk.read_all(self._fd, place, size), start, stop)
+            if len(items) == wanted and all(items):
+                return items  # type: ignore[return-value]
+            if place + size >= settled.end:
+                if stop != behind or place == 0:
+                    return None
+                place, size = max(0, settled.end - 3 * size), 3 * size  # a tail of long items
+            else:
+                size *= 3
+
+    def _items(self, data: bytes, start: int, stop: int) -> list[Item | None]:
+        """Return the items of these numbers, from the first of them on, as far as they stand in a piece of the file."""
+        lines = data.split(b"\n")[:-1]
+        begin = _index_of(lines, start)
+        if begin is None:
+            return []
+        chosen = enumerate(lines[begin : begin + stop - start], start)
+        if self._values:
+            return [log_lines.value_of(text, number, self._seed) for number, text in chosen]
+        found: list[Item | None] = []
+        for number, text in chosen:
+            parsed = log_lines.parse_line(text, self._seed)
+            found.append(parsed[1] if parsed is not None and parsed[0] == number else None)
+        return found
+
+    def _tail_place(self, start: int) -> int:
+        settled = self._settled
+        wanted = settled.first + settled.lines - start
+        size = int(settled.end / settled.lines * wanted * _TAIL_MORE) + _PROBE
+        return max(0, settled.end - size)
+
+    def _search(self, number: int) -> int:
+        """Return a byte where a line begins that is not behind the one of this number, and near it if all is well."""
+        low, high = 0, self._settled.end
+        while high - low > _PROBE:
+            middle = (low + high) // 2
+            begin = self._line_behind(middle, high)
+            if begin >= high:
+                high = middle
+                continue
+            found = log_lines.number_of(os.pread(self._fd, log_lines.BODY + 24, begin))
+            if found is None:
+                return low  # damaged here: read on from what is known
+            if found <= number:
+                low = begin
+            else:
+                high = middle
+        return low
+
+    def _line_behind(self, place: int, limit: int) -> int:
+        """Return where the first line begins that begins behind a byte."""
+        while place < limit:
+            data = os.pread(self._fd, _PROBE, place)
+            at = data.find(b"\n")
+            if at >= 0:
+                return place + at + 1
+            if not data:
+                break
+            place += len(data)
+        return limit
+
+    def _slowly(self, start: int, stop: int) -> list[Item]:
+        """Read the whole file for the items of these numbers. Raises CorruptShard where one of them is not whole."""
+        data = disk.read_all(self._fd, 0, self._settled.end)
+        found, ends = {}, {-1: 0}  # items, and the byte behind each line, by number
+        place = 0
+        for text in data.split(b"\n"):
+            parsed = log_lines.parse_line(text, self._seed)
+            place += len(text) + 1
+            if parsed is not None:
+                ends[parsed[0]] = place
+                if start <= parsed[0] < stop:
+                    found[parsed[0]] = parsed[1]
+        lost = next((number for number in range(start, stop) if number not in found), None)
+        if lost is not None:
+            before = max(number for number in ends if number < lost)
+            short = len(data) < self._settled.end and before == max(ends)
+            why = "the log's file is shorter than the journal says" if short else f"item {lost} is not whole"
+            self._damaged(min(ends[before], len(data)), why)
+        return [found[number] for number in range(start, stop)]
+
+    def _damaged(self, offset: int, reason: str) -> NoReturn:
+        raise CorruptShard(self._path, offset, reason, self._key)
+
+
+def _index_of(lines: list[bytes], number: int) -> int | None:
+    """Return where the line of a number stands among consecutive ones; None where it does not."""
+    for begin in range(min(2, len(lines))):  # the first one may be the end of a line
+        first = log_lines.number_of(lines[begin])
+        if first is not None:
+            at = begin + number - first
+            if 0 <= at < len(lines) and log_lines.number_of(lines[at]) == number:
+                return at
+    return next((n for n, text in enumerate(lines) if log_lines.number_of(text) == number), None)

@@ -1,0 +1,178 @@
+"""The log files of a store: what verify finds in them, and what a repair and compact do about it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from shardstore._files import disk
+from shardstore._files.file import read_file
+from shardstore._files.layout import ARCHIVE, log_file, log_owner, log_path, parse_log, parse_stamped
+from shardstore._files.logfile import give_name
+from shardstore._log import Item, LogChange, LogState, Settled
+from shardstore._model import Change
+from shardstore.errors import CorruptShard, raise_io_error
+
+if TYPE_CHECKING:
+    from shardstore._files.engine import FileEngine
+    from shardstore._files.layout import Layout
+    from shardstore._files.shard import Shard
+    from shardstore._files.transaction import FileTransaction
+    from shardstore._model import State
+
+_RUNS_MAX = 8  # runs of items that are named
+
+
+class Losses(NamedTuple):
+    """What is wrong with the settled part of a log."""
+
+    missing: bool  # the file is not there
+    lost: tuple[int, ...]  # indices of items that are not whole
+    whole: int  # items that are, those in the journal included
+
+    @property
+    def detail(self) -> str:
+        """A sentence for people."""
+        what = "the log's file is missing" if self.missing else "the log's file is damaged"
+        some = "item" if len(self.lost) == 1 else "items"
+        return f"{what}: {some} {runs(self.lost)} cannot be read; {self.whole:,} can"
+
+
+def losses(engine: FileEngine, name: str, log: LogState) -> Losses | None:
+    """Return what is wrong with the log's file; None where all that stands in it is whole. Raises StoreIOError."""
+    if log.kept == log.dropped:
+        return None
+    found = engine.logs.whole_items(name, log.settled)
+    lost = tuple(number - log.dropped for number in range(log.dropped, log.kept) if number not in found)
+    if not lost:
+        return None
+    missing = not os.path.lexists(engine.logs.path(name, log.settled))
+    return Losses(missing, lost, log.length - len(lost))
+
+
+def runs(numbers: tuple[int, ...]) -> str:
+    """Return numbers as text, a run of them as its first and last."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    named = [f"{first:,}" if first == last else f"{first:,} to {last:,}" for first, last in found[:_RUNS_MAX]]
+    return ", ".join(named) + (" and more" if len(found) > _RUNS_MAX else "")
+
+
+def repair(engine: FileEngine, txn: FileTransaction, name: str) -> str:
+    """Go on with the items that are whole, as a new revision; the damaged file is kept in quarantine/.
+
+    Return what was done, for people. REQUIRES: inside `txn`.
+    """
+    log = txn.state.log
+    found = losses(engine, name, log)
+    if found is None:
+        return "it is whole by now"
+    whole = engine.logs.whole_items(name, log.settled)
+    items = [_newest(log, number, whole[number]) for number in range(log.dropped, log.kept) if number in whole]
+    kept_as = keep(engine.layout, name, log.settled.file)
+    change = LogChange(cut=log.dropped, add=(*items, *log.pending))
+    txn.commit(Change({}, [], log=change), engine.process, durable=True)
+    txn.rewrite()
+    return f"{found.whole:,} items salvaged" + (f"; the original is {kept_as}" if kept_as else "")
+
+
+def _newest(log: LogState, number: int, item: Item) -> Item:
+    new = log.replaced.get(number)
+    return item if new is None else new._replace(id=item.id)
+
+
+def keep(layout: Layout, name: str, file_id: str) -> str:
+    """Give a log file a second name in quarantine/; return it relative to the root, empty where there is no file."""
+    target = layout.quarantine / log_file(name, file_id)
+    try:
+        disk.make_directory(layout.quarantine)
+        give_name(log_path(layout, name, file_id), str(target))
+    except OSError as error:
+        raise_io_error(error, "keeping a damaged log in quarantine", str(target))
+    return f"{layout.quarantine.name}/{target.name}" if target.exists() else ""
+
+
+def files_of(layout: Layout, name: str) -> list[str]:
+    """Return the ids of all log files beside a shard, whether its journal names them or not. Raises OSError."""
+    prefix = name.partition("/")[0]
+    found = [parse_log(f"{prefix}/{file}") for file in sorted(os.listdir(layout.shard_path(prefix)))]
+    return [parsed[1] for parsed in found if parsed is not None and parsed[0] == name]
+
+
+def set_aside(layout: Layout, name: str) -> None:
+    """Move the log files of a shard that is lost to quarantine/, so that compact does not sweep them."""
+    for file_id in files_of(layout, name):
+        if keep(layout, name, file_id):
+            os.unlink(log_path(layout, name, file_id))
+
+
+def salvaged_log(shard: Shard, state: State) -> State:
+    """Return a salvaged state with the log that its files hold, where no record that names one of them is whole.
+
+    What is whole in the newest file comes first, then the items of the records.
+    """
+    log = state.log
+    ids = [] if log.settled.file else files_of(shard.layout, shard.name)
+    if not ids:
+        return state
+    newest = max(ids, key=lambda one: os.stat(log_path(shard.layout, shard.name, one)).st_mtime_ns)
+    found = shard.logs.whole_items(shard.name, Settled(newest))
+    known = set(log.pending)
+    items = [item for _, item in sorted(found.items()) if item not in known]  # a settle that died wrote them twice
+    size = log.bytes + sum(len(item.raw) for item in items)
+    return state._replace(log=log._replace(pending=(*items, *log.pending), bytes=size))
+
+
+# Files that nobody needs
+
+
+def is_unused(engine: FileEngine, name: str, file_id: str) -> bool:
+    """Return whether no journal names a log file; False where the journal cannot be read."""
+    try:
+        journal, _ = read_file(engine.layout.shard_path(name))
+    except CorruptShard:
+        return False
+    return journal.state.log.settled.file != file_id
+
+
+def sweep(engine: FileEngine, txn: FileTransaction, name: str, file_id: str) -> bool:
+    """Remove a log file that no journal names; return whether that was done.
+
+    What made it unused is put on the medium first: else a power cut might bring back a journal without its log.
+    REQUIRES: inside `txn`, which keeps out a writer that has just made the file.
+    """
+    if txn.state.log.settled.file == file_id:
+        return False
+    path = log_path(engine.layout, name, file_id)
+    disk.sync_directory(os.path.dirname(path))
+    os.unlink(path)
+    return True
+
+
+def unused_in_archive(layout: Layout) -> list[tuple[str, str]]:
+    """Return (shard name, file name) of each log file in archive/ that no archived journal names. Raises OSError."""
+    try:
+        files = sorted(os.listdir(layout.archive))
+    except FileNotFoundError:
+        return []
+    owners = [(owner, file) for file in files if (owner := log_owner(file)) is not None]
+    return [(owner, file) for owner, file in owners if is_unused_in_archive(layout, owner, file, files)]
+
+
+def is_unused_in_archive(layout: Layout, owner: str, file: str, files: list[str] | None = None) -> bool:
+    """Return whether no archived journal of a shard names a log file in archive/."""
+    for other in os.listdir(layout.archive) if files is None else files:
+        stamped = parse_stamped(other)
+        if stamped is None or stamped[0] != owner:
+            continue
+        try:
+            journal, _ = read_file(f"{layout.root}/{ARCHIVE}/{other}")
+        except CorruptShard:
+            return False
+        if file == log_file(owner, journal.state.log.settled.file):
+            return False
+    return True

@@ -1,0 +1,223 @@
+"""append, log, copy and rename at a shell: what a person reads, what a program gets, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from shardstore import Store
+from tests.cli.shell import COMMAND, Shell, environment
+
+CHAT = [
+    {"role": "user", "content": "What is in the file?\nAll of it, please."},
+    {
+        "role": "assistant",
+        "content": [
+            {"type": "text", "text": "I look."},
+            {"type": "tool_use", "name": "read", "input": {"path": "a.txt"}},
+        ],
+    },
+    {"role": "user", "content": [{"type": "tool_result", "content": "line\n" * 50_000}]},
+    {"role": "assistant", "content": "Ä \x1b[31mred\x1b[0m ending"},
+    {"type": "checkpoint", "n": 3},
+    "a text",
+    [1, 2],
+]
+
+
+@pytest.fixture
+def chat(shell: Shell) -> Shell:
+    """Give a shell whose store holds one conversation."""
+    with Store(shell.store, actor="agent:main") as store:
+        store.append("chat", CHAT, {"status": "running"}, ids=[f"m{n}" for n in range(len(CHAT))])
+    return shell
+
+
+def test_the_log_for_a_person(chat: Shell) -> None:
+    """One line an item: index, time, role, first line; tool output is cut; nothing steers the terminal."""
+    done = chat("log", "chat")
+    lines = done.out.splitlines()
+    assert done.code == 0
+    assert len(lines) == len(CHAT)
+    assert lines[0].split()[0] == "0"
+    assert "user" in lines[0]
+    assert lines[0].endswith("What is in the file? …")
+    assert lines[1].endswith('I look.  [read {"path":"a.txt"}]')
+    assert "[result: line… 250.0 KB]" in lines[2]
+    assert "\x1b" not in done.out
+    assert "\\x1b[31mred" in lines[3]
+    assert "checkpoint" in lines[4]
+    assert lines[5].endswith("a text")
+    assert lines[6].endswith("[1,2]")
+    narrow = chat("log", "chat", COLUMNS="60").out.splitlines()
+    assert all(len(line) <= 60 for line in narrow)
+
+
+def test_ranges_and_grep(chat: Shell) -> None:
+    """-n is the newest so many, --from and --to a range, --grep the items that hold a text."""
+
+    def indices(*arguments: str) -> list[str]:
+        return [line.split()[0] for line in chat("log", "chat", *arguments).out.splitlines()]
+
+    assert indices("-n", "2") == ["5", "6"]
+    assert indices("--from", "1", "--to", "3") == ["1", "2"]
+    assert indices("--from", "5") == ["5", "6"]
+    assert indices("--grep", "LOOK") == ["1"]
+    assert indices("--grep", "e", "-n", "1") == ["5"]
+    assert indices("-n", "0") == []
+    assert chat("log", "chat", "-n", "some").code == 2
+    assert chat("log", "nobody").code == 3
+
+
+def test_the_log_for_a_program(chat: Shell) -> None:
+    """Every item whole, with what is known of it."""
+    found = chat("log", "chat", "--json").json
+    assert (found["schema_version"], found["key"]) == (1, "chat")
+    assert [row["value"] for row in found["items"]] == CHAT
+    assert [row["id"] for row in found["items"]] == [f"m{n}" for n in range(len(CHAT))]
+    assert {row["by"] for row in found["items"]} == {"agent:main"}
+
+
+def test_append_one_item_and_lines_from_a_pipe(shell: Shell) -> None:
+    """All in one commit, with fields beside them; ids make it safe to run again."""
+    done = shell("append", "chat", '{"role":"user","content":"hi"}', "--patch", "status=running")
+    assert (done.code, "CREATED" in done.err) == (0, True)
+    lines = '{"uuid":"u1","n":1}\n\n{"uuid":"u2","n":2}\n'
+    for _ in range(2):
+        assert shell("append", "chat", "-", "--id-field", "uuid", "--json", stdin=lines).json["rev"] == 2
+    assert shell("append", "chat", "5", "--id", "five").code == 0
+    with Store(shell.store) as store:
+        session = store["chat"]
+    assert session.log[:] == [{"role": "user", "content": "hi"}, {"uuid": "u1", "n": 1}, {"uuid": "u2", "n": 2}, 5]
+    assert (session.log.ids(), session["status"]) == ([None, "u1", "u2", "five"], "running")
+
+
+def test_append_refuses_what_is_no_json(shell: Shell) -> None:
+    """A usage error that names the line; nothing is made."""
+    done = shell("append", "chat", "-", stdin='{"a":1}\nhello\n')
+    assert (done.code, "line 2 is not JSON" in done.err) == (2, True)
+    assert shell("append", "chat", "hello").code == 2
+    assert shell("append", "chat", "1", "--no-create").code in (3, 10)
+    assert not shell.store.exists() or shell("get", "chat").code == 3
+
+
+def test_copy_and_rename(chat: Shell) -> None:
+    """A branch, a new key, and the exit codes for what is not there or is there already."""
+    assert chat("copy", "chat", "branch", "--stop", "2").code == 0
+    assert chat("copy", "chat", "branch").code == 4
+    assert chat("copy", "nobody", "x").code == 3
+    assert chat("rename", "branch", "kept").code == 0
+    assert chat("rename", "branch", "kept").code == 3
+    assert chat("rename", "kept", "chat").code == 4
+    assert chat("rename", "kept", "last", "--expect", "wrong").code == 4
+    assert chat("rename", "kept", "last", "--json").json["was"] == "kept"
+    with Store(chat.store) as store:
+        assert store.log("last") == CHAT[:2]
+        assert sorted(store) == ["chat", "last"]
+
+
+def test_follow_prints_what_comes(chat: Shell) -> None:
+    """Until it is interrupted: exit code 130."""
+    command = [*COMMAND, "log", "chat", "-n", "1", "--follow", "--json", "--store", str(chat.store)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment())
+    try:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["value"] == CHAT[-1]
+        time.sleep(0.3)
+        with Store(chat.store) as store:
+            store.append("chat", ["later"])
+        assert json.loads(process.stdout.readline())["value"] == "later"
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(20) == 130
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()  # type: ignore[union-attr]
+
+
+def openclaw(shell: Shell) -> str:
+    """Write a sessions.json with two transcripts beside it; return its path."""
+    directory = shell.directory / "openclaw"
+    directory.mkdir()
+    rows = {
+        "agent:main:main": {"sessionId": "s-1", "updatedAt": 1_763_800_000_000},
+        "agent:main:other": {"sessionId": "s-2", "sessionFile": "/home/somebody/s-2-topic.jsonl"},
+        "agent:main:none": {"sessionId": "../s-1"},
+    }
+    (directory / "sessions.json").write_text(json.dumps(rows))
+    lines = [{"type": "session", "id": "s-1"}] + [
+        {"type": "message", "id": f"m{n}", "timestamp": "2025-11-22T08:26:40.500Z", "message": message}
+        for n, message in enumerate(CHAT[:3])
+    ]
+    (directory / "s-1.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (directory / "s-2-topic.jsonl").write_text('{"n":1}\n{"n":2}\n')
+    return str(directory / "sessions.json")
+
+
+def test_import_brings_transcripts_once(shell: Shell) -> None:
+    """Fields and log of a session are one commit, with the times of the source; a second run adds what is new."""
+    path = openclaw(shell)
+    assert shell("import", "openclaw", path, "--dry-run", "--json").json["items"] == 6
+    assert not shell.store.exists()
+    assert shell("import", "openclaw", path, "--json").json["items"] == 6
+    with Store(shell.store) as store:
+        main, other, none = (store[f"agent:main:{name}"] for name in ("main", "other", "none"))
+        assert (main.rev, len(main.log), main.log[1]["id"], main.log.find("m2")) == (1, 4, "m0", 3)
+        assert main.log.entries(1, 2)[0].at.timestamp() == 1_763_800_000.5
+        assert (other.log[:], other.log.ids()) == ([{"n": 1}, {"n": 2}], ["line:1", "line:2"])
+        assert none.log == []
+        assert main.updated_at.timestamp() == 1_763_800_000
+    with open(path.replace("sessions.json", "s-2-topic.jsonl"), "a") as file:
+        file.write('{"n":3}\n')
+    again = shell("import", "openclaw", path, "--json").json
+    assert (again["items"], again["unchanged"]) == (1, 3)
+    assert shell("import", "openclaw", path, "--json").json["items"] == 0
+    with Store(shell.store) as store:
+        assert store.log("agent:main:other") == [{"n": 1}, {"n": 2}, {"n": 3}]
+
+
+def test_import_refuses_a_broken_transcript_and_can_leave_it_out(shell: Shell) -> None:
+    """The line is named and nothing is imported; --no-transcripts imports the rest."""
+    path = openclaw(shell)
+    with open(path.replace("sessions.json", "s-1.jsonl"), "a") as file:
+        file.write('{"half": ')
+    done = shell("import", "openclaw", path)
+    assert (done.code, "s-1.jsonl, line 5" in done.err, "--no-transcripts" in done.err) == (1, True, True)
+    assert not shell.store.exists()
+    assert shell("import", "openclaw", path, "--no-transcripts").code == 0
+    with Store(shell.store) as store:
+        assert len(store["agent:main:main"].log) == 0
+
+
+def test_export_writes_what_import_reads(shell: Shell) -> None:
+    """Sessions and transcripts there and back again."""
+    shell("import", "openclaw", openclaw(shell))
+    target = shell.directory / "out"
+    target.mkdir()
+    assert shell("export", "openclaw", target / "sessions.json").code == 0
+    assert sorted(path.name for path in target.iterdir())[-2:] == ["s-2.jsonl", "sessions.json"]
+    assert (target / "s-1.jsonl").read_text().count("\n") == 4
+    assert shell("export", "openclaw", target / "alone.json", "--no-transcripts").code == 0
+    with Store(shell.store) as store:
+        before = {key: store.log(key) for key in store}
+        for key in before:
+            store.delete(key)
+    assert shell("import", "openclaw", target / "sessions.json").code == 0
+    with Store(shell.store) as store:
+        assert {key: store.log(key) for key in store} == before
+
+
+def test_inspect_shows_the_log(chat: Shell) -> None:
+    """Length, bytes and the newest item, for people and for programs."""
+    done = chat("inspect", "chat")
+    assert "7 items" in done.out
+    assert "newest" in done.out
+    found = chat("inspect", "chat", "--json").json["log"]
+    assert (found["length"], found["dropped"]) == (7, 0)
+    assert found["bytes"] > 250_000
+    assert found["newest_at"]
