@@ -107,16 +107,19 @@ def test_an_index_that_cannot_be_told_is_deleted(
     assert (change_files(made.directory) == []) == (failing != "scandir")
 
 
-def test_descriptors_are_freed_for_the_change_file(made: ChangeFile, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("opening", ["open", "scandir"])
+def test_descriptors_are_freed_for_the_change_file(
+    made: ChangeFile, monkeypatch: pytest.MonkeyPatch, opening: str
+) -> None:
     """Where none is left, the shards that nobody uses give theirs."""
-    real, freed = os.open, []
+    real, freed = getattr(os, opening), []
 
-    def short(path: Any, *args: Any, **kwargs: Any) -> int:
+    def short(path: Any, *args: Any, **kwargs: Any) -> Any:
         if not freed:
             raise OSError(errno.EMFILE, "Too many open files")
         return real(path, *args, **kwargs)
 
-    monkeypatch.setattr(changes.os, "open", short)
+    monkeypatch.setattr(changes.os, opening, short)
     ChangeTracker(made.directory, lambda: freed.append(True) or 1).mark_changed(NAMES[0])  # type: ignore[func-returns-value]
     assert freed == [True]
     assert lines(made, NAMES[0]) == 2

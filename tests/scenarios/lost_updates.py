@@ -149,7 +149,9 @@ WRITERS: dict[str, Callable[[Store, str, Any], None]] = {
     "revert": _revert,
     "verify": _verify,
 }
-READERS = {"get", "exists", "list", "count", "history", "stats", "close", "using", "memory"}  # these write no session
+READERS = {  # these write no session
+    "get", "exists", "list", "count", "history", "stats", "reindex", "close", "using", "memory",
+}  # fmt: skip
 
 
 class _raises:  # noqa: N801 - reads as a statement, without importing pytest into every process

@@ -62,7 +62,7 @@ def test_every_crash_state_of_short_workloads(name: str) -> None:
         ("rewrite", "commit", "1", "5"),
         ("life", "commit", "3", "5"),
         ("life", "relaxed", "9", "60"),
-        ("compact", "commit", "9", "11"),
+        ("compact", "commit", "9", "7"),
     ],
 )
 def test_some_crash_states_of_long_workloads(name: str, durability: str, stride: str, every: str) -> None:
