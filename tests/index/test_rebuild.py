@@ -78,7 +78,7 @@ def test_what_the_old_change_file_names_is_read(pair: tuple[Actor, Actor], monke
     writer.write("k1", n=-1)
     real = lister.place.shards.list_directory
     monkeypatch.setattr(
-        lister.place.shards, "list_directory", lambda prefix: {k: v for k, v in real(prefix).items() if k != name}
+        lister.place.shards, "list_directory", lambda *args: {k: v for k, v in real(*args).items() if k != name}
     )
     lister.place.directories._next = float("inf")  # it would take the session for one that was taken away by hand
     assert lister.index.rebuild()

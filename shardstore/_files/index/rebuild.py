@@ -123,7 +123,7 @@ def _batches(
         before = place.shards.list_directory(prefix)
         names = before.keys() | {name for name in marked if name.startswith(prefix)}
         found = {one.name: one for one in read_locked(place, file, sorted(names))}
-        after = place.shards.list_directory(prefix)
+        after = place.shards.list_directory(prefix, before)
         again = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
         found.update({one.name: one for one in read_locked(place, file, again)})
         yield list(found.values())
