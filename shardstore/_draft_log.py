@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, MutableSequence
-from typing import Any, Final, NoReturn, overload
+from typing import Any, ClassVar, Final, NoReturn, overload
 
 from shardstore import _codec as codec
 from shardstore._log import Item, LogChange, LogState
@@ -52,7 +52,7 @@ class DraftLog(MutableSequence[Any]):
     def __eq__(self, other: object) -> bool:
         return self[:] == (other[:] if isinstance(other, DraftLog) else other)
 
-    __hash__ = None  # type: ignore[assignment]  # mutable
+    __hash__: ClassVar[None]  # type: ignore[assignment]  # mutable
 
     def __repr__(self) -> str:
         return f"DraftLog({self._key!r}, items={len(self)})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol, overload
 
 from shardstore import _codec as codec
 from shardstore.errors import LogReplaced
@@ -127,7 +127,7 @@ class Log(Sequence[Any]):
             return NotImplemented
         return len(self) == len(other) and list(self) == list(other)
 
-    __hash__ = None  # type: ignore[assignment]  # equal to a list, which has none
+    __hash__: ClassVar[None]  # type: ignore[assignment]  # equal to a list, which has none
 
     def __repr__(self) -> str:
         return f"Log({self._key!r}, items={len(self)})"

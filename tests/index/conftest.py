@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shardstore import Store
 from shardstore._files.index import lister
 from tests.index.actors import Actor
 
@@ -30,3 +31,23 @@ def eager(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     """Have every list refresh what changed: the protocol is what is tested here, not when it is worth its price."""
     if "lazy" not in request.keywords:
         monkeypatch.setattr(lister, "_REREADS", 1)
+
+
+@pytest.fixture
+def pair(actor: Callable[[], Actor]) -> tuple[Actor, Actor]:
+    """Give a writer and a lister with some sessions and an index."""
+    writer, lister = actor(), actor()
+    for n in range(12):
+        writer.write(f"k{n}", n=n)
+    assert len(lister.list()) == 12
+    return writer, lister
+
+
+@pytest.fixture
+def filled(store: Store) -> Store:
+    """Give a store with an index and a change that the next list refreshes."""
+    for n in range(5):
+        store.create(f"k{n}", {"n": n})
+    assert len(store.list()) == 5
+    store.patch("k0", {"n": 10})
+    return store

@@ -151,11 +151,3 @@ def test_a_life_ends_with_the_mount(image: Path) -> None:
                 run("umount", image.parent / "bind")
     assert lives[0] != lives[1]
     assert lives[0].split()[0] == lives[1].split()[0] == life.boot_id()
-
-
-def test_where_nothing_tells_the_boot_alone_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No /sys, no unique mount number: as on macOS."""
-    monkeypatch.setattr(life, "_places", {})
-    monkeypatch.setattr(life, "_place", lambda directory, device: "")
-    monkeypatch.setattr(life, "_mount_number", lambda directory: 0)
-    assert life.life_of(str(tmp_path)) == f"{life.boot_id()} 0"

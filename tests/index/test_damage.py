@@ -6,17 +6,13 @@ import itertools
 import os
 import random
 import shutil
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shardstore._files.index import changes, life, refresh
+from shardstore._files.index import changes
 from shardstore.errors import StoreIOError
 from tests.index.actors import Actor, change_file, index_files, is_current, name_of, truth, usable
 
@@ -27,16 +23,6 @@ counter = itertools.count(1000)
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(changes, "_UNFINISHED_S", (0.0, 0.0))
-
-
-@pytest.fixture
-def pair(actor: Make) -> tuple[Actor, Actor]:
-    """Give a writer and a lister with some sessions and an index."""
-    writer, lister = actor(), actor()
-    for n in range(12):
-        writer.write(f"k{n}", n=n)
-    assert len(lister.list()) == 12
-    return writer, lister
 
 
 def suffer(writer: Actor, lister: Actor, damage: Callable[[], None], *, look_only: bool = True) -> None:
@@ -272,22 +258,6 @@ def test_the_machine_was_started_again(pair: tuple[Actor, Actor], monkeypatch: p
     assert is_current(writer.root)
 
 
-def test_the_boot_id_is_that_of_the_machine() -> None:
-    """The same in every process."""
-    command = "from shardstore._files.index.life import boot_id; print(boot_id())"
-    other = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
-    assert other.stdout.strip() == life.boot_id()
-    if sys.platform == "linux":
-        assert life._from_proc()
-
-
-def test_an_unknown_boot_id_is_never_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two processes that cannot tell do not believe each other."""
-    monkeypatch.setattr(life, "_from_proc", lambda: b"")
-    monkeypatch.setattr(life, "_from_sysctl", lambda: b"")
-    assert life.boot_id.__wrapped__() != life.boot_id.__wrapped__()
-
-
 def test_other_settings_make_it_anew(pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch) -> None:
     """A catalog of another format is not this one's."""
     writer, lister = pair
@@ -378,57 +348,6 @@ def test_nothing_is_written_with_refresh_false(pair: tuple[Actor, Actor]) -> Non
     everything()
 
 
-# What lies about
-
-
-def test_foreign_files_are_left_alone(pair: tuple[Actor, Actor]) -> None:
-    """Only files with names of ours are ever deleted from index/."""
-    writer, lister = pair
-    mine = writer.root / "index" / "README.txt"
-    mine.write_text("a note of a person")
-    lister.index.rebuild()
-    lister.index.vacuum()
-    assert mine.read_text() == "a note of a person"
-
-
-def test_vacuum_sweeps_what_the_dead_left(pair: tuple[Actor, Actor]) -> None:
-    """Temps and unused pages; never what is in use."""
-    writer, lister = pair
-    index = writer.root / "index"
-    before = {path.name for path in index_files(writer.root)}
-    (index / ".tmp-changes.0123456789abcdef.catalog").write_bytes(b"x" * 100_000)
-    (index / ".tmp-changes.0123456789abcdef").write_bytes(b"x")
-    (index / "catalog-journal").write_bytes(b"x")
-    for n in range(200):
-        writer.write(f"many{n}", n=n, pad="x" * 200)
-    lister.list()
-    for n in range(200):
-        writer.delete(f"many{n}")
-    lister.list()
-    assert lister.index.vacuum() > 100_000
-    assert {path.name for path in index_files(writer.root)} == before
-    assert lister.list(refresh=False) == truth(writer.root)
-    writer.write("k1", n=next(counter))
-    assert lister.list() == truth(writer.root)
-    assert lister.index.vacuum() == 0
-
-
-def test_a_change_file_does_not_grow_for_ever(pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A refresh begins a new one; writers and listers go over to it."""
-    writer, lister = pair
-    monkeypatch.setattr("shardstore._files.index.refresh.BYTES_MAX", 500)
-    seen = set()
-    for _ in range(30):
-        writer.write("k1", n=next(counter))
-        assert lister.list() == truth(writer.root)
-        writer.write("k2", n=next(counter))
-        assert lister.list(refresh=False) == truth(writer.root)
-        seen.add(change_file(writer.root).name)
-        assert change_file(writer.root).stat().st_size < 1500
-    assert len(seen) > 5
-    assert lister.lister.problem == "there is no index", "it was made once"
-
-
 def test_damaged_shards_are_left_out_and_named(pair: tuple[Actor, Actor]) -> None:
     """One damaged session hides none of the others, in no way of listing; it is back when it is whole again."""
     writer, lister = pair
@@ -450,27 +369,3 @@ def test_damaged_shards_are_left_out_and_named(pair: tuple[Actor, Actor]) -> Non
     path.write_bytes(whole)
     assert lister.list() == truth(writer.root)
     assert lister.index.status().damaged == ()
-
-
-def test_a_list_waits_for_who_publishes(pair: tuple[Actor, Actor]) -> None:
-    """Between a publication and its seal a list waits for the index lock; it makes nothing anew."""
-    writer, lister = pair
-    writer.write("k1", n=next(counter))
-    before = change_file(writer.root).name
-    asked: list[Any] = []
-    with pytest.MonkeyPatch.context() as patch:
-        real = refresh.stamp
-
-        def slowly(path: str) -> str:
-            thread = threading.Thread(target=lambda: asked.append(writer.list(refresh=False)))
-            thread.start()
-            time.sleep(0.05)
-            threads.append(thread)
-            return real(path)
-
-        threads: list[threading.Thread] = []
-        patch.setattr(refresh, "stamp", slowly)
-        assert lister.list() == truth(writer.root)
-    threads[0].join()
-    assert asked == [truth(writer.root)]
-    assert change_file(writer.root).name == before

@@ -398,7 +398,7 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
     ),
     "index not deleted when it cannot be told": (
         change_that_cannot_be_marked,
-        [(ChangeTracker, "_discard", (("discard(self._directory)", "pass"),))],
+        [(ChangeTracker, "_discard", (("self._with_descriptor(lambda: discard(self._directory))", "pass"),))],
     ),
     "a shorter change file taken for whole": (
         change_file_cut_under_a_writer,
@@ -438,7 +438,7 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
     ),
     "absence believed from one listing": (
         listing_misses_a_file,
-        [("rebuild", "_batches", (("after = place.shards.list_directory(prefix)", "after = before"),))],
+        [("rebuild", "_batches", (("after = place.shards.list_directory(prefix, before)", "after = before"),))],
     ),
     "made anew without the shards' locks": (made_anew_while_a_writer_is_inside, WITHOUT_LOCKS),
     "busy shard not marked again when made anew": (made_anew_while_a_writer_is_inside, WITHOUT_MARKING_AGAIN),

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from shardstore import DamagedSessions, InvalidQuery, SessionInfo, Store, UnknownField
-from shardstore._files.index import catalog
 from tests.index import moves
 from tests.support import disk
 from tests.support.peer import one_peer
@@ -67,52 +66,6 @@ def test_every_process_follows_a_reindex(root: Path) -> None:
 
 def _indexed(root: str) -> tuple[str, ...]:
     return moves.store(root)._engine.index._open().place.indexed
-
-
-def test_an_indexed_field_is_searched_by_its_index(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a condition or an order costs does not grow with the store: SQLite's plan says so."""
-    with Store(root, indexed=["status", "n"]) as store:
-        fill(store)
-        store.list()
-        plans: list[str] = []
-        real = catalog.sqlite3.connect
-
-        def explained(*args: Any, **kwargs: Any) -> Any:
-            return _Explaining(real(*args, **kwargs), plans)
-
-        store._engine.index._open().place.close_idle()
-        monkeypatch.setattr(catalog.sqlite3, "connect", explained)
-        for query in (
-            {"where": {"status": "idle"}, "limit": 5},
-            {"where": {"n": (">", 3)}, "order_by": "n", "limit": 5},
-            {"order_by": "-status", "limit": 5},
-            {"order_by": "n", "limit": 5, "after": store.list(order_by="n", limit=1)[0]},
-            {"order_by": "n", "limit": 5, "after": store.list(order_by="n")[-1]},
-            {"limit": 5},
-            {"limit": 5, "after": store.list(limit=1)[0].cursor},
-            {"prefix": "k1", "order_by": "key"},
-        ):
-            store.list(**query)
-        store.count(where={"status": ("in", ["idle", "running"])})
-        assert plans
-        for plan in plans:
-            assert "SCAN session" not in plan or "USING" in plan, plan
-            assert "USE TEMP B-TREE FOR ORDER BY" not in plan, plan
-
-
-class _Explaining:
-    """A connection that keeps the plans of queries for sessions."""
-
-    def __init__(self, db: Any, plans: list[str]) -> None:
-        self._db, self._plans = db, plans
-
-    def execute(self, sql: str, values: Any = ()) -> Any:
-        if sql.startswith("SELECT") and "FROM session" in sql:
-            self._plans.append("\n".join(row[3] for row in self._db.execute(f"EXPLAIN QUERY PLAN {sql}", values)))
-        return self._db.execute(sql, values)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._db, name)
 
 
 # Cursors

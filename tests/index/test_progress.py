@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from shardstore import Store
-from shardstore._files.index import rebuild
 
 Ask = Callable[[Store], Any]
 ASKS: list[Ask] = [Store.list, Store.count, len, list, Store.stats, lambda store: store.prune(max_entries=9)]
@@ -65,15 +64,3 @@ def test_a_failing_progress_leaves_no_lock(root: Path) -> None:
         assert [info.fields for info in other.list()] == [{"n": 0}]
         assert len(store.list()) == 1
         shutil.rmtree(root / "index")
-
-
-def test_told_of_what_the_rebuild_reads(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is said to be done is done."""
-    read: list[str] = []
-    real = rebuild.mtime_of
-    monkeypatch.setattr(rebuild, "mtime_of", lambda path: read.append(path) or real(path))  # type: ignore[func-returns-value]
-    steps: list[bool] = []
-    with Store(root, scan_progress=lambda done, _: steps.append(len(read) == done)) as store:
-        store.create("s", {"n": 0})
-        store.list()
-    assert steps == [True] * 257

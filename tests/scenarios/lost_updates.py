@@ -135,6 +135,48 @@ def _verify(store: Store, key: str, warm: Any) -> None:
     assert store[key].data == {"a": 1, "b": 2}
 
 
+def _append(store: Store, key: str, warm: Any) -> None:
+    with _raises(Conflict):
+        store.append(key, ["stale"], expect=warm)
+    session = store.append(key, ["new"], lambda draft: draft.update(a=2))
+    assert session.log[:] == ["new"]
+    _both(store, key, session)
+
+
+def _copy(store: Store, key: str, warm: Any) -> None:
+    assert store.copy(key, f"{key}:copy").data == {"a": 1, "b": 2}
+    with _raises(SessionExists):
+        store.copy(f"{key}:copy", key)
+    assert store[key].data == {"a": 1, "b": 2}
+
+
+def _rename(store: Store, key: str, warm: Any) -> None:
+    with _raises(Conflict):
+        store.rename(key, f"{key}:renamed", expect=warm)
+    assert store[key].data == {"a": 1, "b": 2}
+    assert store.rename(key, f"{key}:renamed").data == {"a": 1, "b": 2}
+
+
+def _erase_history(store: Store, key: str, warm: Any) -> None:
+    store.erase_history(key)
+    assert store[key].data == {"a": 1, "b": 2}
+    assert store[key].rev == 2
+
+
+def _create_many(store: Store, key: str, warm: Any) -> None:
+    with _raises(SessionExists):
+        store.create_many({key: {"a": 2}})
+    assert store.create_many({key: {"a": 2}}, on_exists="skip") == 0
+    assert store[key].data == {"a": 1, "b": 2}
+
+
+def _delete_all(store: Store, key: str, warm: Any) -> None:
+    assert store.delete_all(f"{key}:none") == 0
+    assert store[key].data == {"a": 1, "b": 2}
+    assert store.delete_all(key) == 1
+    assert store.get(key) is None
+
+
 WRITERS: dict[str, Callable[[Store, str, Any], None]] = {
     "update": _update,
     "patch": _patch,
@@ -148,19 +190,17 @@ WRITERS: dict[str, Callable[[Store, str, Any], None]] = {
     "prune": _prune,
     "revert": _revert,
     "verify": _verify,
+    "append": _append,
+    "copy": _copy,
+    "rename": _rename,
+    "erase_history": _erase_history,
+    "create_many": _create_many,
+    "delete_all": _delete_all,
 }
-READERS = {
-    "get",
-    "exists",
-    "list",
-    "count",
-    "history",
-    "stats",
-    "close",
-    "using",
-    "memory",
-    "reindex",
-}  # these write no session
+READERS = {  # these write no session
+    "get", "exists", "list", "count", "history", "stats", "reindex", "close", "using", "memory",
+    "get_many", "sessions", "log", "follow",
+}  # fmt: skip
 
 
 class _raises:  # noqa: N801 - reads as a statement, without importing pytest into every process

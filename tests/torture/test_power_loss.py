@@ -62,7 +62,7 @@ def test_every_crash_state_of_short_workloads(name: str) -> None:
         ("rewrite", "commit", "1", "5"),
         ("life", "commit", "3", "5"),
         ("life", "relaxed", "9", "60"),
-        ("compact", "commit", "17", "15"),
+        ("compact", "commit", "9", "7"),
         ("bulk", "commit", "11", "23"),
         ("bulk-syncfs", "commit", "11", "15"),
     ],

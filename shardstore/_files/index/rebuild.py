@@ -13,11 +13,11 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from shardstore._files import disk
-from shardstore._files.index.catalog import CATALOG, Catalog, stamp
+from shardstore._files.index.catalog import CATALOG, Catalog, Meta, stamp
 from shardstore._files.index.changes import MARK, TEMP_PREFIX, ChangeFile, Unusable, change_files, impostors, unlink
 from shardstore._files.index.directories import mtime_of
 from shardstore._files.index.progress import track
-from shardstore._files.index.refresh import check_settings, new_meta, read_locked, seal_of
+from shardstore._files.index.refresh import check_settings, read_locked, seal_of
 from shardstore._files.layout import PREFIXES
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _fill(place: Place, file: ChangeFile, marked: set[str], progress: Progress |
     try:
         mark = file.append(MARK)
         sweep(place.directory)
-        meta = new_meta(place, file, mark)
+        meta = Meta(place.settings, place.life(), file.file, mark)
         catalog = Catalog.create(temp, place.indexed)
         catalog.fill(_batches(place, file, marked, directories, progress), directories, meta)
         catalog.close()
@@ -123,7 +123,7 @@ def _batches(
         before = place.shards.list_directory(prefix)
         names = before.keys() | {name for name in marked if name.startswith(prefix)}
         found = {one.name: one for one in read_locked(place, file, sorted(names))}
-        after = place.shards.list_directory(prefix)
+        after = place.shards.list_directory(prefix, before)
         again = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
         found.update({one.name: one for one in read_locked(place, file, again)})
         yield list(found.values())

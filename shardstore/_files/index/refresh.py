@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING
 
-from shardstore._files.index.catalog import Meta, looks, stamp
+from shardstore._files.index.catalog import looks, stamp
 from shardstore._files.index.changes import BYTES_MAX, MARK, ChangeFile, Unusable, unlink
 from shardstore._files.index.rows import Busy, Indexed, Other
 from shardstore.errors import ShardStoreError
@@ -17,7 +17,7 @@ from shardstore.errors import ShardStoreError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from shardstore._files.index.catalog import Catalog
+    from shardstore._files.index.catalog import Catalog, Meta
     from shardstore._files.index.place import Place
 
 
@@ -91,8 +91,3 @@ def check_settings(place: Place, meta: Meta) -> None:
 def seal_of(mark: int, looks: str) -> str:
     """Return the text of a seal."""
     return f"{mark} {looks}"
-
-
-def new_meta(place: Place, file: ChangeFile, mark: int) -> Meta:
-    """Return what a catalog made now says of itself. Raises OSError."""
-    return Meta(place.settings, place.life(), file.file, mark)

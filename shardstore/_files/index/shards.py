@@ -22,7 +22,7 @@ from shardstore._journal.replay import EMPTY, Journal, replay
 from shardstore.errors import CorruptShard, StoreNotFound, raise_io_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
 
     from shardstore._files.index.progress import Progress
     from shardstore._files.layout import Layout
@@ -176,8 +176,11 @@ class ShardReader:
             raise_io_error(error, "reading a shard", self.layout.shard_path(name))
         return Busy(name, "unreadable", str(error))
 
-    def list_directory(self, prefix: str) -> dict[str, int]:
-        """Return the shards of one directory, each with its inode. Raises StoreNotFound, StoreIOError."""
+    def list_directory(self, prefix: str, known: Container[str] = ()) -> dict[str, int]:
+        """Return the shards of one directory, each with its inode; `known`: names of shards.
+
+        Raises StoreNotFound, StoreIOError.
+        """
         path = self.layout.shard_path(prefix)
         try:
             with os.scandir(path) as entries:
@@ -188,7 +191,7 @@ class ShardReader:
             return {}
         except OSError as error:
             raise_io_error(error, "listing the shards", path)
-        return {name: inode for name, inode in found.items() if is_shard_name(name)}
+        return {name: inode for name, inode in found.items() if name in known or is_shard_name(name)}
 
     def names(self, marked: set[str], progress: Progress | None = None) -> Iterator[set[str]]:
         """Yield the names of every shard there may be, a directory at a time; `marked` are some that are known.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from shardstore._files.index.changes import ChangeFile, Unusable, change_files, discard
 from shardstore.errors import raise_io_error
@@ -16,6 +16,7 @@ from shardstore.errors import raise_io_error
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_T = TypeVar("_T")
 _TRIES: Final = 100  # while others begin one change file after the other
 _NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _NO_CHANGE_FILE: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EINVAL})
@@ -91,7 +92,7 @@ class ChangeTracker:
             return list(self._seen)
         known = {seen.file.file: seen for seen in self._seen if seen.file.has_name()}
         found = []
-        for file in change_files(self._directory):
+        for file in self._with_descriptor(lambda: change_files(self._directory)):
             seen = known.get(file) or self._open(file)
             if seen is not None:
                 found.append(seen)
@@ -100,24 +101,25 @@ class ChangeTracker:
     def _open(self, file: str) -> _Seen | None:
         """Open a change file; None for what no lister can open either."""
         try:
-            opened = self._open_once(file)
+            opened = self._with_descriptor(lambda: ChangeFile.open(self._directory, file, write=True))
         except OSError as error:
             if error.errno in _NO_CHANGE_FILE:
                 return None
             raise
         return _Seen(opened, set(), opened.size())
 
-    def _open_once(self, file: str) -> ChangeFile:
+    def _with_descriptor(self, action: Callable[[], _T]) -> _T:
+        """Return what `action` does, which opens something; where no descriptor is left, idle ones are closed first."""
         try:
-            return ChangeFile.open(self._directory, file, write=True)
+            return action()
         except OSError as error:
             if error.errno not in _NO_DESCRIPTOR or not self._free_descriptors():
                 raise
-        return ChangeFile.open(self._directory, file, write=True)
+        return action()
 
     def _discard(self) -> None:
         try:
-            discard(self._directory)
+            self._with_descriptor(lambda: discard(self._directory))
         except OSError as error:
             raise_io_error(error, "deleting the index, which could not be told of a change", self._directory)
 

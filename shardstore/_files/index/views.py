@@ -172,7 +172,10 @@ class CatalogView:
                 yield candidate
 
     def _admitted(self, query: Query, rows: Iterable[Row]) -> Iterator[Candidate]:
-        return _admitted(query, rows, self._values)
+        for row in rows:
+            candidate = query.candidate(row, self._values.of(row, query.needed))
+            if candidate is not None:
+                yield candidate
 
     def count(self, query: Query) -> int:
         """Count the sessions that a list would return, limits aside."""
@@ -260,14 +263,6 @@ class ScanView:
     def damaged(self) -> list[str]:
         """Return the names of the shards that cannot be read."""
         return self._damaged
-
-
-def _admitted(query: Query, rows: Iterable[Row], values: _Values) -> Iterator[Candidate]:
-    needed = query.needed
-    for row in rows:
-        candidate = query.candidate(row, values.of(row, needed))
-        if candidate is not None:
-            yield candidate
 
 
 def _sorted(query: Query, found: Iterable[Candidate]) -> Iterator[Candidate]:

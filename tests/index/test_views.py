@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shardstore.errors import InvalidQuery
-from shardstore.session import SessionInfo, ticks
+from shardstore.log import ticks
+from shardstore.session import SessionInfo
 from tests.index.actors import Actor, index_files
 
 NAMES = ["a", "b", 'q"', "é"]

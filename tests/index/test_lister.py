@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from shardstore import Store
-from shardstore._files.index import lister
-from tests.index.actors import change_file, is_current
+from shardstore._files.index import lister, refresh
+from tests.index.actors import Actor, change_file, is_current, truth
 from tests.support.peer import one_peer
 
 pytestmark = pytest.mark.lazy
@@ -83,3 +86,28 @@ def test_a_store_that_is_only_read_refreshes_nothing(store: Store, root: Path) -
         for _ in range(3):
             assert len(reader.list()) == lister._REREADS * 2
     assert change_file(root).read_bytes() == before
+
+
+def test_a_list_waits_for_who_publishes(pair: tuple[Actor, Actor]) -> None:
+    """Between a publication and its seal a list waits for the index lock; it makes nothing anew."""
+    writer, one = pair
+    writer.write("k1", n=-1)
+    before = change_file(writer.root).name
+    asked: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        real = refresh.stamp
+
+        def slowly(path: str) -> str:
+            thread = threading.Thread(target=lambda: asked.append(writer.list(refresh=False)))
+            thread.start()
+            time.sleep(0.05)
+            threads.append(thread)
+            return real(path)
+
+        threads: list[threading.Thread] = []
+        patch.setattr(refresh, "stamp", slowly)
+        patch.setattr(lister, "_REREADS", 1)
+        assert one.list() == truth(writer.root)
+    threads[0].join()
+    assert asked == [truth(writer.root)]
+    assert change_file(writer.root).name == before

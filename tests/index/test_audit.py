@@ -1,0 +1,69 @@
+"""Comparing the index with the shards: what a list would wrongly believe is named, and nothing else is."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from shardstore._files.index.catalog import stamp
+from shardstore._files.index.refresh import seal_of
+from tests.index.actors import Actor, name_of
+
+pytestmark = pytest.mark.damages("the catalog is made to lie")
+
+
+def lie(one: Actor, statement: str) -> None:
+    """Change a row of the catalog, and seal that."""
+    path = one.place.catalog_path
+    db = sqlite3.connect(path)
+    db.execute(statement)
+    db.commit()
+    db.close()
+    catalog = one.place.take(write=False)
+    meta, file, _ = one.lister.begin(catalog)
+    catalog.close()
+    file.append(f"= {seal_of(meta.mark, stamp(path))}")
+
+
+def test_a_right_index_has_no_problem(pair: tuple[Actor, Actor]) -> None:
+    """Also while sessions are changed that nobody has refreshed."""
+    writer, lister = pair
+    assert lister.index.audit() == []
+    writer.write("k1", n=-1)
+    writer.write("new", n=-1)
+    writer.delete("k2")
+    assert lister.index.audit() == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "wrong"),
+    [
+        ("UPDATE session SET rev=9 WHERE key='k1'", "'k1' is listed as of revision 9; its shard is at revision 1"),
+        ("DELETE FROM session WHERE key='k1'", "'k1' is not listed; its shard is at revision 1"),
+    ],
+)
+def test_a_row_that_lies_is_named(pair: tuple[Actor, Actor], statement: str, wrong: str) -> None:
+    _, lister = pair
+    lie(lister, statement)
+    assert lister.index.audit() == [("catalog", wrong)]
+
+
+def test_a_row_without_a_session_is_named(pair: tuple[Actor, Actor]) -> None:
+    """Its file was taken away by hand."""
+    writer, lister = pair
+    Path(writer.layout.shard_path(name_of("k1"))).unlink()
+    assert lister.index.audit() == [("catalog", "'k1' is listed at revision 1; its shard is absent")]
+
+
+def test_an_index_that_is_not_believed_is_no_problem(pair: tuple[Actor, Actor]) -> None:
+    """It is made anew by the next list; so is one that is not there."""
+    writer, lister = pair
+    lie(lister, "UPDATE session SET rev=9 WHERE key='k1'")
+    Path(lister.place.catalog_path).write_bytes(b"noise")
+    lister.place.close_idle()
+    assert lister.index.audit() == []
+    shutil.rmtree(writer.root / "index")
+    assert lister.index.audit() == []

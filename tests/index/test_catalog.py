@@ -1,0 +1,166 @@
+"""The catalog: rows in, rows out, found by SQL indexes; and a time of its own that every later write shows."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shardstore import Store
+from shardstore._files.index import catalog
+from shardstore._files.index.catalog import Catalog, Meta, looks, stamp
+from shardstore._files.index.changes import Unusable
+from shardstore._files.index.rows import NO_FILE, Indexed, Other, Projection
+from shardstore._files.layout import shard_name
+from shardstore._journal.replay import replay
+from tests.index.test_indexed import fill
+from tests.support import disk
+
+META = Meta("settings", "life", "changes.0123456789abcdef", 7)
+
+
+def session(key: str, **fields: Any) -> Indexed:
+    """Return what the index makes of a session with these fields, `n` being indexed."""
+    line = disk.line({"rev": 1, "at": 5, "by": "me", "id": "6b0c", "key": key, "put": fields})
+    found = Projection(["n"]).of_journal(shard_name(key), replay(line).journal)
+    assert isinstance(found, Indexed)
+    return found
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Catalog:
+    """Give a catalog of three sessions, a damaged shard and a deleted one, open to be written."""
+    path = str(tmp_path / "catalog")
+    fresh = Catalog.create(path, ["n"])
+    batch = [session("a", n=1), session("b", n=2), session("c")]
+    others = [Other(shard_name("d"), "damaged", "byte 0"), Other(shard_name("e"), "absent", "deleted")]
+    fresh.fill([[*batch, *others]], {"3f": 9}, META)
+    fresh.close()
+    return Catalog(path, ["n"], write=True)
+
+
+def test_an_indexed_field_is_searched_by_its_index(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a condition or an order costs does not grow with the store: SQLite's plan says so."""
+    with Store(root, indexed=["status", "n"]) as store:
+        fill(store)
+        store.list()
+        plans: list[str] = []
+        real = catalog.sqlite3.connect
+
+        def explained(*args: Any, **kwargs: Any) -> Any:
+            return _Explaining(real(*args, **kwargs), plans)
+
+        store._engine.index._open().place.close_idle()
+        monkeypatch.setattr(catalog.sqlite3, "connect", explained)
+        for query in (
+            {"where": {"status": "idle"}, "limit": 5},
+            {"where": {"n": (">", 3)}, "order_by": "n", "limit": 5},
+            {"order_by": "-status", "limit": 5},
+            {"order_by": "n", "limit": 5, "after": store.list(order_by="n", limit=1)[0]},
+            {"order_by": "n", "limit": 5, "after": store.list(order_by="n")[-1]},
+            {"limit": 5},
+            {"limit": 5, "after": store.list(limit=1)[0].cursor},
+            {"prefix": "k1", "order_by": "key"},
+        ):
+            store.list(**query)
+        store.count(where={"status": ("in", ["idle", "running"])})
+        assert plans
+        for plan in plans:
+            assert "SCAN session" not in plan or "USING" in plan, plan
+            assert "USE TEMP B-TREE FOR ORDER BY" not in plan, plan
+
+
+class _Explaining:
+    """A connection that keeps the plans of queries for sessions."""
+
+    def __init__(self, db: Any, plans: list[str]) -> None:
+        self._db, self._plans = db, plans
+
+    def execute(self, sql: str, values: Any = ()) -> Any:
+        if sql.startswith("SELECT") and "FROM session" in sql:
+            self._plans.append("\n".join(row[3] for row in self._db.execute(f"EXPLAIN QUERY PLAN {sql}", values)))
+        return self._db.execute(sql, values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+
+def test_what_is_filled_is_found(made: Catalog) -> None:
+    """Rows, sums, keys, names, damaged shards, directories, and what the catalog says of itself."""
+    assert made.begin() == META
+    assert made.keys("", 2) == ["a", "b"]
+    assert made.keys("b", 2) == ["c"]
+    assert made.totals([]) == (3, *(sum(s) for s in zip(*[(s.row.size, s.end) for s in _three()], strict=True)))
+    assert made.totals(["a", "b"])[0] == 1
+    assert made.damaged() == [shard_name("d")]
+    assert made.directories() == {"3f": 9}
+    one = session("a", n=1)
+    assert made.row("a") == (*one.row, one.end, *one.columns)
+    assert made.row("d") is None
+    assert (made.key_of(shard_name("a")), made.key_of(shard_name("d"))) == ("a", None)
+    for key, known in {"a": "a", "d": None, "e": None}.items():
+        assert made.known(shard_name(key)[:2])[shard_name(key)] == known
+    made.end()
+
+
+def _three() -> list[Indexed]:
+    return [session("a", n=1), session("b", n=2), session("c")]
+
+
+def test_what_is_published_replaces_what_was_there(made: Catalog) -> None:
+    """A changed session, one that is gone without a file, and a damaged one that is whole again."""
+    changed = [session("a", n=3, more=1), Other(shard_name("b"), "absent", NO_FILE), session("d")]
+    with made.writing(exclusive=False):
+        made.publish(changed, {"3f": 10}, META._replace(mark=8))
+    assert made.begin().mark == 8
+    assert made.keys("", 9) == ["a", "c", "d"]
+    assert made.row("a") == (*changed[0].row, changed[0].end, *changed[0].columns)  # type: ignore[union-attr]
+    assert made.damaged() == []
+    assert made.known(shard_name("b")[:2]).get(shard_name("b"), "unknown") == "unknown"
+    assert made.directories() == {"3f": 10}
+
+
+def test_a_publication_that_fails_changes_nothing(made: Catalog) -> None:
+    with pytest.raises(KeyboardInterrupt), made.writing(exclusive=True):
+        made.publish([session("a", n=3)], {}, META)
+        raise KeyboardInterrupt
+    one = session("a", n=1)
+    assert made.row("a") == (*one.row, one.end, *one.columns)
+
+
+def test_another_format_is_not_believed(made: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "FORMAT", 2)
+    with pytest.raises(Unusable):
+        made.meta()
+
+
+def test_one_that_is_open_to_be_read_cannot_be_written(made: Catalog) -> None:
+    reader = Catalog(made.path, ["n"], write=False)
+    with pytest.raises(sqlite3.OperationalError), reader.writing(exclusive=False):
+        reader.publish([], {}, META)
+    reader.close()
+
+
+def test_a_stamp_is_never_the_same_and_every_write_shows(tmp_path: Path) -> None:
+    """Also a write within the same tick of the file system's clock, of the same length."""
+    path = tmp_path / "catalog"
+    path.write_bytes(b"one")
+    seen = {stamp(str(path)) for _ in range(50)}
+    assert len(seen) == 50
+    assert os.stat(path).st_mtime < 1_104_537_600  # 2005
+    for _ in range(50):
+        sealed = stamp(str(path))
+        path.write_bytes(b"two")
+        assert looks(str(path)) != sealed
+
+
+@pytest.mark.parametrize("name", ["a b", "50%", "q?mode=rw#x", "ä", "\udcff"])
+def test_a_root_may_have_any_name(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name / "catalog"
+    path.parent.mkdir()
+    Catalog.create(str(path), []).close()
+    assert sorted(os.listdir(tmp_path)) == [name]
+    assert os.listdir(path.parent) == ["catalog"]

@@ -1,0 +1,115 @@
+"""Making the index anew: exact while others write, by one at a time."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shardstore import Store
+from shardstore._files.index import rebuild
+from shardstore._files.index.changes import ChangeFile, change_files
+from tests.index.actors import Actor, change_file, index_files, is_current, name_of, truth
+
+
+def test_told_of_what_the_rebuild_reads(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said to be done is done."""
+    read: list[str] = []
+    real = rebuild.mtime_of
+    monkeypatch.setattr(rebuild, "mtime_of", lambda path: read.append(path) or real(path))  # type: ignore[func-returns-value]
+    steps: list[bool] = []
+    with Store(root, scan_progress=lambda done, _: steps.append(len(read) == done)) as store:
+        store.create("s", {"n": 0})
+        store.list()
+    assert steps == [True] * 257
+
+
+def test_it_is_made_by_one_at_a_time(pair: tuple[Actor, Actor]) -> None:
+    """Who finds the index lock taken leaves what is there."""
+    writer, lister = pair
+    before = change_file(writer.root)
+    holder = ChangeFile.open(str(writer.root / "index"), before.name, write=False)
+    assert holder.lock()
+    assert not lister.index.rebuild()
+    assert change_file(writer.root) == before
+    holder.unlock()
+    assert lister.index.rebuild()
+    assert change_file(writer.root) != before
+    assert is_current(writer.root)
+
+
+def test_two_makers_leave_one_index_or_none(pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A maker that finds a second change file beside its own unlinks its own and leaves."""
+    writer, lister = pair
+    index = str(writer.root / "index")
+    other: list[ChangeFile] = []
+
+    def discard_locked(*args: Any) -> Any:
+        found = real(*args)
+        other.append(ChangeFile.create(index))
+        return found
+
+    real = rebuild._discard_locked
+    monkeypatch.setattr(rebuild, "_discard_locked", discard_locked)
+    assert not lister.index.rebuild()
+    assert [made.file for made in other] == change_files(index)
+    monkeypatch.undo()
+    other[0].unlock()
+    assert lister.list() == truth(writer.root)
+
+
+def test_a_busy_shard_is_marked_in_the_new_change_file(pair: tuple[Actor, Actor]) -> None:
+    """A writer that is inside has looked at the old one, or at none."""
+    writer, lister = pair
+    for path in index_files(writer.root):
+        path.unlink()
+    with writer.writing("k1", n=-1):
+        assert lister.index.rebuild()
+        assert change_file(writer.root).read_text().count(name_of("k1")) == 1
+    assert lister.list(refresh=False) == truth(writer.root)
+
+
+def test_what_the_old_change_file_names_is_read(pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the listings of its directory miss it, as on btrfs."""
+    writer, lister = pair
+    name = name_of("k1")
+    writer.write("k1", n=-1)
+    real = lister.place.shards.list_directory
+    monkeypatch.setattr(
+        lister.place.shards, "list_directory", lambda *args: {k: v for k, v in real(*args).items() if k != name}
+    )
+    lister.place.directories._next = float("inf")  # it would take the session for one that was taken away by hand
+    assert lister.index.rebuild()
+    assert lister.list(refresh=False) == truth(writer.root)
+
+
+def test_a_maker_that_fails_leaves_no_index(pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the half of a catalog nor a change file that no catalog goes with."""
+    writer, lister = pair
+
+    def fail(done: int, _total: int) -> None:
+        if done == 100:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lister.index.rebuild(fail)
+    assert [path.name for path in index_files(writer.root)] == ["catalog"]
+    assert lister.list(refresh=False) == truth(writer.root)
+    assert lister.list() == truth(writer.root)
+
+
+def test_remove_removes_whatever_has_the_name(tmp_path: Path) -> None:
+    """A file, a link without following it, a full directory, and nothing at all."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").write_text("x")
+    (tmp_path / "link").symlink_to(kept)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("x")
+    (tmp_path / "file").write_text("x")
+    for name in ("link", "full", "file", "none"):
+        rebuild.remove(str(tmp_path / name))
+    assert os.listdir(tmp_path) == ["kept"]
+    assert (kept / "file").exists()

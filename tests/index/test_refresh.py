@@ -1,0 +1,105 @@
+"""A refresh: one at a time, in one transaction, and what is busy is marked again."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from collections.abc import Callable
+
+import pytest
+
+from shardstore._files.index import refresh
+from shardstore._files.index.catalog import Catalog
+from shardstore._files.index.changes import MARK, ChangeFile
+from tests.index.actors import Actor, change_file, inode, is_current, name_of, truth
+
+Make = Callable[..., Actor]
+counter = itertools.count(1000)
+
+
+def test_a_change_file_does_not_grow_for_ever(pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refresh begins a new one; writers and listers go over to it."""
+    writer, lister = pair
+    monkeypatch.setattr("shardstore._files.index.refresh.BYTES_MAX", 500)
+    seen = set()
+    for _ in range(30):
+        writer.write("k1", n=next(counter))
+        assert lister.list() == truth(writer.root)
+        writer.write("k2", n=next(counter))
+        assert lister.list(refresh=False) == truth(writer.root)
+        seen.add(change_file(writer.root).name)
+        assert change_file(writer.root).stat().st_size < 1500
+    assert len(seen) > 5
+    assert lister.lister.problem == "there is no index", "it was made once"
+
+
+def refreshed(one: Actor) -> bool:
+    """Refresh as a list does once it pays; return whether it was done."""
+    catalog = one.place.take(write=True)
+    try:
+        _, file, _ = one.lister.begin(catalog)
+        catalog.end()
+        return refresh.refresh(one.place, catalog, file)
+    finally:
+        catalog.close()
+
+
+def test_a_refresh_takes_in_what_is_marked(pair: tuple[Actor, Actor]) -> None:
+    """Changed, new and deleted sessions; then the catalog alone answers."""
+    writer, lister = pair
+    writer.write("k1", n=next(counter))
+    writer.write("new", n=0)
+    writer.delete("k2")
+    assert not is_current(writer.root)
+    assert refreshed(lister)
+    assert is_current(writer.root)
+    assert lister.list(refresh=False) == truth(writer.root)
+
+
+def test_only_one_refreshes(pair: tuple[Actor, Actor]) -> None:
+    """Somebody who finds the index lock taken leaves, and writes nothing."""
+    writer, lister = pair
+    writer.write("k1", n=next(counter))
+    holder = ChangeFile.open(str(writer.root / "index"), change_file(writer.root).name, write=False)
+    assert holder.lock()
+    before = change_file(writer.root).read_bytes()
+    assert not refreshed(lister)
+    assert change_file(writer.root).read_bytes() == before
+    holder.unlock()
+    assert refreshed(lister)
+
+
+def test_a_busy_shard_is_marked_behind_the_mark(pair: tuple[Actor, Actor]) -> None:
+    """Its row stays as it was, and every list reads the shard until another refresh finds it free."""
+    writer, lister = pair
+    with writer.writing("k1", n=next(counter)):
+        assert refreshed(lister)
+        behind = change_file(writer.root).read_text().rpartition(f" {MARK}\n")[2]
+        assert behind.count(name_of("k1")) == 1
+        assert not is_current(writer.root)
+    assert lister.list(refresh=False) == truth(writer.root)
+    assert refreshed(lister)
+    assert is_current(writer.root)
+
+
+@pytest.mark.parametrize("rotates", [False, True])
+def test_a_refresh_that_fails_leaves_the_rows_with_the_old_mark(
+    pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch, rotates: bool
+) -> None:
+    """A full disk in the middle: no answer changes, and no second change file stays."""
+    writer, lister = pair
+    writer.write("k1", n=next(counter))
+    catalog = inode(writer.root / "index" / "catalog")
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        if rotates:
+            patch.setattr(refresh, "BYTES_MAX", 0)
+        patch.setattr(Catalog, "publish", full)
+        assert not refreshed(lister)
+        assert lister.list(refresh=False) == truth(writer.root)
+    assert len(list((writer.root / "index").glob("changes.*"))) == (0 if rotates else 1)
+    assert lister.list() == truth(writer.root)
+    assert (inode(writer.root / "index" / "catalog") == catalog) == (not rotates)

@@ -1,0 +1,141 @@
+"""Reading shards for the index: what was added since is all that is read again, and nothing that changed is missed."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shardstore._files.index import shards
+from shardstore._files.index.rows import Busy, Indexed, Other
+from shardstore.errors import StoreNotFound
+from tests.index.actors import Actor, name_of
+
+Make = Callable[..., Actor]
+NAME = name_of("s")
+
+
+@pytest.fixture
+def one(actor: Make) -> Actor:
+    made = actor()
+    made.write("s", n=0)
+    return made
+
+
+def test_a_shard_is_read_on_from_where_it_was_left(one: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second time only what was added; nothing at all where nothing was."""
+    reader = one.place.shards
+    reader.read(NAME)
+    starts: list[int] = []
+    real = shards.disk.read_all
+
+    def noted(fd: int, start: int, size: int) -> bytes:
+        starts.append(start)
+        return real(fd, start, size)
+
+    monkeypatch.setattr(shards.disk, "read_all", noted)
+    reader.read(NAME)
+    assert starts == []
+    one.write("s", n=1)
+    found = reader.read(NAME)
+    assert isinstance(found, Indexed)
+    assert found.row.fields == b'{"n":1}'
+    assert starts and min(starts) > 0
+
+
+def test_a_shard_that_somebody_is_inside_is_busy(one: Actor) -> None:
+    """For who reads under the lock; without it the committed state is read."""
+    reader = one.place.shards
+    with one.writing("s", n=1):
+        assert isinstance(reader.read_locked(NAME), Busy)
+        found = reader.read(NAME)
+        assert isinstance(found, Indexed)
+        assert found.row.rev == 1
+    assert isinstance(reader.read_locked(NAME), Indexed)
+
+
+def test_reading_under_the_lock_gives_it_back(one: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a child that was forked meanwhile keeps the descriptor open."""
+    kept: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(shards.os, "close", kept.append)
+        one.place.shards.read_locked(NAME)
+    fd = os.open(one.layout.shard_path(NAME), os.O_RDWR)
+    try:
+        assert kept
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        for each in (fd, *kept):
+            os.close(each)
+
+
+def test_what_is_no_file_is_no_session(one: Actor) -> None:
+    """No file, a link, a directory, and a file that this process may not open."""
+    reader, path = one.place.shards, Path(one.layout.shard_path(NAME))
+    kept = path.read_bytes()
+    one.pool.close()
+    path.unlink()
+    assert reader.read(NAME) == Other(NAME, "absent", "no file")
+    path.symlink_to(one.layout.marker)
+    assert reader.read(NAME)[1] == "damaged"
+    path.unlink()
+    path.mkdir()
+    assert reader.read(NAME)[1] == "damaged"
+    path.rmdir()
+    path.write_bytes(kept)
+    assert isinstance(reader.read(NAME), Indexed)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_the_fault_of_one_file_hides_no_other(one: Actor, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """A file that cannot be opened is unreadable; where descriptors run out, idle ones are closed first."""
+    real, freed = os.open, []
+
+    def refuse(path: Any, *args: Any) -> int:
+        raise OSError(number, os.strerror(number), path)
+
+    def short(path: Any, *args: Any) -> int:
+        if not freed:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(path, *args)
+
+    reader = shards.ShardReader(one.layout, one.place.shards.projection, lambda: freed.append(1) or 1)  # type: ignore[func-returns-value]
+    monkeypatch.setattr(shards.os, "open", refuse)
+    assert reader.read(NAME)[1] == "unreadable"
+    monkeypatch.setattr(shards.os, "open", short)
+    assert isinstance(reader.read(NAME), Indexed)
+    assert freed == [1]
+
+
+def test_what_is_kept_is_bounded(actor: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those read longest ago are dropped first, and the sum is right."""
+    monkeypatch.setattr(shards, "_KEPT_BYTES_MAX", 5 * shards._KEPT_OVERHEAD)
+    made = actor()
+    reader = made.place.shards
+    for n in range(20):
+        made.write(f"k{n}", n=n)
+        reader.read(name_of(f"k{n}"))
+    assert list(reader._kept) == [name_of(f"k{n}") for n in range(16, 20)]
+    assert reader._kept_bytes == sum(shards._weight(kept.journal) for kept in reader._kept.values())
+
+
+def test_a_directory_is_listed_with_its_inodes(one: Actor) -> None:
+    """Only shards; no directory is an empty one, no store is an error."""
+    path = Path(one.layout.shard_path(NAME))
+    (path.parent / "note.txt").write_text("a person's")
+    assert one.place.shards.list_directory(NAME[:2]) == {NAME: path.stat().st_ino}
+    (path.parent / "note.txt").unlink()
+    empty = next(p for p in ("00", "01") if p != NAME[:2])
+    Path(one.layout.shard_path(empty)).rmdir()
+    assert one.place.shards.list_directory(empty) == {}
+    marker = one.layout.marker.read_bytes()
+    one.layout.marker.unlink()
+    with pytest.raises(StoreNotFound):
+        one.place.shards.list_directory(empty)
+    one.layout.marker.write_bytes(marker)
+    Path(one.layout.shard_path(empty)).mkdir(0o700)

@@ -1,0 +1,78 @@
+"""Maintenance of the index: how it is doing, and tidying it up."""
+
+from __future__ import annotations
+
+import itertools
+
+from shardstore._files.index.changes import ChangeFile
+from tests.index.actors import Actor, change_file, index_files, truth
+
+counter = itertools.count(1000)
+
+
+def test_foreign_files_are_left_alone(pair: tuple[Actor, Actor]) -> None:
+    """Only files with names of ours are ever deleted from index/."""
+    writer, lister = pair
+    mine = writer.root / "index" / "README.txt"
+    mine.write_text("a note of a person")
+    lister.index.rebuild()
+    lister.index.vacuum()
+    assert mine.read_text() == "a note of a person"
+
+
+def test_vacuum_sweeps_what_the_dead_left(pair: tuple[Actor, Actor]) -> None:
+    """Temps and unused pages; never what is in use."""
+    writer, lister = pair
+    index = writer.root / "index"
+    before = {path.name for path in index_files(writer.root)}
+    (index / ".tmp-changes.0123456789abcdef.catalog").write_bytes(b"x" * 100_000)
+    (index / ".tmp-changes.0123456789abcdef").write_bytes(b"x")
+    (index / "catalog-journal").write_bytes(b"x")
+    for n in range(200):
+        writer.write(f"many{n}", n=n, pad="x" * 200)
+    lister.list()
+    for n in range(200):
+        writer.delete(f"many{n}")
+    lister.list()
+    assert lister.index.vacuum() > 100_000
+    assert {path.name for path in index_files(writer.root)} == before
+    assert lister.list(refresh=False) == truth(writer.root)
+    writer.write("k1", n=next(counter))
+    assert lister.list() == truth(writer.root)
+    assert lister.index.vacuum() == 0
+
+
+def test_status_counts_what_the_next_list_reads(pair: tuple[Actor, Actor]) -> None:
+    """Each changed shard once; None as the problem while the index answers."""
+    writer, lister = pair
+    assert lister.index.status()[::3] == (0, None)
+    for _ in range(3):
+        writer.write("k1", n=next(counter))
+        writer.write("k2", n=next(counter))
+    assert lister.index.status()[::3] == (2, None)
+    assert lister.index.status(refresh=True)[::3] == (0, None)
+
+
+def test_status_names_what_is_wrong(pair: tuple[Actor, Actor]) -> None:
+    """A missing index is no error, and the sums are right all the same."""
+    writer, lister = pair
+    before = lister.index.status().totals
+    for path in index_files(writer.root):
+        path.unlink()
+    status = lister.index.status()
+    assert status.problem == "there is no index"
+    assert status.totals == before
+
+
+def test_vacuum_leaves_the_index_of_who_refreshes(pair: tuple[Actor, Actor]) -> None:
+    """It takes the index lock, or does nothing."""
+    writer, lister = pair
+    temp = writer.root / "index" / ".tmp-changes.0123456789abcdef"
+    temp.write_bytes(b"x")
+    holder = ChangeFile.open(str(writer.root / "index"), change_file(writer.root).name, write=False)
+    assert holder.lock()
+    assert lister.index.vacuum() == 0
+    assert temp.exists()
+    holder.unlock()
+    assert lister.index.vacuum() == 1
+    assert lister.list(refresh=False) == truth(writer.root)
