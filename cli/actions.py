@@ -49,7 +49,7 @@ def print_report(report: Report, headline: str, most: int | None) -> None:
 
 
 def _tell_archived(report: Report) -> None:
-    """Say how to get the space: what was archived still takes it."""
+    """Return how to get the space: what was archived still takes it."""
     sizes = [one.size for one in report.actions if one.action == "archive"]
     if sizes:
         moved = "would move" if report.dry_run else "moved"

@@ -24,7 +24,7 @@ def compact(
     actor: ActorOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Give unused space back; remove no session.
+    """Return unused space to the file system; remove no session.
 
     Rewrites grown files, trims, sweeps what the dead left, and tidies the index.
 

@@ -31,7 +31,7 @@ def rename(
     actor: ActorOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Give a session another key. Its versions, times, history and log stay what they are.
+    """Move a session to another key. Its versions, times, history and log stay what they are.
 
     Exit code 3 when there is no such session, 4 when there is one with the new key already. After an interruption
     both may be there; running it again finishes it.

@@ -88,7 +88,7 @@ def _moment(value: Any) -> int:
 
 
 def bring(store: Store, key: str, entry: dict[str, Any], lines: Iterable[Line], *, at: datetime | None) -> bool:
-    """Make the session with its log in one commit, or add the lines that its log does not have; return if it was made.
+    """Create the session with its log in one commit, or add the lines that its log does not have; return if it was new.
 
     `at`: when the session last changed where it comes from. REQUIRES: the store is open for writing.
     """

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def create_many(  # noqa: PLR0913  # what Store.create_many is asked, and the settings of its Store
     engine: Engine, rows: Iterable[Row], *, skip: bool, actor: str, durable: bool, timeout: float | None
 ) -> int:
-    """Do what Store.create_many says."""
+    """Implement Store.create_many."""
     made = 0
     with engine.batch(durable=durable) as batch:
         for key, data, at in rows:
@@ -50,7 +50,7 @@ def create_many(  # noqa: PLR0913  # what Store.create_many is asked, and the se
 
 
 def delete_all(engine: Engine, prefix: str, *, durable: bool, timeout: float | None) -> int:
-    """Do what Store.delete_all says."""
+    """Implement Store.delete_all."""
     gone = 0
     found = engine.select(queries.parse(prefix, None), refresh=True, progress=None)
     with engine.batch(durable=durable) as batch:
@@ -68,7 +68,7 @@ def delete_all(engine: Engine, prefix: str, *, durable: bool, timeout: float | N
 
 
 def sessions(engine: Engine, query: Query, *, skip: bool, refresh: bool) -> Iterator[Session]:
-    """Do what Store.sessions says."""
+    """Implement Store.sessions."""
     if not skip:
         for error in engine.damaged(query.prefix or "", refresh=refresh):
             raise error
@@ -82,7 +82,7 @@ def sessions(engine: Engine, query: Query, *, skip: bool, refresh: bool) -> Iter
 
 
 def restore_many(engine: Engine, prefix: str | None, since: float, *, timeout: float | None) -> RestoreReport:
-    """Do what Archive.restore_many says. `since`: seconds since the epoch."""
+    """Implement Archive.restore_many. `since`: seconds since the epoch."""
     restored: list[str] = []
     skipped: list[Skipped] = []
     waiting: list[str] = []

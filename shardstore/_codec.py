@@ -55,7 +55,7 @@ def encode_item(value: Any, path: str) -> bytes:
 
 
 def _is_exact(value: Any, raw: bytes) -> bool:
-    """Tell whether nothing was converted on the way: `raw` reads back equal, and every type is a builtin itself.
+    """Return whether nothing was converted on the way: `raw` reads back equal, and every type is a builtin itself.
 
     The first finds NaN, tuples and UUIDs; the second enums, which equal their values, by the one C routine of the
     standard library that refuses subclasses.
@@ -118,7 +118,7 @@ def _explain(value: Any, field: str, reason: str) -> None:
 
 
 def _problem(item: Any, depth: int) -> str | None:
-    """Say what keeps this one value, its children aside, out of JSON."""
+    """Return what keeps this one value, its children aside, out of JSON."""
     kind = type(item)
     problem = None
     if kind is float:
@@ -136,12 +136,12 @@ def _problem(item: Any, depth: int) -> str | None:
 
 @lru_cache(maxsize=4096)
 def member(name: str) -> bytes:
-    """Make the start of an object's member: the quoted name and a colon. The same few names come again and again."""
+    """Return the start of an object's member: the quoted name and a colon. The same few names come again and again."""
     return orjson.dumps(name) + b":"
 
 
 def join(fields: dict[str, bytes]) -> bytes:
-    """Make a JSON object of fields that are raw JSON."""
+    """Return a JSON object of fields that are raw JSON."""
     if len(fields) == 1:  # most changes
         [(name, raw)] = fields.items()
         return b"{%b%b}" % (member(name), raw)

@@ -401,11 +401,11 @@ class MemoryBatch:
         self._engine = engine
 
     def __enter__(self) -> Self:
-        """Do nothing."""
+        """Ignore it."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Do nothing."""
+        """Ignore it."""
 
     def transaction(self, key: str, timeout: float | None, *, create: bool = True) -> MemoryTransaction:
         """Return a transaction on a session."""
@@ -416,10 +416,10 @@ class MemoryBatch:
         return self._engine.restore(str(archived.key), timeout)
 
     def cover(self, txn: Transaction) -> None:
-        """Do nothing."""
+        """Ignore it."""
 
     def settle(self, *, names: bool = False) -> None:
-        """Do nothing."""
+        """Ignore it."""
 
 
 def _after_fork() -> None:

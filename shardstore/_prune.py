@@ -38,7 +38,7 @@ def prune(  # noqa: PLR0913  # what Store.prune is asked, and what it knows of i
     progress: Progress | None,
     scan_progress: Progress | None,
 ) -> PruneReport:
-    """Do what Store.prune says."""
+    """Implement Store.prune."""
     query = queries.parse(rules.prefix, rules.where, "updated_at")
     removals = rules.plan(engine.select(query, refresh=not dry_run, progress=scan_progress))
     refused = None

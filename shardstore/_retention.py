@@ -64,7 +64,7 @@ class Retention(NamedTuple):
         return any(rule is not None for rule in self[:4])
 
     def keeps(self, key: str) -> bool:
-        """Tell whether the key is protected."""
+        """Return whether the key is protected."""
         return any(key.startswith(rule[:-1]) if rule.endswith("*") else key == rule for rule in self.keep)
 
     def plan(self, matching: list[SessionInfo]) -> list[Removal]:

@@ -104,7 +104,7 @@ class Batch(Protocol):
         """Whether it is time to settle."""
 
     def settle(self, *, names: bool = False) -> None:
-        """Make durable what was done; with `names`, also what others removed. Raises CommitUncertain."""
+        """Sync what was done; with `names`, also what others removed. Raises CommitUncertain."""
 
 
 class Engine(Protocol):
@@ -173,7 +173,7 @@ class Engine(Protocol):
     # Maintenance: what the verbs of the same names promise
 
     def compact(self, *, dry_run: bool, progress: Progress | None, scan_progress: Progress | None) -> CompactReport:
-        """Do the housekeeping. Removes no session."""
+        """Run the housekeeping. Removes no session."""
 
     def erase_history(self, key: str, timeout: float | None) -> EraseReport:
         """Remove for good what the session was before. Raises SessionNotFound."""

@@ -80,7 +80,7 @@ class ShardStoreError(Exception):
         return (type(self), tuple(getattr(self, name) for name in self._fields) or self.args)
 
     def __str__(self) -> str:
-        """Give the message alone (KeyError would quote it, OSError would prefix it)."""
+        """Return the message alone (KeyError would quote it, OSError would prefix it)."""
         return str(self.args[-1]) if self.args else type(self).__name__
 
 

@@ -225,7 +225,7 @@ class Store:
         create: bool = True,
         expect: Expect | None = None,
     ) -> Session:
-        """Give the named fields new values and remove those in `unset`; touch no other. Return the session.
+        """Set the named fields and remove those in `unset`; touch no other. Return the session.
 
         Raises InvalidEntry where a field is in both; otherwise as `update`.
 
@@ -249,7 +249,7 @@ class Store:
     def create(
         self, key: str, data: Mapping[str, object], *, expect: Expect | None = None, at: datetime | None = None
     ) -> Session:
-        """Make a session and return it. Raises SessionExists if it is there, otherwise as `update`.
+        """Create a session and return it. Raises SessionExists if it is there, otherwise as `update`.
 
         at: for importers, when it last changed where it comes from; a moment in the future counts as now.
 
@@ -329,7 +329,7 @@ class Store:
         *,
         on_exists: Literal["raise", "skip"] = "raise",
     ) -> int:
-        """Make many sessions, whose syncs are shared; return how many were made. Each is whole by itself.
+        """Create many sessions, whose syncs are shared; return how many were created. Each is whole by itself.
 
         pairs: (key, entry), or (key, entry, at) as for `create`; or a mapping. They are asked for one at a time, while
             no lock is held.
@@ -451,7 +451,7 @@ class Store:
     # Sessions whole
 
     def copy(self, source: str, target: str, *, stop: int | None = None) -> Session:
-        """Make the session `target` from the fields of `source` and its log[:stop]; return it.
+        """Create the session `target` from the fields of `source` and its log[:stop]; return it.
 
         Items keep their ids, times and actors. Both sessions are locked, within one lock_timeout. Raises
         SessionNotFound for the source, SessionExists for the target, CorruptShard; otherwise as `update`.
@@ -468,7 +468,7 @@ class Store:
             return Session(target, other.state, self._engine.logs)
 
     def rename(self, source: str, target: str, *, expect: Expect | None = None) -> Session:
-        """Give a session another key; return it. It keeps its incarnation, versions, times, history and log.
+        """Move a session to another key; return it. It keeps its incarnation, versions, times, history and log.
 
         A crash leaves both, the target complete; repeating the call finishes it. Raises as `copy`, and Conflict.
 
@@ -668,7 +668,7 @@ class Store:
     # Maintenance
 
     def compact(self, *, dry_run: bool = False, progress: Callable[[int, int], None] | None = None) -> CompactReport:
-        """Do the housekeeping: rewrite grown journals, give unused space back, sweep what is dead, tend the index.
+        """Run the housekeeping: rewrite grown journals, give unused space back, sweep what is dead, tend the index.
 
         Removes no session; `prune` does. Runs beside writers: one session is locked at a time, a busy one is skipped
         and reported. Stopped anywhere it loses nothing, and it can run again.

@@ -95,7 +95,7 @@ def _unlink_unused(fd: int, path: str | os.PathLike[str]) -> None:
 
 
 def make_directory(path: str | os.PathLike[str]) -> None:
-    """Make a directory that only its owner may enter, unless it is there, as `create` makes a file.
+    """Create a directory that only its owner may enter, unless it is there, as `create` makes a file.
 
     Raises NotADirectoryError for a link.
     """
@@ -112,7 +112,7 @@ def make_directory(path: str | os.PathLike[str]) -> None:
 
 
 def adopt_file(fd: int, path: str | os.PathLike[str]) -> None:
-    """Give a file that was just created without `create` the owner, group and mode that it would have from it."""
+    """Set the owner, group and mode of a file that was created without `create`, as `create` sets them."""
     _inherit(fd, os.path.dirname(path) or ".", FILE_MODE, GROUP_FILE_MODE)
 
 
@@ -127,7 +127,7 @@ def _inherit(fd: int, parent: str, mode: int, group_mode: int) -> None:
 
 
 def copy_access(source: int, target: int) -> None:
-    """Give a file that replaces another one the same owner, group, mode and access control list.
+    """Copy to a file that replaces another one the same owner, group, mode and access control list.
 
     Raises PermissionError where that is not allowed.
     """
@@ -151,7 +151,7 @@ def check_directory(path: str | os.PathLike[str]) -> None:
 
 
 def link(path: str, name: str) -> bool:
-    """Give a file a second name if nothing has it yet; False where the file system knows no links (FAT).
+    """Link a file to a second name if nothing has it yet; False where the file system knows no links (FAT).
 
     Raises FileExistsError. A caller that renames instead may replace what somebody else made in the same moment.
     """

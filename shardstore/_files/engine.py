@@ -178,27 +178,27 @@ class FileEngine:
     # Maintenance. Each imports its module when it is called: `shardstore get` starts without them.
 
     def compact(self, *, dry_run: bool, progress: Progress | None, scan_progress: Progress | None) -> CompactReport:
-        """Do what Store.compact says."""
+        """Implement Store.compact."""
         with late_imports:
             from shardstore._files.maintenance.compact import compact
 
         return compact(self, dry_run=dry_run, progress=progress, scan_progress=scan_progress)
 
     def erase_history(self, key: str, timeout: float | None) -> EraseReport:
-        """Do what Store.erase_history says."""
+        """Implement Store.erase_history."""
         from shardstore._files.maintenance.erase import erase_history
 
         return erase_history(self, key, timeout)
 
     def restore(self, key: str, timeout: float | None) -> State:
-        """Do what Store.archive.restore says."""
+        """Implement Store.archive.restore."""
         with late_imports:
             from shardstore._files.maintenance.archive import restore
 
         return restore(self, key, timeout)
 
     def archived(self, prefix: str | None) -> list[ArchivedFile]:
-        """Do what Store.archive.list says."""
+        """Implement Store.archive.list."""
         with late_imports:
             from shardstore._files.maintenance.archive_listing import archived
 
@@ -207,21 +207,21 @@ class FileEngine:
     def purge_archive(
         self, older_than: float, *, prefix: str | None, dry_run: bool, progress: Progress | None
     ) -> PurgeReport:
-        """Do what Store.archive.purge says."""
+        """Implement Store.archive.purge."""
         with late_imports:
             from shardstore._files.maintenance.archive_listing import purge
 
         return purge(self.layout, older_than, prefix=prefix, dry_run=dry_run, progress=progress)
 
     def verify(self, *, repair: bool, note: bool, progress: Progress | None) -> VerifyReport:
-        """Do what Store.verify says."""
+        """Implement Store.verify."""
         with late_imports:
             from shardstore._files.maintenance.verify import verify
 
         return verify(self, repair=repair, note=note, progress=progress)
 
     def stats(self, *, refresh: bool, progress: Progress | None) -> StoreStats:
-        """Do what Store.stats says."""
+        """Implement Store.stats."""
         with late_imports:
             from shardstore._files.maintenance.stats import stats
 

@@ -306,7 +306,7 @@ class JournalFile:
         self.known = self.known._replace(torn=b"")
 
     def trim(self, end: int) -> int:
-        """Give the space behind the caller's journal, which has `end` bytes, back; return the bytes freed.
+        """Release the space behind the caller's journal, which has `end` bytes; return the bytes freed.
 
         Not where the file has a second name: somebody's backup is never written through.
         """

@@ -75,7 +75,7 @@ def may_begin(file: str, prefix: str) -> bool:
 
 
 def is_shard_of(name: str, key: str) -> bool:
-    """Tell whether `name` is the shard of `key`; False for what is no key."""
+    """Return whether `name` is the shard of `key`; False for what is no key."""
     try:
         return shard_name(key) == name
     except InvalidKey:
@@ -83,7 +83,7 @@ def is_shard_of(name: str, key: str) -> bool:
 
 
 def is_shard_name(name: str) -> bool:
-    """Tell whether this is a shard's name relative to ROOT/shards, in the directory where it belongs."""
+    """Return whether this is a shard's name relative to ROOT/shards, in the directory where it belongs."""
     prefix, _, file = name.partition("/")
     match = _SHARD_FILE.fullmatch(file)
     return match is not None and match["hash"].startswith(prefix) and len(prefix) == len(PREFIXES[0])
@@ -95,7 +95,7 @@ def count_shards(prefix: str, files: list[str]) -> int:
 
 
 def temp_name(name: str) -> str:
-    """Make a unique name, beside the shard of this name, for the file that will replace it."""
+    """Return a unique name, beside the shard of this name, for the file that will replace it."""
     prefix, _, file = name.partition("/")
     return f"{prefix}/{TEMP_PREFIX}{os.urandom(8).hex()}~{file}"
 
@@ -144,7 +144,7 @@ def log_owner(file: str) -> str | None:
 
 
 def stamped_name(name: str) -> str:
-    """Make a unique file name for a shard that moves to archive/ or quarantine/; sorts by time within a shard."""
+    """Return a unique file name for a shard that moves to archive/ or quarantine/; sorts by time within a shard."""
     return f"{name.partition('/')[2]}.{time.time_ns() // 1_000_000:013d}-{os.urandom(4).hex()}"
 
 
@@ -195,5 +195,5 @@ class Layout:
         self.quarantine = self.root / QUARANTINE
 
     def shard_path(self, name: str) -> str:
-        """Give the path of the shard (or temp) of this name."""
+        """Return the path of the shard (or temp) of this name."""
         return f"{self.shards}/{name}"

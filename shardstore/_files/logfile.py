@@ -245,7 +245,7 @@ def discard(path: str) -> None:
 
 
 def give_name(source: str, target: str) -> None:
-    """Give a log file a second name, in another directory perhaps, on the medium; copy it where there are no links.
+    """Link a log file to a second name, in another directory perhaps, on the medium; copy it where there are no links.
 
     Does nothing where the file is missing, which is damage that goes along. Raises OSError.
     """

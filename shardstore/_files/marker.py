@@ -29,7 +29,7 @@ class Settings(NamedTuple):
 
 
 def make_store(layout: Layout, settings: Settings, *, allow_shared: bool = False) -> None:
-    """Make the store unless it is there. Any number of processes may do so at once.
+    """Create the store unless it is there. Any number of processes may do so at once.
 
     Raises UnsafeStore, StoreFull, StoreIOError.
     Every directory is made and synced before the marker: one made when it is first needed would be one more thing

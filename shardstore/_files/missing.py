@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def make_prefix(layout: Layout, prefix: str) -> None:
-    """Make the directory of a prefix if it is not there, and record that it was lost. Raises StoreIOError."""
+    """Create the directory of a prefix if it is not there, and record that it was lost. Raises StoreIOError."""
     path = layout.shard_path(prefix)
     if os.path.lexists(path):
         return
@@ -63,7 +63,7 @@ def records(layout: Layout) -> Iterator[tuple[str, str]]:
 
 
 def make_whole(layout: Layout) -> None:
-    """Make every directory that is missing, without sessions, and forget the records. Raises StoreIOError."""
+    """Create every directory that is missing, without sessions, and forget the records. Raises StoreIOError."""
     named = [name for _, name in records(layout)]  # a writer may add one meanwhile, which stays
     try:
         for directory in (layout.shards, layout.archive, layout.quarantine, layout.index):

@@ -180,7 +180,7 @@ class Pool:
 
 
 def _without_index(_name: str) -> None:
-    """Tell nobody of a change: this pool has no index beside it."""
+    """Ignore a change: this pool has no index beside it."""
 
 
 def _descriptor_limit() -> int:

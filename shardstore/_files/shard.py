@@ -71,7 +71,7 @@ class Shard:
         self._using = False
 
     def bind_key(self, key: str) -> bool:
-        """Make a shard whose key was not known the one of `key`; return whether its file's name is that key's."""
+        """Bind a shard whose key was not known to `key`; return whether its file's name is that key's."""
         if not is_shard_of(self.name, key):
             return False
         self.key = self.mutex.name = key

@@ -148,7 +148,7 @@ class FileTransaction:
         return self._token is not None and self._shard.mutex.holds(self._token)
 
     def _abort(self, error: BaseException | None) -> None:
-        """Give back whatever was taken. An exception from outside may have come between any two steps."""
+        """Release whatever was taken. An exception from outside may have come between any two steps."""
         shard, token = self._shard, self._token
         assert token is not None
         if not shard.mutex.holds(token):
@@ -360,7 +360,7 @@ class FileTransaction:
         self.remove()
 
     def _give_to(self, target: Self) -> None:
-        """Make the target's files from the ones of this session."""
+        """Write the target's files from the ones of this session."""
         shard, file, other = self._shard, self._file(), target._shard
         target.repair_tail()
         data, after = with_key(self.read_whole()[: self.journal.end], other.key)
@@ -372,7 +372,7 @@ class FileTransaction:
         target._go_on_with(other.with_descriptor(lambda: file.replace(temp, data, after, other.path)))
 
     def _give_log(self, path: str) -> None:
-        """Give the log's file a second name, where the session will be, on the medium. Raises StoreIOError."""
+        """Link the log's file to a second name, where the session will be, on the medium. Raises StoreIOError."""
         try:
             source = log_path(self._shard.layout, self._shard.name, self.state.log.settled.file)
             self._shard.with_descriptor(lambda: give_name(source, path))
@@ -447,7 +447,7 @@ class FileTransaction:
         self.journal, self.state = EMPTY, ABSENT
 
     def keep_copy(self, target: str) -> None:
-        """Give the file a second name, outside the store's shards, before it is replaced. Raises StoreIOError."""
+        """Link the file to a second name, outside the store's shards, before it is replaced. Raises StoreIOError."""
         try:
             disk.make_directory(os.path.dirname(target))
             os.link(self._shard.path, target)
@@ -456,7 +456,7 @@ class FileTransaction:
             raise_io_error(error, "keeping a damaged shard in quarantine", target)
 
     def trim(self) -> int:
-        """Give unused space back; return the bytes freed."""
+        """Return unused space to the file system; return the bytes freed."""
         return self._file().trim(self.journal.end)
 
     def repair_tail(self) -> None:

@@ -59,7 +59,7 @@ def _first_whole(tail: bytes) -> tuple[int, bool] | None:
 
 
 def _newline_changed(tail: bytes) -> bool:
-    """Tell whether the tail begins with an intact record and another one follows it, but no newline stands between."""
+    """Return whether the tail begins with an intact record and another one follows it, without a newline between."""
     claimed, crc, done = tail[len(record.PREFIX) : record.BODY - 2], 0, record.BODY
     start = tail.find(record.PREFIX, record.BODY + 1)
     while start > 0:  # one pass, however often an entry holds what looks like the start of a record
@@ -71,7 +71,7 @@ def _newline_changed(tail: bytes) -> bool:
 
 
 def _sector_missing(tail: bytes, offset: int, stop: int) -> bool:
-    """Tell whether a sector of tail[:stop] was never written: all zero, or still the newlines of the room.
+    """Return whether a sector of tail[:stop] was never written: all zero, or still the newlines of the room.
 
     `offset` is the place of tail[0] in the file. A sector that reaches past `stop` is known to be written.
     """

@@ -119,7 +119,7 @@ class Index:
             yield from keys
 
     def status(self, *, refresh: bool = False, progress: Progress | None = None) -> Status:
-        """Say how the index is doing. Raises StoreNotFound, StoreIOError."""
+        """Return how the index is doing. Raises StoreNotFound, StoreIOError."""
         lister = self._open()
         from shardstore._files.index.upkeep import pending
 
@@ -134,7 +134,7 @@ class Index:
         self._open().refresh_all(progress)
 
     def rebuild(self, progress: Progress | None = None) -> bool:
-        """Make the index anew unless somebody else is at it; return whether it was done. Raises StoreIOError."""
+        """Rebuild the index unless somebody else is at it; return whether it was done. Raises StoreIOError."""
         return self._open().rebuild(progress)
 
     def reindex(self, fields: tuple[str, ...], progress: Progress | None = None) -> None:

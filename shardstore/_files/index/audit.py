@@ -37,7 +37,7 @@ class Audit:
         return found
 
     def _compare(self, name: str, key: str | None) -> str | None:
-        """Say how a shard differs from its row; None where it does not."""
+        """Return how a shard differs from its row; None where it does not."""
         row = None if key is None else self._catalog.row(key)
         found: Found = self._shards.read(name)
         if isinstance(found, Busy):

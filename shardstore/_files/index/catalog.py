@@ -92,7 +92,7 @@ class Catalog:
 
     @classmethod
     def create(cls, path: str, indexed: Sequence[str]) -> Catalog:
-        """Make an empty one, to be filled by one call of `fill`. Raises OSError, sqlite3.Error."""
+        """Create an empty one, to be filled by one call of `fill`. Raises OSError, sqlite3.Error."""
         os.close(disk.create(path))
         made = cls(path, indexed, write=True)
         made._db.executescript(_FILLING)
@@ -239,7 +239,7 @@ class Catalog:
 
     @contextmanager
     def writing(self, *, exclusive: bool) -> Iterator[None]:
-        """Make what is published in the block one transaction. `exclusive`: wait for readers now, not at its end."""
+        """Publish what the block publishes in one transaction. `exclusive`: wait for readers now, not at its end."""
         self._db.execute(f"BEGIN {'EXCLUSIVE' if exclusive else 'IMMEDIATE'}")
         try:
             yield
@@ -268,7 +268,7 @@ class Catalog:
         self._db.execute("INSERT INTO meta VALUES(?,?,?,?,?)", (FORMAT, *meta))
 
     def vacuum(self, share: float) -> bool:
-        """Give unused pages back if they are at least this share; return whether the file was changed."""
+        """Return unused pages to the file system if they are at least this share; return whether the file changed."""
         free, pages = (self._number(f"PRAGMA {what}", ()) for what in ("freelist_count", "page_count"))
         if free < share * max(1, pages):
             return False

@@ -107,7 +107,7 @@ class ChangeFile:
 
     @classmethod
     def create(cls, directory: str) -> Self:
-        """Make a new one, whose lock the caller holds from the start. Raises OSError."""
+        """Create a new one, whose lock the caller holds from the start. Raises OSError."""
         name = f"{PREFIX}{os.urandom(8).hex()}"
         made = cls(directory, f"{TEMP_PREFIX}{name}", os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
@@ -233,7 +233,7 @@ class ChangeFile:
         return taken
 
     def unlock(self) -> None:
-        """Give the index lock back. REQUIRES: the caller holds it, or inherited it by a fork, which closed the file."""
+        """Release the index lock. REQUIRES: the caller holds it, or inherited it by a fork, which closed the file."""
         try:
             if self.fd >= 0:
                 unlock(self.fd)

@@ -157,7 +157,7 @@ class Lister:
     # Mending
 
     def rebuild(self, progress: Progress | None) -> bool:
-        """Make the index anew unless somebody else is at it; return whether it was done. Raises StoreIOError."""
+        """Rebuild the index unless somebody else is at it; return whether it was done. Raises StoreIOError."""
         self.place.close_idle()
         try:
             return rebuild(self.place, progress)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def rebuild(place: Place, progress: Progress | None) -> bool:
-    """Make the index anew unless somebody else is at it, or it cannot be written; return whether it was done.
+    """Rebuild the index unless somebody else is at it, or it cannot be written; return whether it was done.
 
     `progress` is called under the index lock; what it raises is raised, and the index is left as missing.
     """
@@ -51,7 +51,7 @@ def rebuild(place: Place, progress: Progress | None) -> bool:
 
 
 def _make_directory(path: str) -> None:
-    """Make index/ unless it is there, in place of what is no directory or a link to one."""
+    """Create index/ unless it is there, in place of what is no directory or a link to one."""
     if os.path.islink(path) or not os.path.isdir(path):
         with suppress(FileNotFoundError):
             os.unlink(path)
@@ -78,7 +78,7 @@ def _discard_locked(place: Place, stack: ExitStack) -> set[str] | None:
 
 
 def _fill(place: Place, file: ChangeFile, marked: set[str], progress: Progress | None) -> None:
-    """Make the catalog and put it in place. REQUIRES: the index lock."""
+    """Build the catalog and put it in place. REQUIRES: the index lock."""
     pid, temp = os.getpid(), f"{place.directory}/{TEMP_PREFIX}{file.file}.catalog"
     directories: dict[str, int] = {}
     catalog = None

@@ -169,7 +169,7 @@ class ShardReader:
             self._kept_bytes -= _weight(dropped.journal)
 
     def _unreadable(self, name: str, error: OSError) -> Other | Busy:
-        """Say what a file is that cannot be read. The fault of one file hides no other from a list."""
+        """Return what a file is that cannot be read. The fault of one file hides no other from a list."""
         if error.errno in _NOT_REGULAR:
             return Other(name, "damaged", "byte 0: not a regular file (a link, a directory or a device)")
         if error.errno not in _THIS_FILE:

@@ -47,7 +47,7 @@ def held() -> list[Held]:
 
 
 def holder(path: str | os.PathLike[str]) -> int | None:
-    """Give the pid of the process that holds the file's lock; None when nobody does, or the system does not tell."""
+    """Return the pid of the process that holds the file's lock; None when nobody does, or the system does not tell."""
     try:
         file = os.stat(path)
     except OSError:
@@ -63,7 +63,7 @@ def holder(path: str | os.PathLike[str]) -> int | None:
 
 
 def open_files(lock: Held) -> Iterator[tuple[str, os.stat_result]]:
-    """Give, with their paths, the open files of a lock's owner that may be the locked one: those of its inode."""
+    """Return, with their paths, the open files of a lock's owner that may be the locked one: those of its inode."""
     try:
         entries = list(os.scandir(f"/proc/{lock.pid}/fd"))
     except OSError:

@@ -51,7 +51,7 @@ def restore_file(engine: FileEngine, txn: FileTransaction, key: str, path: str) 
 
 
 def _give_log(engine: FileEngine, key: str, fresh: JournalFile) -> str | None:
-    """Give the log's file its name in the store again; return its path in the archive, None where there is none."""
+    """Link the log's file into the store again; return its path in the archive, None where there is none."""
     name, log = shard_name(key), fresh.journal.state.log.settled.file
     if not log:
         return None

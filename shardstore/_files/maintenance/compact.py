@@ -43,7 +43,7 @@ IDLE_SECONDS: Final = 3600  # space is given back when a session has rested this
 def compact(
     engine: FileEngine, *, dry_run: bool, progress: Progress | None, scan_progress: Progress | None = None
 ) -> CompactReport:
-    """Do what Store.compact says."""
+    """Implement Store.compact."""
     return _Compaction(engine, dry_run=dry_run).run(progress or _silent, scan_progress)
 
 
@@ -139,7 +139,7 @@ class _Compaction:
             self._do(file, self.engine.pool.shard(key), verb, why)
 
     def _do(self, file: StoreFile, shard: Shard, verb: str, why: str) -> None:
-        """Do what one shard was found to need, unless it changed since."""
+        """Carry out what one shard was found to need, unless it changed since."""
 
         def act(txn: FileTransaction) -> None:
             before, age = txn.journal_size, _age(txn.state)

@@ -162,7 +162,7 @@ def _sync_works(work: Path) -> str:
 
 
 def _log_moves(work: Path) -> str:
-    """Give a file a second name, as archive and rename do with the file of a log; without links it is copied."""
+    """Link a file to a second name, as archive and rename do with the file of a log; without links it is copied."""
     first, second = work / "log", work / "log-moved"
     first.write_bytes(b"item\n")
     linked = disk.link(str(first), str(second))

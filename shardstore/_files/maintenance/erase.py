@@ -25,7 +25,7 @@ _UNREACHED: Final = (
 
 
 def erase_history(engine: FileEngine, key: str, timeout: float | None) -> EraseReport:
-    """Do what Store.erase_history says."""
+    """Implement Store.erase_history."""
     name = shard_name(key)
     with engine.transaction(key, timeout, create=False) as txn:
         removed = [f"{SHARDS}/{name}", *_forget(engine, txn, name)]

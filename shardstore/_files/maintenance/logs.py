@@ -86,7 +86,7 @@ def _newest(log: LogState, number: int, item: Item) -> Item:
 
 
 def keep(layout: Layout, name: str, file_id: str) -> str:
-    """Give a log file a second name in quarantine/; return it relative to the root, empty where there is no file."""
+    """Link a log file to a second name in quarantine/; return it relative to the root, empty where there is no file."""
     target = layout.quarantine / log_file(name, file_id)
     try:
         disk.make_directory(layout.quarantine)

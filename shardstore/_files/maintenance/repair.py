@@ -37,7 +37,7 @@ class Salvaged(NamedTuple):
 
 
 def salvage(shard: Shard, txn: FileTransaction, keep_as: str) -> Salvaged:
-    """Make a damaged journal readable again from its intact records; the original gets the name `keep_as`.
+    """Rewrite a damaged journal from its intact records; the original gets the name `keep_as`.
 
     REQUIRES: inside `txn`, a transaction on this shard that has not read it.
     """

@@ -22,7 +22,7 @@ class StoreFile(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Give the path relative to the root."""
+        """Return the path relative to the root."""
         return f"{SHARDS}/{self.name}"
 
 

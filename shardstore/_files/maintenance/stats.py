@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def stats(engine: FileEngine, *, refresh: bool, progress: Progress | None = None) -> StoreStats:
-    """Do what Store.stats says."""
+    """Implement Store.stats."""
     status = engine.index.status(refresh=refresh, progress=progress)
     totals = status.totals
     files = sum(_shards(engine.layout, prefix) for prefix in PREFIXES)
