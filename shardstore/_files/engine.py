@@ -186,7 +186,8 @@ class FileEngine:
 
     def erase_history(self, key: str, timeout: float | None) -> EraseReport:
         """Implement Store.erase_history."""
-        from shardstore._files.maintenance.erase import erase_history
+        with late_imports:
+            from shardstore._files.maintenance.erase import erase_history
 
         return erase_history(self, key, timeout)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -103,6 +104,4 @@ def id_key(name: str) -> str | bytes:
     """Return what an id is remembered by: itself, or a hash of a long one, so that its price is bounded."""
     if len(name) <= _ID_KEY_BYTES:
         return name
-    from hashlib import blake2b
-
     return blake2b(name.encode(), digest_size=16).digest()

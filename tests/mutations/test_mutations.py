@@ -27,6 +27,7 @@ LINUX_ONLY = {
     "sync_before_removed",
     "sync_after_removed",
     "line_not_looked_at",
+    "log_not_synced",
     "line_not_stood_in",
 }
 
