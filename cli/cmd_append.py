@@ -66,8 +66,8 @@ def append(
 
 
 def _lines() -> list[Any]:
-    """Read one item a line from stdin; blank lines are skipped."""
-    lines = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").splitlines()
+    """Read one item a line from stdin; blank lines are skipped. Only a line feed ends a line: JSON may hold U+2028."""
+    lines = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\n")
     return [_item(text, f"line {number}") for number, text in enumerate(lines, 1) if text.strip()]
 
 

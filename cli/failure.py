@@ -132,7 +132,10 @@ def _by_kind() -> list[tuple[type[Exception] | tuple[type[Exception], ...], tupl
 
     return [
         (errors.SessionNotFound, (exits.NO_SESSION, "`shardstore list --prefix ...` shows the keys there are")),
-        (errors.StoreNotFound, (exits.NO_STORE, "check --store and SHARDSTORE_PATH; set, patch and import make one")),
+        (
+            errors.StoreNotFound,
+            (exits.NO_STORE, "check --store and SHARDSTORE_PATH; set, patch, append, import make one"),
+        ),
         (errors.Conflict, (exits.CONFLICT, "")),
         (errors.CorruptShard, (exits.CORRUPT, "")),
         ((errors.InvalidKey, errors.InvalidEntry, errors.InvalidQuery), (exits.USAGE, "")),

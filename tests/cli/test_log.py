@@ -97,6 +97,15 @@ def test_append_one_item_and_lines_from_a_pipe(shell: Shell) -> None:
     assert (session.log.ids(), session["status"]) == ([None, "u1", "u2", "five"], "running")
 
 
+@pytest.mark.parametrize("inside", ["\u2028", "\u2029", "\x85"])
+def test_append_splits_lines_at_line_feeds_alone(shell: Shell, inside: str) -> None:
+    """Other characters that end a line of text may stand in a JSON string as they are; a CR before the LF is space."""
+    done = shell("append", "chat", "-", stdin=f'{{"text":"a{inside}b"}}\r\n{{"n":2}}\r\n')
+    assert done.code == 0, done.err
+    with Store(shell.store) as store:
+        assert store["chat"].log[:] == [{"text": f"a{inside}b"}, {"n": 2}]
+
+
 def test_append_refuses_what_is_no_json(shell: Shell) -> None:
     """A usage error that names the line; nothing is made."""
     done = shell("append", "chat", "-", stdin='{"a":1}\nhello\n')
