@@ -130,13 +130,17 @@ class FileEngine:
         return read_many(self.pool, keys)
 
     def size_of(self, key: str) -> int:
-        """Return the bytes of a session's file; 0 where there is none. Raises StoreIOError."""
+        """Return the bytes of a session's files, its log's included; 0 where there is none. Raises StoreIOError."""
         try:
-            return os.path.getsize(self.place(key))
+            size = os.path.getsize(self.place(key))
         except FileNotFoundError:
             return 0
         except OSError as error:
             raise_io_error(error, "looking at a shard", self.place(key))
+        try:
+            return size + self.read(key).log.settled.end
+        except CorruptShard:  # nobody knows which log is its own
+            return size
 
     def remarks(self, key: str) -> list[str]:
         """Return a sentence for each odd thing about a session's file. Raises CorruptShard, StoreIOError."""

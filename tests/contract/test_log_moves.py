@@ -161,6 +161,16 @@ def test_archive_and_restore_move_the_log(store: Store) -> None:
     assert store.get("k") is None
 
 
+@pytest.mark.parametrize("purge", [False, True])
+def test_a_dry_run_of_prune_counts_the_log_as_the_run_does(store: Store, purge: bool) -> None:
+    """A long log stands in a file of its own, which goes as well."""
+    fill(store, "chat", LONG)
+    plan = store.prune(older_than=0, purge=purge, dry_run=True)
+    done = store.prune(older_than=0, purge=purge, trust_clock=True)
+    assert [(one.key, one.size) for one in plan.actions] == [(one.key, one.size) for one in done.actions]
+    assert plan.bytes_freed == done.bytes_freed
+
+
 def taken(items: Iterator[object], count: int) -> list[object]:
     """Return so many items of a follower."""
     return [next(items) for _ in range(count)]
