@@ -63,13 +63,32 @@ def _write_transcripts(store: Store, prefix: str | None, directory: Path, *, for
     """Write the log of each session that has one to a file of JSON lines, before sessions.json appears."""
     from . import openclaw_export, transcripts
 
+    for name, key in _transcript_names(store, prefix).items():
+        session = store.get(key)
+        if session is not None and session.log:
+            with openclaw_export.replacing(directory / name, force=force) as out:
+                out.writelines(transcripts.as_lines(session))
+
+
+def _transcript_names(store: Store, prefix: str | None) -> dict[str, str]:
+    """Return the key of a session with a log for each file to write.
+
+    Raises CommandError where two different logs need one name: a copied session has the `sessionId` of its source.
+    """
+    from . import transcripts
+
+    names: dict[str, str] = {}
     for key in _keys(store, prefix):
         session = store.get(key)
         if session is None or not session.log:
             continue
-        path = directory / transcripts.file_name(key, dict(session.data))
-        with openclaw_export.replacing(path, force=force) as out:
-            out.writelines(transcripts.as_lines(session))
+        name = transcripts.file_name(key, dict(session.data))
+        other = store.get(names.setdefault(name, key))
+        if other is not None and other.key != key and not transcripts.same(session, other):
+            pair = f"{show.text(other.key)} and {show.text(key)}"
+            message = f"{pair} have one sessionId and different logs, which cannot share {show.text(name)}"
+            raise exits.CommandError(message, "give one of them another sessionId, or pass --no-transcripts")
+    return names
 
 
 def _refuse_damaged(store: Store) -> None:

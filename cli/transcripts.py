@@ -131,5 +131,12 @@ def as_lines(session: Session) -> Iterator[bytes]:
         yield escape.json_bytes(codec.dumps(value)) + b"\n"
 
 
+def same(one: Session, other: Session) -> bool:
+    """Return whether both sessions have the same transcript."""
+    if len(one.log) != len(other.log):
+        return False
+    return all(mine == its for mine, its in zip(as_lines(one), as_lines(other), strict=True))
+
+
 def _name(path: Path) -> str:
     return show.text(os.fspath(path))

@@ -221,6 +221,27 @@ def test_export_writes_what_import_reads(shell: Shell) -> None:
         assert {key: store.log(key) for key in store} == before
 
 
+@pytest.mark.parametrize("more", [(), ("--force",)])
+def test_export_refuses_to_write_two_logs_to_one_file(shell: Shell, more: tuple[str, ...]) -> None:
+    """A copy has its source's sessionId: while the logs are equal one file holds both, later no file is written."""
+    with Store(shell.store) as store:
+        store.append("a", [{"n": 1}], {"sessionId": "s-1"})
+        store.copy("a", "b")
+        target = shell.directory / "sessions.json"
+        assert shell("export", "openclaw", target, *more).code == 0
+        assert (shell.directory / "s-1.jsonl").read_text() == '{"n":1}\n'
+        target.unlink()
+        (shell.directory / "s-1.jsonl").unlink()
+        store.append("b", [{"n": 2}])
+        done = shell("export", "openclaw", target, *more)
+        assert (done.code, "a and b" in done.err, "sessionId" in done.err) == (1, True, True)
+        assert not list(shell.directory.glob("*.json*"))
+        assert shell("export", "openclaw", target, "--no-transcripts").code == 0
+        store.patch("b", {"sessionId": "s-2"})
+        assert shell("export", "openclaw", target, "--force").code == 0
+        assert (shell.directory / "s-2.jsonl").read_text() == '{"n":1}\n{"n":2}\n'
+
+
 def test_inspect_shows_the_log(chat: Shell) -> None:
     """Length, bytes and the newest item, for people and for programs."""
     done = chat("inspect", "chat")
