@@ -106,7 +106,7 @@ def test_a_list_says_that_it_left_damaged_sessions_out(busy: Shell) -> None:
     path.write_bytes(b"x" * 50 + b"\n" + path.read_bytes())
     busy("verify")
     listed = busy("list")
-    assert "Warning: 1 session is left out, damaged" in listed.err
+    assert "Warning: 1 damaged session left out" in listed.err
     assert len(listed.out.splitlines()) == 3
     busy("verify", "--repair")
 

@@ -595,7 +595,7 @@ def sync_where_readers_wait() -> None:
 
 @mutation("syncing what stands before a durable record", "disks.a_durable_record_follows_synced_bytes")
 def sync_before_removed() -> None:
-    edit("shardstore._files.transaction:FileTransaction.commit", ("file.sync_before(end)", "pass"))
+    edit("shardstore._files.transaction:FileTransaction._sync_before", ("file.sync_before(end)", "pass"))
 
 
 @mutation("syncing a durable record", "disks.a_durable_commit_is_synced_before_it_returns")
@@ -718,7 +718,7 @@ def restored_without_its_lock() -> None:
     "maintenance.compact_spares_what_changed_since_it_was_chosen",
 )
 def chosen_is_removed() -> None:
-    edit("shardstore._prune:_remove", ("if txn.state.version != removal.info.version:", "if False:"))
+    edit("shardstore._prune:_Run.remove", ("if txn.state.version != removal.info.version:", "if False:"))
 
 
 # Exceptions from outside, and handlers that use the store

@@ -98,7 +98,7 @@ def test_a_batch_that_skips_a_step_is_caught(mutant: str) -> None:
 @pytest.mark.parametrize("name", ["log", "log-moves"])
 def test_some_crash_states_of_a_log(name: str) -> None:
     """Settling, replacing and moving the pair: items and fields are always of one commit."""
-    assert tool("outage", name, "--stride", "7", "--every", "17", "--seconds", "20")["states"] > 10
+    assert tool("outage", name, "--stride", "3", "--every", "7", "--seconds", "60")["states"] > 10
 
 
 @exhaustive
