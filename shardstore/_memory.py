@@ -219,7 +219,7 @@ class MemoryEngine:
     def stats(self, *, refresh: bool, progress: Progress | None) -> StoreStats:  # noqa: ARG002
         """Return counts and sizes."""
         present = self._present()
-        size = sum(state.size for state in present)
+        size = sum(state.size + sum(len(item.raw) for item in self.logs.all(state.log)) for state in present)
         return StoreStats(
             sessions=len(present),
             tombstones=len(self.sessions) - len(present),

@@ -6,7 +6,7 @@ import os
 import threading
 from collections import OrderedDict
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from shardstore._log import Item
@@ -61,33 +61,48 @@ class Newest:
         self._files.pop(file_id, None)
 
 
+class LastLine(NamedTuple):
+    """How the last line that was read begins: its checksum is in it."""
+
+    place: int
+    begins: bytes
+
+
+class Known(NamedTuple):
+    """What is known of one file."""
+
+    end: int  # up to which byte it was read
+    last: LastLine  # it must still be there, or somebody put a backup in the file's place
+    numbers: dict[str | bytes, int]  # by id
+
+
+def nothing_known() -> Known:
+    """Return what is known of a file that was not read."""
+    return Known(0, LastLine(0, b""), {})
+
+
 class KnownIds:
     """The ids in the log files of a store, as far as this process has read them. Safe between threads."""
 
     __slots__ = ("_files", "_mutex")
 
     def __init__(self) -> None:
-        self._files: OrderedDict[str, tuple[int, dict[str | bytes, int]]] = OrderedDict()
+        self._files: OrderedDict[str, Known] = OrderedDict()
         self._mutex = threading.RLock()  # re-entrant: a signal handler may read a log
 
-    def of(self, file_id: str) -> tuple[int, dict[str | bytes, int]]:
-        """Return up to which byte a file was read, and the numbers by id."""
-        return self._files.get(file_id) or (0, {})
+    def of(self, file_id: str) -> Known:
+        """Return what is known of a file."""
+        return self._files.get(file_id) or nothing_known()
 
-    def extend(
-        self, file_id: str, start: int, end: int, added: list[tuple[str, int]]
-    ) -> tuple[int, dict[str | bytes, int]]:
-        """Note what was read from byte `start` to `end`; return what `of` then does."""
+    def extend(self, file_id: str, before: Known, end: int, added: list[tuple[str, int]], last: LastLine) -> Known:
+        """Note what was read behind what was known `before`, up to byte `end`; return what is known now."""
         with self._mutex:
-            known, numbers = self.of(file_id)
-            if start > known:  # the file was forgotten meanwhile: it is read again from there
-                return known, numbers
             for name, number in added:
-                numbers[id_key(name)] = number
-            self._files[file_id] = (max(known, end), numbers)
+                before.numbers[id_key(name)] = number
+            self._files[file_id] = known = Known(end, last, before.numbers)
             self._files.move_to_end(file_id)
             self._bound()
-            return self._files[file_id]
+            return known
 
     def forget(self, file_id: str) -> None:
         """Forget a file."""
@@ -95,7 +110,7 @@ class KnownIds:
 
     def _bound(self) -> None:
         while len(self._files) > 1 and (
-            len(self._files) > _ID_FILES_MAX or sum(len(numbers) for _, numbers in self._files.values()) > _IDS_MAX
+            len(self._files) > _ID_FILES_MAX or sum(len(known.numbers) for known in self._files.values()) > _IDS_MAX
         ):
             self._files.popitem(last=False)
 

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
 from shardstore._files import disk, log_lines
+from shardstore._files.log_cache import LastLine
 from shardstore.errors import CorruptShard, raise_io_error
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from shardstore._log import Item, Settled
 
 _PROBE: Final = 4096  # bytes that a search reads at a time, and within which it stops searching
+_BEGINS: Final = 64  # bytes of a line that are remembered: its checksum, and more
 _CHUNK: Final = 1 << 20  # bytes of lines that are read at a time
 _TAIL_MORE: Final = 5 / 4  # so much more than the average line a read of the newest items begins with
 
@@ -60,9 +62,20 @@ class OpenedLog:
         for first in range(start, stop, step):
             yield from self.read(first, min(stop, first + step))
 
-    def ids_behind(self, end: int) -> list[tuple[str, int]]:
-        """Return (id, number) of the lines behind a byte where a line begins. Raises CorruptShard for a damaged one."""
+    def has(self, line: LastLine) -> bool:
+        """Return whether a line is still where it was read."""
+        try:
+            return os.pread(self._fd, len(line.begins), line.place) == line.begins
+        except OSError as error:
+            raise_io_error(error, "reading a log", self._path)
+
+    def ids_behind(self, end: int) -> tuple[list[tuple[str, int]], LastLine]:
+        """Return (id, number) of the lines behind a byte where a line begins, and the last line.
+
+        Raises CorruptShard for a damaged one.
+        """
         found: list[tuple[str, int]] = []
+        line = LastLine(0, b"")
         place, rest, last = end, b"", self._settled.end
         while place < last:
             try:
@@ -78,8 +91,11 @@ class OpenedLog:
             if damaged is not None:
                 self._damaged(start + data.find(damaged), "the checksum of a line does not match")
             found += added
+            if whole:
+                begin = data.rfind(b"\n", 0, whole - 1) + 1
+                line = LastLine(start + begin, data[begin : min(whole, begin + _BEGINS)])
             rest = data[whole:]
-        return found
+        return found, line
 
     def _quickly(self, start: int, stop: int) -> list[Item] | None:
         """Read the items where they should be; None where they are not: something in the file is damaged."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from shardstore._files import disk, log_lines
 from shardstore._files.file import read_file
 from shardstore._files.layout import Layout, log_name, new_log_id, shard_name
-from shardstore._files.log_cache import NEWEST, KnownIds, Newest, id_key, look_at
+from shardstore._files.log_cache import NEWEST, Known, KnownIds, Newest, id_key, look_at, nothing_known
 from shardstore._files.log_reader import OpenedLog
 from shardstore._log import Item, LogState, Settled
 from shardstore.errors import CorruptShard, LogReplaced, ShardStoreError, raise_io_error
@@ -62,13 +62,24 @@ class LogFiles:
     def number_of(self, key: str, log: LogState, name: str) -> int | None:
         """Return the number of the settled item with this id; the first use in a process reads the file once."""
         settled = log.settled
-        end, numbers = self._ids.of(settled.file)
-        while end < settled.end:
-            with OpenedLog(self, shard_name(key), key, settled) as file:
-                added = file.ids_behind(end)
-            end, numbers = self._ids.extend(settled.file, end, settled.end, added)
-        number = numbers.get(id_key(name))
+        known = self._ids.of(settled.file)
+        try:
+            known = self._read_ids(key, settled, known)
+        except CorruptShard:
+            if known.end < settled.end:
+                raise  # else appends go on beside the damage
+        number = known.numbers.get(id_key(name))
         return number if number is not None and log.dropped <= number < log.kept else None
+
+    def _read_ids(self, key: str, settled: Settled, known: Known) -> Known:
+        """Return the ids up to the end that a journal names. Raises LogReplaced, CorruptShard."""
+        with OpenedLog(self, shard_name(key), key, settled) as file:
+            if not file.has(known.last):  # somebody put a backup in the file's place, or damaged it
+                with suppress(CorruptShard):  # then what was read before still holds
+                    return self._ids.extend(settled.file, nothing_known(), settled.end, *file.ids_behind(0))
+            if known.end >= settled.end:
+                return known
+            return self._ids.extend(settled.file, known, settled.end, *file.ids_behind(known.end))
 
     def forget(self, file_id: str) -> None:
         """Forget what is remembered of a file that is gone."""

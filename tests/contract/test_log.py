@@ -277,3 +277,13 @@ def test_a_list_shows_how_long_each_log_is_and_orders_by_it(store: Store) -> Non
     store.append("one", [2, 3, 4])
     assert [info.key for info in store.list(order_by="-log_length")] == ["one", "three", "none"]
     assert [info.log_length for info in store.list(order_by="log_length")] == [0, 3, 4]
+
+
+def test_the_size_of_a_store_counts_its_logs(store: Store) -> None:
+    """Items are no history: they are live, in the journal and in the log's file."""
+    store.create("k", {"n": 1})
+    before = store.stats().bytes_live
+    fill(store, "k", LONG)
+    stats = store.stats()
+    assert LONG * 1_000 < stats.bytes_live - before < LONG * 1_200
+    assert stats.bytes_total >= stats.bytes_live

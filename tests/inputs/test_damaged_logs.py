@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from shardstore import CorruptShard, LogReplaced, SessionNotFound, Store
-from tests.support import disk
+from tests.support import actions, disk
+from tests.support.peer import one_peer
 
 KEY = "agent:chat"
 COUNT = 300  # items; those of one settle and some behind it
@@ -328,3 +330,32 @@ def test_retention_counts_both_files(store: Store, chat: Path) -> None:
     assert action.size > size
     assert action.bytes_freed > size
     assert not chat.exists()
+
+
+@pytest.mark.parametrize("how", ["a file put in its place", "the file written over"])
+def test_ids_that_went_with_a_backup_are_new_again(root: Path, tmp_path: Path, how: str) -> None:
+    """A process knew ids that the log has no more, since somebody put an older journal and log file back."""
+    backup = tmp_path / "backup"
+
+    def items(first: int) -> list[dict[str, Any]]:
+        return [{"n": number, "text": "x" * 1_000} for number in range(first, first + 400)]
+
+    with Store(root) as store:
+        store.append("k", items(0), ids=[f"i{n}" for n in range(400)])
+    shutil.copytree(root / "shards", backup)
+    with Store(root) as store, one_peer() as other:
+        store.append("k", items(400), ids=[f"i{n}" for n in range(400, 800)])
+        assert store["k"].log.find("i700") == 700
+        for path in backup.rglob("*.jsonl"):
+            target = root / "shards" / path.relative_to(backup)
+            if how == "the file written over":
+                target.write_bytes(path.read_bytes())
+            else:
+                shutil.copy2(path, target.with_suffix(".new"))
+                target.with_suffix(".new").replace(target)
+        time.sleep(2 * disk.LOOK_S)
+        other.run(actions.call, root, "append", "k", items(400), ids=[f"o{n}" for n in range(400)])
+        assert len(store["k"].log) == 800
+        assert store["k"].log.find("i700") is None
+        assert store["k"].log.find("o300") == 700
+        assert len(store.append("k", [{"n": 700}], ids=["i700"]).log) == 801

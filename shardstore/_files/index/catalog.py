@@ -34,7 +34,7 @@ _TABLES: Final = """
 CREATE TABLE meta(format INTEGER, settings TEXT, life TEXT, file TEXT, mark INTEGER);
 CREATE TABLE session(key TEXT NOT NULL, rev INTEGER NOT NULL, version TEXT NOT NULL, created INTEGER NOT NULL,
     updated INTEGER NOT NULL, size INTEGER NOT NULL, log_length INTEGER NOT NULL, fields BLOB NOT NULL, cut BLOB,
-    hidden BLOB, digest BLOB NOT NULL, "end" INTEGER NOT NULL{columns});
+    hidden BLOB, digest BLOB NOT NULL, live INTEGER NOT NULL, "end" INTEGER NOT NULL{columns});
 CREATE TABLE other(name TEXT PRIMARY KEY, kind TEXT NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE directory(prefix TEXT PRIMARY KEY, mtime INTEGER NOT NULL) WITHOUT ROWID;
 """
@@ -84,7 +84,7 @@ class Catalog:
         )  # fmt: skip
         self._db.executescript(f"{_READING};{_WRITING if write else ''}")
         columns = [f"i{number}" for number in range(len(self.indexed))]
-        names = [*_ROW, "digest", '"end"', *columns]
+        names = [*_ROW, "digest", "live", '"end"', *columns]
         self._insert = f"INSERT INTO session({','.join(names)}) VALUES({','.join('?' * len(names))})"
         changed = ",".join(f"{name}=excluded.{name}" for name in names if name not in ("key", "digest"))
         self._upsert = f"{self._insert} ON CONFLICT(digest) DO UPDATE SET {changed}"
@@ -177,8 +177,8 @@ class Catalog:
         return int(self._db.execute(sql, values).fetchone()[0])
 
     def totals(self, without: Sequence[str]) -> tuple[int, int, int]:
-        """Return the number of sessions, the bytes of their entries and of their journals, but for some keys."""
-        sums = 'SELECT count(*), total(size), total("end") FROM session'
+        """Return the number of sessions, the bytes of their entries and logs, and of their files, but for some keys."""
+        sums = 'SELECT count(*), total(live), total("end") FROM session'
         count, size, end = map(int, self._db.execute(sums).fetchone())
         for some in _portions(without):
             clause = f"{sums} WHERE key IN ({','.join('?' * len(some))})"
@@ -294,7 +294,7 @@ def looks(path: str) -> str:
 
 
 def _values(one: Indexed) -> tuple[Any, ...]:
-    return (*one.row, digest_of(one.name), one.end, *one.columns)
+    return (*one.row, digest_of(one.name), one.live, one.end, *one.columns)
 
 
 def _without_index(term: Term) -> Term:

@@ -26,7 +26,8 @@ class Indexed(NamedTuple):
 
     name: str  # of its shard
     row: Row
-    end: int  # bytes of its journal
+    live: int  # bytes of its entry and of its log
+    end: int  # bytes of its files
     columns: tuple[bytes | None, ...]  # the sort keys of the indexed fields; None: absent
 
 
@@ -78,7 +79,9 @@ class Projection:
             return Other(name, "absent", "deleted" if journal.records else "empty")
         facts = (state.key, state.rev, state.version, state.created_at, state.updated_at, state.size, state.log_length)
         row = Row(*facts, *self._held(state.fields, state.size))
-        return Indexed(name, row, journal.end, self._columns(state.fields) if self.indexed else ())
+        columns = self._columns(state.fields) if self.indexed else ()
+        settled = state.log.settled.end
+        return Indexed(name, row, state.size + state.log.bytes + settled, journal.end + settled, columns)
 
     def _columns(self, entry: dict[str, bytes]) -> tuple[bytes | None, ...]:
         return tuple([sort_key(codec.loads(entry[name])) if name in entry else None for name in self.indexed])

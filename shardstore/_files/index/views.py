@@ -39,7 +39,7 @@ class View(Protocol):
         """Return the next keys in ascending order, and after which one to go on; None: there are no more."""
 
     def totals(self) -> tuple[int, int, int]:
-        """Return the number of sessions, the bytes of their entries and of their journals."""
+        """Return the number of sessions, the bytes of their entries and logs, and of their files."""
 
     def damaged(self) -> list[str]:
         """Return the names of the shards that cannot be read. REQUIRES: another question was asked before."""
@@ -198,10 +198,10 @@ class CatalogView:
         return sorted(keys), last
 
     def totals(self) -> tuple[int, int, int]:
-        """Return the number of sessions, the bytes of their entries and of their journals."""
+        """Return the number of sessions, the bytes of their entries and logs, and of their files."""
         count, size, end = self._catalog.totals(list(self._without))
         fresh = [found for found in self._changed.values() if isinstance(found, Indexed)]
-        return count + len(fresh), size + sum(f.row.size for f in fresh), end + sum(f.end for f in fresh)
+        return count + len(fresh), size + sum(f.live for f in fresh), end + sum(f.end for f in fresh)
 
     def damaged(self) -> list[str]:
         """Return the names of the shards that cannot be read."""
@@ -254,10 +254,10 @@ class ScanView:
         return sorted(found.row.key for found, _ in self._found(()) if found.row.key > after), None
 
     def totals(self) -> tuple[int, int, int]:
-        """Return the number of sessions, the bytes of their entries and of their journals."""
+        """Return the number of sessions, the bytes of their entries and logs, and of their files."""
         count = size = end = 0
         for found, _ in self._found(()):
-            count, size, end = count + 1, size + found.row.size, end + found.end
+            count, size, end = count + 1, size + found.live, end + found.end
         return count, size, end
 
     def damaged(self) -> list[str]:
