@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,26 +27,9 @@ from shardstore import (
     StoreClosed,
 )
 from shardstore.aio import AsyncStore
+from tests.scenarios import awaited
+from tests.scenarios.awaited import LIMIT, Blocked, adds, run
 from tests.support.peer import Peers, environment, hear, say
-
-LIMIT = 60.0  # seconds after which a test fails instead of hanging
-
-
-def run(main: Coroutine[Any, Any, Any]) -> Any:
-    """Run one test's coroutine on a new loop."""
-
-    async def limited() -> Any:
-        async with asyncio.timeout(LIMIT):
-            return await main
-
-    return asyncio.run(limited())
-
-
-def adds(number: int) -> Callable[[Draft], None]:
-    def add(draft: Draft) -> None:
-        draft["seen"] = [*draft.get("seen", []), number]
-
-    return add
 
 
 def hold(root: Path, key: str) -> None:
@@ -57,33 +40,30 @@ def hold(root: Path, key: str) -> None:
         draft["held"] = True
 
 
-class Blocked:
-    """A mutator that stops inside the lock until it is let go."""
-
-    def __init__(self) -> None:
-        self.begun, self.go = threading.Event(), threading.Event()
-
-    def __call__(self, draft: Draft) -> None:
-        self.begun.set()
-        assert self.go.wait(LIMIT)
-        draft["blocked"] = True
-
-    async def has_begun(self) -> None:
-        assert await asyncio.to_thread(self.begun.wait, LIMIT)
-
-
 def test_300_tasks_on_one_key_commit_in_the_order_of_the_calls(root: Path) -> None:
     """Nothing is lost, each task sees its own commit, and the order is that in which the calls were made."""
+    awaited.calls_on_one_key_commit_in_their_order(root)
 
-    async def main() -> None:
-        async with AsyncStore(root, durability="relaxed") as store:
-            sessions = await asyncio.gather(*[store.update("k", adds(number)) for number in range(300)])
-            assert [session.rev for session in sessions] == list(range(1, 301))
-            found = await store.get("k")
-            assert found is not None
-            assert found["seen"] == list(range(300))
 
-    run(main())
+def test_calls_that_wait_for_one_key_take_one_thread(root: Path) -> None:
+    """However many tasks wait for a session, one thread waits, and other sessions are written meanwhile."""
+    awaited.calls_that_wait_for_one_key_take_one_thread(root)
+
+
+def test_a_call_cancelled_in_the_moment_of_its_turn_passes_the_turn_on(root: Path) -> None:
+    """The turn came and the cancellation too, before the task ran again: it begins nothing, and blocks nobody."""
+    awaited.a_turn_that_comes_with_the_cancellation_is_passed_on(root)
+
+
+def test_a_call_that_no_thread_took_yet_is_cancelled_whole(root: Path) -> None:
+    """Where every thread is busy, a call that stands before them has not begun."""
+    awaited.a_call_that_no_thread_took_is_cancelled_whole(root)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_call_that_began_is_waited_for_and_then_cancelled(root: Path, times: int) -> None:
+    """However often it is cancelled, the task ends after the commit, with CancelledError, and nothing comes later."""
+    awaited.a_call_that_began_is_waited_for(root, times)
 
 
 def test_300_tasks_on_100_keys(root: Path) -> None:
@@ -97,26 +77,6 @@ def test_300_tasks_on_100_keys(root: Path) -> None:
     with Store(root) as store:
         for number in range(100):
             assert store[f"k{number}"]["seen"] == [number, number + 100, number + 200]
-
-
-def test_calls_that_wait_for_one_key_take_one_thread(root: Path) -> None:
-    """However many tasks wait for a session, one thread waits, and other sessions are written meanwhile."""
-
-    async def main() -> None:
-        async with AsyncStore(root) as store:
-            blocked = Blocked()
-            first = asyncio.create_task(store.update("k", blocked))
-            await blocked.has_begun()
-            waiting = [asyncio.create_task(store.update("k", adds(number))) for number in range(100)]
-            await asyncio.sleep(0.05)
-            try:
-                await asyncio.wait_for(store.patch("other", {"a": 1}), 10)
-            finally:
-                blocked.go.set()
-            await asyncio.gather(first, *waiting)
-            assert (await store.history("k"))[-1]["seen"] == list(range(100))
-
-    run(main())
 
 
 def test_a_key_held_elsewhere_stalls_neither_the_loop_nor_other_keys(root: Path, crew: Callable[[int], Peers]) -> None:
@@ -168,71 +128,6 @@ def test_a_call_cancelled_before_it_began_does_nothing_and_the_queue_goes_on(roo
             blocked.go.set()
             await asyncio.gather(first, third)
             assert (await store.update("k", adds(4)))["seen"] == [3, 4]
-
-    run(main())
-
-
-def test_a_call_cancelled_in_the_moment_of_its_turn_passes_the_turn_on(root: Path) -> None:
-    """The turn came and the cancellation too, before the task ran again: it begins nothing, and blocks nobody."""
-
-    async def main() -> None:
-        async with AsyncStore(root) as store:
-            store._workers.bind()
-            queues = store._workers._queues
-            await queues.enter("k", None)
-            second, third = (asyncio.create_task(store.update("k", adds(number))) for number in (2, 3))
-            await asyncio.sleep(0.01)
-            queues.leave("k")
-            second.cancel()
-            await asyncio.wait({second, third}, timeout=10)
-            assert second.cancelled()
-            assert third.result()["seen"] == [3]
-            assert queues._waiting == {}
-
-    run(main())
-
-
-def test_a_call_that_no_thread_took_yet_is_cancelled_whole(root: Path) -> None:
-    """Where every thread is busy, a call that stands before them has not begun."""
-
-    async def main() -> None:
-        async with AsyncStore(root) as store:
-            busy = [Blocked() for _ in range(16)]
-            tasks = [asyncio.create_task(store.update(f"busy{n}", mutator)) for n, mutator in enumerate(busy)]
-            for mutator in busy:
-                await mutator.has_begun()
-            late = asyncio.create_task(store.update("late", adds(1)))
-            await asyncio.sleep(0.01)
-            late.cancel()
-            await asyncio.wait({late}, timeout=10)
-            assert late.cancelled()
-            for mutator in busy:
-                mutator.go.set()
-            await asyncio.gather(*tasks)
-            assert not await store.exists("late")
-
-    run(main())
-
-
-@pytest.mark.parametrize("times", [1, 3])
-def test_a_call_that_began_is_waited_for_and_then_cancelled(root: Path, times: int) -> None:
-    """However often it is cancelled, the task ends after the commit, with CancelledError, and nothing comes later."""
-
-    async def main() -> None:
-        async with AsyncStore(root) as store:
-            blocked = Blocked()
-            task = asyncio.create_task(store.update("k", blocked))
-            await blocked.has_begun()
-            following = asyncio.create_task(store.update("k", adds(1)))
-            for _ in range(times):
-                task.cancel()
-                await asyncio.sleep(0.01)
-            assert not task.done()
-            assert not following.done()
-            blocked.go.set()
-            await asyncio.wait({task})
-            assert task.cancelled()
-            assert (await following).data == {"blocked": True, "seen": [1]}
 
     run(main())
 
@@ -325,6 +220,38 @@ def test_time_in_the_queue_counts_towards_the_lock_timeout(root: Path) -> None:
                 assert all(error.waited >= 0.25 for error in found if isinstance(error, LockTimeout))
                 assert time.monotonic() - began < 3
                 assert (await store.update("k", adds(1)))["seen"] == [1]
+
+    run(main())
+
+
+def test_the_lock_gets_what_the_queue_left_of_the_timeout(root: Path) -> None:
+    """A call that stood in the queue gives up on its session's lock at its own time, and says how long it waited."""
+
+    async def main() -> None:
+        with Store(root) as other:
+            async with AsyncStore(root, lock_timeout=1.0) as store:
+                queues = store._workers
+                queues.bind()
+                await queues._queues.enter("k", None)
+                held, go = threading.Event(), threading.Event()
+
+                def holds() -> None:
+                    with other.edit("k"):
+                        held.set()
+                        assert go.wait(LIMIT)
+
+                holder = asyncio.create_task(asyncio.to_thread(holds))
+                assert await asyncio.to_thread(held.wait, LIMIT)
+                began = time.monotonic()
+                asyncio.get_running_loop().call_later(0.7, queues._queues.leave, "k")
+                try:
+                    with pytest.raises(LockTimeout) as caught:
+                        await store.update("k", adds(1))
+                    assert time.monotonic() - began < 1.6
+                    assert caught.value.waited >= 0.95
+                finally:
+                    go.set()
+                    await holder
 
     run(main())
 
