@@ -70,11 +70,11 @@ def calls_that_wait_for_one_key_take_one_thread(root: Path) -> None:
             await blocked.has_begun()
             waiting = [asyncio.create_task(store.update("k", adds(number))) for number in range(100)]
             await asyncio.sleep(0.05)
-            try:
-                await asyncio.wait_for(store.patch("other", {"a": 1}), 5)
-            finally:
-                blocked.go.set()
-            await asyncio.gather(first, *waiting)
+            other = asyncio.create_task(store.patch("other", {"a": 1}))
+            done, _ = await asyncio.wait({other}, timeout=5)
+            blocked.go.set()
+            await asyncio.gather(first, other, *waiting)
+            assert done, "every thread waited for the one session"
             assert (await store.history("k"))[-1]["seen"] == list(range(100))
 
     run(main())
