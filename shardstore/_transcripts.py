@@ -144,6 +144,13 @@ class Follower:
                 time.sleep(self._pause)
                 self._pause = min(2 * self._pause, _POLL_MAX_S)
 
+    def ready(self) -> list[Any]:
+        """Return the items that have come and were not returned yet, without waiting; empty after `close`."""
+        if self._store is not None:
+            self._look(self._store.engine)
+        found, self._found = list(self._found), iter(())
+        return found
+
     def close(self) -> None:
         """End the iteration."""
         self._store, self._found = None, iter(())

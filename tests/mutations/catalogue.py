@@ -798,3 +798,31 @@ def log_name_reused() -> None:
 @mutation("checking that an id is not known", "logs.many_writers_retry")
 def ids_not_looked_up() -> None:
     swap("shardstore._draft_log:DraftLog.find", nothing(None))
+
+
+@mutation("waiting for the end of a call that began", "awaited.a_call_that_began_is_waited_for")
+def begun_call_left_alone() -> None:
+    edit("shardstore.aio:_wait_for", ("cancelled = error", "raise"))
+
+
+@mutation("taking back a call that no thread took yet", "awaited.a_call_that_no_thread_took_is_cancelled_whole")
+def cancelled_call_begins() -> None:
+    edit("shardstore.aio:_end_of", ("work.cancel)", "lambda: True)"))
+
+
+@mutation(
+    "passing on a turn that came with the cancellation", "awaited.a_turn_that_comes_with_the_cancellation_is_passed_on"
+)
+def turn_lost() -> None:
+    edit("shardstore.aio:_Queues.enter", ("self.leave(key)", "pass"))
+
+
+@mutation("the order of a session's queue", "awaited.calls_on_one_key_commit_in_their_order")
+def newest_call_first() -> None:
+    edit("shardstore.aio:_Queues.leave", ("queue.popleft()", "queue.pop()"))
+
+
+@mutation("one thread for the calls on a session", "awaited.calls_that_wait_for_one_key_take_one_thread")
+def queue_not_stood_in() -> None:
+    edit("shardstore.aio:_Queues.enter", ("if queue is None:", "if True:"))
+    swap("shardstore.aio:_Queues.leave", nothing(None))

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, TypedDict, assert_type
 
 from shardstore import DELETE, JSON, CompactReport, Draft, Mutator, Session, SessionInfo, Store, StoreStats, Where
+from shardstore.aio import AsyncStore
 
 store = Store("sessions")
 
@@ -80,3 +81,18 @@ assert_type(draft.session, Session)
 assert_type(store.using(actor="web"), Store)
 assert_type(Store.memory(), Store)
 assert_type(store.archive.restore("k"), Session)
+
+
+# asyncio: the same verbs
+async def awaited(shared: AsyncStore) -> None:
+    assert_type(await shared.update("k", typed, create=False), Session)
+    assert_type(await shared.list(where=where, limit=1), list[SessionInfo])
+    assert_type(await shared.get("k"), Session | None)
+    assert_type(await shared.archive.restore("k"), Session)
+    assert_type([session async for session in shared.sessions()], list[Session])
+    await shared.list(order="x")  # type: ignore[call-arg]
+    await shared.update("k", coroutine)  # type: ignore[arg-type]
+
+
+AsyncStore("x", durability="comit")  # type: ignore[arg-type]
+AsyncStore(store, actor="web")

@@ -1,0 +1,1 @@
+"""The asyncio form of the store: what it adds to the contract."""
