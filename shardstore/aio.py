@@ -15,7 +15,7 @@ import contextvars
 import threading
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
@@ -166,15 +166,23 @@ async def _end_of(threads: ThreadPoolExecutor, run: Callable[[], _T]) -> _T:
     """Run something in a thread. Cancelled before it began, it never does; after that, its end is waited for."""
     results: list[_T] = []
     errors: list[BaseException] = []
+    end: Future[None] = Future()
 
     def begin() -> None:  # a future of asyncio cannot carry every exception: StopIteration would hang its task
+        if not end.set_running_or_notify_cancel():
+            return
         try:
             results.append(run())
         except BaseException as error:  # noqa: BLE001  # raised again below
             errors.append(error)
+        end.set_result(None)
 
-    work = threads.submit(begin)
-    await _wait_for(asyncio.wrap_future(work), work.cancel)
+    try:
+        threads.submit(begin)
+    except RuntimeError:  # no thread could be started; the work may stand in the executor's queue all the same
+        if end.cancel():
+            raise
+    await _wait_for(asyncio.wrap_future(end), end.cancel)
     if errors:
         raise errors.pop()
     return results.pop()

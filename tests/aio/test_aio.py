@@ -321,7 +321,7 @@ def test_a_loop_that_ends_with_writes_under_way(root: Path) -> None:
         await blocked.has_begun()
         threading.Timer(0.05, blocked.go.set).start()
 
-    asyncio.run(main())
+    run(main())
     with Store(root) as store:
         assert store["k"].data == {"blocked": True}
 
@@ -416,3 +416,29 @@ def test_importing_the_package_does_not_import_asyncio() -> None:
     """Programs without a loop, and the command line, do not pay for it."""
     code = "import sys, shardstore; sys.exit('asyncio' in sys.modules or 'shardstore.aio' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=environment(), timeout=60).returncode == 0
+
+
+def test_a_call_for_which_no_thread_starts_never_commits(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The executor keeps the work in its queue although it raises; whoever takes it from there later does nothing."""
+    release = threading.Event()
+
+    def busy(draft: Draft) -> None:
+        draft["n"] = release.wait(LIMIT)
+
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        async with AsyncStore(root) as store:
+            first = asyncio.create_task(store.update("busy", busy))
+            await asyncio.sleep(0.1)
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", no_thread)
+                with pytest.raises(RuntimeError, match="new thread"):
+                    await store.update("refused", adds(1))
+            release.set()
+            await first
+            await store.update("after", adds(1))
+            assert await store.get("refused") is None
+
+    run(main())

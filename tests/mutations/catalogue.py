@@ -807,7 +807,7 @@ def begun_call_left_alone() -> None:
 
 @mutation("taking back a call that no thread took yet", "awaited.a_call_that_no_thread_took_is_cancelled_whole")
 def cancelled_call_begins() -> None:
-    edit("shardstore.aio:_end_of", ("work.cancel)", "lambda: True)"))
+    edit("shardstore.aio:_end_of", ("end.cancel)", "lambda: True)"))
 
 
 @mutation(
