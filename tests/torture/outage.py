@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from shardstore import Store
-from shardstore._files import transaction
+from shardstore._files import syncs, transaction
 
 from .arena import Child, descriptors, go_on, in_child, listed, quicken, scratch, verified
 from .faults import STRACE, _wait_until_traced
@@ -81,7 +81,7 @@ class Relaxed:
 
 def _all_at_once(_store: Store) -> None:
     """Have even small groups be synced by one call, where the system has it, on whatever file system this is."""
-    from shardstore._files import syncfs, syncs
+    from shardstore._files import syncfs
 
     assert syncs.FEW > 0
     assert syncfs.is_trusted
@@ -253,13 +253,9 @@ def mutate(name: str | None) -> None:
         record.is_intact = lambda text: whole(text) or text.startswith(record.PREFIX)
         assert journal.record is record
     elif name == "acknowledged-too-early":
-        from shardstore._files import syncs
-
         assert syncs.Syncs.settle
         syncs.Syncs.settle = lambda self: self._drop()  # type: ignore[method-assign]
     elif name == "batch-without-names":
-        from shardstore._files import syncs
-
         assert syncs.Syncs.add_names
         syncs.Syncs.add_names = lambda *_: None  # type: ignore[method-assign]
     elif name in _LOG_MUTANTS:
@@ -329,6 +325,8 @@ class Outage:
         self.base = directory / "base"
         self.root = self.base / "home" / "store"
         self.base.mkdir()
+        assert syncs.THREADS > 1
+        syncs.THREADS = 1  # in every child too: the recorder loses calls that several threads make at once
         if workload.settle:
             transaction.SETTLE_BYTES = workload.settle  # in every child too
         in_child(lambda: workload.prepare(self.root))
