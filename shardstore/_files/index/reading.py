@@ -24,3 +24,9 @@ class reading:  # noqa: N801  # used as a with statement, like a function; a gen
 
     def __exit__(self, *_: object) -> None:
         self._mutex.leave(self._token)
+
+    def __del__(self) -> None:
+        """Leave where an exception from outside came between entering and the block, or in front of leaving."""
+        token = getattr(self, "_token", None)  # not there where `__init__` was interrupted
+        if token is not None and self._mutex.holds(token):
+            self._mutex.leave(token)
