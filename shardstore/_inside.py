@@ -200,11 +200,6 @@ def new_token(mutex: FifoMutex) -> Token:
     return (threading.get_ident(), mutex)
 
 
-def go_inside(token: Token) -> None:
-    """Note that this chain of calls is inside of what the token stands for; `leave` takes that back."""
-    _inside.set((*_inside.get(), token))
-
-
 def inside_update() -> bool:
     """Return whether this chain of calls is inside a session's lock: then it may wait for nothing that others hold."""
     return any(token[1].holds(token) for token in _inside.get())
@@ -225,6 +220,10 @@ class Visit:
     def try_enter(self) -> bool:
         """Enter if nobody is inside or waiting; return whether this visit is inside."""
         return self._mutex.try_enter(self._token)
+
+    def go_inside(self) -> None:
+        """Have the nesting guard count this visit as an update; `leave` takes that back."""
+        _inside.set((*_inside.get(), self._token))
 
     def leave(self) -> None:
         """Leave. Does nothing where the visit is not inside."""

@@ -6,27 +6,20 @@ would wait for a lock that is held beneath it. The nesting guard knows the place
 
 from __future__ import annotations
 
-from shardstore._inside import FifoMutex, go_inside, new_token
+from shardstore._inside import FifoMutex, Visit
 
 
-class reading:  # noqa: N801  # used as a with statement, like a function; a generator would take four times as long
+class reading(Visit):  # noqa: N801  # used as a with statement, like a function; a generator would take four times as long
     """Have updates of this shard from inside the block raise NestedUpdate instead of waiting."""
 
-    __slots__ = ("_mutex", "_token")
+    __slots__ = ()
 
     def __init__(self, path: str) -> None:
-        self._mutex = FifoMutex(path, path)
-        self._token = new_token(self._mutex)
+        super().__init__(FifoMutex(path, path))
 
     def __enter__(self) -> None:
-        self._mutex.try_enter(self._token)
-        go_inside(self._token)
+        self.try_enter()
+        self.go_inside()
 
     def __exit__(self, *_: object) -> None:
-        self._mutex.leave(self._token)
-
-    def __del__(self) -> None:
-        """Leave where an exception from outside came between entering and the block, or in front of leaving."""
-        token = getattr(self, "_token", None)  # not there where `__init__` was interrupted
-        if token is not None and self._mutex.holds(token):
-            self._mutex.leave(token)
+        self.leave()
