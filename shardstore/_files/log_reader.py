@@ -45,8 +45,15 @@ class OpenedLog:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):  # what was read was read
-            os.close(self._fd)
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with suppress(OSError):  # what was read was read
+                os.close(fd)
+
+    def __del__(self) -> None:
+        """Close the file where an exception from outside came between opening it and the block."""
+        if hasattr(self, "_fd"):  # not where `__init__` was interrupted
+            self.__exit__()
 
     def read(self, start: int, stop: int) -> list[Item]:
         """Return the items of these numbers."""

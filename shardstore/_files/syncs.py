@@ -145,6 +145,11 @@ class Syncs:
         if fd >= 0:
             os.close(fd)
 
+    def __del__(self) -> None:
+        """Close what is open where an exception from outside came between beginning and the block."""
+        if hasattr(self, "_fds"):  # not where `__init__` was interrupted
+            self.close()
+
     def _drop(self) -> None:
         fds = self._fds
         self._forget()

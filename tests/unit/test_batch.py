@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,9 @@ import pytest
 
 from shardstore import Store
 from shardstore._files import disk, transaction
+from shardstore._files.engine import FileEngine
+from shardstore._files.layout import shard_name
+from shardstore._files.log_reader import OpenedLog
 from shardstore._files.maintenance import archive
 
 ITEMS = 400  # of 1 KB: most of them are in the log's file
@@ -62,3 +67,21 @@ def test_a_batch_syncs_the_names_before_it_discards_a_log(
             assert events[number - 1] == "sync shards", events  # the prefix directory, last of all
         if verb is _restore:
             assert len(store["k"].log) == ITEMS
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not list a process' descriptors")
+def test_one_that_is_dropped_before_its_block_leaves_no_descriptor(root: Path) -> None:
+    """As where an exception from outside comes between entering and the block."""
+    with Store(root) as store:
+        quick = store.using(durability="relaxed")
+        for number in range(ITEMS):
+            quick.append("k", [{"n": number, "text": "x" * 1_000}])
+        engine, settled = store.engine, store.engine.read("k").log.settled
+        assert isinstance(engine, FileEngine)
+        store.list()
+        gc.collect()
+        before = set(os.listdir("/proc/self/fd"))
+        engine.batch(durable=True).__enter__()  # what it returns is dropped
+        OpenedLog(engine.logs, shard_name("k"), "k", settled).__enter__()
+        gc.collect()
+        assert set(os.listdir("/proc/self/fd")) == before
