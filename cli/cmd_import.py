@@ -298,7 +298,7 @@ def _print_report(source: Source, outcome: Outcome, kept: Path | None, *, dry_ru
     if kept is not None:
         output.message(f"{show.count(len(source.odd), 'skipped session')} kept in {show.text(os.fspath(kept))}")
     if not outcome.transcripts:
-        output.message(f"transcripts are left where they are: {show.text(os.fspath(source.transcripts))}")
+        output.message(f"no transcripts were read from {show.text(os.fspath(source.transcripts))}")
 
 
 def _tell(lines: list[str]) -> None:

@@ -56,7 +56,7 @@ def test_the_database_is_found_and_read(shell: Shell, place: str) -> None:
     before = _files(path.parent)
     done = shell("import", "openclaw", shell.directory / place)
     assert (done.code, done.out) == (0, "imported 20 sessions: 20 new\n")
-    assert "transcripts are left where they are" in done.err
+    assert "no transcripts were read from" in done.err
     with Store(shell.store) as store:
         assert {key: store[key].data for key in store} == {f"agent:main:{n}": _entry(n) for n in range(20)}
         assert store["agent:main:7"].updated_at == datetime.fromtimestamp((MOMENT + 7) / 1000, UTC)

@@ -34,7 +34,7 @@ def test_a_round_trip_loses_nothing(shell: Shell) -> None:
     before = source.read_bytes(), source.stat().st_mtime_ns
     done = shell("import", "openclaw", source)
     assert (done.code, done.out) == (0, "imported 72 sessions: 72 new\n")
-    assert done.err == f"transcripts are left where they are: {source.parent}\n"
+    assert done.err == f"no transcripts were read from {source.parent}\n"
     exported = shell("export", "openclaw")
     assert exported.code == 0
     back = json.loads(exported.out)
