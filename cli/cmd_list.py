@@ -99,6 +99,7 @@ def as_json(info: SessionInfo) -> dict[str, Any]:
         "created_at": show.iso(info.created_at),
         "updated_at": show.iso(info.updated_at),
         "size": info.size,
+        "log_length": info.log_length,
         "fields": info.fields,
         "cursor": info.cursor,
     }

@@ -251,3 +251,8 @@ def test_inspect_shows_the_log(chat: Shell) -> None:
     assert (found["length"], found["dropped"]) == (7, 0)
     assert found["bytes"] > 250_000
     assert found["newest_at"]
+
+
+def test_a_list_for_programs_has_the_length_of_the_log(chat: Shell) -> None:
+    [listed] = chat("list", "--json").json["sessions"]
+    assert listed["log_length"] == len(CHAT)
