@@ -71,12 +71,15 @@ def open_engine(  # the settings of a store
         raise_io_error(error, "opening the store", str(place))
     identity = (status.st_dev, status.st_ino)
     with _registry:
-        engine = _engines.get(identity)
-        if engine is None or not engine.is_at(identity):
-            # The store was moved, or is gone and its inode's number was given to another one.
-            engine = _engines[identity] = FileEngine(identity, layout, settings.indexed)
-        engine.join()
-        return engine
+        while True:
+            engine = _engines.get(identity)
+            if engine is None or not engine.is_at(identity):
+                # The store was moved, or is gone and its inode's number was given to another one.
+                engine = _engines[identity] = FileEngine(identity, layout, settings.indexed)
+            engine.join()
+            if _engines.get(identity) is engine:
+                return engine
+            engine.leave()  # a signal handler closed the last Store of it meanwhile
 
 
 class FileEngine:
@@ -253,7 +256,7 @@ class FileEngine:
             if self._members:
                 return
             if _engines.get(self._identity) is self:
-                del _engines[self._identity]
+                _engines.pop(self._identity, None)  # a signal handler may have been the last one out meanwhile
         self.pool.close()
         self.index.close()
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shardstore import Store, StoreNotFound
-from shardstore._files.engine import _engines
+from shardstore._files import engine as engine_module
+from shardstore._files.engine import FileEngine, _engines
 from shardstore._memory import MemoryEngine
 from shardstore.engine import Engine, open_engine
 
@@ -91,6 +94,44 @@ def test_both_engines_have_every_member_of_the_protocol(root: Path, memory: bool
     assert {name for name in members if not hasattr(engine, name)} == set()
     if not memory:
         engine.leave()
+
+
+class Interrupted(weakref.WeakValueDictionary[tuple[int, int], FileEngine]):
+    """A registry in which a handler comes in once, right behind a look into it."""
+
+    handler: Callable[[], None] | None = None
+
+    def get(self, key: tuple[int, int], default: Any = None) -> Any:
+        """Return what is there, as it was before the handler ran."""
+        found = super().get(key, default)
+        handler, self.handler = self.handler, None
+        if handler is not None:
+            handler()
+        return found
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Interrupted:
+    """Give a registry that can be interrupted."""
+    made = Interrupted()
+    monkeypatch.setattr(engine_module, "_engines", made)
+    return made
+
+
+def test_a_handler_may_be_the_last_one_out_while_another_leaves(root: Path, registry: Interrupted) -> None:
+    store = Store(root)
+    registry.handler = lambda: Store(root).close()
+    store.close()
+    assert not registry
+
+
+def test_a_handler_may_close_the_only_store_while_another_is_opened(root: Path, registry: Interrupted) -> None:
+    """Who opens gets an engine that the next one finds, too."""
+    first = Store(root)
+    registry.handler = first.close
+    with Store(root) as store, Store(root) as other:
+        assert store.engine is other.engine
+        assert store.update("k", lambda draft: draft.update(n=1)).rev == 1
 
 
 def test_a_signal_handler_may_open_a_store_while_one_is_opened(root: Path) -> None:
