@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -87,7 +86,7 @@ class KnownIds:
     __slots__ = ("_files", "_mutex")
 
     def __init__(self) -> None:
-        self._files: OrderedDict[str, Known] = OrderedDict()
+        self._files: dict[str, Known] = {}  # the one that was read last is the last one
         self._mutex = threading.RLock()  # re-entrant: a signal handler may read a log
 
     def of(self, file_id: str) -> Known:
@@ -99,8 +98,9 @@ class KnownIds:
         with self._mutex:
             for name, number in added:
                 before.numbers[id_key(name)] = number
-            self._files[file_id] = known = Known(end, last, before.numbers)
-            self._files.move_to_end(file_id)
+            known = Known(end, last, before.numbers)
+            self._files.pop(file_id, None)
+            self._files[file_id] = known  # as the newest one
             self._bound()
             return known
 
@@ -109,10 +109,15 @@ class KnownIds:
         self._files.pop(file_id, None)
 
     def _bound(self) -> None:
-        while len(self._files) > 1 and (
-            len(self._files) > _ID_FILES_MAX or sum(len(known.numbers) for known in self._files.values()) > _IDS_MAX
-        ):
-            self._files.popitem(last=False)
+        # Copied in one call: another thread, or a signal handler, may forget a file between two steps of an iteration.
+        files = list(self._files.items())
+        excess = max(len(files) - _ID_FILES_MAX, 0)
+        ids = sum(len(known.numbers) for _, known in files[excess:])
+        while excess < len(files) - 1 and ids > _IDS_MAX:
+            ids -= len(files[excess][1].numbers)
+            excess += 1
+        for file_id, _ in files[:excess]:
+            self._files.pop(file_id, None)
 
 
 def id_key(name: str) -> str | bytes:
