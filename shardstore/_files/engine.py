@@ -71,15 +71,15 @@ def open_engine(  # the settings of a store
         raise_io_error(error, "opening the store", str(place))
     identity = (status.st_dev, status.st_ino)
     with _registry:
-        while True:
-            engine = _engines.get(identity)
-            if engine is None or not engine.is_at(identity):
-                # The store was moved, or is gone and its inode's number was given to another one.
-                engine = _engines[identity] = FileEngine(identity, layout, settings.indexed)
+        engine = _engines.get(identity)
+        # Else the store was moved, or is gone and its inode's number was given to another one.
+        if engine is not None and engine.is_at(identity):
             engine.join()
-            if _engines.get(identity) is engine:
+            if not engine.ended:  # as where a signal handler closed its last Store meanwhile
                 return engine
-            engine.leave()  # a signal handler closed the last Store of it meanwhile
+        engine = _engines[identity] = FileEngine(identity, layout, settings.indexed)
+        engine.join()
+        return engine
 
 
 class FileEngine:
@@ -96,6 +96,7 @@ class FileEngine:
         self.transaction: Callable[..., FileTransaction] = self.pool.transaction
         self.process = str(os.getpid())
         self._members = 0  # Store objects that use it
+        self.ended = False  # the last of them was closed
         self._identity = identity
         _living.add(self)
         weakref.finalize(self, _let_go, self.pool, self.index).atexit = False
@@ -255,6 +256,7 @@ class FileEngine:
             self._members -= 1
             if self._members:
                 return
+            self.ended = True
             if _engines.get(self._identity) is self:
                 _engines.pop(self._identity, None)  # a signal handler may have been the last one out meanwhile
         self.pool.close()
