@@ -30,11 +30,14 @@ from shardstore.query import Bounds, Query, parse
 from shardstore.session import SessionInfo
 from tests.support import disk
 
+_open: list[Actor] = []
+
 
 class Actor:
-    """One process."""
+    """One process. Each is closed at the end of the test that made it."""
 
     def __init__(self, root: Path, indexed: tuple[str, ...] = ()) -> None:
+        _open.append(self)
         self.root = root
         self.layout = Layout(root)
         make_store(self.layout, Settings(indexed=indexed))
@@ -122,6 +125,12 @@ class Actor:
     def close(self) -> None:
         self.index.close()
         self.pool.close()
+
+
+def close_all() -> None:
+    """Close what tests made and left open."""
+    while _open:
+        _open.pop().close()
 
 
 def asked(*, order_by: str = "-updated_at", bounds: dict[str, Any] | None = None, **query: Any) -> Query:

@@ -9,21 +9,24 @@ import pytest
 
 from shardstore import Store
 from shardstore._files.index import lister
-from tests.index.actors import Actor
+from tests.index.actors import Actor, close_all
 
 
 @pytest.fixture
-def actor(root: Path) -> Iterator[Callable[[], Actor]]:
+def actor(root: Path) -> Callable[..., Actor]:
     """Give a function that makes another process, as it were, on the same store."""
-    made: list[Actor] = []
 
     def make(indexed: tuple[str, ...] = ()) -> Actor:
-        made.append(Actor(root, indexed))
-        return made[-1]
+        return Actor(root, indexed)
 
-    yield make
-    for one in made:
-        one.close()
+    return make
+
+
+@pytest.fixture(autouse=True)
+def actors_closed() -> Iterator[None]:
+    """Close the actors of a test at its end."""
+    yield
+    close_all()
 
 
 @pytest.fixture(autouse=True)

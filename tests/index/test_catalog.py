@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def session(key: str, **fields: Any) -> Indexed:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Catalog:
+def made(tmp_path: Path) -> Iterator[Catalog]:
     """Give a catalog of three sessions, a damaged shard and a deleted one, open to be written."""
     path = str(tmp_path / "catalog")
     fresh = Catalog.create(path, ["n"])
@@ -39,7 +40,32 @@ def made(tmp_path: Path) -> Catalog:
     others = [Other(shard_name("d"), "damaged", "byte 0"), Other(shard_name("e"), "absent", "deleted")]
     fresh.fill([[*batch, *others]], {"3f": 9}, META)
     fresh.close()
-    return Catalog(path, ["n"], write=True)
+    opened = Catalog(path, ["n"], write=True)
+    yield opened
+    opened.close()
+
+
+def test_one_that_cannot_be_used_is_closed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is dropped open is a warning from Python 3.13 on."""
+    connections: list[Any] = []
+    real = catalog.sqlite3.connect
+
+    def connect(*args: Any, **kwargs: Any) -> Any:
+        connections.append(real(*args, **kwargs))
+        return connections[-1]
+
+    monkeypatch.setattr(catalog.sqlite3, "connect", connect)
+    path = tmp_path / "catalog"
+    path.write_bytes(b"no database" * 1000)
+    for write in (True, False):
+        with pytest.raises(sqlite3.DatabaseError):
+            Catalog(str(path), [], write=write).meta()
+    monkeypatch.setattr(catalog, "_TABLES", "no statement")
+    with pytest.raises(sqlite3.OperationalError):
+        Catalog.create(str(tmp_path / "other"), [])
+    for connection in connections:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
 
 
 def test_an_indexed_field_is_searched_by_its_index(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,11 @@ class Catalog:
             f"file:{_quoted(path)}?mode={'rw' if write else 'ro'}",
             uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_S,
         )  # fmt: skip
-        self._db.executescript(f"{_READING};{_WRITING if write else ''}")
+        try:
+            self._db.executescript(f"{_READING};{_WRITING if write else ''}")
+        except BaseException:
+            self.close()
+            raise
         columns = [f"i{number}" for number in range(len(self.indexed))]
         names = [*_ROW, "digest", "live", '"end"', *columns]
         self._insert = f"INSERT INTO session({','.join(names)}) VALUES({','.join('?' * len(names))})"
@@ -95,8 +99,12 @@ class Catalog:
         """Create an empty one, to be filled by one call of `fill`. Raises OSError, sqlite3.Error."""
         os.close(disk.create(path))
         made = cls(path, indexed, write=True)
-        made._db.executescript(_FILLING)
-        made._db.executescript(_TABLES.format(columns="".join(f",{name} BLOB" for name in made._columns)))
+        try:
+            made._db.executescript(_FILLING)
+            made._db.executescript(_TABLES.format(columns="".join(f",{name} BLOB" for name in made._columns)))
+        except BaseException:
+            made.close()
+            raise
         return made
 
     def close(self) -> None:

@@ -98,11 +98,11 @@ def _fill(place: Place, file: ChangeFile, marked: set[str], progress: Progress |
         file.append(f"= {seal_of(mark, stamp(place.catalog_path))}")
     except BaseException:
         if os.getpid() == pid:  # a child that forked in `progress` leaves its parent's files and connection alone
-            with suppress(OSError):
-                unlink(file.path)
-                if catalog is not None:
-                    catalog.close()
-                unlink(temp)
+            if catalog is not None:
+                catalog.close()
+            for path in (file.path, temp):
+                with suppress(OSError):
+                    unlink(path)
         raise
 
 
