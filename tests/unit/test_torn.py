@@ -7,9 +7,11 @@ import random
 import pytest
 
 from shardstore._journal import replay as journal
-from shardstore._journal.torn import SECTOR, _newline_changed, _sector_missing, classify_tail
+from shardstore._journal.torn import _newline_changed, _sector_missing, classify_tail
 from tests.support import disk
 from tests.unit.journals import lines, rev_or_damage
+
+SECTOR = 512  # bytes that a disk writes whole, as docs/internals/format.md has it
 
 
 @pytest.mark.parametrize("durable", [True, False])
