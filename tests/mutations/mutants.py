@@ -46,7 +46,13 @@ MODULES = {
     "_files/locks/flock": ("unit/test_flock.py", "unit/test_fairness.py", "unit/test_waiter.py"),
     "_files/locks/fairness": ("unit/test_fairness.py", "evidence/test_waiting.py"),
     "_files/index/changes": ("index/test_changes.py", "index/test_tracker.py", "index/test_refresh.py"),
-    "_files/index/refresh": ("index/test_refresh.py", "index/test_rebuild.py", "index/test_deviations.py"),
+    "_files/index/refresh": (
+        "index/test_refresh.py",
+        "index/test_rebuild.py",
+        "index/test_deviations.py",
+        "index/test_indexed.py",
+        "index/test_directories.py",
+    ),
 }
 
 FLIPS: dict[type[ast.AST], type[ast.AST]] = {
@@ -86,17 +92,31 @@ def changed(node: ast.AST) -> Iterator[ast.AST]:
         yield ast.Pass()
 
 
-def mutants(module: str) -> Iterator[Mutant]:
-    """Yield every mutant of a module."""
+def mutants(module: str, every: int = 1) -> Iterator[Mutant]:
+    """Yield every mutant of a module, or each so many."""
     tree = ast.parse((REPOSITORY / f"shardstore/{module}.py").read_text())
+    for number, (name, node, place, other) in enumerate(changes(tree)):
+        if number % every == 0:
+            put(*place, ast.copy_location(other, node))
+            source = ast.unparse(ast.fix_missing_locations(tree))
+            put(*place, node)
+            yield Mutant(module, name, node.lineno, node.end_lineno or node.lineno, source)
+
+
+def names(module: str) -> set[str]:
+    """Return the names of a module's mutants, without making them."""
+    tree = ast.parse((REPOSITORY / f"shardstore/{module}.py").read_text())
+    return {name for name, *_ in changes(tree)}
+
+
+Place = tuple[ast.AST, str, int | None]
+
+
+def changes(tree: ast.AST) -> Iterator[tuple[str, ast.stmt | ast.expr, Place, ast.AST]]:
+    """Yield each change of a module: its name, the node, where that hangs, and what may stand there."""
     for owner, field, place, node, function in list(places(tree, "module")):
         for other in changed(node):
-            put(owner, field, place, ast.copy_location(other, node))
-            name = f"{function}: {one_line(node)} -> {one_line(other)}"
-            yield Mutant(
-                module, name, node.lineno, node.end_lineno or node.lineno, ast.unparse(ast.fix_missing_locations(tree))
-            )
-            put(owner, field, place, node)
+            yield f"{function}: {one_line(node)} -> {one_line(other)}", node, (owner, field, place), other
 
 
 def places(tree: ast.AST, function: str) -> Iterator[tuple[ast.AST, str, int | None, ast.stmt | ast.expr, str]]:

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import ast
-from functools import cache
 
 import pytest
 
 from tests.mutations import mutants
-
-
-@cache
-def made_of(module: str) -> list[mutants.Mutant]:
-    """Make every mutant of a module, once."""
-    return list(mutants.mutants(module))
 
 
 @pytest.mark.parametrize(
@@ -48,13 +41,13 @@ def test_each_mutant_differs_in_one_place(module: str) -> None:
     """Each is a program of its own, and the tests that have to notice it exist."""
     path = mutants.REPOSITORY / f"shardstore/{module}.py"
     original = ast.unparse(ast.parse(path.read_text()))
-    made = made_of(module)
-    assert len({mutant.source for mutant in made} - {original}) == len(made) > 10
+    made = list(mutants.mutants(module, every=7))
+    assert len({mutant.source for mutant in made} - {original}) == len(made) > 2
     for test in mutants.MODULES[module]:
         assert (mutants.REPOSITORY / "tests" / test).exists()
 
 
 def test_every_survivor_that_has_a_reason_still_exists() -> None:
     """A line of SURVIVORS.md whose mutant is gone has no use."""
-    there = {mutant[:2] for module in mutants.MODULES for mutant in made_of(module)}
+    there = {(module, name) for module in mutants.MODULES for name in mutants.names(module)}
     assert mutants.known() - there == set()

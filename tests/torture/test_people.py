@@ -18,7 +18,7 @@ from .harness import exhaustive, sampled, seconds, tool
 from .people import KINDS
 
 NEEDS_ROOT = {"root", "remounts"}
-MINIMUM = 200  # acknowledged calls: fewer are no attack on a store in use
+MINIMUM = 20  # acknowledged calls: fewer are no attack on a store in use
 
 
 def play(kind: str, length: str, seed: int = 1) -> None:

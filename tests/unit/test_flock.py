@@ -331,3 +331,18 @@ def test_a_fork_waits_for_whoever_opens_or_closes(path: Path) -> None:
     wait()
     assert flock.descriptors.acquire(blocking=False)
     flock.descriptors.release()
+
+
+def test_a_descriptor_of_number_0_is_closed_too(path: Path) -> None:
+    """A daemon may have closed its stdin: then the first file that it opens has that number."""
+
+    def child() -> None:
+        os.close(0)
+        one = flock.KernelLock(os.open(path, os.O_RDWR))
+        assert one._fd == 0
+        assert one.try_acquire()
+        one.close()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(0)
+
+    assert wait_for(in_child(child)) == 0

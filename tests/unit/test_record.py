@@ -283,3 +283,9 @@ def test_a_record_gets_another_key_and_keeps_its_tag() -> None:
 def test_members_that_do_not_go_together_are_no_record(given: dict[str, Any]) -> None:
     """A right checksum shows who wrote a line, not that it makes sense."""
     assert isinstance(record.parse(disk.line(given)[:-1]), str)
+
+
+def test_a_change_in_the_same_microsecond_is_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists are ordered by time: of two changes of a session the second one is the newer."""
+    at_time(monkeypatch, STATE.updated_at)
+    assert record.next_record(STATE, CHANGE, "k", "me", durable=False)[1].updated_at > STATE.updated_at
