@@ -6,7 +6,7 @@ WORKERS ?= 2
 MINUTES ?= 20
 VERSION_SUITES ?= contract unit index evidence cli stress
 
-.PHONY: demo test test-versions mutants lint format torture bench bench-quick clean
+.PHONY: demo test test-versions mutants lint format reference torture bench bench-quick clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python -m bench.demo
@@ -34,6 +34,10 @@ lint: $(VENV)/.dev build/typing/shardstore_cli
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Parts of docs/reference/ come from docstrings, options and constants.
+reference: $(VENV)/.dev
+	$(BIN)/python -m docs.generate
 
 # The peers are pinned in bench/requirements.txt and live in a venv of their own.
 bench: $(VENV)-bench/.ready

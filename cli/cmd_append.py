@@ -28,7 +28,7 @@ def append(
     ctx: typer.Context,
     key: KeyArgument,
     item: Annotated[
-        str, typer.Argument(metavar="[JSON | -]", help="One item as JSON; - reads one item a line from stdin.")
+        str, typer.Argument(metavar="JSON", help="One item as JSON; - reads one item a line from stdin.")
     ] = "-",
     patch: Annotated[
         list[str] | None,

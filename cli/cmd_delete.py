@@ -31,9 +31,7 @@ def delete(
     ctx: typer.Context,
     keys: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[KEY...]", help="Keys of the sessions.", autocompletion=complete_key, show_default=False
-        ),
+        typer.Argument(metavar="KEY", help="Keys of the sessions.", autocompletion=complete_key, show_default=False),
     ] = None,
     prefix: Annotated[
         str | None,

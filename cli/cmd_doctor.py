@@ -21,7 +21,7 @@ def doctor(
     ctx: typer.Context,
     directory: Annotated[
         str | None,
-        typer.Argument(metavar="[DIRECTORY]", help="Examine this directory instead of a store's."),
+        typer.Argument(metavar="DIRECTORY", help="Examine this directory instead of a store's."),
     ] = None,
     store: StoreOption = None,
     json: JsonOption = False,

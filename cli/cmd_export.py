@@ -27,7 +27,7 @@ def formats() -> None:
 @app.command()
 def openclaw(
     ctx: typer.Context,
-    path: Annotated[str, typer.Argument(metavar="[PATH]", help="The file to write; - is stdout.")] = "-",
+    path: Annotated[str, typer.Argument(metavar="PATH", help="The file to write; - is stdout.")] = "-",
     prefix: PrefixOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     no_transcripts: Annotated[

@@ -19,7 +19,9 @@ app = plain_app()
 def get(
     ctx: typer.Context,
     key: KeyArgument,
-    field: Annotated[str | None, typer.Argument(help="Print only this field.", show_default=False)] = None,
+    field: Annotated[
+        str | None, typer.Argument(metavar="FIELD", help="Print only this field.", show_default=False)
+    ] = None,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:

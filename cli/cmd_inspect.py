@@ -31,7 +31,7 @@ FILTERED_LIMIT = 20  # sessions shown when a filter is given but no --limit
 def inspect(
     ctx: typer.Context,
     key: Annotated[
-        str | None, typer.Argument(metavar="[KEY]", help="Look at this session.", autocompletion=complete_key)
+        str | None, typer.Argument(metavar="KEY", help="Look at this session.", autocompletion=complete_key)
     ] = None,
     history: Annotated[bool, typer.Option("--history", help="With KEY: who changed what between revisions.")] = False,
     where: WhereOption = None,

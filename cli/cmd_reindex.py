@@ -15,7 +15,9 @@ app = plain_app()
 @app.command()
 def reindex(
     ctx: typer.Context,
-    fields: Annotated[list[str] | None, typer.Argument(metavar="FIELD...", show_default=False)] = None,
+    fields: Annotated[
+        list[str] | None, typer.Argument(metavar="FIELD", help="Names of the fields.", show_default=False)
+    ] = None,
     none: Annotated[bool, typer.Option("--none", help="Index no field.")] = False,
     store: StoreOption = None,
     json: JsonOption = False,

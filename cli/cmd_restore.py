@@ -30,7 +30,7 @@ def restore(
     ctx: typer.Context,
     key: Annotated[
         str | None,
-        typer.Argument(metavar="[KEY]", help="Key of the session.", autocompletion=complete_key, show_default=False),
+        typer.Argument(metavar="KEY", help="Key of the session.", autocompletion=complete_key, show_default=False),
     ] = None,
     prefix: Annotated[
         str | None, typer.Option("--prefix", metavar="TEXT", help="Every archived session whose key begins with this.")

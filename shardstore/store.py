@@ -559,8 +559,8 @@ class Store:
         on_damage: "raise" raises CorruptShard where a session that may belong here is damaged; "skip" leaves it out.
         Raises InvalidQuery.
 
-        >>> sum(session.size for session in store.sessions("agent:"))
-        11
+        >>> [session.data for session in store.sessions("agent:a")]
+        [{'n': 1}]
         """
         with late_imports:
             from shardstore._bulk import sessions
@@ -607,14 +607,22 @@ class Store:
     ) -> builtins.list[SessionInfo]:
         """List sessions from the index: exact as of some moment during the call.
 
-        `where`: {field: value} or {field: (op, value)} with op one of == != < <= > >= in exists. `order_by`: a field,
-        updated_at, created_at, size, log_length, rev or key; with a leading "-" descending. Both are quickest for the
-        store's `indexed` fields. `after`: go on behind this SessionInfo of an earlier list, or its `.cursor`; a session
-        that did not move meanwhile is neither skipped nor repeated. `fields`: show these fields, whatever their size.
-        `updated_since`, `updated_before` (aware datetimes) and `larger_than` (bytes) narrow the list further.
+        prefix: only keys that begin with this.
+        where: {field: value} or {field: (op, value)} with op one of == != < <= > >= in exists.
+        order_by: a field, updated_at, created_at, size, log_length, rev or key; with a leading "-" descending. Like
+            `where`, it is quickest for the store's `indexed` fields.
+        limit, offset: at most so many, and how many to leave out in front of them.
+        after: continue behind this SessionInfo of an earlier list, or its `.cursor`. A session that did not move
+            meanwhile is neither skipped nor repeated. Not together with offset.
+        fields: show these fields, whatever their size; None: those whose values are small.
+        updated_since, updated_before: aware datetimes.
+        larger_than: bytes of the entry.
 
         Warns (DamagedSessions) where sessions are left out because their files are damaged, and (UnknownField) where
         nothing matches and no session has a field of that name. Raises InvalidQuery.
+
+        >>> [info.key for info in store.list("agent:", {"status": ("!=", "done")}, order_by="key", limit=1)]
+        ['agent:a']
         """
         bounds = _bounds(updated_since, updated_before, larger_than)
         query = parse(prefix, where, order_by, limit, offset, bounds, after, fields)

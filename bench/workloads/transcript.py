@@ -79,7 +79,7 @@ def _tail(length: int, stage: Stage, store: str) -> Iterator[Callable[[float], M
 
 
 def _begun(peer: Peer) -> Iterator[int]:
-    """Make the session and its neighbours; return the numbers of its items."""
+    """Create the session and its neighbours; return the numbers of its items."""
     peer.fill(entries("1 KB", NEIGHBOURS))
     peer.create(KEY, fields(0))
     return iter(range(1, 1_000_000_000))

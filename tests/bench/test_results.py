@@ -9,7 +9,7 @@ from bench.results import Results, Row
 
 
 def results(*rows: tuple[str, str, str, dict[str, float]]) -> Results:
-    """Make results of these places, each with a single round."""
+    """Return results of these places, each with a single round."""
     conditions = {
         "machine": "m", "cores": 2, "memory_gb": 1.0, "load_before": 0, "system": "s", "python": "p", "sqlite": "3", "images": [],
         "filesystem": "ext4", "commit": "", "when": "", "versions": {}, "stores": {}, "plan": {},

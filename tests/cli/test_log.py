@@ -32,7 +32,7 @@ CHAT = [
 
 @pytest.fixture
 def chat(shell: Shell) -> Shell:
-    """Give a shell whose store holds one conversation."""
+    """Return a shell whose store holds one conversation."""
     with Store(shell.store, actor="agent:main") as store:
         store.append("chat", CHAT, {"status": "running"}, ids=[f"m{n}" for n in range(len(CHAT))])
     return shell

@@ -29,7 +29,7 @@ def is_for(backend: type[Backend], marks: set[str]) -> bool:
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest, root: Path) -> Iterator[Backend]:
-    """Give the place where this test's store is; it is checked when the test ends."""
+    """Yield the place where this test's store is; it is checked when the test ends."""
     made = BACKENDS[request.param](root)
     yield made
     if request.node.get_closest_marker("damages") is None:
@@ -38,7 +38,7 @@ def backend(request: pytest.FixtureRequest, root: Path) -> Iterator[Backend]:
 
 @pytest.fixture
 def store_factory(backend: Backend) -> Iterator[Callable[..., Store]]:
-    """Give a function that opens the one store of this test, again each time, with options."""
+    """Yield a function that opens the one store of this test, again each time, with options."""
     opened: list[Store] = []
 
     def factory(**options: Any) -> Store:
@@ -52,7 +52,7 @@ def store_factory(backend: Backend) -> Iterator[Callable[..., Store]]:
 
 @pytest.fixture
 def elsewhere(request: pytest.FixtureRequest, backend: Backend) -> Elsewhere:
-    """Give a way to read the store as whoever remembers nothing of it: in another process, where it has others."""
+    """Return a way to read the store as whoever remembers nothing of it: in another process, where it has others."""
     if not backend.shared_between_processes:
         return Elsewhere(None, backend)
     crew: Callable[[int], Peers] = request.getfixturevalue("crew")
@@ -61,5 +61,5 @@ def elsewhere(request: pytest.FixtureRequest, backend: Backend) -> Elsewhere:
 
 @pytest.fixture
 def store(request: pytest.FixtureRequest, store_factory: Callable[..., Store]) -> Store:
-    """Give a new store."""
+    """Return a new store."""
     return store_factory(durability=getattr(request, "param", "commit"))

@@ -165,7 +165,7 @@ def key_of(data: bytes) -> str:
 
 
 def is_current(root: Path) -> bool:
-    """Tell whether a list would take its answer from the catalog alone."""
+    """Return whether a list would take its answer from the catalog alone."""
     one = Actor(root)
     try:
         return pending(one.lister) == (0, None)
@@ -174,7 +174,7 @@ def is_current(root: Path) -> bool:
 
 
 def usable(root: Path) -> bool:
-    """Tell whether a list would believe the catalog."""
+    """Return whether a list would believe the catalog."""
     one = Actor(root)
     try:
         return pending(one.lister)[1] is None

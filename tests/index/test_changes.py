@@ -19,7 +19,7 @@ NAMES = [shard_name(key) for key in ("a", "b", "agent:main:main", "ä")]
 
 @pytest.fixture
 def made(tmp_path: Path) -> ChangeFile:
-    """Give a change file with four changes, a mark and a seal."""
+    """Return a change file with four changes, a mark and a seal."""
     file = ChangeFile.create(str(tmp_path))
     file.unlock()
     for name in NAMES[:2]:

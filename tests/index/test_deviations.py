@@ -42,7 +42,7 @@ def check(root: Path, *actors: Actor) -> None:
 
 
 def two(root: Path) -> tuple[Actor, Actor]:
-    """Give two processes and an index that is up to date."""
+    """Return two processes and an index that is up to date."""
     writer, lister = Actor(root), Actor(root)
     writer.write("s", n=0)
     writer.write("t", n=0)

@@ -39,7 +39,7 @@ def log_of(root: Path, key: str) -> Path:
 
 @pytest.fixture
 def chat(store: Store, root: Path) -> Path:
-    """Make a session whose log has a file; return that."""
+    """Create a session whose log has a file; return the file."""
     fill(store, KEY, COUNT)
     return log_of(root, KEY)
 

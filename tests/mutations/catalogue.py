@@ -77,7 +77,7 @@ def edit(target: str, *changes: tuple[str, str]) -> None:
 
 
 def nothing(result: Any = None) -> Callable[[Any], Any]:
-    """Make a function that does nothing and returns `result`."""
+    """Return a function that does nothing and returns `result`."""
     return lambda original: lambda *args, **kwargs: result
 
 

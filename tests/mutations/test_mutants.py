@@ -12,7 +12,7 @@ from tests.mutations import mutants
 
 @cache
 def made_of(module: str) -> list[mutants.Mutant]:
-    """Make every mutant of a module, once."""
+    """Return every mutant of a module, once."""
     return list(mutants.mutants(module))
 
 

@@ -54,7 +54,7 @@ KEYS = [KEY, "k1", "k2", "new"]
 
 
 def grow(store: Store, backup: Path) -> str:
-    """Make sessions, back the store up, and go on; return the newest version of KEY."""
+    """Create sessions, back the store up, and go on; return the newest version of KEY."""
     for key in KEYS[:3]:
         store.patch(key, {"n": 1})
     store.list()

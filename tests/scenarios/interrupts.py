@@ -57,7 +57,7 @@ class _Positions:
 
 
 class At:
-    """Do something at the n-th position of what runs inside the block: before a bytecode, at a call or at a return.
+    """Act at the n-th position of what runs inside the block: before a bytecode, at a call or at a return.
 
     The interpreter looks for signals behind a call, so its exception goes where that one's does; the trace function comes
     before the next bytecode. Where another handler begins, up to the next call, there is no position: above all not

@@ -90,7 +90,7 @@ class Race:
     """Writers that are killed and stopped, beside readers of tails, cuts, compaction, archive and restore."""
 
     def __init__(self, root: Path, seconds: float, writers: int, seed: int) -> None:
-        """Make the session."""
+        """Create the session."""
         small_settles()
         self.root, self.random = root, random.Random(seed)
         self.journals = [root.parent / f"acknowledged-{number}" for number in range(writers)]

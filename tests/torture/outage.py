@@ -320,7 +320,7 @@ class Outage:
     def __init__(
         self, directory: Path, workload: Workload, durability: str, mutant: str | None, *, outside: bool
     ) -> None:
-        """Make the template and record the workload."""
+        """Create the template and record the workload."""
         self.workload, self.durability, self.mutant = workload, durability, mutant
         self.base = directory / "base"
         self.root = self.base / "home" / "store"
@@ -436,7 +436,7 @@ class Outage:
 
 
 def after_a_restart() -> None:
-    """Make this process believe that the machine was started again.  Fails where the store asks in another way."""
+    """Convince this process that the machine was started again. Fail where the store asks in another way."""
     from shardstore._files.index import life
 
     if life.boot_id.__name__ not in life.life_of.__code__.co_names:

@@ -36,7 +36,7 @@ KEY, OTHER = "agent:main:main", "agent:main:other"
 
 @pytest.fixture
 def root() -> Iterator[Path]:
-    """Give a store of two sessions that nobody has open."""
+    """Yield a store of two sessions that nobody has open."""
     base = scratch("regression-")
     with Store(base / "store") as store:
         for key in (KEY, OTHER):
@@ -50,7 +50,7 @@ def root() -> Iterator[Path]:
 def fails(
     module: Any, name: str, error: int, when: Callable[..., bool] = lambda *_: True, times: int = 1
 ) -> Iterator[list[int]]:
-    """Make a function fail, `times` times, where `when(its arguments)`; give how often it did."""
+    """Replace a function by one that fails `times` times where `when(its arguments)`; yield how often it did."""
     function, count = getattr(module, name), [0]
 
     def failing(*args: Any, **kwargs: Any) -> Any:

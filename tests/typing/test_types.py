@@ -22,7 +22,7 @@ TOOLS = Path(sys.executable).parent
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[Path]:
-    """Give a directory with a user's code and nothing else: what the checkers know of the package is installed."""
+    """Yield a directory with a user's code and nothing else: what the checkers know of the package is installed."""
     shutil.copy(USER_CODE, tmp_path)
     yield tmp_path
 

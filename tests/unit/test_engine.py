@@ -112,7 +112,7 @@ class Interrupted(weakref.WeakValueDictionary[tuple[int, int], FileEngine]):
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> Interrupted:
-    """Give a registry that can be interrupted."""
+    """Return a registry that can be interrupted."""
     made = Interrupted()
     monkeypatch.setattr(engine_module, "_engines", made)
     return made

@@ -45,7 +45,7 @@ def marker(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def three(marker: Path) -> Iterator[list[Queue]]:
-    """Give three lines on one file, through three descriptors, as three processes have them."""
+    """Yield three lines on one file, through three descriptors, as three processes have them."""
     files = [QueueFile(marker) for _ in range(3)]
     yield [Queue(file, NAME) for file in files]
     for file in files:
@@ -164,7 +164,7 @@ def test_without_a_line_it_goes_on(marker: Path, mode: str, monkeypatch: pytest.
 
 @pytest.fixture
 def two(tmp_path: Path, marker: Path) -> Iterator[list[tuple[FairLock, KernelLock]]]:
-    """Give two processes' turns and locks of one shard."""
+    """Yield two processes' turns and locks of one shard."""
     path = tmp_path / "shard"
     path.write_bytes(b"")
     files = [QueueFile(marker) for _ in range(2)]

@@ -33,7 +33,7 @@ def test_the_last_store_object_of_a_root_gives_back(root: Path) -> None:
 
 
 def in_a_cycle(store: Store) -> None:
-    """Make a store that only the garbage collector finds."""
+    """Create a store that only the garbage collector finds."""
     store.me = store  # type: ignore[attr-defined]
 
 

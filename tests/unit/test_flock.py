@@ -16,13 +16,13 @@ from tests.support.actions import in_background
 
 
 def soon() -> float:
-    """Give a deadline that a free lock meets and a held one does not."""
+    """Return a deadline that a free lock meets and a held one does not."""
     return time.monotonic() + 0.15
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Iterator[Path]:
-    """Give a file to lock."""
+    """Yield a file to lock."""
     file = tmp_path / "file"
     file.write_bytes(b"")
     yield file
@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def two(path: Path) -> Iterator[tuple[flock.KernelLock, flock.KernelLock, Path]]:
-    """Give two locks on one file, through two descriptors, as two processes have them."""
+    """Yield two locks on one file, through two descriptors, as two processes have them."""
     fds = [os.open(path, os.O_RDWR) for _ in range(2)]
     locks = [flock.KernelLock(fd) for fd in fds]
     yield locks[0], locks[1], path

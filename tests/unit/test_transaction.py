@@ -23,7 +23,7 @@ MORE = Change({"n": b"1"}, [])
 
 @pytest.fixture
 def pool(root: Path) -> Iterator[Pool]:
-    """Give the shards of a store, and no index."""
+    """Yield the shards of a store, and no index."""
     Store(root).close()
     made = Pool(Layout(root))
     yield made
