@@ -115,6 +115,30 @@ def test_append_refuses_what_is_no_json(shell: Shell) -> None:
     assert not shell.store.exists() or shell("get", "chat").code == 3
 
 
+@pytest.mark.parametrize("nothing", ["", "\n", " \r\n\n"])
+def test_append_of_nothing_changes_and_makes_nothing(shell: Shell, nothing: str) -> None:
+    """A pipe whose producer found nothing: no session, no store, and no patch either."""
+    done = shell("append", "chat", "-", "--patch", "status=x", stdin=nothing)
+    assert (done.code, done.out, "no item came" in done.err, shell.store.exists()) == (0, "", True, False)
+    with Store(shell.store) as store:
+        assert shell("append", "chat", "-", "--json", stdin=nothing).json["version"] == "absent"
+        assert list(store) == []
+        before = store.append("chat", [1])
+        told = shell("append", "chat", "-", "--patch", "status=x", "--json", stdin=nothing).json
+        assert (told["created"], told["changed"], told["version"]) == (False, False, before.version)
+        assert store["chat"].version == before.version
+
+
+@pytest.mark.parametrize("without", ['{"n":2}', '{"uuid":null}', '{"uuid":true}', '{"uuid":["u"]}', "2"])
+def test_append_with_an_id_field_needs_it_in_every_item(shell: Shell, without: str) -> None:
+    """An item without an id would come twice when the pipe is run again; all or nothing, and the line is named."""
+    done = shell("append", "chat", "-", "--id-field", "uuid", stdin=f'{{"uuid":"u1"}}\n\n{without}\n{{"uuid":3}}\n')
+    assert (done.code, "line 3" in done.err, "'uuid'" in done.err, shell.store.exists()) == (2, True, True, False)
+    assert shell("append", "chat", "-", "--id-field", "uuid", stdin='{"uuid":"u1"}\n{"uuid":3}\n').code == 0
+    with Store(shell.store) as store:
+        assert store["chat"].log.ids() == ["u1", "3"]
+
+
 def test_copy_and_rename(chat: Shell) -> None:
     """A branch, a new key, and the exit codes for what is not there or is there already."""
     assert chat("copy", "chat", "branch", "--stop", "2").code == 0
