@@ -43,7 +43,9 @@ def append(
     ] = None,
     id_field: Annotated[
         str | None,
-        typer.Option("--id-field", metavar="FIELD", help="Take each item's id from this field, which every item needs."),
+        typer.Option(
+            "--id-field", metavar="FIELD", help="Take each item's id from this field, which every item needs."
+        ),
     ] = None,
     create: CreateOption = True,
     expect: ExpectOption = None,
