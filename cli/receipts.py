@@ -31,6 +31,15 @@ def written(session: Session, before: Session | None, *, as_json: bool) -> None:
     return output.message(f"{show.text(session.key)}: {done}{unchanged}, version {session.version}")
 
 
+def nothing(key: str, session: Session | None, *, as_json: bool) -> None:
+    """Print that no item came, so that nothing was changed or made. `session`: None where there is none."""
+    if as_json:
+        rev, version = (0, "absent") if session is None else (session.rev, session.version)
+        given = {"key": key, "rev": rev, "version": version, "created": False, "changed": False}
+        return output.json_object(given)
+    return output.message(f"{show.text(key)}: no item came from stdin; nothing was changed")
+
+
 def restored(session: Session, *, as_json: bool) -> None:
     """Print that a session is back."""
     if as_json:

@@ -65,6 +65,7 @@ def test_every_crash_state_of_short_workloads(name: str) -> None:
         ("compact", "commit", "9", "7"),
         ("bulk", "commit", "11", "23"),
         ("bulk-syncfs", "commit", "11", "15"),
+        ("bulk-archive", "commit", "3", "9"),
     ],
 )
 def test_some_crash_states_of_long_workloads(name: str, durability: str, stride: str, every: str) -> None:
@@ -112,7 +113,20 @@ def test_a_log_that_skips_a_step_is_caught(mutant: str) -> None:
 @pytest.mark.parametrize("durability", ["commit", "relaxed"])
 @pytest.mark.parametrize(
     "name",
-    ["birth", "life", "rewrite", "torn", "mixed", "compact", "bulk", "bulk-syncfs", "listed", "log", "log-moves"],
+    [
+        "birth",
+        "life",
+        "rewrite",
+        "torn",
+        "mixed",
+        "compact",
+        "bulk",
+        "bulk-syncfs",
+        "bulk-archive",
+        "listed",
+        "log",
+        "log-moves",
+    ],
 )
 def test_crash_states(name: str, durability: str) -> None:
     """Every state of the short workloads; of the long ones those at every third operation, as far as the time goes."""
@@ -122,7 +136,6 @@ def test_crash_states(name: str, durability: str) -> None:
         "compact": "3",
         "bulk": "3",
         "bulk-syncfs": "3",
-        "bulk-archive": "3",
         "birth": "11",
     }.get(name, "1")
     every = (
