@@ -20,7 +20,7 @@ test-versions: $(VENV)/.python
 
 # Small mutants of the core, made by machine: tests/mutations/SURVIVORS.md lists those that no test notices.
 mutants: $(VENV)/.dev
-	$(BIN)/python -m tests.mutations.mutants --workers $(WORKERS) $(MUTANTS)
+	$(BIN)/python -m tests.mutations.hunt $(MUTANTS)
 
 torture: $(VENV)/.dev
 	$(BIN)/python -m tests.torture --workers $(WORKERS) --minutes $(MINUTES) --out build/torture.json

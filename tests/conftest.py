@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from shardstore import Store
-from tests.support import disk
+from tests.support import disk, leftovers
 from tests.support.peer import Peer, Peers
 from tests.support.readable import ReadableCopy
 from tests.support.sound import check_store
+
+leftovers.watch_connections()
 
 
 def working_directory() -> str | None:
@@ -29,6 +31,15 @@ def working_directory() -> str | None:
     return chosen
 
 
+@pytest.fixture(autouse=True)
+def nothing_stays_open() -> Iterator[None]:
+    """Fail the test that leaves a connection, a pipe or a socket open, when everything else of it has ended."""
+    before = leftovers.channels()
+    yield
+    assert leftovers.connections() == []
+    assert {fd: name for fd, name in leftovers.channels().items() if before.get(fd) != name} == {}
+
+
 @pytest.fixture
 def root(request: pytest.FixtureRequest) -> Iterator[Path]:
     """Yield a path for a store, and check the store when the test ends, unless the test says that it damages it."""
@@ -38,6 +49,7 @@ def root(request: pytest.FixtureRequest) -> Iterator[Path]:
         yield path
         if request.node.get_closest_marker("damages") is None and (path / "shardstore.json").exists():
             verify(path)
+        assert leftovers.below(base) == []
     finally:
         shutil.rmtree(base, ignore_errors=True)
 
@@ -79,6 +91,7 @@ def crew(_crew_for_life: Peers) -> Iterator[Callable[[int], Peers]]:
     def lend(count: int) -> Peers:
         while len(_crew_for_life) < count:
             _crew_for_life.append(Peer())
+            leftovers.share(*_crew_for_life[-1].descriptors())
         group = Peers(_crew_for_life[:count])
         lent.extend(peer for peer in group if peer not in lent)
         return group

@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tests.support import leftovers
+
 COMMAND = (sys.executable, "-m", "shardstore_cli")
 _INHERITED = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TERM", "SHARDSTORE_PATH")
 SECONDS = 60
@@ -122,6 +124,9 @@ class Zygote:
     def __init__(self) -> None:
         command = [sys.executable, str(Path(__file__).with_name("zygote.py"))]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        leftovers.share(self._process.stdin.fileno(), self._process.stdout.fileno())
 
     def run(self, arguments: list[str], files: list[Path], variables: dict[str, str], directory: Path) -> int:
         """Run a command and give its exit code."""

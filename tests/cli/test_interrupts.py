@@ -92,7 +92,7 @@ class Dying:
 def slow(*args, **kwargs):
     import time
     Dying()
-    time.sleep(10)
+    time.sleep({wait})
     raise AssertionError("the interrupt was dropped")
 cmd_list.open_existing = slow
 sys.argv = ["shardstore", "list", "--store", {store!r}]
@@ -102,11 +102,13 @@ shardstore_cli.main.main()
 
 def test_an_interrupt_inside_a_finalizer_is_not_lost(busy: Shell) -> None:
     """Python prints the traceback of a KeyboardInterrupt in `__del__`, drops it, and the command goes on."""
-    done = _python(_IN_DEL.format(store=str(busy.store), patch=""))
+    done = _python(_IN_DEL.format(store=str(busy.store), patch="", wait=30))
     assert (done.code, done.err) == (130, "Error: interrupted\n")
     plain = _python(
         _IN_DEL.format(
-            store=str(busy.store), patch="shardstore_cli.main.interrupts._raise_again = sys.__unraisablehook__"
+            store=str(busy.store),
+            patch="shardstore_cli.main.interrupts._raise_again = sys.__unraisablehook__",
+            wait=1,
         )
     )
     assert plain.code != 130 and "Traceback" in plain.err

@@ -23,8 +23,8 @@ def actor(root: Path) -> Callable[..., Actor]:
 
 
 @pytest.fixture(autouse=True)
-def actors_closed() -> Iterator[None]:
-    """Close the actors of a test at its end."""
+def actors_closed(root: Path) -> Iterator[None]:
+    """Close the actors of a test at its end, before its store is checked."""
     yield
     close_all()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -64,6 +65,19 @@ def test_one_that_cannot_be_used_is_closed_at_once(tmp_path: Path, monkeypatch: 
     with pytest.raises(sqlite3.OperationalError):
         Catalog.create(str(tmp_path / "other"), [])
     for connection in connections:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
+
+
+def test_one_that_is_dropped_is_closed_also_in_a_cycle(made: Catalog) -> None:
+    """The finalizers of a cycle run in any order, and a connection that is finalized open is a warning."""
+    for tied in (False, True):
+        dropped = Catalog(made.path, ["n"], write=False)
+        connection, cycle = dropped._db, [dropped]
+        if tied:
+            cycle.append(cycle)  # type: ignore[arg-type]
+        del dropped, cycle
+        gc.collect()
         with pytest.raises(sqlite3.ProgrammingError, match="closed"):
             connection.execute("SELECT 1")
 

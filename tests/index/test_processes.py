@@ -36,7 +36,7 @@ PROCESSES = 3
 crew: list[Peer] = []
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def _crew() -> Any:
     yield
     while crew:

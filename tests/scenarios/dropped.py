@@ -40,6 +40,12 @@ def a_dropped_store_gives_everything_back(root: Path) -> None:
             del store
             gc.collect()  # a list that made the index has kept an exception, and with it the call's frames
             _nothing_is_open(root)
+            cycle: list[object] = [Store(root.with_name(f"{root.name}{number}"))]
+            cycle.append(cycle)
+            assert len(cycle[0].list()) == 1  # type: ignore[attr-defined]
+            del cycle
+            gc.collect()
+            _nothing_is_open(root)
     finally:
         gc.enable()
 

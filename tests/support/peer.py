@@ -70,6 +70,10 @@ class Peer:
         """The process id."""
         return self._process.pid
 
+    def descriptors(self) -> list[int]:
+        """Return the pipes to it."""
+        return [self._in.fileno(), self._out.fileno()]
+
     def start(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Begin `function(*args)` there; it must be importable by its module and name."""
         _send(self._in, ("run", f"{function.__module__}:{function.__qualname__}", args, kwargs))

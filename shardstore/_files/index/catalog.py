@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import weakref
 from contextlib import contextmanager
 from itertools import chain, islice, starmap
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -82,6 +83,8 @@ class Catalog:
             f"file:{_quoted(path)}?mode={'rw' if write else 'ro'}",
             uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_S,
         )  # fmt: skip
+        # A connection warns when the garbage collector finds it open. Its catalog closes it first, also in a cycle.
+        weakref.finalize(self, self._db.close).atexit = False
         try:
             self._db.executescript(f"{_READING};{_WRITING if write else ''}")
         except BaseException:

@@ -1,0 +1,60 @@
+"""Find which tests run which lines of a file: python -m tests.mutations.touched FILE ANSWER TEST...
+
+The answer is a JSON object: for each test that passed its seconds and the lines of FILE that it ran in this process.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+
+class Touched:
+    """A plugin that notes the lines while each test runs."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.lines: set[int] = set()
+        self.found: dict[str, tuple[float, list[int]]] = {}
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
+        """Note what one test runs, its fixtures included."""
+        self.lines.clear()
+        began = time.monotonic()
+        threading.settrace(self._enter)
+        sys.settrace(self._enter)
+        try:
+            return (yield)
+        finally:
+            sys.settrace(None)
+            threading.settrace(None)  # type: ignore[arg-type]
+            self.found[item.nodeid] = (round(time.monotonic() - began, 3), sorted(self.lines))
+
+    def _enter(self, frame: FrameType, _event: str, _arg: Any) -> Any:
+        return self._line if frame.f_code.co_filename == self.file else None
+
+    def _line(self, frame: FrameType, event: str, _arg: Any) -> Any:
+        if event == "line":
+            self.lines.add(frame.f_lineno)
+        return self._line
+
+
+def main() -> int:
+    """Run the tests and write what they touched."""
+    file, answer, *tests = sys.argv[1:]
+    touched = Touched(file)
+    status = pytest.main(["-q", "-n", "0", "-p", "no:cacheprovider", *tests], plugins=[touched])
+    Path(answer).write_text(json.dumps(touched.found))
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

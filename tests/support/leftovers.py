@@ -1,0 +1,97 @@
+"""What a test left open: connections of SQLite, files of its store, pipes and sockets.
+
+Python tells of most of these when the garbage collector comes by, in the middle of another test. Here the test that
+made them fails.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sqlite3
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+_CHANNELS = ("pipe:", "socket:", "anon_inode:", "/dev/pt")
+_shared: set[str] = set()  # names of channels, which the system gives to one only
+_dropped: list[str] = []  # the files of connections that nobody closed
+
+
+class Connection(sqlite3.Connection):
+    """A connection that says when it is dropped open. Python itself says so from 3.13 on."""
+
+    def __init__(self, database: Any, *args: Any, **kwargs: Any) -> None:
+        self.database = str(database)
+        super().__init__(database, *args, **kwargs)
+        _connections.add(self)
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether nobody closed it."""
+        try:
+            return self.total_changes >= 0
+        except sqlite3.ProgrammingError:
+            return False
+
+    def __del__(self) -> None:
+        if self in _connections and self.is_open:
+            _dropped.append(self.database)
+            self.close()
+
+
+def watch_connections() -> None:
+    """Have every connection that this process opens from now on be a `Connection`."""
+    real: Callable[..., sqlite3.Connection] = sqlite3.connect
+
+    def connect(database: Any, *args: Any, **kwargs: Any) -> sqlite3.Connection:
+        return real(database, *args, **{"factory": Connection, **kwargs})
+
+    sqlite3.connect = connect  # type: ignore[assignment]
+
+
+def connections() -> list[str]:
+    """Return the files of the connections that were dropped open, or are open now; forget those dropped."""
+    if any(one.is_open for one in list(_connections)):
+        gc.collect()  # what is part of a cycle is not in use
+    found = [*_dropped, *(one.database for one in list(_connections) if one.is_open)]
+    _dropped.clear()
+    return found
+
+
+def below(root: Path) -> list[str]:
+    """Return the paths that this process has open in a directory, where the system shows them."""
+    if any(_is_below(path, root) for path in descriptors().values()):
+        gc.collect()
+    return sorted(path for path in descriptors().values() if _is_below(path, root))
+
+
+def _is_below(path: str, root: Path) -> bool:
+    return path == str(root) or path.startswith(f"{root}/")
+
+
+def descriptors() -> dict[int, str]:
+    """Return what this process has open, by descriptor; nothing but on Linux."""
+    return dict(_descriptors()) if sys.platform == "linux" else {}
+
+
+def _descriptors() -> Iterator[tuple[int, str]]:
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            yield int(name), os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue  # the listing's own
+
+
+def channels() -> dict[int, str]:
+    """Return the pipes, sockets and terminals that this process has open, but for those that the whole run shares."""
+    return {fd: name for fd, name in descriptors().items() if name.startswith(_CHANNELS) and name not in _shared}
+
+
+def share(*fds: int) -> None:
+    """Note what one test opens for all that follow, as the pipes to a process that they share."""
+    opened = descriptors()
+    _shared.update(opened[fd] for fd in fds if fd in opened)

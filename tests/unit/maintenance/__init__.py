@@ -1,0 +1,1 @@
+"""Each module of maintenance by itself, on small stores."""
