@@ -60,7 +60,7 @@ def purge(
     """
     if (older_than is None) is not everything:
         message = "give --older-than AGE, or --all"
-        raise typer.BadParameter(message, ctx=ctx, param_hint="--older-than")
+        raise exits.CommandError(message, "`shardstore archive purge --help`", code=exits.USAGE)
     age = 0 if older_than is None else parse.duration(older_than, "--older-than")
     with (
         open_existing(ctx, store, read_only=dry_run) as opened,

@@ -74,8 +74,8 @@ def prune(
         "keep": _keep(keep),
     }
     if not any(rules[name] for name in ("max_entries", "max_bytes", "where")) and rules["older_than"] is None:
-        message = "give --older-than, --max-entries, --max-bytes or --where"
-        raise typer.BadParameter(message, ctx=ctx, param_hint="--older-than")
+        message = "prune needs a rule: --older-than, --max-entries, --max-bytes or --where"
+        raise exits.CommandError(message, "`shardstore prune --help`", code=exits.USAGE)
     with (
         open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=False) as opened,
         progress.bar("Looking" if dry_run else "Pruning", _AGAIN) as shown,

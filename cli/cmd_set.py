@@ -61,8 +61,9 @@ def _entry(text: str) -> dict[str, Any]:
     try:
         fields = parse.strict_json(sys.stdin.buffer.read() if text == "-" else text)
     except ValueError as error:  # also UnicodeDecodeError
-        raise typer.BadParameter(f"not a JSON object: {error}", param_hint=source) from None
+        message = f'not a JSON object: {error}; for example \'{{"status": "new"}}\''
+        raise typer.BadParameter(message, param_hint=source) from None
     if not isinstance(fields, dict):
-        message = f"an entry is a JSON object, this is {type(fields).__name__}"
+        message = f'an entry is a JSON object such as \'{{"status": "new"}}\', not a {type(fields).__name__}'
         raise typer.BadParameter(message, param_hint=source)
     return fields

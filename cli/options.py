@@ -1,6 +1,6 @@
 """What the commands have in common: the options that several take, and how a store is opened.
 
-Every parameter is text or a flag; see light.py.
+Every parameter is text or a flag; see plain_text.py.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import pwd
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import bash, escape, parse, progress
+from . import bash, escape, failure, output, parse, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,8 +47,8 @@ def plain_app() -> typer.Typer:
 def store_path(ctx: typer.Context, store: str | None) -> Path:
     """Return the store that is meant: the command's option, the one before the command, the environment. Or exit 2."""
     shared = ctx.find_object(Globals) or Globals()
-    named = store or shared.store or os.environ.get(PATH_VARIABLE)
-    if not named:
+    named = next((one for one in (store, shared.store, os.environ.get(PATH_VARIABLE)) if one is not None), "")
+    if not named:  # an empty --store is a shell variable that is not set: another store is not meant
         message = f"which store? Pass --store PATH or set {PATH_VARIABLE}"
         raise typer.BadParameter(message, ctx=ctx, param_hint="--store")
     return Path(named)
@@ -71,18 +72,27 @@ def _scan_progress() -> Callable[[int, int], None] | None:
 def open_for_writing(
     ctx: typer.Context, store: str | None, *, lock_timeout: str, actor: str | None, create: bool
 ) -> Store:
-    """Open a store to change sessions in it; `create` makes it where there is none."""
-    from shardstore import Store
+    """Open a store to change sessions in it; `create` makes it where there is none, and says so: it may be a typo."""
+    from shardstore import Store, StoreNotFound
 
     shared = ctx.find_object(Globals) or Globals()
-    return Store(
+    opened = partial(
+        Store,
         store_path(ctx, store),
-        create=create,
         lock_timeout=parse.seconds(lock_timeout, "--lock-timeout"),
         actor=actor or default_actor(),
         allow_shared=shared.allow_shared,
         scan_progress=_scan_progress(),
     )
+    try:
+        return opened(create=False)
+    except StoreNotFound:
+        if not create:
+            raise
+    made = opened(create=True)
+    if not failure.json_wanted():
+        output.message(f"a new store: {escape.text(made.location)}")
+    return made
 
 
 def default_actor() -> str:
