@@ -98,7 +98,7 @@ def shardstore(
         bool, typer.Option("--allow-shared", help="Use a store that other users may write to as well.")
     ] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Sessions of agents on one machine: one file and one lock each, no update lost.

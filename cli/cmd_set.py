@@ -37,8 +37,9 @@ def set_(
 ) -> None:
     """Replace a session's entry as a whole.
 
-    Makes the session, and the store, where there is none, and says so; with --no-create exit code 3. Beside
-    other writers use --expect (from `get --json` or `inspect`), or `patch` for single fields.
+    Creates a missing session, and a missing store, and says so. With --no-create it exits with 3 instead.
+
+    If others write to the session too, pass --expect with the version from `get --json`, or use `patch`.
     """
     fields = _entry(entry)
     with (

@@ -132,10 +132,10 @@ def _by_kind() -> list[tuple[type[Exception] | tuple[type[Exception], ...], tupl
     from shardstore import errors
 
     return [
-        (errors.SessionNotFound, (exits.NO_SESSION, "`shardstore list --prefix ...` shows the keys there are")),
+        (errors.SessionNotFound, (exits.NO_SESSION, "`shardstore list --prefix ...` shows the keys")),
         (
             errors.StoreNotFound,
-            (exits.NO_STORE, "check --store and SHARDSTORE_PATH; set, patch, append, import make one"),
+            (exits.NO_STORE, "check --store and SHARDSTORE_PATH; set, patch, append and import create a store"),
         ),
         (errors.Conflict, (exits.CONFLICT, "")),
         (errors.CorruptShard, (exits.CORRUPT, "")),

@@ -70,9 +70,18 @@ def _scan_progress() -> Callable[[int, int], None] | None:
 
 
 def open_for_writing(
-    ctx: typer.Context, store: str | None, *, lock_timeout: str, actor: str | None, create: bool
+    ctx: typer.Context,
+    store: str | None,
+    *,
+    lock_timeout: str,
+    actor: str | None,
+    create: bool,
+    announce: bool = True,
 ) -> Store:
-    """Open a store to change sessions in it; `create` makes it where there is none, and says so: it may be a typo."""
+    """Open a store to change sessions in it; `create` makes a missing one.
+
+    `announce`: name a new store on stderr, for its path may be a typo.
+    """
     from shardstore import Store, StoreNotFound
 
     shared = ctx.find_object(Globals) or Globals()
@@ -90,7 +99,7 @@ def open_for_writing(
         if not create:
             raise
     made = opened(create=True)
-    if not failure.json_wanted():
+    if announce and not failure.json_wanted():
         output.message(f"a new store: {escape.text(made.location)}")
     return made
 
@@ -129,7 +138,7 @@ KeyArgument = Annotated[
     typer.Argument(metavar="KEY", help="Key of the session.", autocompletion=complete_key, show_default=False),
 ]
 TargetArgument = Annotated[
-    str, typer.Argument(metavar="TARGET", help="Key that no session has yet.", show_default=False)
+    str, typer.Argument(metavar="TARGET", help="New key, which no session has yet.", show_default=False)
 ]
 WhereOption = Annotated[
     list[str] | None,
@@ -155,13 +164,13 @@ TimeoutOption = Annotated[
 ]
 ActorOption = Annotated[
     str | None,
-    typer.Option("--actor", metavar="NAME", help="Who the history says made the change.  [default: cli:<user>]"),
+    typer.Option("--actor", metavar="NAME", help="The name beside the change in the history.  [default: cli:<user>]"),
 ]
 CreateOption = Annotated[
     bool,
-    typer.Option("--create/--no-create", help="Make the session where there is none, or exit 3."),
+    typer.Option("--create/--no-create", help="Create a missing session, or exit with 3."),
 ]
 ExpectOption = Annotated[
     str | None,
-    typer.Option("--expect", metavar="VERSION", help="Only if the session is at this version; otherwise exit 4."),
+    typer.Option("--expect", metavar="VERSION", help="Write only if the session is at this version; else exit with 4."),
 ]
