@@ -260,9 +260,9 @@ def story(directory: Path, entries: dict[str, openclaw.Entry], amount: Amount) -
     source = openclaw.write(entries, directory / "openclaw")
     print(f"    {len(entries)} sessions, {source.stat().st_size / 1e6:.1f} MB in one sessions.json")
 
-    title(f"2. $ shardstore import openclaw {source.name} --store store")
+    title(f"2. $ shardstore import openclaw {source.name} --no-transcripts --store store")
     store = directory / "store"
-    show(shardstore("import", "openclaw", source, "--store", store))
+    show(shardstore("import", "openclaw", source, "--no-transcripts", "--store", store))
     exported = json.loads("\n".join(shardstore("export", "openclaw", "--store", store)))
     same = exported == entries
     print(f"    exported again, it is {'the same' if same else 'NOT THE SAME'}, session by session")

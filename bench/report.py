@@ -130,7 +130,19 @@ def _grid(results: Results, workload: str) -> Grid:
         cells = [_with_loss(show, lambda m, c=case, s=store: results.value(workload, c, s, m)) for store in stores]  # type: ignore[misc]
         rows.append((case, *cells))
     about = WORKLOADS[workload].ABOUT if workload in WORKLOADS else ""
-    return Grid(workload, f"{about}. {what[0].upper()}{what[1:]}.", ("", *map(label, stores)), tuple(rows))
+    cells_are = f"{what[0].upper()}{what[1:]}."
+    return Grid(workload, f"{about}. {cells_are}{_durability(stores)}", ("", *map(label, stores)), tuple(rows))
+
+
+def _durability(stores: Sequence[str]) -> str:
+    """Return a sentence that names the durability of each column; nothing where no column is a store."""
+    levels: dict[str, list[str]] = {}
+    for store in stores:
+        if store in SPECS:
+            levels.setdefault(DURABILITY_SHOWN[SPECS[store].level], []).append(label(store))
+    if len(levels) < 2:
+        return "".join(f" Durability: {level}." for level in levels)
+    return " Durability: " + "; ".join(f"{level} for {', '.join(names)}" for level, names in levels.items()) + "."
 
 
 def _with_loss(show: Callable[[Callable[[str], float | None]], str], value: Callable[[str], float | None]) -> str:

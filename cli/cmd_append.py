@@ -39,7 +39,7 @@ def append(
         typer.Option("--patch", metavar="FIELD=JSON", help="Set a field in the same commit. Repeatable."),
     ] = None,
     id_: Annotated[
-        str | None, typer.Option("--id", metavar="TEXT", help="The item's id: what is there already is not added.")
+        str | None, typer.Option("--id", metavar="TEXT", help="The item's id; an item with this id is not added twice.")
     ] = None,
     id_field: Annotated[
         str | None,
@@ -56,13 +56,13 @@ def append(
 ) -> None:
     """Add items to the end of a session's log, all in one commit.
 
-    Makes the session, and the store, where there is none, and says so; with --no-create exit code 3.
+    Creates a missing session, and a missing store, and says so. With --no-create it exits with 3 instead.
 
-    With --id or --id-field it is safe to run again: an item whose id stands in the log is not added a second time.
-    An empty stdin changes nothing and makes nothing, --patch included.
+    With --id or --id-field you may run it again: an item whose id is in the log is not added a second time.
+    An empty stdin changes nothing and creates nothing, --patch included.
     """
     fields = parse.assignments(patch, "--patch")
-    items = _lines() if item == "-" else [("JSON", _item(item, "JSON"))]
+    items = _lines() if item == "-" else [("JSON", _item(item, "the item"))]
     ids = _ids(items, id_, id_field)
     if not items:
         return receipts.nothing(key, _present(ctx, store, key), as_json=json)

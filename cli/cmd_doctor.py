@@ -26,10 +26,10 @@ def doctor(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Prove on this very disk what the store relies on.
+    """Test on this disk what a store relies on.
 
-    That locks exclude, appends and renames behave and syncs work. Leaves nothing behind. Exit code 1 when a store
-    would not be safe there.
+    It tests that locks exclude, that appends and renames behave, and that syncs work, and leaves nothing behind. Exit
+    code 1 if a store would not be safe there.
     """
     from shardstore import engine
 

@@ -35,7 +35,7 @@ def openclaw(
     ] = False,
     store: StoreOption = None,
 ) -> None:
-    """Write a sessions.json, ordered by key: to stdout, or to a file that appears when it is whole (0600).
+    """Write a sessions.json, ordered by key, to stdout or to a file of mode 0600 that appears when it is complete.
 
     Every session is written as of one moment of its own; other sessions may change meanwhile.
 

@@ -65,17 +65,18 @@ def openclaw(
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything; write nothing.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Let the source win where the store holds something else.")
+        bool, typer.Option("--overwrite", help="Overwrite sessions that differ in the store.")
     ] = False,
     skip_invalid: Annotated[
         bool,
         typer.Option(
             "--skip-invalid",
-            help="Leave out entries and lines that the store cannot hold; keep them in STORE.skipped-TIME.jsonl.",
+            help="Skip entries and lines that the store cannot hold; keep them in STORE.skipped-TIME.jsonl.",
         ),
     ] = False,
     replace_invalid: Annotated[
-        bool, typer.Option("--replace-invalid", help="Put U+FFFD for halves of emoji (lone surrogates), and say where.")
+        bool,
+        typer.Option("--replace-invalid", help="Replace halves of emoji (lone surrogates) by U+FFFD, and say where."),
     ] = False,
     no_transcripts: Annotated[
         bool, typer.Option("--no-transcripts", help="Leave out the transcripts that lie beside the file.")
@@ -87,10 +88,10 @@ def openclaw(
 ) -> None:
     """Import OpenClaw's sessions. Checks all of the source first; never changes it.
 
-    Safe to run twice, and to run again after it was interrupted. A session that the store holds already, and
-    differently, is kept as it is in the store and reported (exit code 4), unless --overwrite.
+    You may run it twice, and again after an interruption. If the store has a session with other fields, the store's
+    stays and is reported (exit code 4), unless you pass --overwrite.
 
-    The transcripts beside it become the logs of the sessions; lines that a log has already are not added again.
+    Transcripts beside the file become the logs of the sessions. A line that a log has already is not added again.
     A line's id is its own, or the one that an export kept beside it, or its number.
 
     `updatedAt` becomes the time of the last change: ISO 8601, or a number whose magnitude tells its unit (below 10^11
@@ -120,7 +121,7 @@ def _open(ctx: typer.Context, store: str | None, lock_timeout: str, actor: str, 
     from shardstore.errors import StoreNotFound
 
     try:
-        return open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=not dry_run)
+        return open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=not dry_run, announce=False)
     except StoreNotFound:
         if dry_run:
             return None

@@ -24,24 +24,26 @@ def list_(
     prefix: PrefixOption = None,
     where: WhereOption = None,
     sort: SortOption = None,
-    limit: Annotated[str | None, typer.Option("--limit", "-n", metavar="N", help="At most so many.")] = None,
-    offset: Annotated[str, typer.Option("--offset", metavar="N", help="Skip so many first.")] = "0",
+    limit: Annotated[str | None, typer.Option("--limit", "-n", metavar="N", help="At most N sessions.")] = None,
+    offset: Annotated[str, typer.Option("--offset", metavar="N", help="Skip the first N.")] = "0",
     after: Annotated[
-        str | None, typer.Option("--after", metavar="CURSOR", help="Go on behind this row; --json prints cursors.")
+        str | None,
+        typer.Option("--after", metavar="CURSOR", help="Continue behind this row; --json prints the cursors."),
     ] = None,
     fields: Annotated[
         str | None, typer.Option("--fields", metavar="A,B", help="Show these fields, whatever their size.")
     ] = None,
     group_by: Annotated[
-        str | None, typer.Option("--group-by", metavar="FIELD", help="Print how many have each value of a field.")
+        str | None,
+        typer.Option("--group-by", metavar="FIELD", help="Print how many sessions have each value of a field."),
     ] = None,
-    count: Annotated[bool, typer.Option("--count", help="Print only how many match.")] = False,
+    count: Annotated[bool, typer.Option("--count", help="Print only the number of matches.")] = False,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
     """List sessions, the last updated first.
 
-    Damaged sessions are left out: one line on stderr says how many there are, and `damaged` with --json.
+    Damaged sessions are left out. One line on stderr says how many there are; with --json, `damaged` does.
     """
     most = None if limit is None else parse.number(limit, "--limit")
     skipped = parse.number(offset, "--offset")

@@ -24,8 +24,8 @@ def reindex(
 ) -> None:
     """Index these fields instead of the present ones.
 
-    Filtering and sorting by an indexed field costs as much as the rows it prints. Every session is read once; running
-    writers go on. Each process that has the store open follows by itself.
+    Filtering and sorting by an indexed field costs as much as the rows it prints. The command reads every session once,
+    beside running writers. Processes that have the store open use the new fields by themselves.
     """
     names = fields or []
     if bool(names) == none:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shardstore import LockHolder, SessionInfo, Store, StoreStats
 
 TOP = 10
-_ROOM = "(room at the ends of journals not counted: `compact` gives it back)"
+_NOT_COUNTED = "(preallocated space not counted)"
 
 
 def show(store: Store, *, as_json: bool) -> None:
@@ -58,7 +58,8 @@ def _for_programs(
 
 def _facts(store: Store, stats: StoreStats, held: list[LockHolder]) -> list[tuple[str, str]]:
     share = stats.bytes_dead / stats.bytes_total if stats.bytes_total else 0.0
-    dead = f"{looks.size(stats.bytes_dead)} ({share:.0%})"
+    dead = f"history and record overhead {looks.size(stats.bytes_dead)} ({share:.0%})"
+    live = f"entries {looks.size(stats.bytes_live)}"
     facts = [
         ("Store", looks.text(store.location)),
         (
@@ -67,16 +68,16 @@ def _facts(store: Store, stats: StoreStats, held: list[LockHolder]) -> list[tupl
         ),
         (
             "Size",
-            f"{looks.size(stats.bytes_total)}: {looks.size(stats.bytes_live)} live, {dead} history {_ROOM}",
+            f"{looks.size(stats.bytes_total)}: {live}, {dead} {_NOT_COUNTED}",
         ),
         ("Index", _index(stats)),
-        ("Kept", _kept(stats)),
+        ("Archive", _archive(stats)),
         ("Damage", _damage(stats)),
     ]
     return facts + [("Locks" if n == 0 else "", text) for n, text in enumerate(_locks(store, held))]
 
 
-def _kept(stats: StoreStats) -> str:
+def _archive(stats: StoreStats) -> str:
     return f"{looks.count(stats.archived, 'file')} in archive/, {looks.count(stats.quarantined, 'file')} in quarantine/"
 
 

@@ -1,6 +1,6 @@
 """What the commands have in common: the options that several take, and how a store is opened.
 
-Every parameter is text or a flag; see light.py.
+Every parameter is text or a flag; see plain_text.py.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import pwd
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import bash, escape, parse, progress
+from . import bash, escape, failure, output, parse, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,8 +47,8 @@ def plain_app() -> typer.Typer:
 def store_path(ctx: typer.Context, store: str | None) -> Path:
     """Return the store that is meant: the command's option, the one before the command, the environment. Or exit 2."""
     shared = ctx.find_object(Globals) or Globals()
-    named = store or shared.store or os.environ.get(PATH_VARIABLE)
-    if not named:
+    named = next((one for one in (store, shared.store, os.environ.get(PATH_VARIABLE)) if one is not None), "")
+    if not named:  # an empty --store is a shell variable that is not set: another store is not meant
         message = f"which store? Pass --store PATH or set {PATH_VARIABLE}"
         raise typer.BadParameter(message, ctx=ctx, param_hint="--store")
     return Path(named)
@@ -69,20 +70,38 @@ def _scan_progress() -> Callable[[int, int], None] | None:
 
 
 def open_for_writing(
-    ctx: typer.Context, store: str | None, *, lock_timeout: str, actor: str | None, create: bool
+    ctx: typer.Context,
+    store: str | None,
+    *,
+    lock_timeout: str,
+    actor: str | None,
+    create: bool,
+    announce: bool = True,
 ) -> Store:
-    """Open a store to change sessions in it; `create` makes it where there is none."""
-    from shardstore import Store
+    """Open a store to change sessions in it; `create` makes a missing one.
+
+    `announce`: name a new store on stderr, for its path may be a typo.
+    """
+    from shardstore import Store, StoreNotFound
 
     shared = ctx.find_object(Globals) or Globals()
-    return Store(
+    opened = partial(
+        Store,
         store_path(ctx, store),
-        create=create,
         lock_timeout=parse.seconds(lock_timeout, "--lock-timeout"),
         actor=actor or default_actor(),
         allow_shared=shared.allow_shared,
         scan_progress=_scan_progress(),
     )
+    try:
+        return opened(create=False)
+    except StoreNotFound:
+        if not create:
+            raise
+    made = opened(create=True)
+    if announce and not failure.json_wanted():
+        output.message(f"a new store: {escape.text(made.location)}")
+    return made
 
 
 def default_actor() -> str:
@@ -119,7 +138,7 @@ KeyArgument = Annotated[
     typer.Argument(metavar="KEY", help="Key of the session.", autocompletion=complete_key, show_default=False),
 ]
 TargetArgument = Annotated[
-    str, typer.Argument(metavar="TARGET", help="Key that no session has yet.", show_default=False)
+    str, typer.Argument(metavar="TARGET", help="New key, which no session has yet.", show_default=False)
 ]
 WhereOption = Annotated[
     list[str] | None,
@@ -145,13 +164,13 @@ TimeoutOption = Annotated[
 ]
 ActorOption = Annotated[
     str | None,
-    typer.Option("--actor", metavar="NAME", help="Who the history says made the change.  [default: cli:<user>]"),
+    typer.Option("--actor", metavar="NAME", help="The name beside the change in the history.  [default: cli:<user>]"),
 ]
 CreateOption = Annotated[
     bool,
-    typer.Option("--create/--no-create", help="Make the session where there is none, or exit 3."),
+    typer.Option("--create/--no-create", help="Create a missing session, or exit with 3."),
 ]
 ExpectOption = Annotated[
     str | None,
-    typer.Option("--expect", metavar="VERSION", help="Only if the session is at this version; otherwise exit 4."),
+    typer.Option("--expect", metavar="VERSION", help="Write only if the session is at this version; else exit with 4."),
 ]

@@ -20,7 +20,7 @@ def interruptible(key: str) -> AbstractContextManager[None]:
 def written(session: Session, before: Session | None, *, as_json: bool) -> None:
     """Print what became of the session; its version is what --expect takes. `before`: what was read before writing.
 
-    A session that was made is told in capitals: a mistyped key makes one, too.
+    A new session stands in capitals: a mistyped key makes one, too.
     """
     created = before is None and session.rev == 1
     if as_json:

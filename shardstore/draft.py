@@ -158,9 +158,13 @@ class Draft(MutableMapping[str, Any]):
         if not isinstance(result, Mapping | Delete):
             if isinstance(result, CoroutineType):
                 result.close()  # else Python warns, elsewhere, that it was never awaited
+                raise TypeError(
+                    "a mutator runs inside the session's lock, so it cannot be a coroutine: await first, then update "
+                    "with the result"
+                )
             raise TypeError(
-                f"a mutator returns None, a mapping or DELETE, not {type(result).__name__}; it runs inside the "
-                "session's lock, so it cannot be a coroutine: await first, then update with the result"
+                f"a mutator returns None, a mapping of all fields or DELETE, not {type(result).__name__}; to change "
+                "some fields, change the draft and return nothing"
             )
         own = [*self._handed, *self._touched.values()]
         if any(result is value for value in own):

@@ -145,7 +145,7 @@ class StoreStats:
     sessions: int
     tombstones: int  # deleted sessions whose file is still there
     bytes_live: int  # of the entries, as compact JSON
-    bytes_dead: int  # of the journals beyond that: older records, which compact removes
+    bytes_dead: int  # of the journals beyond that: older records, and what each record adds to an entry
     bytes_total: int  # of the journals
     pending_changes: int  # shards that the next list reads
     archived: int  # files in archive/

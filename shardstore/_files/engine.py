@@ -62,7 +62,11 @@ def open_engine(  # the settings of a store
     if not allow_shared:
         check_owner(layout)
     if indexed is not None and set(indexed) != set(settings.indexed):
-        raise ValueError(f"the indexed fields are {settings.indexed!r}, not {indexed!r}; Store.reindex changes them")
+        asked = list(indexed)
+        raise ValueError(
+            f"the store indexes the fields {list(settings.indexed)}, not {asked}; open it without indexed=, "
+            f"or call reindex({asked})"
+        )
     try:
         status = os.stat(place)
     except FileNotFoundError:

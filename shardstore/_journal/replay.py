@@ -211,7 +211,7 @@ def _log_refusal(log: LogState, given: dict[str, Any]) -> str:
 
 
 def replay(data: bytes, start: Journal = EMPTY) -> Replay:
-    """Read a journal, or what was added to one since `start`, and judge what cannot be read."""
+    """Read a journal, or what was added to one since `start`, and classify what cannot be read."""
     journal, why = read_records(data, start)
     if not why:
         return Replay(journal)

@@ -169,3 +169,11 @@ def test_a_comparison_has_a_line_for_each_place_that_both_have():
     assert len(lines) == 2
     assert "0.50x" in lines[1]
     assert "faster" in lines[1]
+
+
+def test_each_table_names_the_durability_of_its_columns():
+    """One level is named once; with several, each column is named with its own."""
+    alike = results(*[("touch", "update 1 KB", store, {"p50_us": 1.0}) for store in ("shardstore", "sqlite")])
+    assert report.grids(alike)[0].about.endswith(" Durability: relaxed.")
+    mixed = results(*[("cold", "get", store, {"p50_us": 1.0}) for store in ("shardstore", "sqlite-full", "bare query")])
+    assert report.grids(mixed)[0].about.endswith(" Durability: relaxed for shardstore; commit for SQLite WAL FULL.")

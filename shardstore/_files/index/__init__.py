@@ -142,7 +142,7 @@ class Index:
         self._open().reindex(fields, progress)
 
     def vacuum(self) -> int:
-        """Delete what was left lying in index/, and give unused room back; return the bytes freed."""
+        """Delete what was left lying in index/, and give unused space back; return the bytes freed."""
         lister = self._open()
         from shardstore._files.index.upkeep import vacuum
 

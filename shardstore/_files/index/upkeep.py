@@ -112,7 +112,7 @@ def believed(lister: Lister) -> dict[str, Believed]:
 
 
 def vacuum(lister: Lister) -> int:
-    """Delete what was left lying in index/, and give unused room back; return the bytes freed.
+    """Delete what was left lying in index/, and give unused space back; return the bytes freed.
 
     Nothing where somebody refreshes, or without the right to write.
     """

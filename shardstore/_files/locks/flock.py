@@ -1,4 +1,4 @@
-"""Locks: the kernel's, on the shard file itself, behind an in-process gate.
+"""Locks: the kernel's, on the shard file itself, behind a mutex between threads.
 
 Purposes: exclude every other writer of one file, across processes and threads; let nobody starve; leave nothing to
 clean up. The lock is a whole-file flock on a descriptor that the caller keeps open, so it ends the instant its owner
