@@ -221,6 +221,11 @@ class Visit:
         """Enter if nobody is inside or waiting; return whether this visit is inside."""
         return self._mutex.try_enter(self._token)
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether it entered, and did not leave."""
+        return self._mutex.holds(self._token)
+
     def go_inside(self) -> None:
         """Have the nesting guard count this visit as an update; `leave` takes that back."""
         _inside.set((*_inside.get(), self._token))

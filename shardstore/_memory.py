@@ -342,7 +342,7 @@ class MemoryTransaction:
         if self._token is not None:
             self._mutex.leave(self._token)
 
-    __del__ = __exit__  # an exception from outside may come before `with` knows that it entered
+    __del__ = abandon = __exit__  # an exception from outside may come before `with` knows that it entered
 
     def commit(self, change: Change, actor: str, *, durable: bool, at: int | None = None) -> None:
         """Commit a change. Raises InvalidEntry; StoreClosed in a child that was forked inside the transaction."""

@@ -200,19 +200,21 @@ class Pair:
         try:
             for key in sorted(self._keys, key=_digest):
                 left = None if self._timeout is None else max(0.0, self._timeout - (time.monotonic() - began))
-                self._entered[key] = engine.transaction(key, left, create=key == target).__enter__()
+                self._entered[key] = engine.transaction(key, left, create=key == target)
+                self._entered[key].__enter__()
         except BaseException:
-            self.__exit__()
+            self.abandon()
             raise
         return self._entered[source], self._entered[target]
 
     def __exit__(self, *_: object) -> None:
-        try:
-            while self._entered:
-                self._entered.popitem()[1].__exit__(None, None, None)
-        finally:
-            if self._entered:  # the first one could not be left well: the other one must be left all the same
-                self.__exit__()
+        for key in reversed(self._entered):
+            self._entered[key].__exit__(None, None, None)
+
+    def abandon(self) -> None:
+        """Leave what is still entered: one could not be left well, or an exception from outside came in between."""
+        for txn in self._entered.values():
+            txn.abandon()
 
 
 def _digest(key: str) -> bytes:

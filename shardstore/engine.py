@@ -55,6 +55,13 @@ class Transaction(Protocol):
     def __exit__(self, *exc: object) -> None:
         """Unlock. What was not committed never happened."""
 
+    def abandon(self) -> None:
+        """Unlock, where it is still locked by this thread: an exception from outside came as `with` began or ended.
+
+        Whoever enters a transaction calls this behind every exception. A finalizer alone would not do: the exception's
+        traceback keeps the transaction alive for as long as somebody looks at it.
+        """
+
     def commit(self, change: Change, actor: str, *, durable: bool, at: int | None = None) -> None:
         """Commit a change; `at`: when it was made, in microseconds since the epoch, if not now.
 

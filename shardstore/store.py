@@ -189,15 +189,20 @@ class Store:
         if self._read_only:
             self._check_writable()
         logs = self._engine.logs
-        with self._engine.transaction(key, self.lock_timeout, create=create or expect is not None) as txn:
-            if expect is not None:
-                _check_expected(key, txn.state, expect, create=create)
-            draft = Draft(key, txn.state, logs)
-            draft.accept(fn(draft))
-            change = draft.change()
-            if change is not None:
-                txn.commit(change, self._actor or self._engine.process, durable=self._durable)
-            state = txn.state
+        txn = self._engine.transaction(key, self.lock_timeout, create=create or expect is not None)
+        try:
+            with txn:
+                if expect is not None:
+                    _check_expected(key, txn.state, expect, create=create)
+                draft = Draft(key, txn.state, logs)
+                draft.accept(fn(draft))
+                change = draft.change()
+                if change is not None:
+                    txn.commit(change, self._actor or self._engine.process, durable=self._durable)
+                state = txn.state
+        except BaseException:
+            txn.abandon()
+            raise
         return Session(key, state, logs)
 
     def edit(self, key: str, *, create: bool = True, expect: Expect | None = None) -> Edit:
@@ -259,15 +264,20 @@ class Store:
         _mapping(data)
         since = _microseconds(at)
         self._check_writable()
-        with self._engine.transaction(key, self.lock_timeout) as txn:
-            if expect is not None:
-                _check_version(key, txn.state, expect)
-            if txn.state.exists:
-                raise SessionExists(key)
-            draft = Draft(key, txn.state, self._engine.logs)
-            draft.replace(data)
-            self._commit(txn, draft, at=since)
-            return Session(key, txn.state, self._engine.logs)
+        txn = self._engine.transaction(key, self.lock_timeout)
+        try:
+            with txn:
+                if expect is not None:
+                    _check_version(key, txn.state, expect)
+                if txn.state.exists:
+                    raise SessionExists(key)
+                draft = Draft(key, txn.state, self._engine.logs)
+                draft.replace(data)
+                self._commit(txn, draft, at=since)
+                return Session(key, txn.state, self._engine.logs)
+        except BaseException:
+            txn.abandon()
+            raise
 
     def get_or_create(self, key: str, data: Mapping[str, object] | Callable[[], Mapping[str, object]]) -> Session:
         """Return the session, made from `data` if absent; all concurrent callers get the same one.
@@ -311,12 +321,17 @@ class Store:
         """
         self._check_writable()
         try:
-            with self._engine.transaction(key, self.lock_timeout, create=False) as txn:
-                if expect is not None:
-                    _check_version(key, txn.state, expect)
-                draft = Draft(key, txn.state, self._engine.logs)
-                draft.delete()
-                self._commit(txn, draft)
+            txn = self._engine.transaction(key, self.lock_timeout, create=False)
+            try:
+                with txn:
+                    if expect is not None:
+                        _check_version(key, txn.state, expect)
+                    draft = Draft(key, txn.state, self._engine.logs)
+                    draft.delete()
+                    self._commit(txn, draft)
+            except BaseException:
+                txn.abandon()
+                raise
         except SessionNotFound:
             if expect is not None and _version(expect) != NEVER_WAS:
                 raise Conflict(key, _version(expect), None) from None
@@ -415,15 +430,20 @@ class Store:
         """
         new = NewItems(items, ids)
         self._check_writable()
-        with self._engine.transaction(key, self.lock_timeout, create=create) as txn:
-            draft = Draft(key, txn.state, self._engine.logs)
-            if not new.all_known(draft):
-                if expect is not None:
-                    _check_version(key, txn.state, expect)
-                change = new.change(draft, patch)
-                if change is not None:
-                    txn.commit(change, self._actor or self._engine.process, durable=self._durable)
-            return Session(key, txn.state, self._engine.logs)
+        txn = self._engine.transaction(key, self.lock_timeout, create=create)
+        try:
+            with txn:
+                draft = Draft(key, txn.state, self._engine.logs)
+                if not new.all_known(draft):
+                    if expect is not None:
+                        _check_version(key, txn.state, expect)
+                    change = new.change(draft, patch)
+                    if change is not None:
+                        txn.commit(change, self._actor or self._engine.process, durable=self._durable)
+                return Session(key, txn.state, self._engine.logs)
+        except BaseException:
+            txn.abandon()
+            raise
 
     def log(self, key: str, start: int | None = None, stop: int | None = None) -> builtins.list[Any]:
         """Return the items log[start:stop] of a session, as a slice does: `store.log(key, -20)` is the newest 20.
@@ -460,12 +480,17 @@ class Store:
         [{'role': 'user', 'content': 'hi'}]
         """
         self._check_writable()
-        with Pair(self._engine, source, target, self.lock_timeout) as (one, other):
-            if other.state.exists:
-                raise SessionExists(target)
-            change = copy_of(self._engine, source, one.state, stop)
-            other.commit(change, self._actor or self._engine.process, durable=self._durable)
-            return Session(target, other.state, self._engine.logs)
+        pair = Pair(self._engine, source, target, self.lock_timeout)
+        try:
+            with pair as (one, other):
+                if other.state.exists:
+                    raise SessionExists(target)
+                change = copy_of(self._engine, source, one.state, stop)
+                other.commit(change, self._actor or self._engine.process, durable=self._durable)
+                return Session(target, other.state, self._engine.logs)
+        except BaseException:
+            pair.abandon()
+            raise
 
     def rename(self, source: str, target: str, *, expect: Expect | None = None) -> Session:
         """Move a session to another key; return it. It keeps its incarnation, versions, times, history and log.
@@ -476,13 +501,18 @@ class Store:
         'agent:kept'
         """
         self._check_writable()
-        with Pair(self._engine, source, target, self.lock_timeout) as (one, other):
-            if expect is not None:
-                _check_version(source, one.state, expect)
-            if other.state.exists and other.state.version != one.state.version:
-                raise SessionExists(target)
-            one.rename(other)
-            return Session(target, other.state, self._engine.logs)
+        pair = Pair(self._engine, source, target, self.lock_timeout)
+        try:
+            with pair as (one, other):
+                if expect is not None:
+                    _check_version(source, one.state, expect)
+                if other.state.exists and other.state.version != one.state.version:
+                    raise SessionExists(target)
+                one.rename(other)
+                return Session(target, other.state, self._engine.logs)
+        except BaseException:
+            pair.abandon()
+            raise
 
     def erase_history(self, key: str) -> EraseReport:
         """Remove for good what a session was before: old revisions, dropped and replaced items, copies set aside.
@@ -839,30 +869,35 @@ class Edit:
         entered, self._txn = self._txn, None
         if entered is None:
             raise RuntimeError("what edit() returned was entered before; call edit() for each with block")
-        self._inside = txn = entered.__enter__()
         try:
+            self._inside = txn = entered.__enter__()
             if self._expect is not None:
                 _check_expected(self._key, txn.state, self._expect, create=self._create)
             self._draft = Draft(self._key, txn.state, self._store._engine.logs)  # noqa: SLF001
         except BaseException:
             self._inside = None
-            txn.__exit__(None, None, None)
+            entered.abandon()
             raise
         return self._draft
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        txn, draft = self._inside, self._draft
-        self._inside = None
-        if txn is None or draft is None:
-            raise RuntimeError("this edit() is over")
+        txn = self._inside
         try:
-            if kind is None:
-                self._store._commit(txn, draft)  # noqa: SLF001  # one class in two
-                draft.committed(Session(self._key, txn.state, self._store._engine.logs))  # noqa: SLF001
-        finally:
-            txn.__exit__(kind, error, trace)
+            draft, self._inside = self._draft, None
+            if txn is None or draft is None:
+                raise RuntimeError("this edit() is over")
+            try:
+                if kind is None:
+                    self._store._commit(txn, draft)  # noqa: SLF001  # one class in two
+                    draft.committed(Session(self._key, txn.state, self._store._engine.logs))  # noqa: SLF001
+            finally:
+                txn.__exit__(kind, error, trace)
+        except BaseException:
+            if txn is not None:
+                txn.abandon()
+            raise
 
 
 @contextmanager

@@ -22,7 +22,8 @@ from shardstore.errors import CorruptShard, ShardStoreError, raise_io_error, rai
 
 FILE_BYTES_MAX: Final = 1 << 30
 SPACE_MIN, SPACE_STEP = 4096, 65536  # bytes: the file grows to 4 KB, doubles to 64 KB, then grows by 64 KB
-_CHECK_BYTES: Final = 24  # in front of the logical end, that must still be there
+_CHECK_BYTES: Final = 1024  # in front of the logical end, that must still be there: of most records all, its crc too
+_WRITE_NS: Final = 1_000_000_000  # nanoseconds that a file's time may lie before the end of our own write
 _FEW_BYTES: Final = 8192  # the space behind a journal is up to 64 KB, and need not be read with each record
 LOOK_S: Final = 0.01  # seconds between a reader's looks at the mtime: each makes the next commit dearer (identity.py)
 HOT_NS: Final = 5_000_000  # nanoseconds after the newest commit that it knows, within which a writer does not look
@@ -167,8 +168,8 @@ class JournalFile:
     def _changed(self, known: Known, found: bytes, *, locked: bool) -> Journal:
         """Return the journal, where these bytes are not what was remembered, or the mtime is due to be looked at.
 
-        The mtime proves nothing while it stands still. But where it moved though nothing was appended, somebody wrote
-        into the file by hand, and it is read again from the start.
+        The mtime proves nothing while it stands still. But where it moved, back too, though nothing was appended,
+        somebody wrote into the file by hand, or put a backup into it, and it is read again from the start.
         """
         journal, check, seen, torn = known
         due = time.monotonic() + LOOK_S
@@ -176,7 +177,7 @@ class JournalFile:
         if len(check) > 1 and found.startswith(check[:-1]):
             if len(found) == len(check) and found != check:
                 return self._read_on(journal, mtime) or self._reread(journal, locked=locked)  # the new lines will do
-            if mtime <= seen and not (torn and locked):
+            if 0 <= seen - mtime <= _WRITE_NS and not (torn and locked):
                 self._look_due = due
                 return journal  # nothing changed; where `found` is short, there is no space behind the journal
         return self._reread(EMPTY, locked=locked)

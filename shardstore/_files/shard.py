@@ -21,7 +21,7 @@ from shardstore._files.locks.identity import NO_FILE, FileIdentity, PathIdentity
 from shardstore._files.missing import make_prefix
 from shardstore._inside import FifoMutex, Visit
 from shardstore._journal import replay
-from shardstore.errors import CorruptShard, LockTimeout, StoreIncomplete, StoreIOError, StoreNotFound, raise_io_error
+from shardstore.errors import CorruptShard, LockTimeout, StoreIncomplete, StoreNotFound, raise_io_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,13 +116,23 @@ class Shard:
             if not self._using and visit.try_enter():
                 self.drop_file()
                 file = self.file = self._open(write=False)
-                if file is not None:
-                    return file.refresh(locked=False)
-                return self._absent()
-        finally:
-            visit.leave()
+                journal = self._absent() if file is None else file.refresh(locked=False)
+                visit.leave()
+                return journal
+        except BaseException:
+            self._abandon(visit)
+            raise
         journal, _ = read_file(self.path)
         return self._absent() if journal is replay.EMPTY else journal
+
+    def _abandon(self, visit: Visit) -> None:
+        """End a visit that an exception interrupted, perhaps as it began to leave, and close what it had locked.
+
+        A finalizer alone would not do: the exception's traceback keeps the visit alive.
+        """
+        if visit.is_inside:
+            self.drop_file()
+        visit.leave()
 
     def _absent(self) -> Journal:
         """Return the journal of a session without a file.
@@ -141,27 +151,24 @@ class Shard:
         For the index, which waits for nobody. Raises CorruptShard, StoreIOError, OSError.
         """
         visit = Visit(self.mutex)
-        file = None
         try:
             if not visit.try_enter():
                 return None
-            file = self.file
-            if file is None or not file.writable or not file.lock.try_acquire():
-                file = None
-                return None
-            if not file.is_named(self.named.current()):
-                return None
-            return self.check_key(file.refresh(locked=True))
-        except FileNotFoundError:
-            return None
-        finally:
-            try:
-                if file is not None:
+            journal, file = None, self.file
+            if file is not None and file.writable and file.lock.try_acquire():
+                try:
+                    if file.is_named(self.named.current()):
+                        journal = self.check_key(file.refresh(locked=True))
+                finally:
                     file.lock.release()
-            except StoreIOError:
-                self.drop_file()  # closing gives the lock back for certain
-            finally:
-                visit.leave()
+            visit.leave()
+        except FileNotFoundError:
+            self._abandon(visit)
+            return None
+        except BaseException:
+            self._abandon(visit)  # closing the file gives its lock back for certain
+            raise
+        return journal
 
     def history(self) -> list[State]:
         """Return the states of this incarnation that its journal holds, oldest first; empty when it is absent."""
@@ -302,8 +309,10 @@ class Shard:
             if self._using or not visit.try_enter():
                 return False
             self.drop_file()
-        finally:
             visit.leave()
+        except BaseException:
+            self._abandon(visit)
+            raise
         return True
 
     def after_fork(self) -> None:

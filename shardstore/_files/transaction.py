@@ -139,6 +139,12 @@ class FileTransaction:
         if statx_wanted:
             load_statx()
 
+    def abandon(self) -> None:
+        """Unlock where an exception from outside came as `with` began or ended. Does nothing for another thread's."""
+        token = self._token
+        if token is not None and token[0] == threading.get_ident():  # else it was left, and somebody else uses it again
+            self._abort(None)
+
     def __del__(self) -> None:
         if getattr(self, "_token", None) is not None:  # not there where `__init__` was interrupted
             self._abort(None)

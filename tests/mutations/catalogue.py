@@ -218,12 +218,7 @@ def look_remembered() -> None:
 
 @mutation("looking at the modification time", "disks.a_changed_byte_is_refused")
 def time_never_looked_at() -> None:
-    import os
-
-    def fstat(fd: int) -> Any:
-        return _Altered(os.fstat(fd), st_mtime_ns=0)
-
-    swap("shardstore._files.file:os", lambda original: _Altered(original, fstat=fstat))
+    edit("shardstore._files.file:JournalFile._changed", ("0 <= seen - mtime <= _WRITE_NS", "True"))
 
 
 class _Altered:
@@ -724,9 +719,14 @@ def chosen_is_removed() -> None:
 # Exceptions from outside, and handlers that use the store
 
 
-@mutation("unlocking a session whose transaction is dropped", "interrupts.an_exception_unlocks_what_was_just_entered")
+@mutation("unlocking a session whose transaction is dropped", "interrupts.an_exception_unlocks_an_edit")
 def dropped_transactions_stay() -> None:
     swap("shardstore._files.transaction:FileTransaction.__del__", nothing())
+
+
+@mutation("unlocking while the exception is kept", "interrupts.an_exception_unlocks_while_its_traceback_is_kept")
+def finalizers_alone_unlock() -> None:
+    swap("shardstore._files.transaction:FileTransaction.abandon", nothing())
 
 
 @mutation("giving back whatever was taken", "interrupts.an_exception_unlocks_what_was_just_entered")

@@ -114,6 +114,13 @@ def test_one_file_put_back(root: Path) -> None:
     people.what_was_put_back_is_read_at_once(root)
 
 
+@pytest.mark.parametrize(
+    "scenario", [people.a_backup_of_equal_length_is_seen_at_once, people.a_backup_of_equal_length_is_seen_by_its_time]
+)
+def test_a_file_of_equal_length_put_back(root: Path, scenario: Callable[[Path], None]) -> None:
+    scenario(root)
+
+
 def test_a_root_renamed_and_replaced_while_it_is_open(root: Path) -> None:
     """Away: StoreNotFound. Another store at the path: that one. The old one back: the old one."""
     with Store(root) as store:

@@ -142,6 +142,10 @@ class Thread:
         self._jobs.put(None)
 
 
+def add_one(draft: Any) -> None:
+    draft["n"] = draft.get("n", 0) + 1
+
+
 def traced_edit(store: Store, key: str) -> None:
     """Edit, with the `with` itself among what is interrupted."""
     with store.edit(key) as draft:
@@ -152,8 +156,10 @@ CALLS: dict[str, Callable[[Store, str], object]] = {
     "update": lambda store, key: store.update(key, actions.add_one),
     "edit": traced_edit,
     "delete": lambda store, key: store.delete(key),
+    "append": lambda store, key: store.append(key, ["an item"], add_one),
     "get_or_create": lambda store, key: store.get_or_create(key, {"n": 1}),
     "get": lambda store, key: store.get(key),
+    "refresh": lambda store, key: store.engine.pool.shard(key).read_if_free(),  # type: ignore[attr-defined]
 }
 
 
@@ -183,7 +189,10 @@ def an_exception_at_any_bytecode_unlocks(
                     store.replace(key, {"n": 1})
                 if state == "cold" and kind == "files":
                     store.engine.pool.close_idle()  # type: ignore[attr-defined]
-                where = _strike(store, CALLS[call], key, position)
+                kept: list[BaseException] = []
+                where = _strike(store, CALLS[call], key, position, kept)
+                if call == "edit":  # its `with` is the caller's: between that and its first bytecode nobody can help
+                    kept.clear()
                 _is_free(store, thread, key, where)
                 if not where:
                     break
@@ -195,8 +204,17 @@ def an_exception_at_any_bytecode_unlocks(
     return position // step
 
 
-def _strike(store: Store, call: Callable[[Store, str], object], key: str, position: int) -> str:
-    """Call, with the exception at a position; return where that was, nothing if the call was over before."""
+def _strike(
+    store: Store,
+    call: Callable[[Store, str], object],
+    key: str,
+    position: int,
+    kept: list[BaseException] | None = None,
+) -> str:
+    """Call, with the exception at a position; return where that was, nothing if the call was over before.
+
+    With `kept` the exception stays, with its traceback, and with every object that the frames in it refer to.
+    """
     before = _number(store, key)
     at = At(position, _raise)
     raised: list[object] = []
@@ -204,8 +222,10 @@ def _strike(store: Store, call: Callable[[Store, str], object], key: str, positi
     try:
         with at:
             call(store, key)
-    except FromOutside:
+    except FromOutside as error:
         raised.append(FromOutside)
+        if kept is not None:
+            kept.append(error)
     finally:
         sys.unraisablehook = usual
     assert raised == [FromOutside] * bool(at.where), f"at {at.where}: {raised}"
@@ -256,6 +276,16 @@ def an_exception_unlocks_what_was_just_entered(root: Path) -> None:
         assert an_exception_at_any_bytecode_unlocks(root) > 300
     finally:
         gc.enable()
+
+
+def an_exception_unlocks_an_edit(root: Path) -> None:
+    """Its `with` is the caller's, so what it entered unlocks when it is dropped."""
+    assert an_exception_at_any_bytecode_unlocks(root, call="edit") > 300
+
+
+def an_exception_unlocks_while_its_traceback_is_kept(root: Path) -> None:
+    """A handler looks at the exception, and so keeps every object that its frames refer to, while it uses the store."""
+    assert an_exception_at_any_bytecode_unlocks(root, call="delete") > 250
 
 
 def tokens_left_behind_are_forgotten(root: Path) -> None:
