@@ -12,13 +12,14 @@ import os
 import stat
 import time
 import weakref
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple
 
 from shardstore._files import disk
 from shardstore._files.locks.flock import KernelLock, descriptors
 from shardstore._files.locks.identity import FileIdentity, identity_of
+from shardstore._files.synced import SyncedFile
 from shardstore._journal.replay import EMPTY, Journal, read_records, replay
-from shardstore.errors import CorruptShard, ShardStoreError, raise_io_error, raise_uncertain
+from shardstore.errors import CorruptShard, ShardStoreError, raise_io_error
 
 FILE_BYTES_MAX: Final = 1 << 30
 SPACE_MIN, SPACE_STEP = 4096, 65536  # bytes: the file grows to 4 KB, doubles to 64 KB, then grows by 64 KB
@@ -54,27 +55,23 @@ def size_with_space(end: int) -> int:
     return -(-end // SPACE_STEP) * SPACE_STEP
 
 
-class JournalFile:
+class JournalFile(SyncedFile):
     """A descriptor of a shard's file.
 
     Whoever closes it has to see to it that no other thread is using it; everything else may be called at once from
     several threads, one of which may be a writer.
     """
 
-    __slots__ = ("__weakref__", "_look_due", "_synced", "device", "fd", "inode", "known", "links", "lock",
-                 "name_synced", "path", "size", "torn", "writable")  # fmt: skip
+    __slots__ = ("__weakref__", "_look_due", "device", "inode", "known", "links", "lock", "size", "torn", "writable")
 
     def __init__(self, lock: KernelLock, fd: int, path: str, status: os.stat_result, *, writable: bool) -> None:
+        super().__init__(fd, path)
         self.lock = lock  # it closes the descriptor, and does so once
-        self.fd = fd
-        self.path = path
         self.writable = writable
         self.links, self.inode, self.size, self.device = identity_of(status)
         self.known = _UNREAD
         self.torn = b""  # what the writer that is inside found behind the journal; no reader sets it
         self._look_due = 0.0  # time.monotonic from which on the mtime is looked at again
-        self._synced = 0  # every byte before this one is known to be on the medium
-        self.name_synced = False  # the file's name is known to be
         open_files.add(self)
 
     @classmethod
@@ -139,9 +136,12 @@ class JournalFile:
         self.lock.after_fork()
 
     def is_named(self, found: FileIdentity) -> bool:
-        """Return whether this is still the file that its path names, by a fresh look at the path."""
+        """Return whether this is still the file that its path names, by a fresh look at the path.
+
+        Not after a failed sync: then it is to be opened again, and read from the disk.
+        """
         _, inode, _, device = found
-        return inode == self.inode and device == self.device
+        return inode == self.inode and device == self.device and not self.failed
 
     # Reading
 
@@ -241,39 +241,6 @@ class JournalFile:
             self.size = max(need, end + written)
         self.known = _new(Known, (after, line[-_CHECK_BYTES:] + b"\n", time.time_ns(), b""))
 
-    def sync_before(self, end: int) -> None:
-        """Put the file's name and all bytes before `end` on the medium, so that a durable record may follow them.
-
-        Whoever created the name or wrote the bytes may have died before its sync. So what this descriptor has not
-        synced itself proves nothing. Raises CommitUncertain.
-        """
-        if not self.name_synced:
-            self.sync_name()
-        if self._synced < end:
-            self.sync(end)
-
-    def sync(self, end: int) -> None:
-        """Put all bytes before `end` on the medium. Raises CommitUncertain: then close the file and read it again."""
-        try:
-            disk.sync(self.fd)
-        except OSError as error:
-            self._uncertain(error, "syncing a commit")
-        self._synced = end
-
-    def sync_name(self) -> None:
-        """Put the file's name on the medium. Raises CommitUncertain."""
-        try:
-            disk.sync_directory(os.path.dirname(self.path))
-        except OSError as error:
-            self._uncertain(error, "syncing a directory")
-        self.name_synced = True
-
-    def _uncertain(self, error: OSError, doing: str) -> NoReturn:
-        """Have the kernel forget what it kept of the file, as far as it obeys, and raise CommitUncertain."""
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        raise_uncertain(error, doing, self.path)
-
     def _cut_back(self, end: int) -> None:
         """Take back a write that failed half way; a reader has seen at most a torn tail."""
         try:
@@ -351,7 +318,7 @@ class JournalFile:
         disk.write_all(self.fd, line.ljust(size_with_space(len(line)), b"\n"), 0)
         disk.sync(self.fd)
         self.known = Known(after, line[-_CHECK_BYTES:] + b"\n", time.time_ns())
-        self._synced = len(line)
+        self.synced = self.reach = len(line)
         self.size = size_with_space(len(line))
 
 

@@ -64,7 +64,7 @@ class Pool:
             txn: FileTransaction = shard.spare.pop()
         except IndexError:
             txn = FileTransaction(shard, self.mark_changed)
-        txn.timeout, txn.create, txn.present, txn.syncs = timeout, create, not create, None
+        txn.timeout, txn.create, txn.present, txn.syncs, txn.apart = timeout, create, not create, None, False
         return txn
 
     def transaction_on_file(

@@ -195,7 +195,7 @@ class Shard:
             raise_lock_error(error)
         found = unpack_identity(named.answer) if named.ask() == 0 else self._look(file)
         file.links, inode, file.size, device = found
-        if inode == file.inode and device == file.device:
+        if inode == file.inode and device == file.device and not file.failed:
             return file
         file.lock.release()  # else it would be held while this process stands in line
         return None
@@ -229,7 +229,7 @@ class Shard:
                     if not self.fair.wait(file.lock, deadline, self.turn):
                         raise self.timed_out(began)
                     file.links, inode, file.size, device = self._look(file)
-                    if inode == file.inode and device == file.device:
+                    if inode == file.inode and device == file.device and not file.failed:
                         return file  # else what was locked was replaced, or removed, while we waited
                 if not self._open_named(create=create):
                     return None
@@ -295,10 +295,10 @@ class Shard:
             file, self.file = self.file, None
             if file is None:
                 return
-            if not self._using:
+            if not self._using and not file.waiting:
                 file.close()
-            else:  # by a frame beneath this one, which a signal handler interrupted: closed when that is done with it
-                file.lock.release()
+            else:  # by a frame beneath this one, which a signal handler interrupted, or by those who wait for a sync
+                file.lock.release()  # it is closed when they are done with it
 
     # Life
 

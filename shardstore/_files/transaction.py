@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shardstore._files.shard import Shard
+    from shardstore._files.synced import Waiting
     from shardstore._files.syncs import Syncs
     from shardstore._inside import Token
     from shardstore._model import Change, State
@@ -65,9 +66,13 @@ class FileTransaction:
         "_mark_changed",
         "_shard",
         "_token",
+        "_unsynced",
+        "_waiting",
+        "apart",
         "create",
         "journal",
         "present",
+        "put_off",
         "read",
         "state",
         "syncs",
@@ -85,6 +90,10 @@ class FileTransaction:
         self.present = False  # whether an absent session is SessionNotFound
         self.read = True  # whether the journal is read first; a damaged one cannot be
         self.syncs: Syncs | None = None  # of the batch that this is part of, where its syncs may wait
+        self.apart = True  # whether a commit is synced before it returns; else at the latest when the `with` is over
+        self.put_off = False  # whether the sync of several commits is put off until `settle`
+        self._unsynced = 0  # where the last record ends whose sync was put off
+        self._waiting: Waiting | None = None  # for a sync that others do
 
     def __enter__(self) -> Self:
         """Lock and read. Raises NestedUpdate, LockTimeout, SessionNotFound, CorruptShard, StoreNotFound, StoreIOError.
@@ -114,9 +123,10 @@ class FileTransaction:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let the next writer in."""
+        """Let the next writer in. Raises CommitUncertain where the sync that a commit shares fails."""
         shard, token = self._shard, self._token
         mutex, file = shard.mutex, shard.file
+        waiting, self._waiting = self._waiting, None
         try:
             if shard.created and self._holds():
                 shard.remove_if_empty()
@@ -131,11 +141,16 @@ class FileTransaction:
             raise
         finally:
             shard.turn += 1
+            self._unsynced = 0
             mutex.leave(token)  # type: ignore[arg-type]
         if shard.retired:  # a spare would keep it alive in a circle, and its descriptor open
             shard.spare.clear()
         elif self.read and not shard.spare:  # one that reads nothing would take what is there for absent
             shard.spare.append(self)
+        if waiting is not None:
+            waiting.wait()
+        elif file is not None and file.waiting and not mutex.queue:
+            file.wake_one()
         if statx_wanted:
             load_statx()
 
@@ -187,10 +202,12 @@ class FileTransaction:
         if change.delete and journal.state.log.settled.file:
             self._delete_with_log(change, actor, at)
             return
-        line, state = next_record(journal.state, change, shard.key, actor, durable=durable, at=at)
+        end = journal.end
+        # A record that says `durable` follows synced bytes. One that follows those of its group does not say so.
+        proves = durable and not file.synced < end <= file.reach
+        line, state = next_record(journal.state, change, shard.key, actor, durable=proves, at=at)
         if state.entry_bytes > ENTRY_BYTES_MAX:
             raise InvalidEntry("entry", f"{state.entry_bytes:,} bytes of JSON; at most {ENTRY_BYTES_MAX:,} are allowed")
-        end = journal.end
         after = _new(Journal, (state, end + len(line), journal.records + 1, line[8:16], journal.crlf))
         self._mark_changed(shard.name)
         inline = state.log.bytes
@@ -199,13 +216,13 @@ class FileTransaction:
             return
         later = None if end else self.syncs  # only the first record of a file has nothing before it
         try:
-            if durable and later is None:
+            if proves and later is None:
                 self._sync_before(file, end)
             file.append(line, after)
             if later is not None:
                 later.add_file(file, after.end)
             elif durable:
-                file.sync(after.end)
+                self._sync(file, after.end)
         except CommitUncertain:
             shard.drop_file()
             raise
@@ -214,6 +231,26 @@ class FileTransaction:
                 raise
             self.remove(durable=durable)  # deleting must work on a full disk: no file is an absent session too
         self.journal, self.state = after, state
+
+    def _sync(self, file: JournalFile, end: int) -> None:
+        """Sync a commit, or have it share a sync with those that come behind it. Raises CommitUncertain."""
+        if self.put_off and not self.apart:
+            file.reach = self._unsynced = end
+            return
+        self._waiting = None if self.apart else file.share(end, behind=bool(self._shard.mutex.queue))
+        if self._waiting is None:
+            file.sync(end)
+
+    def settle(self) -> None:
+        """Sync what was put off. Raises CommitUncertain: then none of it is known to be on the medium."""
+        end, self._unsynced = self._unsynced, 0
+        if not end:
+            return
+        try:
+            self._file().sync(end)
+        except CommitUncertain:
+            self._shard.drop_file()
+            raise
 
     def _sync_before(self, file: JournalFile, end: int) -> None:
         """Put on the medium what a durable record stands on. Where no descriptor is left, close idle ones first."""
@@ -225,7 +262,9 @@ class FileTransaction:
         """Delete a session and the file of its log. Durable in any mode: the file must not go before the session."""
         state = self.journal.state
         self.journal = self.journal._replace(state=state._replace(log=NO_LOG))
+        apart, self.apart = self.apart, True
         self.commit(change, actor, durable=True, at=at)
+        self.apart = apart
         self._discard_log(state.log.settled.file)
 
     def _commit_otherwise(self, file: JournalFile, state: State, *, grown: bool, durable: bool) -> bool:
@@ -233,6 +272,7 @@ class FileTransaction:
 
         A file with a second name is somebody's backup: it is copied, never written through.
         """
+        self.settle()  # what was put off is in the file that may go now
         if file.links > 1 and not state.exists:
             self.remove(durable=durable)
             self.state = state
@@ -344,6 +384,7 @@ class FileTransaction:
     def remove(self, *, durable: bool = True) -> None:
         """Remove the file: the session is absent from then on, and its next incarnation begins a new journal."""
         path, log = self._shard.path, self.journal.state.log.settled.file
+        self.settle()
         self._mark_changed(self._shard.name)
         try:
             os.unlink(path)

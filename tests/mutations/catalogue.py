@@ -546,7 +546,7 @@ def batch_covers_nothing() -> None:
 
 @mutation("reporting a failed sync", "disks.a_failed_sync_is_uncertain_and_never_retried")
 def failed_sync_ignored() -> None:
-    swap("shardstore._files.file:JournalFile._uncertain", nothing())
+    swap("shardstore._files.synced:SyncedFile._uncertain", nothing())
 
 
 @mutation("never syncing twice", "disks.a_failed_sync_is_uncertain_and_never_retried")
@@ -595,7 +595,7 @@ def sync_before_removed() -> None:
 
 @mutation("syncing a durable record", "disks.a_durable_commit_is_synced_before_it_returns")
 def sync_after_removed() -> None:
-    edit("shardstore._files.transaction:FileTransaction.commit", ("file.sync(after.end)", "pass"))
+    edit("shardstore._files.transaction:FileTransaction._sync", ("file.sync(end)", "pass"))
 
 
 @mutation(
@@ -798,6 +798,54 @@ def log_name_reused() -> None:
 @mutation("checking that an id is not known", "logs.many_writers_retry")
 def ids_not_looked_up() -> None:
     swap("shardstore._draft_log:DraftLog.find", nothing(None))
+
+
+@mutation(
+    "waiting for the shared sync",
+    "groups.each_is_acknowledged_after_its_sync",
+    "groups.a_failed_sync_fails_all_that_share_it",
+)
+def shared_sync_not_waited_for() -> None:
+    swap("shardstore._files.synced:Waiting.wait", nothing())
+
+
+@mutation(
+    "counting what was written before a sync began, and nothing later",
+    "groups.a_record_written_during_a_sync_waits_for_the_next",
+)
+def sync_covers_what_came_later() -> None:
+    edit("shardstore._files.synced:SyncedFile._sync", ("self.synced = reach", "self.synced = max(reach, self.reach)"))
+
+
+@mutation("sharing a sync", "groups.commits_that_wait_share_a_sync")
+def nobody_shares_a_sync() -> None:
+    swap("shardstore._files.synced:SyncedFile.share", nothing(None))
+
+
+@mutation("an end to the wait for those behind", "groups.a_slow_mutator_delays_nobody_before_it")
+def waits_for_the_slow() -> None:
+    edit("shardstore._files.synced:Waiting.wait", ("timeout=self._longest", "timeout=-1"))
+
+
+@mutation("failing all that a failed sync was for", "groups.a_failed_sync_fails_all_that_share_it")
+def failed_sync_forgotten() -> None:
+    edit("shardstore._files.synced:SyncedFile._sync", ("self.failed = True", "self.synced = reach"))
+
+
+@mutation("the order of waiting threads", "groups.commits_that_wait_share_a_sync")
+def newest_thread_first() -> None:
+    edit("shardstore._inside:FifoMutex._hand_over", ("self.queue[0]", "self.queue[-1]"))
+
+
+@mutation(
+    "saying only of a record behind synced bytes that it is durable",
+    "groups.only_the_first_of_a_group_follows_synced_bytes",
+)
+def whole_group_says_durable() -> None:
+    edit(
+        "shardstore._files.transaction:FileTransaction.commit",
+        ("proves = durable and not file.synced < end <= file.reach", "proves = durable"),
+    )
 
 
 @mutation("waiting for the end of a call that began", "awaited.a_call_that_began_is_waited_for")

@@ -24,11 +24,17 @@ LINUX_ONLY = {
     "failed_sync_ignored",
     "failed_sync_retried",
     "sync_where_readers_wait",
+    "shared_sync_not_waited_for",
     "sync_before_removed",
+    "sync_covers_what_came_later",
     "sync_after_removed",
     "line_not_looked_at",
     "log_not_synced",
     "line_not_stood_in",
+    "nobody_shares_a_sync",
+    "failed_sync_forgotten",
+    "newest_thread_first",
+    "whole_group_says_durable",
 }
 
 
