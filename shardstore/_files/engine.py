@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from shardstore._files.batch import FileBatch
     from shardstore._files.transaction import FileTransaction
+    from shardstore._files.watch import FileChanges, ScanChanges
     from shardstore._model import State
     from shardstore.query import Query
     from shardstore.reports import (
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from shardstore.session import SessionInfo
 
     Progress = Callable[[int, int], None]
+    Changes = FileChanges | ScanChanges
 
 # Weak: what keeps an engine alive are the Store objects that use it, whether or not somebody closes them.
 _engines: weakref.WeakValueDictionary[tuple[int, int], FileEngine] = weakref.WeakValueDictionary()
@@ -182,6 +184,28 @@ class FileEngine:
             except CorruptShard as error:
                 if may_begin(os.path.basename(path), prefix) and (error.key or prefix).startswith(prefix):
                     yield error
+
+    # Watching
+
+    def token(self, *, write: bool) -> str:
+        """Return where the store is now. Raises StoreNotFound, StoreIOError."""
+        lister = self.index.lister()
+        with late_imports:
+            from shardstore._files.watch import here
+
+        return here(lister, write=write)
+
+    def changes(self, prefix: str, since: str | None, *, write: bool) -> Changes:
+        """Return what changes from a token on, or from now on. Raises WatchExpired, StoreNotFound, StoreIOError."""
+        lister = self.index.lister()
+        with late_imports:
+            from shardstore._files.watch import changes
+
+        return changes(lister, prefix, since, write=write)
+
+    def changes_in(self, key: str | None) -> str:
+        """Return the directory in which a commit to the session, or to any session, writes something."""
+        return os.fspath(self.layout.index) if key is None else os.path.dirname(self.place(key))
 
     # Maintenance. Each imports its module when it is called: `shardstore get` starts without them.
 

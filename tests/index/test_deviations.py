@@ -128,11 +128,11 @@ def killed_after_the_commit(root: Path, patch: Patch) -> None:
         pool = mine._engine.pool
         mark = pool.mark_changed
 
-        def marking(name: str) -> None:
+        def marking(name: str, *seen: Any) -> None:
             steps.append("mark")
             if len(steps) == 2:
                 os._exit(0)
-            mark(name)
+            mark(name, *seen)
 
         pool.mark_changed = marking
         real = JournalFile.append
@@ -390,8 +390,11 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
                 FileTransaction,
                 "commit",
                 (
-                    ("self._mark_changed(shard.name)", "pass"),
-                    ("file.append(line, after)", "file.append(line, after); self._mark_changed(shard.name)"),
+                    ("self._mark_changed(shard.name, shard.key, journal.state)", "pass"),
+                    (
+                        "file.append(line, after)",
+                        "file.append(line, after); self._mark_changed(shard.name, shard.key, journal.state)",
+                    ),
                 ),
             )
         ],

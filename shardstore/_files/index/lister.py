@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _REREADS: Final = 64  # shards read again and again; a refresh costs about as much
+BEHIND_BYTES_MAX: Final = 256 << 10  # of changes that every list reads: watchers have them written again and again
 _TRIES: Final = 6
 _WAIT_S: Final = 0.25  # seconds that a list waits for who publishes, or makes the index anew
 _POLL_S: Final = 0.001
@@ -87,7 +88,7 @@ class Lister:
     def _ask(self, catalog: Catalog, ask: Callable[[View], T], *, refresh: bool) -> T:
         meta, file, pending = self.begin(catalog)
         names = self._names(catalog, file, pending)
-        if refresh and self._refresh_pays(meta, names):
+        if refresh and self._refresh_pays(meta, names, pending.end - meta.mark):
             catalog.end()
             self._refresh(catalog, file)
             raise _Again
@@ -120,15 +121,15 @@ class Lister:
 
     # Refreshing
 
-    def _refresh_pays(self, meta: Meta, names: set[str]) -> bool:
-        """Count the shards that lists read since anybody's last refresh."""
+    def _refresh_pays(self, meta: Meta, names: set[str], size: int) -> bool:
+        """Count the shards that lists read since anybody's last refresh. `size`: bytes of changes since then."""
         if not names or inside_update():
             return False
         counted = (meta.file, meta.mark)
         if self._counted != counted:
             self._counted, self._rereads = counted, 0
         self._rereads += len(names)
-        if self._rereads < _REREADS:
+        if self._rereads < _REREADS and size < BEHIND_BYTES_MAX:
             return False
         self._rereads = 0
         return True
