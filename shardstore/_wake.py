@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from shardstore._files.locks.waiter import is_cooperative
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 SOON_S: Final = 0.005  # the first pause of whoever waits; each further one is twice as long
 OFTEN_S: Final = 0.25  # the longest, where nothing wakes it
 SELDOM_S: Final = 1.0  # the longest, where something does
+_NOTIFIERS_MAX: Final = 8  # of one process: each takes a thread that is never quite idle
 _STEP_MS: Final = 10  # between two looks of watchfiles at what the operating system has told it
 _ROUND_MS: Final = 60_000
 _END_S: Final = 1.0
@@ -59,6 +61,45 @@ class Waker:
             self.close()
 
 
+class Rests:
+    """How long whoever looks again and again rests in between: longer each time, until something wakes it.
+
+    Used by one thread; close it when done.
+    """
+
+    def __init__(self, directory: str | None) -> None:
+        """`directory`: where something is written when there is something to see; None: look, and look again."""
+        self._directory = directory
+        self._next = SOON_S
+        self._waker: Waker | None = None
+
+    def begin(self, pause: float = SOON_S) -> None:
+        """Begin with short rests: something was seen, or is about to be."""
+        self._next = pause
+
+    def pause(self, *, least: float = 0.0, most: float | None = None, unsettled: bool = False) -> float:
+        """Return how many seconds to rest now. `unsettled`: nothing may wake it though there is something to see."""
+        longest = OFTEN_S if unsettled else self.listen().longest
+        pause, self._next = max(self._next, min(least, SELDOM_S)), min(2 * self._next, longest)
+        return pause if most is None else max(0.0, min(pause, most))
+
+    def listen(self, wake: Callable[[], object] | None = None) -> Waker:
+        """Return what ends a rest early; `wake` as for a Waker."""
+        if self._waker is None:
+            self._waker = Waker(self._directory, wake)
+        return self._waker
+
+    def wait(self, pause: float) -> None:
+        """Rest, so many seconds at most."""
+        if self.listen().wait(pause):
+            self.begin()
+
+    def close(self) -> None:
+        """Listen no more."""
+        if self._waker is not None:
+            self._waker.close()
+
+
 class _Notifier(threading.Thread):
     """Asks the operating system about one directory, until nobody in this process listens any more."""
 
@@ -77,7 +118,8 @@ class _Notifier(threading.Thread):
                 found = self._source.watch(_STEP_MS, _STEP_MS, _ROUND_MS, self._stop)
                 if isinstance(found, set):
                     for waker in list(self.listeners):
-                        waker.wake()
+                        with suppress(RuntimeError):  # its event loop is closed
+                            waker.wake()
         finally:
             self.ended = True  # whoever listens polls from here on
 
@@ -103,7 +145,7 @@ def _notifier(directory: str | None, waker: Waker) -> _Notifier | None:
     with _registry:
         notifier = _notifiers.get(directory)
         if notifier is None or notifier.ended:
-            notifier = _start(directory)
+            notifier = _start(directory) if len(_notifiers) < _NOTIFIERS_MAX else None
         if notifier is not None:
             notifier.listeners = [*notifier.listeners, waker]
         return notifier

@@ -10,12 +10,12 @@ import time
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self
 
 from shardstore._model import UNKNOWN
-from shardstore._wake import OFTEN_S, SOON_S, Waker
+from shardstore._wake import Rests
 from shardstore.errors import InvalidQuery
 from shardstore.log import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from datetime import datetime
 
     from shardstore._model import Seen
@@ -55,10 +55,9 @@ class Watch:
         self._changes = store.engine.changes(prefix or "", since, write=write)
         self._found: list[Change] = []  # not returned yet, in reverse
         self._before = ""  # the token in front of them
-        self._pause = SOON_S
-        self._rest = 0.0  # what the last look calls for
+        self.rests = Rests(store.engine.changes_in(None))
+        self._took = 0.0  # seconds, by the last look
         self._quiet_since = time.monotonic()
-        self._waker: Waker | None = None
 
     @property
     def token(self) -> str:
@@ -71,8 +70,11 @@ class Watch:
     def __next__(self) -> Change:
         while not self._found:
             self.look()
-            if not self._found and not self._wait():
-                raise StopIteration
+            if not self._found:
+                pause = self.pause()
+                if pause is None:
+                    raise StopIteration
+                self.rests.wait(pause)
         self._quiet_since = time.monotonic()
         return self._found.pop()
 
@@ -85,66 +87,40 @@ class Watch:
             self._quiet_since = time.monotonic()
         return found
 
+    def may_have_news(self) -> bool:
+        """Return False where a look would find nothing; waits for nothing. Raises StoreClosed."""
+        if self._store is None:
+            return False
+        self._store.engine.location  # noqa: B018  # raises StoreClosed
+        return bool(self._found) or self._changes.may_have_news()
+
     def look(self) -> None:
         """Look once. REQUIRES: everything found before was returned."""
-        if self._store is None:
-            return
-        self._store.engine.location  # noqa: B018  # raises StoreClosed
-        if not self._changes.may_have_news():
+        if not self.may_have_news():
             return
         began, before = time.monotonic(), self._changes.token
         seen = self._changes.look()
-        self._rest = _SHARE * (time.monotonic() - began)
+        self._took = time.monotonic() - began
         if seen:
             # Whoever stops in the middle of what one look found, and goes on from there, gets all of it again.
             tokens = [before] * (len(seen) - 1) + [self._changes.ahead]
-            self._before, self._pause = before, _NEXT_S
+            self._before = before
+            self.rests.begin(_NEXT_S)
             self._found = [_change(one, token) for one, token in zip(seen, tokens, strict=True)][::-1]
         self._changes.advance()  # after that: whatever interrupts this call takes no change with it
 
-    @property
-    def left(self) -> float | None:
-        """Seconds until this watcher ends if nothing changes; None: it never does."""
-        if self._store is None:
-            return 0.0
-        return None if self._timeout is None else self._timeout - (time.monotonic() - self._quiet_since)
-
-    def pause(self, longest: float) -> float:
-        """Return how many seconds to wait before the next look; each time longer, up to `longest`."""
-        if self._changes.is_unsettled():
-            longest = min(longest, OFTEN_S)  # what is being committed now wakes nobody any more
-        pause = max(self._pause, min(self._rest, 1.0))
-        self._pause = min(2 * self._pause, longest)
-        left = self.left
-        return pause if left is None else max(0.0, min(pause, left))
-
-    def woken(self) -> None:
-        """Look again soon: something changed."""
-        self._pause = SOON_S
-
-    def listen(self, wake: Callable[[], object] | None = None) -> Waker:
-        """Return what ends a wait when something may have changed; `wake` as for Waker."""
-        if self._waker is None:
-            directory = None if self._store is None else self._store.engine.changes_in(None)
-            self._waker = Waker(directory, wake)
-        return self._waker
-
-    def _wait(self) -> bool:
-        """Wait for the next look; return False where there is to be none."""
-        left = self.left
-        if left is not None and left <= 0:
-            return False
-        waker = self.listen()
-        if waker.wait(self.pause(waker.longest)):
-            self.woken()
-        return True
+    def pause(self) -> float | None:
+        """Return how many seconds to rest before the next look; None where there is to be none."""
+        left = None if self._timeout is None else self._timeout - (time.monotonic() - self._quiet_since)
+        if self._store is None or (left is not None and left <= 0):
+            return None
+        return self.rests.pause(least=_SHARE * self._took, most=left, unsettled=self._changes.is_unsettled())
 
     def close(self) -> None:
         """End the iteration."""
         self._store, self._found = None, []
         self._changes.close()
-        if self._waker is not None:
-            self._waker.close()
+        self.rests.close()
 
     def __enter__(self) -> Self:
         return self

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from shardstore._files.batch import FileBatch
     from shardstore._files.transaction import FileTransaction
-    from shardstore._files.watch import FileChanges, ScanChanges
+    from shardstore._files.watch.changes import FileChanges
+    from shardstore._files.watch.scan import ScanChanges
     from shardstore._model import State
     from shardstore.query import Query
     from shardstore.reports import (
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from shardstore.session import SessionInfo
 
     Progress = Callable[[int, int], None]
-    Changes = FileChanges | ScanChanges
 
 # Weak: what keeps an engine alive are the Store objects that use it, whether or not somebody closes them.
 _engines: weakref.WeakValueDictionary[tuple[int, int], FileEngine] = weakref.WeakValueDictionary()
@@ -195,7 +195,7 @@ class FileEngine:
 
         return here(lister, write=write)
 
-    def changes(self, prefix: str, since: str | None, *, write: bool) -> Changes:
+    def changes(self, prefix: str, since: str | None, *, write: bool) -> FileChanges | ScanChanges:
         """Return what changes from a token on, or from now on. Raises WatchExpired, StoreNotFound, StoreIOError."""
         lister = self.index.lister()
         with late_imports:
@@ -299,7 +299,7 @@ def _let_go(pool: Pool, index: Index) -> None:
     The garbage collector calls this in the middle of anything, so nothing here waits for a lock.
     """
     pool.let_go()
-    index.let_go()
+    index.close()
 
 
 def _after_fork() -> None:

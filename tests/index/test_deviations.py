@@ -357,9 +357,9 @@ SCENARIOS: list[Scenario] = [
 ]
 
 WITHOUT_LOCKS = [(ShardReader, "_read_locked", (("if not try_lock(fd):", "if False:"), ("unlock(fd)", "pass")))]
-WITHOUT_MARKING_AGAIN = [(refresh, "read_locked", (("file.append(name)", "pass"),))]
+WITHOUT_MARKING_AGAIN = [(refresh, "read_locked", (('file.append(change(name, UNSEEN, ""))', "pass"),))]
 UNLINKED_LATE = (
-    ("if rotates:\n                unlink(old.path)", "if False:\n                pass"),
+    ("if rotates:  # from here on", "if False:  # from here on"),
     ("changes = read_locked(", "if rotates: unlink(old.path)\n            changes = read_locked("),
 )
 MARKED_LATE = (
@@ -417,7 +417,7 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
     ),
     "a damaged change believed": (
         change_with_a_wrong_byte,
-        [(ChangeFile, "read", (('if line[:9] != b"%08x " % crc32(text, seed):', "if False:"),))],
+        [(ChangeFile, "lines", (("if any(", "if False and any("),))],
     ),
     "the catalog not compared with its seal": (
         noise_in_the_catalog,

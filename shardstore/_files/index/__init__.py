@@ -163,14 +163,10 @@ class Index:
         return believed(lister)
 
     def close(self) -> None:
-        """Close what is open. The index can be used again."""
+        """Close what is open, waiting for nobody. The index can be used again."""
         self._tracker.close()
         if self._lister is not None:
             self._lister.place.close()
-
-    def let_go(self) -> None:
-        """Close what is open. Waits for nobody."""
-        self.close()
 
     def after_fork(self) -> None:
         """Drop, in a forked child, what it inherited, without touching the parent's."""

@@ -31,7 +31,6 @@ from shardstore import _codec as codec
 from shardstore._files import disk
 from shardstore._files.layout import FILE_MODE
 from shardstore._files.locks.flock import descriptors, try_lock, unlock
-from shardstore._model import UNKNOWN
 
 PREFIX: Final = "changes."
 TEMP_PREFIX: Final = ".tmp-"
@@ -91,13 +90,6 @@ def discard(directory: str) -> None:
 def change(name: str, seen: str, key: str) -> str:
     """Return what stands in a change file of a change; `key` may be empty, or only the shard's name."""
     return f"{name} {seen} {codec.dumps(key).decode()}" if key and key != name else f"{name} {seen}"
-
-
-def parse_change(text: bytes) -> tuple[str, str, str]:
-    """Return name, what was seen, and key of a change; the key is empty where it does not stand there."""
-    name, _, rest = text.decode().partition(" ")
-    seen, _, key = rest.partition(" ")
-    return name, seen or UNKNOWN, codec.loads(key) if key else ""
 
 
 def unlink(path: str) -> None:
@@ -163,12 +155,6 @@ class ChangeFile:
         self.name, self._seed, self.start = name, crc32(head), len(head)
         return head
 
-    def goes_on_from(self) -> str:
-        """Return the name of the change file that this one goes on from; empty for one that was made anew."""
-        line = os.pread(self.fd, _HEAD_BYTES_MAX, self.start).partition(b"\n")[0]
-        intact = line[:9] == b"%08x " % crc32(line[9:], self._seed)
-        return line[11:].decode() if intact and line[9:11] == b"< " else ""
-
     def close(self) -> None:
         """Close the descriptor, and with it the lock. A second call does nothing."""
         with descriptors:
@@ -231,18 +217,14 @@ class ChangeFile:
 
     def read_all(self) -> Pending:
         """Return what stands behind the first line. Raises Unusable, OSError."""
-        return self.read(self.start)
+        return self.read(len(self._begin(self.file)))
 
     def lines(self, start: int) -> tuple[list[bytes], int]:
         """Return the lines from a place on, without their checksums, and where they end. Raises Unusable, OSError."""
-        found, seed, end = [], self._seed, start
-        for line in self._lines(start):
-            text = line[9:]
-            if line[:9] != b"%08x " % crc32(text, seed):
-                raise Unusable("a line of the change file is damaged")
-            found.append(text)
-            end += len(line) + 1
-        return found, end
+        lines, seed = self._lines(start), self._seed
+        if any(line[:9] != b"%08x " % crc32(line[9:], seed) for line in lines):
+            raise Unusable("a line of the change file is damaged")
+        return [line[9:] for line in lines], start + sum(len(line) + 1 for line in lines)
 
     def _lines(self, start: int) -> list[bytes]:
         """Return the lines from a place on. One that is not finished is being written now, or damaged."""

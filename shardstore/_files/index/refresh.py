@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
 from shardstore._files.index.catalog import looks, stamp
 from shardstore._files.index.changes import BEFORE, BYTES_MAX, MARK, ChangeFile, Unusable, change, unlink
@@ -17,10 +18,24 @@ from shardstore._model import UNKNOWN, UNSEEN
 from shardstore.errors import ShardStoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from shardstore._files.index.catalog import Catalog, Meta
     from shardstore._files.index.place import Place
+
+
+FAILURES: Final = (Unusable, OSError, sqlite3.Error)  # for which an index cannot be used, or not be written
+
+
+@contextmanager
+def where_usable() -> Iterator[None]:
+    """Leave the block where the index cannot be used. Raises StoreNotFound, StoreIOError, which are OSErrors too."""
+    try:
+        yield
+    except ShardStoreError:
+        raise
+    except FAILURES:
+        return
 
 
 def refresh(place: Place, catalog: Catalog, file: ChangeFile) -> bool:
@@ -31,10 +46,8 @@ def refresh(place: Place, catalog: Catalog, file: ChangeFile) -> bool:
     if not file.lock():
         return False
     try:
-        return _refresh(place, catalog, file)
-    except ShardStoreError:
-        raise
-    except (Unusable, OSError, sqlite3.Error):
+        with where_usable():
+            return _refresh(place, catalog, file)
         return False
     finally:
         file.unlock()

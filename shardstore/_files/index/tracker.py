@@ -75,8 +75,7 @@ class ChangeTracker:
                 return
         raise Unusable("the change file does not stay")
 
-    @staticmethod
-    def _mark_in(seen: _Seen, name: str, text: str, *, remember: bool) -> _Seen:
+    def _mark_in(self, seen: _Seen, name: str, text: str, *, remember: bool) -> _Seen:
         """Append the change unless it stands behind the last mark. Raises OSError.
 
         What no watcher sees is not remembered: it spares nobody the change that a commit makes.

@@ -1,89 +1,35 @@
-"""What changed since a place in the change file, for watchers. docs/internals/watch.md shows why nothing is missed.
+"""What changed since a place in the change file. docs/internals/watch.md shows why nothing is missed.
 
-A place is a position in a change file, and the sessions that may be committed to without a further change line: those
-whose writers were inside when they were last looked at. Each look reads the lines behind the place, sets a mark behind
-them, so that every later commit writes a line again, and reads the sessions that they name.
+Each look reads the lines behind the place, sets a mark behind them, so that every later commit writes a line again, and
+reads the sessions that they name. A session whose writer is inside just then is looked at again.
 """
 
 from __future__ import annotations
 
-import base64
 import os
-import sqlite3
-from collections import OrderedDict
 from contextlib import suppress
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from shardstore import _codec as codec
 from shardstore._files import disk
-from shardstore._files.index.catalog import looks
-from shardstore._files.index.changes import BEFORE, MARK, ChangeFile, Unusable, change_files, parse_change
+from shardstore._files.index.changes import BEFORE, MARK, ChangeFile, Unusable, change_files
 from shardstore._files.index.lister import BEHIND_BYTES_MAX
 from shardstore._files.index.reading import reading
-from shardstore._files.index.refresh import seal_of
 from shardstore._files.index.rows import Busy, is_damaged
 from shardstore._files.locks.flock import try_share, unlock
+from shardstore._files.watch.position import GONE, NOTHING, Known, Position, life_text
 from shardstore._model import NEVER_WAS, UNKNOWN, UNSEEN, Seen, State, seen_of
 from shardstore.errors import DamagedSessions, ShardStoreError, StoreNotFound, WatchExpired, warn_caller
 
 if TYPE_CHECKING:
     from shardstore._files.index.lister import Lister
-    from shardstore._files.index.place import Place
     from shardstore._files.index.rows import Found
 
-GONE: Final = "gone"  # seen of a session of which nothing is left
-_FILE: Final = "changes."
-_SCAN: Final = "scan."  # a token begins so where there is no index
-_SNAPSHOTS_MAX: Final = 16
 _IN_TOKEN_MAX: Final = 64  # sessions that a token names; with more of them it is of an earlier place
+_LINE_BYTES_MAX: Final = 64  # of a line that names another change file
+_CHECKSUM_BYTES: Final = 9
 _TRIES: Final = 5
 _REBUILT: Final = "the index was deleted or made anew"
-
-
-class Known(NamedTuple):
-    """What a watcher knows of a session that may have changed."""
-
-    key: str  # empty where it is not known
-    seen: str  # as by `seen_of`, or UNKNOWN, GONE
-
-
-_NOTHING: Final = Known("", GONE)
-
-
-class Position(NamedTuple):
-    """Where a watcher is. Every commit that it has not seen was marked behind the place, or is of `waiting`."""
-
-    file: str  # the name of the change file
-    place: int  # in it, where a line begins
-    waiting: dict[str, Known]  # by the name of the shard
-
-    def token(self, life: str) -> str:
-        """Return it as a text."""
-        text = f"{self.file.removeprefix(_FILE)}.{self.place}.{life}"
-        if not self.waiting:
-            return text
-        waiting = codec.dumps({name: [*known] for name, known in self.waiting.items()})
-        return f"{text}.{base64.urlsafe_b64encode(waiting).decode()}"
-
-
-def parse(token: str, life: str) -> Position:
-    """Return the position that a token is of. Raises WatchExpired."""
-    try:
-        file, place, born, *rest = token.split(".")
-        waiting = codec.loads(base64.urlsafe_b64decode(rest[0])) if rest else {}
-        known = {name: Known(*map(str, pair)) for name, pair in waiting.items()}
-        position = Position(_FILE + file, int(place), known)
-    except (ValueError, TypeError, AttributeError):
-        raise WatchExpired("this is no token of this store") from None
-    if born != life:
-        raise WatchExpired("the machine or the file system was started anew since")
-    return position
-
-
-def life_text(place: Place) -> str:
-    """Return which life of machine and file system this is, as it stands in tokens. Raises OSError."""
-    return blake2b(place.life().encode(), digest_size=6).hexdigest()
 
 
 class FileChanges:
@@ -202,7 +148,7 @@ class FileChanges:
             for file in (*change_files(self._place.directory), BEFORE):
                 with suppress(OSError, Unusable):  # replaced meanwhile, or not ours
                     found = self._open_file(file)
-                    if found.goes_on_from() == name:
+                    if _goes_on_from(found) == name:
                         return found
         raise self._expired(_REBUILT)
 
@@ -288,11 +234,24 @@ class FileChanges:
                 return False
 
 
+def _goes_on_from(file: ChangeFile) -> str:
+    """Return the name of the change file that this one goes on from; no name for one that was made anew."""
+    line = os.pread(file.fd, _LINE_BYTES_MAX, file.start).partition(b"\n")[0]
+    return line[_CHECKSUM_BYTES:].decode().removeprefix("< ")  # a change is no name of a change file
+
+
+def _parse(text: bytes) -> tuple[str, str, str]:
+    """Return name, what was seen, and key of a change; the key is empty where it does not stand there."""
+    name, _, rest = text.decode().partition(" ")
+    seen, _, key = rest.partition(" ")
+    return name, seen or UNKNOWN, codec.loads(key) if key else ""
+
+
 def _note(text: bytes, notes: dict[str, Known], loose: set[str], *, every: bool) -> None:
     """Take in a change. What was known of the session first is what the watcher knows."""
-    name, seen, key = parse_change(text)
+    name, seen, key = _parse(text)
     if seen != UNSEEN or every:
-        before = notes.get(name, _NOTHING)
+        before = notes.get(name, NOTHING)
         notes[name] = Known(before.key or key, seen if before.seen == GONE else before.seen)
         loose.add(name)
 
@@ -314,123 +273,3 @@ def _known(known: Known, now: State, *, inside: bool) -> Known:
     if after == NEVER_WAS and not (inside and known.seen == NEVER_WAS):
         after = GONE
     return Known(known.key or now.key or "", after)
-
-
-class ScanChanges:
-    """What changes where there is no index to go by, and none may be made: every shard is read at each look.
-
-    A token is good in this process alone, and only the newest ones are.
-    """
-
-    def __init__(self, place: Place, prefix: str, since: str) -> None:
-        """Begin at a token. Raises WatchExpired."""
-        self._place = place
-        self._prefix = prefix
-        self.token = self.ahead = since
-        self._known = self._next = self._snapshot(since)
-
-    def _snapshot(self, token: str) -> dict[str, Known]:
-        root, known = _snapshots.get(token, ("", {}))
-        if root != self._place.directory:
-            raise WatchExpired("the store has no index, and may not be given one: a token is soon too old")
-        return known
-
-    @classmethod
-    def begin(cls, place: Place) -> str:
-        """Read everything; return the token. Raises StoreNotFound, StoreIOError."""
-        return _keep(place, _scan(place, {}, "")[1])
-
-    def is_unsettled(self) -> bool:
-        """Return True: nothing wakes a watcher here."""
-        return True
-
-    def may_have_news(self) -> bool:
-        """Return True: that is not known."""
-        return True
-
-    def look(self) -> list[Seen]:
-        """Return each session that is another one than at the last look. Raises StoreNotFound, StoreIOError."""
-        found, known = _scan(self._place, self._known, self._prefix)
-        if known != self._known:
-            self._next, self.ahead = known, _keep(self._place, known)
-        return found
-
-    def advance(self) -> None:
-        """Go on behind what the last look returned."""
-        self._known, self.token = self._next, self.ahead
-
-    def close(self) -> None:
-        """Close nothing."""
-
-
-_snapshots: OrderedDict[str, tuple[str, dict[str, Known]]] = OrderedDict()
-
-
-def _keep(place: Place, known: dict[str, Known]) -> str:
-    """Keep what is known of every session under a new token; return that."""
-    token = f"{_SCAN}{os.urandom(8).hex()}"
-    _snapshots[token] = (place.directory, known)
-    while len(_snapshots) > _SNAPSHOTS_MAX:
-        _snapshots.popitem(last=False)
-    return token
-
-
-def _scan(place: Place, before: dict[str, Known], prefix: str) -> tuple[list[Seen], dict[str, Known]]:
-    """Read every shard; return what differs from before, and what is known now."""
-    found: list[Seen] = []
-    known: dict[str, Known] = {}
-    for names in place.shards.names(set(before)):
-        for name in names:
-            was = before.get(name, Known("", NEVER_WAS))
-            one, state = place.shards.state(name)
-            lost = not state.rev and not os.path.isdir(os.path.dirname(place.layout.shard_path(name)))
-            if isinstance(one, Busy) or is_damaged(one) or lost:
-                now = was
-            else:
-                now = Known(was.key or state.key or "", seen_of(state))
-                if now.seen != was.seen and now.key.startswith(prefix):
-                    found.append(Seen(now.key, was.seen, state))
-            if now.seen != NEVER_WAS:
-                known[name] = now
-    return found, known
-
-
-def here(lister: Lister, *, write: bool) -> str:
-    """Return the token of this moment. Raises StoreNotFound, StoreIOError."""
-    for _ in range(_TRIES):
-        lister.answer(lambda _: None, refresh=write, progress=None)  # then there is an index, or there can be none
-        try:
-            position = _index_position(lister)
-            changes = FileChanges(lister, "", position, write=write)
-            token = changes.settle().token(life_text(lister.place))
-            changes.close()
-        except (ShardStoreError, Unusable, OSError, sqlite3.Error) as error:
-            if isinstance(error, ShardStoreError) and not isinstance(error, WatchExpired):
-                raise
-        else:
-            return token
-    return ScanChanges.begin(lister.place)
-
-
-def _index_position(lister: Lister) -> Position:
-    """Return the position of the mark that the catalog stands at. Raises Unusable, OSError, sqlite3.Error."""
-    catalog = lister.place.take(write=False)
-    try:
-        meta, file, pending = lister.begin(catalog)
-        if pending.seal != seal_of(meta.mark, looks(lister.place.catalog_path)) or not file.is_named():
-            raise Unusable("the catalog is not as it was sealed")
-        return Position(meta.file, meta.mark, {})
-    finally:
-        catalog.close()
-
-
-def changes(lister: Lister, prefix: str, since: str | None, *, write: bool) -> FileChanges | ScanChanges:
-    """Return what changes from a token on, or from now on. Raises WatchExpired, StoreNotFound, StoreIOError."""
-    token = here(lister, write=write) if since is None else since
-    if token.startswith(_SCAN):
-        return ScanChanges(lister.place, prefix, token)
-    try:
-        life = life_text(lister.place)
-    except OSError:
-        life = ""  # no index at all
-    return FileChanges(lister, prefix, parse(token, life), write=write)
