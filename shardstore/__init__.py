@@ -42,6 +42,7 @@ from shardstore.errors import (
     UnsafeStore,
     UnsupportedFileSystem,
     UnsupportedFormat,
+    WatchExpired,
 )
 from shardstore.log import Log, LogItem
 from shardstore.session import Session, SessionInfo
@@ -116,6 +117,7 @@ __all__ = [
     "UnsupportedFileSystem",
     "UnsupportedFormat",
     "VerifyReport",
+    "WatchExpired",
     "Where",
     "__version__",
     "join_key",

@@ -7,6 +7,7 @@ Nothing is on disk, nothing is seen by another process, and a forked child has a
 from __future__ import annotations
 
 import os
+import threading
 import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -16,7 +17,7 @@ from shardstore._inside import FifoMutex, Token, new_token
 from shardstore._journal.record import next_record
 from shardstore._keys import check_key
 from shardstore._log import SETTLE_BYTES, Item, LogState, Settled, moved_to
-from shardstore._model import ABSENT
+from shardstore._model import ABSENT, NEVER_WAS, Seen, seen_of
 from shardstore.errors import (
     InvalidEntry,
     InvalidQuery,
@@ -25,6 +26,7 @@ from shardstore.errors import (
     SessionExists,
     SessionNotFound,
     StoreClosed,
+    WatchExpired,
 )
 from shardstore.reports import (
     Action,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 
 _HISTORY_BYTES: Final = 65536  # earlier revisions are kept up to this ...
 _HISTORY_FACTOR: Final = 3  # ... plus so many times the bytes of the entry
+_NOTES_MAX: Final = 10_000  # changes that `compact` leaves for watchers
 _engines: Final[weakref.WeakSet[MemoryEngine]] = weakref.WeakSet()
 
 
@@ -62,6 +65,7 @@ class MemoryEngine:
         self.sessions: dict[str, list[State]] = {}  # by key: its revisions since it was made or rewritten
         self.archive: list[tuple[float, list[State]]] = []  # when it was archived, in seconds, and its revisions
         self.logs = MemoryLogs()
+        self.notes = Notes()
         self._mutexes: dict[str, FifoMutex] = {}
         _engines.add(self)
 
@@ -111,6 +115,20 @@ class MemoryEngine:
         states = self.sessions.get(key, []) if present.exists else []
         return [state for state in list(states) if state.incarnation == present.incarnation]
 
+    # Watching
+
+    def token(self, *, write: bool) -> str:  # noqa: ARG002
+        """Return where the store is now."""
+        return self.notes.token(self.notes.end)
+
+    def changes(self, prefix: str, since: str | None, *, write: bool) -> MemoryChanges:  # noqa: ARG002
+        """Return what changes from a token on, or from now on. Raises WatchExpired."""
+        place = self.notes.end if since is None else self.notes.place(since)
+        return MemoryChanges(self, prefix, place)
+
+    def changes_in(self, key: str | None) -> None:
+        """Return None: nothing is written anywhere."""
+
     # Lists
 
     def select(self, query: Query, *, refresh: bool, progress: Progress | None) -> list[SessionInfo]:  # noqa: ARG002
@@ -146,6 +164,8 @@ class MemoryEngine:
             action = self._tend(key, dry_run=dry_run)
             if action is not None:
                 actions.append(action)
+        if not dry_run:
+            self.notes.trim(_NOTES_MAX)
         if progress is not None:
             progress(len(keys), len(keys))
         return CompactReport(dry_run, tuple(actions), sum(action.bytes_freed for action in actions))
@@ -166,7 +186,7 @@ class MemoryEngine:
                 if not dry_run:
                     self.sessions[key] = states[-1:]
                     if not txn.state.exists:
-                        txn.remove()
+                        del self.sessions[key]  # which no watcher sees
                 return action
         except LockTimeout:
             return None
@@ -187,6 +207,7 @@ class MemoryEngine:
                 if one[1][-1].key == key:
                     self.archive.remove(one)  # by what it is: another thread may restore one in front of it
                     self.sessions[key] = one[1]
+                    self.notes.add(key, ABSENT)
                     return one[1][-1]
         raise SessionNotFound(key)
 
@@ -252,6 +273,102 @@ class MemoryEngine:
         self.process = str(os.getpid())
         for mutex in self._mutexes.values():
             mutex.after_fork()
+        self.notes.after_fork()
+
+
+class Notes:
+    """Which sessions changed, in order, for watchers: the key, and what was seen of it before."""
+
+    def __init__(self) -> None:
+        self._notes: list[tuple[str, str]] = []
+        self._dropped = 0
+        self._id = os.urandom(8).hex()
+        self._mutex = threading.RLock()  # re-entrant: a signal handler may commit in the middle of another commit
+
+    def add(self, key: str, before: State) -> None:
+        """Note a change. REQUIRES: inside the session's lock, after the change: whoever sees the note sees it too."""
+        with self._mutex:
+            self._notes.append((key, seen_of(before)))
+
+    @property
+    def end(self) -> int:
+        """How many changes there were."""
+        with self._mutex:
+            return self._dropped + len(self._notes)
+
+    def since(self, place: int) -> list[tuple[str, str]]:
+        """Return the changes behind a place. Raises WatchExpired."""
+        with self._mutex:
+            if not self._dropped <= place <= self._dropped + len(self._notes):
+                raise WatchExpired
+            return self._notes[place - self._dropped :]
+
+    def token(self, place: int) -> str:
+        """Return a place as a text."""
+        return f"memory.{self._id}.{place}"
+
+    def place(self, token: str) -> int:
+        """Return the place that a token is of. Raises WatchExpired."""
+        head, _, place = token.rpartition(".")
+        if head != f"memory.{self._id}" or not place.isdecimal():
+            raise WatchExpired
+        self.since(int(place))
+        return int(place)
+
+    def trim(self, count: int) -> None:
+        """Forget all but the newest."""
+        with self._mutex:
+            more = max(0, len(self._notes) - count)
+            self._dropped += more
+            del self._notes[:more]
+
+    def after_fork(self) -> None:
+        """Forget the parent's threads."""
+        self._mutex = threading.RLock()
+
+
+class MemoryChanges:
+    """What changes from a place in the notes on."""
+
+    def __init__(self, engine: MemoryEngine, prefix: str, place: int) -> None:
+        self._engine = engine
+        self._prefix = prefix
+        self._place = self._next = place
+
+    @property
+    def token(self) -> str:
+        """The place up to which everything was returned, and `advance` called."""
+        return self._engine.notes.token(self._place)
+
+    @property
+    def ahead(self) -> str:
+        """The place behind what the last look returned."""
+        return self._engine.notes.token(self._next)
+
+    def is_unsettled(self) -> bool:
+        """Return False: what was noted is committed."""
+        return False
+
+    def may_have_news(self) -> bool:
+        """Return whether something was noted since the last look."""
+        return self._engine.notes.end != self._place
+
+    def look(self) -> list[Seen]:
+        """Return each session that is another one than the watcher knows. Raises WatchExpired."""
+        notes = self._engine.notes.since(self._place)
+        self._next = self._place + len(notes)
+        first: dict[str, str] = {}
+        for key, before in notes:
+            first.setdefault(key, before)
+        seen = [Seen(key, first[key], self._engine.read(key)) for key in first if key.startswith(self._prefix)]
+        return [one for one in seen if one.before == NEVER_WAS or one.before != seen_of(one.state)]
+
+    def advance(self) -> None:
+        """Go on behind what the last look returned."""
+        self._place = self._next
+
+    def close(self) -> None:
+        """Close nothing."""
 
 
 class MemoryLogs:
@@ -355,24 +472,30 @@ class MemoryTransaction:
         if state.log.bytes > SETTLE_BYTES:
             state = state._replace(log=moved_to(state.log, logs.settle(state.log)))
         self._engine.sessions.setdefault(self._key, []).append(state)
+        self._engine.notes.add(self._key, self.state)
         logs.replace(self.state.log, state.log)
         self.state = state
 
     def archive(self) -> None:
         """Move the session to the archive, with its history."""
         self._engine.archive.append((time.time(), self._engine.sessions.pop(self._key)))
-        self.state = ABSENT
+        self._gone()
 
     def remove(self) -> None:
         """Remove the session, with its history."""
         self._engine.sessions.pop(self._key, None)
-        self.state = ABSENT
+        self._gone()
 
     def rename(self, target: Self) -> None:
         """Move the session to another key."""
         states = self._engine.sessions.pop(self._key)
         self._engine.sessions[target._key] = [state._replace(key=target._key) for state in states]
+        self._engine.notes.add(target._key, target.state)
         target.state = self._engine.read(target._key)
+        self._gone()
+
+    def _gone(self) -> None:
+        self._engine.notes.add(self._key, self.state)
         self.state = ABSENT
 
     def forget_past(self) -> None:

@@ -11,6 +11,7 @@ from shardstore import _codec as codec
 from shardstore._draft_log import check_id
 from shardstore._log import Item, LogChange
 from shardstore._model import Change
+from shardstore._wake import Rests
 from shardstore.draft import Delete, Draft
 from shardstore.errors import InvalidEntry, LogReplaced, SessionExists, SessionNotFound
 from shardstore.log import Log, read_items
@@ -28,8 +29,6 @@ _ONE_ITEM: Final = (Mapping, str, bytes, bytearray)  # in place of a list of ite
 _BATCH: Final = 256  # items that a follower reads at a time
 _NO_FIELDS: Final = Change({}, [])
 _RETRIES: Final = 100  # of a read whose log file was replaced meanwhile; each replacement is somebody's commit
-_POLL_S: Final = 0.005  # seconds between two looks of a follower, after an item ...
-_POLL_MAX_S: Final = 0.25  # ... and when it has been quiet for a while
 
 
 class NewItems:
@@ -129,7 +128,7 @@ class Follower:
         end = state.log.end
         self._next = end if start is None else max(state.log.dropped, end + start) if start < 0 else start
         self._found: Iterator[Any] = iter(())
-        self._pause = _POLL_S
+        self.rests = Rests(store.engine.changes_in(key))
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -141,8 +140,7 @@ class Follower:
             if self._store is None:
                 raise StopIteration
             if not self._look(self._store.engine):
-                time.sleep(self._pause)
-                self._pause = min(2 * self._pause, _POLL_MAX_S)
+                self.rests.wait(self.rests.pause())
 
     def ready(self) -> list[Any]:
         """Return the items that have come and were not returned yet, without waiting; empty after `close`."""
@@ -154,6 +152,7 @@ class Follower:
     def close(self) -> None:
         """End the iteration."""
         self._store, self._found = None, iter(())
+        self.rests.close()
 
     def _look(self, engine: Engine) -> bool:
         """Read what was added; return whether that is anything."""
@@ -170,7 +169,8 @@ class Follower:
             return False  # by a commit of this moment: look again
         self._next = start + len(items)
         if items:
-            self._found, self._pause = iter([codec.loads(item.raw) for item in items]), _POLL_S
+            self._found = iter([codec.loads(item.raw) for item in items])
+            self.rests.begin()
         return bool(items)
 
 

@@ -11,6 +11,7 @@ and is cancelled then. So nothing is committed after the `await` has returned.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 import time
@@ -30,17 +31,17 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from shardstore._transcripts import Follower
+    from shardstore._wake import Rests
     from shardstore.session import Session
     from shardstore.store import Durability, OnDamage
     from shardstore.types import Where
+    from shardstore.watch import Change, Watch
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _THREADS: Final = 16  # calls of one AsyncStore that are under way at a time
 _SOON_S: Final = 0.01  # a queue that took no longer is not counted: another view costs more than it mends
 _STEP: Final = 64  # items that `async for` fetches at a time
-_PAUSE_S: Final = 0.005  # between two looks of `follow`, after an item ...
-_PAUSE_MAX_S: Final = 0.25  # ... and when it has been quiet for a while
 
 
 class Options(TypedDict, total=False):
@@ -233,6 +234,27 @@ def _archive_verb(
     return call
 
 
+class _Woken:
+    """Rests on the loop, which takes no thread. Used on one loop."""
+
+    def __init__(self, rests: Rests) -> None:
+        self._rests = rests
+        self._event = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def listen(self, _store: Store) -> None:
+        """Begin to listen, in a thread: something may have to be imported."""
+        self._rests.listen(lambda: self._loop.call_soon_threadsafe(self._event.set))
+
+    async def wait(self, seconds: float) -> None:
+        """Rest, so many seconds at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+            self._event.clear()
+            self._rests.begin()
+
+
 class AsyncStore:
     """A Store for asyncio: its verbs with the same arguments, results and errors, to be awaited.
 
@@ -345,14 +367,46 @@ class AsyncStore:
         return self._followed(self._opened().follow(key, start))
 
     async def _followed(self, follower: Follower) -> AsyncGenerator[Any, None]:
-        pause = _PAUSE_S
-        while True:
-            items = await self._call((), lambda _store: follower.ready())
-            for item in items:
-                yield item
-            pause = _PAUSE_S if items else min(2 * pause, _PAUSE_MAX_S)
-            if not items:
-                await asyncio.sleep(pause)
+        woken = _Woken(follower.rests)
+        try:
+            await self._call((), woken.listen)
+            while True:
+                items = await self._call((), lambda _store: follower.ready())
+                for item in items:
+                    yield item
+                if not items:
+                    await woken.wait(follower.rests.pause())
+        finally:
+            follower.close()
+
+    token: Final = _verb(Store.token)
+
+    def watch(
+        self, prefix: str | None = None, *, since: str | None = None, timeout: float | None = None
+    ) -> AsyncGenerator[Change, None]:
+        """Return an iterator for `async for` over changes as they come, as `Store.watch` does.
+
+        Without `since` it begins at the first step: to begin earlier, take a token first. Raises at that step.
+        """
+        return self._watched(lambda store: store.watch(prefix, since=since, timeout=timeout))
+
+    async def _watched(self, begin: Callable[[Store], Watch]) -> AsyncGenerator[Change, None]:
+        watch = await self._call((), begin)
+        woken = _Woken(watch.rests)
+        try:
+            await self._call((), woken.listen)
+            while True:
+                self._opened()
+                found = await self._call((), lambda _store: watch.ready()) if watch.may_have_news() else []
+                for change in found:
+                    yield change
+                if not found:
+                    pause = watch.pause()
+                    if pause is None:
+                        return
+                    await woken.wait(pause)
+        finally:
+            watch.close()
 
     # Maintenance
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from shardstore._model import Change, State
+    from shardstore._model import Change, Seen, State
     from shardstore.errors import CorruptShard
     from shardstore.log import LogSource
     from shardstore.query import Query
@@ -114,6 +114,36 @@ class Batch(Protocol):
         """Sync what was done; with `names`, also what others removed. Raises CommitUncertain."""
 
 
+class Changes(Protocol):
+    """What changes from a place on. Used by one thread."""
+
+    @property
+    def token(self) -> str:
+        """The place up to which everything was returned, and `advance` called."""
+
+    @property
+    def ahead(self) -> str:
+        """The place behind what the last look returned."""
+
+    def may_have_news(self) -> bool:
+        """Return False where nothing has changed since the last look: a call or two of the system, no more."""
+
+    def look(self) -> list[Seen]:
+        """Return each session that is another one than the watcher knows, once, as it is now.
+
+        Until `advance` is called, the next look returns the same again. Raises WatchExpired.
+        """
+
+    def advance(self) -> None:
+        """Go on behind what the last look returned."""
+
+    def is_unsettled(self) -> bool:
+        """Return whether a look may find something though nothing in `Engine.changes_in` changes any more."""
+
+    def close(self) -> None:
+        """Close what is open."""
+
+
 class Engine(Protocol):
     """One opened place of sessions. Shared by every Store object on it; safe between threads and across fork."""
 
@@ -159,6 +189,17 @@ class Engine(Protocol):
 
     def history(self, key: str) -> list[State]:
         """Return the states of the present incarnation that are kept, oldest first."""
+
+    # Watching
+
+    def token(self, *, write: bool) -> str:
+        """Return where the store is now, for `changes`. `write`: what makes watching cheap may be written."""
+
+    def changes(self, prefix: str, since: str | None, *, write: bool) -> Changes:
+        """Return what changes from a token on, or from now on. Raises WatchExpired."""
+
+    def changes_in(self, key: str | None) -> str | None:
+        """Return the directory in which something is written when the session, or None: any, changes; else None."""
 
     # Lists, exact as of some moment during the call. `refresh`: what makes lists fast may be written.
 

@@ -5,6 +5,7 @@
     │   └── RevisionNotFound                its journal does not hold this revision
     ├── SessionExists                       create() met a session
     ├── LogReplaced(LookupError)            the file that held a session's log was replaced since it was read
+    ├── WatchExpired                        the store does not know any more what changed since this token
     ├── Conflict                            the expected version is not the current one
     ├── LockTimeout(TimeoutError)           another writer of this session held its lock too long
     ├── NestedUpdate(RuntimeError)          an update from inside a mutator of the same session
@@ -65,6 +66,7 @@ __all__ = [
     "UnsafeStore",
     "UnsupportedFileSystem",
     "UnsupportedFormat",
+    "WatchExpired",
 ]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -141,6 +143,19 @@ class LogReplaced(ShardStoreError, LookupError):
     def __init__(self, key: str) -> None:
         self.key = key
         super().__init__(f"the log of session {key!r} was replaced since it was read; get the session again")
+
+
+class WatchExpired(ShardStoreError):
+    """The store does not know any more what changed since a token: take a new one, list, and watch from there.
+
+    So it is when the index was made anew, when the token is too old, or when it is of another store.
+    """
+
+    def __init__(self, reason: str = "the token is too old, or of another store") -> None:
+        super().__init__(f"{reason}; take a new token(), list, and watch from there")
+        self.reason = reason
+
+    _fields = ("reason",)
 
 
 class Conflict(ShardStoreError):

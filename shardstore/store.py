@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from shardstore.engine import Transaction
     from shardstore.reports import CompactReport, EraseReport, PruneReport, StoreStats, VerifyReport
     from shardstore.types import JSON, Mutator, Where
+    from shardstore.watch import Watch
 
 Durability = Literal["commit", "relaxed"]
 Expect = Session | SessionInfo | str
@@ -467,6 +468,41 @@ class Store:
         'hi'
         """
         return Follower(self, key, start)
+
+    # Watching
+
+    def watch(self, prefix: str | None = None, *, since: str | None = None, timeout: float | None = None) -> Watch:
+        """Return an iterator over changes of sessions as they come: (key, kind, rev, version, updated_at, token).
+
+        prefix: only keys that begin so.
+        since: a token, of `token()` or of an earlier change; None: from this call on.
+        timeout: the iteration ends after so many seconds without a change; None: it never does.
+
+        A session that changed comes at least once, as it is now: several commits may be one change, and a later change
+        is never older. One that was made and deleted meanwhile comes as deleted. It waits for no writer, and looks at
+        least once a second. `close()` ends it.
+
+        Raises WatchExpired, also later on, where the store does not know any more what changed; otherwise as `list`.
+
+        >>> token = store.token()
+        >>> store.patch("agent:main", {"status": "done"}).rev
+        4
+        >>> [(change.key, change.kind) for change in store.watch("agent:", since=token, timeout=0)]
+        [('agent:main', 'changed')]
+        """
+        with late_imports:
+            from shardstore.watch import Watch
+
+        with _typed("watching"):
+            return Watch(self, prefix, since, timeout, write=not self._read_only)
+
+    def token(self) -> str:
+        """Return where the store is now, for `watch`: take it, list, then watch(since=it), and nothing is missed.
+
+        It may be kept, and used in another process. Raises as `list`.
+        """
+        with _typed("watching"):
+            return self._engine.token(write=not self._read_only)
 
     # Sessions whole
 

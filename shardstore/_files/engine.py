@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from shardstore._files.batch import FileBatch
     from shardstore._files.transaction import FileTransaction
+    from shardstore._files.watch.changes import FileChanges
+    from shardstore._files.watch.scan import ScanChanges
     from shardstore._model import State
     from shardstore.query import Query
     from shardstore.reports import (
@@ -187,6 +189,28 @@ class FileEngine:
                 if may_begin(os.path.basename(path), prefix) and (error.key or prefix).startswith(prefix):
                     yield error
 
+    # Watching
+
+    def token(self, *, write: bool) -> str:
+        """Return where the store is now. Raises StoreNotFound, StoreIOError."""
+        lister = self.index.lister()
+        with late_imports:
+            from shardstore._files.watch import here
+
+        return here(lister, write=write)
+
+    def changes(self, prefix: str, since: str | None, *, write: bool) -> FileChanges | ScanChanges:
+        """Return what changes from a token on, or from now on. Raises WatchExpired, StoreNotFound, StoreIOError."""
+        lister = self.index.lister()
+        with late_imports:
+            from shardstore._files.watch import changes
+
+        return changes(lister, prefix, since, write=write)
+
+    def changes_in(self, key: str | None) -> str:
+        """Return the directory in which a commit to the session, or to any session, writes something."""
+        return os.fspath(self.layout.index) if key is None else os.path.dirname(self.place(key))
+
     # Maintenance. Each imports its module when it is called: `shardstore get` starts without them.
 
     def compact(self, *, dry_run: bool, progress: Progress | None, scan_progress: Progress | None) -> CompactReport:
@@ -279,7 +303,7 @@ def _let_go(pool: Pool, index: Index) -> None:
     The garbage collector calls this in the middle of anything, so nothing here waits for a lock.
     """
     pool.let_go()
-    index.let_go()
+    index.close()
 
 
 def _after_fork() -> None:

@@ -32,7 +32,7 @@ class Pool:
         self.layout = layout
         self.logs = LogFiles(str(layout.root))
         self.logs.free_descriptors = self.close_idle
-        self.mark_changed: Callable[[str], None] = _without_index  # set by the engine before the first transaction
+        self.mark_changed: Callable[..., None] = _without_index  # set by the engine before the first transaction
         self._queue_file = QueueFile(layout.marker)
         self._limit = _descriptor_limit()
         self._shards: OrderedDict[str, Shard] = OrderedDict()
@@ -179,7 +179,7 @@ class Pool:
             shard.after_fork()
 
 
-def _without_index(_name: str) -> None:
+def _without_index(*_: object) -> None:
     """Ignore a change: this pool has no index beside it."""
 
 

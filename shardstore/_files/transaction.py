@@ -25,7 +25,7 @@ from shardstore._files.logfile import LogFiles, discard, give_name
 from shardstore._journal.record import next_record, whole_record
 from shardstore._journal.replay import EMPTY, Journal, with_key
 from shardstore._log import NO_LOG, NOWHERE, SETTLE_BYTES, moved_to
-from shardstore._model import ABSENT
+from shardstore._model import ABSENT, UNKNOWN, UNSEEN
 from shardstore.errors import (
     CommitUncertain,
     CorruptShard,
@@ -79,7 +79,7 @@ class FileTransaction:
         "timeout",
     )
 
-    def __init__(self, shard: Shard, mark_changed: Callable[[str], None]) -> None:
+    def __init__(self, shard: Shard, mark_changed: Callable[..., None]) -> None:
         self._shard = shard
         self._mark_changed = mark_changed  # tells the index; may raise, then nothing is committed
         self._token: Token | None = None
@@ -209,7 +209,7 @@ class FileTransaction:
         if state.entry_bytes > ENTRY_BYTES_MAX:
             raise InvalidEntry("entry", f"{state.entry_bytes:,} bytes of JSON; at most {ENTRY_BYTES_MAX:,} are allowed")
         after = _new(Journal, (state, end + len(line), journal.records + 1, line[8:16], journal.crlf))
-        self._mark_changed(shard.name)
+        self._mark_changed(shard.name, shard.key, journal.state)
         inline = state.log.bytes
         grown = after.end > REWRITE_BYTES + REWRITE_FACTOR * (state.entry_bytes + inline) or inline > SETTLE_BYTES
         if (grown or file.links > 1 or file.torn) and self._commit_otherwise(file, state, grown=grown, durable=durable):
@@ -303,7 +303,7 @@ class FileTransaction:
         shard, file = self._shard, self._file()
         before = self.journal.state.log.settled.file
         state = self._settled(self.journal.state if state is None else state, anew=anew)
-        self._mark_changed(shard.name)
+        self.mark_changed()
         line = whole_record(state)
         after = Journal(state, len(line), 1, line[8:16])
         temp = shard.layout.shard_path(temp_name(shard.name))
@@ -356,7 +356,7 @@ class FileTransaction:
         """
         shard = self._shard
         try:
-            self._mark_changed(shard.name)
+            self._mark_changed(shard.name, shard.key, self.state)
             os.rename(fresh.path, shard.path)
         except BaseException as error:
             fresh.close()
@@ -385,7 +385,7 @@ class FileTransaction:
         """Remove the file: the session is absent from then on, and its next incarnation begins a new journal."""
         path, log = self._shard.path, self.journal.state.log.settled.file
         self.settle()
-        self._mark_changed(self._shard.name)
+        self.mark_changed()
         try:
             os.unlink(path)
         except OSError as error:
@@ -411,7 +411,7 @@ class FileTransaction:
         shard, file, other = self._shard, self._file(), target._shard
         target.repair_tail()
         data, after = with_key(self.read_whole()[: self.journal.end], other.key)
-        target.mark_changed()
+        target._mark_changed(other.name, other.key, target.state)
         log = self.state.log.settled.file
         if log:
             self._give_log(log_path(shard.layout, other.name, log))
@@ -442,7 +442,7 @@ class FileTransaction:
     def move_to(self, target: str, doing: str) -> None:
         """Move the file out of the store's shards; `doing` completes an error's "while ..."."""
         path = self._shard.path
-        self._mark_changed(self._shard.name)
+        self.mark_changed()
         try:
             disk.make_directory(os.path.dirname(target))
             os.rename(path, target)
@@ -510,7 +510,7 @@ class FileTransaction:
         """Keep the torn tail, if there is one, in quarantine/ and cut it off."""
         file, shard = self._file(), self._shard
         if file.torn:
-            self._mark_changed(shard.name)
+            self.mark_changed()
             file.repair_tail(f"{shard.layout.root}/{QUARANTINE}/{stamped_name(shard.name)}", self.journal.end)
 
     def read_whole(self) -> bytes:
@@ -532,8 +532,10 @@ class FileTransaction:
         return self._file().size
 
     def mark_changed(self) -> None:
-        """Have the next list read this shard: somebody found it damaged."""
-        self._mark_changed(self._shard.name)
+        """Tell the index that the files are about to change otherwise than by a commit, or are damaged."""
+        shard, state = self._shard, self.state
+        seen = state if state.exists else UNSEEN if self.read else UNKNOWN
+        self._mark_changed(shard.name, state.key or shard.key, seen)
 
     def _file(self) -> JournalFile:
         """Return the file whose lock is held."""

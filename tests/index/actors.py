@@ -46,10 +46,10 @@ class Actor:
         self._marked_ahead = False  # the session of the commit that is due
         self.pool.mark_changed = self._mark_changed
 
-    def _mark_changed(self, name: str) -> None:
+    def _mark_changed(self, name: str, *seen: Any) -> None:
         """Mark as changed, as every commit does first."""
         if not self._marked_ahead:
-            self.index.mark_changed(name)
+            self.index.mark_changed(name, *seen)
 
     def write(self, key: str, **fields: Any) -> None:
         """Patch some fields, as Store.update does: lock, read, mark as changed, commit, unlock."""
@@ -115,7 +115,7 @@ class Actor:
     @property
     def lister(self) -> Lister:
         """What answers lists."""
-        return self.index._open()
+        return self.index.lister()
 
     @property
     def place(self) -> Place:

@@ -93,7 +93,7 @@ def test_an_indexed_field_is_searched_by_its_index(root: Path, monkeypatch: pyte
         def explained(*args: Any, **kwargs: Any) -> Any:
             return _Explaining(real(*args, **kwargs), plans)
 
-        store._engine.index._open().place.close_idle()
+        store._engine.index.lister().place.close_idle()
         monkeypatch.setattr(catalog.sqlite3, "connect", explained)
         for query in (
             {"where": {"status": "idle"}, "limit": 5},

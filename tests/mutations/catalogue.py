@@ -620,15 +620,18 @@ def lost_directory_not_recorded() -> None:
 
 @mutation("telling the index of a change", "populations.list_knows_a_commit_whose_writer_died")
 def index_not_told() -> None:
-    edit("shardstore._files.transaction:FileTransaction.commit", ("self._mark_changed(shard.name)", "pass"))
+    edit(
+        "shardstore._files.transaction:FileTransaction.commit",
+        ("self._mark_changed(shard.name, shard.key, journal.state)", "pass"),
+    )
 
 
 @mutation("telling the index before the commit, not after it", "populations.list_knows_a_commit_whose_writer_died")
 def index_told_after_the_commit() -> None:
     edit(
         "shardstore._files.transaction:FileTransaction.commit",
-        ("self._mark_changed(shard.name)", "pass"),
-        ("self.journal, self.state = after, state", "self._mark_changed(shard.name)"),
+        ("self._mark_changed(shard.name, shard.key, journal.state)", "pass"),
+        ("self.journal, self.state = after, state", "self._mark_changed(shard.name, shard.key, journal.state)"),
     )
 
 
@@ -644,8 +647,8 @@ def removed_without_archive() -> None:
 def archived_before_it_is_told() -> None:
     edit(
         "shardstore._files.transaction:FileTransaction.move_to",
-        ("self._mark_changed(self._shard.name)", "pass"),
-        ("self._is_gone()", "self._mark_changed(self._shard.name); self._is_gone()"),
+        ("self.mark_changed()", "pass"),
+        ("self._is_gone()", "self.mark_changed(); self._is_gone()"),
     )
 
 

@@ -47,7 +47,7 @@ def test_the_index_is_told_before_each_change_of_a_file(root: Path, pool: Pool) 
     """By commit, rewrite, removal, archiving and repair alike: at that moment the file is as it was."""
     told: list[bytes | None] = []
 
-    def tell(name: str) -> None:
+    def tell(name: str, *_: object) -> None:
         path = root / "shards" / name
         told.append(path.read_bytes().rstrip(b"\n") if path.exists() else None)
 
@@ -75,7 +75,7 @@ def test_an_index_that_cannot_be_told_lets_nothing_be_committed(root: Path, pool
     commit(pool, FIRST)
     before = disk.shard(root, KEY).read_bytes()
 
-    def fail(_name: str) -> None:
+    def fail(*_: object) -> None:
         raise StoreIOError(5, "no")
 
     pool.mark_changed = fail

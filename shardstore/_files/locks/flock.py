@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _SHORT_SLEEPS: Final = (0.00005, 0.0002)  # seconds; a holder is usually gone after one of them
 _POLL_FIRST_S, _POLL_MOST_S = 0.0005, 0.02
 _TRY: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
+_SHARE: Final = fcntl.LOCK_SH | fcntl.LOCK_NB
 _WITHOUT_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF})
 
 
@@ -50,6 +51,17 @@ def try_lock(fd: int) -> bool:
         return lock_descriptor(fd, blocking=False)
     except OSError as error:
         raise_lock_error(error)
+
+
+def try_share(fd: int) -> bool:
+    """Share the lock of an open file, unless a writer has it; return whether it is shared afterwards."""
+    try:
+        fcntl.flock(fd, _SHARE)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise_lock_error(error)
+    return True
 
 
 def unlock(fd: int) -> None:
