@@ -28,14 +28,14 @@ ENTRY: dict[str, Any] = {
 
 @pytest.fixture(params=KINDS, ids=[kind.name for kind in KINDS])
 def kind(request: pytest.FixtureRequest) -> Kind:
-    """Give each kind of model."""
+    """Return each kind of model."""
     found: Kind = request.param
     return found
 
 
 @pytest.fixture
 def typed(store: Store, kind: Kind) -> TypedStore[Any, Any]:
-    """Give the store as one of this kind of model."""
+    """Return the store as one of this kind of model."""
     return store.typed(kind.chat, item=kind.message)
 
 

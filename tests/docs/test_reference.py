@@ -16,7 +16,14 @@ PAGES = {page.name: page for page in generate.PAGES}
 LIBRARY = PAGES["library.md"].read_text(encoding="utf-8")
 COMMANDS = PAGES["command-line.md"].read_text(encoding="utf-8")
 # Public methods that only the store calls.
-OF_THE_STORE = {"Draft.accept", "TypedDraft.accept", "Draft.change", "Draft.committed", "DraftLog.add_encoded", "DraftLog.change"}
+OF_THE_STORE = {
+    "Draft.accept",
+    "TypedDraft.accept",
+    "Draft.change",
+    "Draft.committed",
+    "DraftLog.add_encoded",
+    "DraftLog.change",
+}
 
 
 @pytest.mark.parametrize("page", generate.PAGES, ids=lambda page: page.name)
