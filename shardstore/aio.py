@@ -18,8 +18,9 @@ import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypedDict, TypeVar, Unpack, overload
 
+from shardstore._imports import late_imports
 from shardstore.archive import Archive
 from shardstore.errors import LockTimeout, StoreClosed
 from shardstore.store import Store
@@ -34,11 +35,14 @@ if TYPE_CHECKING:
     from shardstore._wake import Rests
     from shardstore.session import Session
     from shardstore.store import Durability, OnDamage
+    from shardstore.typed import AsyncTypedStore
     from shardstore.types import Where
     from shardstore.watch import Change, Watch
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+_M = TypeVar("_M")  # a model
+_I = TypeVar("_I")  # an item of a log
 _THREADS: Final = 16  # calls of one AsyncStore that are under way at a time
 _SOON_S: Final = 0.01  # a queue that took no longer is not counted: another view costs more than it mends
 _STEP: Final = 64  # items that `async for` fetches at a time
@@ -420,6 +424,24 @@ class AsyncStore:
     def archive(self) -> AsyncArchive:
         """What `prune` moved out of the store: list, restore, restore_many, purge."""
         return AsyncArchive(self)
+
+    # Models
+
+    @overload
+    def typed(self, model: type[_M], *, default: _M | Callable[[], _M] | None = None) -> AsyncTypedStore[_M, Any]: ...
+    @overload
+    def typed(
+        self, model: type[_M], *, default: _M | Callable[[], _M] | None = None, item: type[_I]
+    ) -> AsyncTypedStore[_M, _I]: ...
+    def typed(
+        self, model: type[_M], *, default: _M | Callable[[], _M] | None = None, item: type[Any] | None = None
+    ) -> AsyncTypedStore[_M, Any]:
+        """Return the verbs of this store for sessions of one model, as `Store.typed` does."""
+        with late_imports:
+            from shardstore._typed.form import Form
+            from shardstore.typed import AsyncTypedStore
+
+        return AsyncTypedStore(self, Form(model, default, item))
 
     # Life
 

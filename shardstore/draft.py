@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
 from collections.abc import Set as AbstractSet
-from types import CoroutineType
+from types import CoroutineType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self, final
 
 from shardstore import _codec as codec
@@ -13,6 +13,8 @@ from shardstore._model import Change, State
 from shardstore.errors import InvalidEntry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from shardstore.log import LogSource
     from shardstore.session import Session
 
@@ -114,6 +116,11 @@ class Draft(MutableMapping[str, Any]):
     def copy(self) -> dict[str, Any]:
         """Return the fields as a plain dict; nested values are shared with the draft."""
         return {name: self[name] for name in self}
+
+    @property
+    def raw(self) -> Mapping[str, bytes]:
+        """The fields as JSON texts, as they are committed: what is changed in the draft does not show."""
+        return MappingProxyType(self._raw)
 
     @property
     def exists(self) -> bool:
@@ -223,3 +230,21 @@ class Draft(MutableMapping[str, Any]):
         kept = [name for name in raw if name in new]
         order = kept + [name for name in changed if name not in raw]
         return Change(changed, removed) if order == [*new] else Change(new, _NONE, whole=True)
+
+
+def patcher(fields: Mapping[str, Any], unset: Iterable[str]) -> Callable[[Draft], None]:
+    """Return the mutator that sets some fields and removes others. Raises InvalidEntry where a field is in both."""
+    if not isinstance(fields, Mapping):
+        raise InvalidEntry("entry", f"{type(fields).__name__} is not a mapping of fields")
+    removed = (unset,) if isinstance(unset, str) else tuple(unset)
+    both = [name for name in removed if name in fields]
+    if both:
+        raise InvalidEntry(f"entry[{both[0]!r}]", "both given a value and unset")
+
+    def change(draft: Draft) -> None:
+        for name in fields:
+            draft[name] = fields[name]
+        for name in removed:
+            draft.pop(name, None)
+
+    return change

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shardstore import _codec as codec
@@ -84,6 +85,11 @@ class Session(Mapping[str, Any]):
     def size(self) -> int:
         """Bytes of the entry as compact JSON."""
         return self._state.size
+
+    @property
+    def raw(self) -> Mapping[str, bytes]:
+        """The fields as JSON texts, as they are stored, for whoever hands them on without decoding them."""
+        return MappingProxyType(self._fields())
 
     @property
     def log(self) -> Log:

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeVar, overload
 
 from shardstore._imports import late_imports
 from shardstore._model import NEVER_WAS
 from shardstore._transcripts import Follower, NewItems, Pair, copy_of, read_log
-from shardstore.draft import Draft
+from shardstore.draft import Draft, patcher
 from shardstore.engine import Engine, open_engine
 from shardstore.errors import (
     Conflict,
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from shardstore.archive import Archive
     from shardstore.engine import Transaction
     from shardstore.reports import CompactReport, EraseReport, PruneReport, StoreStats, VerifyReport
+    from shardstore.typed import TypedStore
     from shardstore.types import JSON, Mutator, Where
     from shardstore.watch import Watch
 
@@ -59,6 +60,8 @@ _ENCODABLE: Final = re.compile("[^\ud800-\udfff]*", re.DOTALL)
 _TEXT: Final = re.compile("[^\ud800-\udfff]{1,256}", re.DOTALL)
 _PAIR: Final = (2, 3)  # members
 _V = TypeVar("_V")
+_M = TypeVar("_M")  # a model
+_I = TypeVar("_I")  # an item of a log
 _UNCHANGED: Final[Any] = object()  # a setting of `using` that was not given
 
 
@@ -238,18 +241,7 @@ class Store:
         >>> store.patch("agent:main", {"model": "m-2"}, unset=["error"])["model"]
         'm-2'
         """
-        fields = {} if fields is None else _mapping(fields)
-        removed = (unset,) if isinstance(unset, str) else tuple(unset)
-        both = [name for name in removed if name in fields]
-        if both:
-            raise InvalidEntry(f"entry[{both[0]!r}]", "both given a value and unset")
-
-        def change(draft: Draft) -> None:
-            for name in fields:
-                draft[name] = fields[name]
-            for name in removed:
-                draft.pop(name, None)
-
+        change = patcher({} if fields is None else fields, unset)
         return self.update(key, change, create=create, expect=expect)
 
     def create(
@@ -853,6 +845,38 @@ class Store:
         self._check_writable()
         with _typed("indexing"):
             self._engine.reindex(names, self._scan_progress)
+
+    # Models
+
+    @overload
+    def typed(self, model: type[_M], *, default: _M | Callable[[], _M] | None = None) -> TypedStore[_M, Any]: ...
+    @overload
+    def typed(
+        self, model: type[_M], *, default: _M | Callable[[], _M] | None = None, item: type[_I]
+    ) -> TypedStore[_M, _I]: ...
+    def typed(
+        self, model: type[_M], *, default: _M | Callable[[], _M] | None = None, item: type[Any] | None = None
+    ) -> TypedStore[_M, Any]:
+        """Return the verbs of this Store for sessions of one model, with models in place of mappings.
+
+        model: a dataclass, a TypedDict, a pydantic model or a msgspec.Struct.
+        default: what an absent session begins with, or a function that makes it; by default `model()`.
+        item: the type of the log's items: one of the above, or any other type that JSON has a form for.
+
+        Raises TypeError for a model that JSON has no form for.
+
+        >>> from dataclasses import dataclass
+        >>> @dataclass
+        ... class Chat:
+        ...     turns: int = 0
+        >>> store.typed(Chat).update("agent:typed", lambda chat: Chat(chat.turns + 1)).value
+        Chat(turns=1)
+        """
+        with late_imports:
+            from shardstore._typed.form import Form
+            from shardstore.typed import TypedStore
+
+        return TypedStore(self, Form(model, default, item))
 
     # Life
 

@@ -11,7 +11,7 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import shardstore
-from shardstore import aio, archive
+from shardstore import aio, archive, typed
 from shardstore import reports as report_module
 from shardstore._draft_log import DraftLog
 
@@ -24,12 +24,15 @@ LINE_MAX: Final = 100
 ROOT_NAMES: Final = {  # what the examples call an object of each class
     "Store": "store", "Archive": "store.archive", "Session": "session", "SessionInfo": "info", "Draft": "draft",
     "DraftLog": "draft.log", "Log": "session.log", "AsyncStore": "AsyncStore",
+    "TypedStore": "typed", "TypedSession": "session", "TypedDraft": "draft", "TypedLog": "session.log",
+    "TypedDraftLog": "draft.log",
 }  # fmt: skip
 
 
 def find(name: str) -> Any:
     """Return the class or function of this public name."""
     others = {"Archive": archive.Archive, "AsyncStore": aio.AsyncStore, "DraftLog": DraftLog}
+    others |= {one: getattr(typed, one) for one in typed.__all__}
     return others[name] if name in others else getattr(shardstore, name)
 
 

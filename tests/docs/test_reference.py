@@ -16,7 +16,14 @@ PAGES = {page.name: page for page in generate.PAGES}
 LIBRARY = PAGES["library.md"].read_text(encoding="utf-8")
 COMMANDS = PAGES["command-line.md"].read_text(encoding="utf-8")
 # Public methods that only the store calls.
-OF_THE_STORE = {"Draft.accept", "Draft.change", "Draft.committed", "DraftLog.add_encoded", "DraftLog.change"}
+OF_THE_STORE = {
+    "Draft.accept",
+    "TypedDraft.accept",
+    "Draft.change",
+    "Draft.committed",
+    "DraftLog.add_encoded",
+    "DraftLog.change",
+}
 
 
 @pytest.mark.parametrize("page", generate.PAGES, ids=lambda page: page.name)
@@ -27,7 +34,11 @@ def test_the_reference_is_what_the_code_makes_of_it(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Store", "Archive", "AsyncStore", "Session", "SessionInfo", "Log", "Draft", "DraftLog"]
+    "name",
+    [
+        *("Store", "Archive", "AsyncStore", "Session", "SessionInfo", "Log", "Draft", "DraftLog"),
+        *("TypedStore", "TypedSession", "TypedDraft", "TypedLog", "TypedDraftLog"),
+    ],
 )
 def test_every_public_member_of_a_class_is_on_the_page(name: str) -> None:
     """A new verb is in one of the groups of library.md."""

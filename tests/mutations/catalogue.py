@@ -877,3 +877,18 @@ def newest_call_first() -> None:
 def queue_not_stood_in() -> None:
     edit("shardstore.aio:_Queues.enter", ("if queue is None:", "if True:"))
     swap("shardstore.aio:_Queues.leave", nothing(None))
+
+
+@mutation("merging a changed model into what is stored", "typed.what_the_model_does_not_know_survives")
+def stored_members_overwritten() -> None:
+    swap("shardstore._typed.draft:merged", lambda _: lambda _stored, _before, after: after)
+
+
+@mutation("comparing with the model as it was", "typed.what_the_model_only_spells_otherwise_is_not_written")
+def whole_model_written() -> None:
+    swap("shardstore._typed.draft:same", nothing(False))
+
+
+@mutation("reading a changed model again before it is committed", "typed.what_could_not_be_read_again_is_not_written")
+def changed_model_trusted() -> None:
+    edit("shardstore._typed.draft:TypedDraft._write", ("and not form.is_strict", "and False"))
