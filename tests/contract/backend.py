@@ -111,16 +111,20 @@ class PostgresBackend(Backend):
 
     def __init__(self, root: Path, server: str | None = None) -> None:
         super().__init__(root)
-        self._server = shared_server() if server is None else server
-        self._schema = f"t_{blake2b(str(root).encode(), digest_size=8).hexdigest()}"
+        self.server = shared_server() if server is None else server
+        self.schema = f"t_{blake2b(str(root).encode(), digest_size=8).hexdigest()}"
 
     @property
     def url(self) -> str:
         """The URL of the store."""
-        return f"{self._server}{'&' if '?' in self._server else '?'}schema={self._schema}"
+        return f"{self.server}{'&' if '?' in self.server else '?'}schema={self.schema}"
+
+    def with_options(self, *settings: str) -> str:
+        """Return the URL with settings of the server for every connection."""
+        return f"{self.url}&options={'%20'.join('-c%20' + one.replace('=', '%3D') for one in settings)}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.root, self._server)
+        return type(self), (self.root, self.server)
 
     def open(self, **options: Any) -> Store:
         return Store(self.url, **options)
@@ -133,19 +137,19 @@ class PostgresBackend(Backend):
         return self.written()
 
     def _rows(self, *tables: str) -> dict[tuple[str, str], tuple[str, str]]:
-        with connect(self._server) as database:
-            if not database.execute("SELECT to_regclass(%s)", (f"{self._schema}.line",)).fetchone()[0]:
+        with connect(self.server) as database:
+            if not database.execute("SELECT to_regclass(%s)", (f"{self.schema}.line",)).fetchone()[0]:
                 return {}
             return {
                 (table, place): (written, row)
                 for table in tables
                 for place, written, row in database.execute(
-                    f"SELECT ctid::text, xmin::text, t::text FROM {self._schema}.{table} t"
+                    f"SELECT ctid::text, xmin::text, t::text FROM {self.schema}.{table} t"
                 ).fetchall()
             }
 
     def another(self, name: str) -> Self:
-        return type(self)(self.root.with_name(name), self._server)
+        return type(self)(self.root.with_name(name), self.server)
 
     def check(self) -> None:
         if self._rows("store"):
@@ -155,9 +159,9 @@ class PostgresBackend(Backend):
                 assert self.written() == before, "checking a store changed its sessions"
 
     def drop(self) -> None:
-        with connect(self._server) as database:
+        with connect(self.server) as database:
             database.execute("SET client_min_messages = warning")
-            database.execute(f"DROP SCHEMA IF EXISTS {self._schema} CASCADE")
+            database.execute(f"DROP SCHEMA IF EXISTS {self.schema} CASCADE")
 
 
 @contextmanager

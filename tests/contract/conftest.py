@@ -11,7 +11,7 @@ import pytest
 from shardstore import Store
 from tests.contract.backend import BACKENDS, Backend, Elsewhere
 from tests.support.peer import Peers
-from tests.support.postgres import NoServer, in_ci
+from tests.support.postgres import server_or_skip
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -31,12 +31,9 @@ def is_for(backend: type[Backend], marks: set[str]) -> bool:
 @pytest.fixture
 def backend(request: pytest.FixtureRequest, root: Path) -> Iterator[Backend]:
     """Give the place where this test's store is; it is checked when the test ends."""
-    try:
-        made = BACKENDS[request.param](root)
-    except NoServer as missing:
-        if in_ci():
-            raise
-        pytest.skip(str(missing))
+    if request.param == "postgres":
+        server_or_skip()
+    made = BACKENDS[request.param](root)
     try:
         yield made
         if request.node.get_closest_marker("damages") is None:

@@ -28,6 +28,7 @@ from typing import IO, Any
 from tests.support.peer import environment
 
 VARIABLE = "SHARDSTORE_TEST_POSTGRES"
+_RUNNING = "SHARDSTORE_TEST_POSTGRES_OF_RUN"  # for the processes that a test starts
 _START_S = 60.0
 _OPTIONS = (
     "fsync=off", "max_connections=200", "shared_buffers=64MB", "log_min_messages=fatal", "autovacuum_naptime=600",
@@ -184,7 +185,7 @@ _held: list[IO[str]] = []
 
 def shared_server() -> str:
     """Return the URL of the server of this run, started by whoever comes first. Raises NoServer."""
-    given = os.environ.get(VARIABLE)
+    given = os.environ.get(VARIABLE) or os.environ.get(_RUNNING)
     if given:
         return given
     directory = _place()
@@ -199,7 +200,20 @@ def shared_server() -> str:
         fcntl.flock(starting, fcntl.LOCK_EX)
         if not (directory / "url").exists():
             _start_keeper(directory)
-    return (directory / "url").read_text()
+    os.environ[_RUNNING] = url = (directory / "url").read_text()
+    return url
+
+
+def server_or_skip() -> str:
+    """Return the URL of the server of this run; skip the test where there is none, but in CI fail it."""
+    try:
+        return shared_server()
+    except NoServer as missing:
+        if in_ci():
+            raise
+        import pytest
+
+        pytest.skip(str(missing))
 
 
 def _place() -> Path:
