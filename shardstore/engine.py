@@ -4,7 +4,8 @@ A verb knows a transaction on one session and nothing else: no path, no shard, n
 durable as asked, and tells whatever lists sessions, in one step, so that no caller can forget it. The values in the
 middle are the same for every engine: a State, and a Change (_model.py).
 
-Engines: files (_files/engine.py) and memory (_memory.py, for tests). They never import each other.
+Engines: files (_files/engine.py), PostgreSQL (_postgres/engine.py) and memory (_memory.py, for tests). They never
+import each other.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]
 
+_POSTGRES = ("postgresql", "postgres")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -268,9 +270,25 @@ def open_engine(  # the settings of a store
     if not text:
         raise ValueError("root is empty; name a directory, for example Store('sessions')")
     scheme = _SCHEME.match(text)
+    if scheme is not None and scheme[1] in _POSTGRES:
+        return _open_postgres(text, create=create, read_only=read_only, indexed=indexed)
     if scheme is not None:
-        raise ValueError(f"no engine for {scheme[1]}:// URLs; name a directory, for example Store('sessions')")
+        raise ValueError(f"no engine for {scheme[1]}:// URLs; name a directory, or postgresql://host/database")
     return open_files(text, create=create, read_only=read_only, allow_shared=allow_shared, indexed=indexed)
+
+
+def _open_postgres(url: str, *, create: bool, read_only: bool, indexed: tuple[str, ...] | None) -> Engine:
+    """Import the engine, and psycopg with it, when the first store in a database is opened."""
+    try:
+        with late_imports:
+            from shardstore._postgres.engine import open_engine as open_postgres
+    except ImportError as error:
+        if "psycopg" not in str(error):
+            raise
+        raise ModuleNotFoundError(
+            "a store in PostgreSQL needs psycopg 3; install it with: pip install 'shardstore[postgres]'", name="psycopg"
+        ) from error
+    return open_postgres(url, create=create, read_only=read_only, indexed=indexed)
 
 
 def doctor(directory: Path) -> DoctorReport:

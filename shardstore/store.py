@@ -103,10 +103,8 @@ class Store:
         self._read_only = read_only
         self._scan_progress = scan_progress
         fields = None if indexed is None else _field_names(indexed)
-        self._join(
-            open_engine(root, create=create, read_only=read_only, allow_shared=allow_shared, indexed=fields),
-            Path(os.path.abspath(root)),
-        )
+        engine = open_engine(root, create=create, read_only=read_only, allow_shared=allow_shared, indexed=fields)
+        self._join(engine, None if engine.root is None else Path(os.path.abspath(root)))
 
     @classmethod
     def memory(

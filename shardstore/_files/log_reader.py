@@ -6,8 +6,9 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
-from shardstore._files import disk, log_lines
+from shardstore._files import disk
 from shardstore._files.log_cache import LastLine
+from shardstore._journal import log_lines
 from shardstore.errors import CorruptShard, raise_io_error
 
 if TYPE_CHECKING:

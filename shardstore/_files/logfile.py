@@ -12,11 +12,12 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from shardstore._files import disk, log_lines
+from shardstore._files import disk
 from shardstore._files.file import read_file
 from shardstore._files.layout import Layout, log_name, new_log_id, shard_name
 from shardstore._files.log_cache import NEWEST, Known, KnownIds, Newest, id_key, look_at, nothing_known
 from shardstore._files.log_reader import OpenedLog
+from shardstore._journal import log_lines
 from shardstore._log import Item, LogState, Settled
 from shardstore.errors import CorruptShard, LogReplaced, ShardStoreError, raise_io_error
 

@@ -115,9 +115,14 @@ def whole_record(state: State) -> bytes:
     return b'{"crc":"%08x",%b\n' % (crc32(rest), rest)
 
 
-def with_key(text: bytes, key: str) -> bytes:
-    """Return the first record of an incarnation, or of a file, as the one of another key. Its tag stays what it was."""
+def with_key(text: bytes, key: str, log: str | None = None) -> bytes:
+    """Return the first record of an incarnation, or of a file, as the one of another key. Its tag stays what it was.
+
+    log: the id of the file that its log has from now on, where it has one.
+    """
     given = codec.loads(text)
+    if log is not None and "file" in given.get("log", ()):
+        given["log"]["file"] = log
     tag = given.pop("crc")
     head = {
         name: given.pop(name) for name in ("rev", "at", "by", "durable", "id", "key", "created", "tag") if name in given

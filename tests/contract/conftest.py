@@ -11,6 +11,7 @@ import pytest
 from shardstore import Store
 from tests.contract.backend import BACKENDS, Backend, Elsewhere
 from tests.support.peer import Peers
+from tests.support.postgres import server_or_skip
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -30,10 +31,15 @@ def is_for(backend: type[Backend], marks: set[str]) -> bool:
 @pytest.fixture
 def backend(request: pytest.FixtureRequest, root: Path) -> Iterator[Backend]:
     """Yield the place where this test's store is; it is checked when the test ends."""
+    if request.param == "postgres":
+        server_or_skip()
     made = BACKENDS[request.param](root)
-    yield made
-    if request.node.get_closest_marker("damages") is None:
-        made.check()
+    try:
+        yield made
+        if request.node.get_closest_marker("damages") is None:
+            made.check()
+    finally:
+        made.drop()
 
 
 @pytest.fixture

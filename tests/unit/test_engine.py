@@ -27,7 +27,7 @@ def opened(root: Any) -> Engine:
     [
         ("", ValueError),
         (b"bytes", TypeError),
-        ("postgresql://host/db", ValueError),
+        ("mysql://host/db", ValueError),
         ("file:///tmp/x", ValueError),
         (3, TypeError),
     ],

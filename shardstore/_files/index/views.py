@@ -10,8 +10,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from shardstore import _codec as codec
-from shardstore._files.index.rows import Found, Indexed, is_damaged, lacks
+from shardstore._files.index.rows import Found, Indexed, is_damaged
 from shardstore._files.layout import shard_name
+from shardstore._projection import lacks
 from shardstore.query import Candidate, Query
 from shardstore.session import SessionInfo
 
