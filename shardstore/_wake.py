@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -106,33 +107,36 @@ class _Notifier(threading.Thread):
     def __init__(self, directory: str, source: Any) -> None:
         super().__init__(name="shardstore-watch", daemon=True)
         self.directory = directory
-        self.listeners: list[Waker] = []
+        self.listeners: list[weakref.ref[Waker]] = []  # weak: a watcher that is dropped listens no more
         self.ended = False
         self._source = source  # a RustNotify
-        self._stop = threading.Event()
+        self._over = threading.Event()  # not _stop: a method of Thread has that name
 
     def run(self) -> None:
         """Wake every listener at each change."""
         try:
-            while not self._stop.is_set():
-                found = self._source.watch(_STEP_MS, _STEP_MS, _ROUND_MS, self._stop)
+            while not self._over.is_set():
+                found = self._source.watch(_STEP_MS, _STEP_MS, _ROUND_MS, self._over)
                 if isinstance(found, set):
-                    for waker in list(self.listeners):
-                        with suppress(RuntimeError):  # its event loop is closed
-                            waker.wake()
+                    for listener in self.listeners:
+                        waker = listener()
+                        if waker is not None:
+                            with suppress(RuntimeError):  # its event loop is closed
+                                waker.wake()
+                        del waker  # a finalizer of the last reference must not be left to this thread for long
         finally:
             self.ended = True  # whoever listens polls from here on
 
     def remove(self, waker: Waker) -> None:
         """Take out a listener; the last one takes the thread with it."""
         with _registry:
-            self.listeners = [one for one in self.listeners if one is not waker]
+            self.listeners = [one for one in self.listeners if one() not in (None, waker)]
             if not self.listeners:
                 self.stop()
 
     def stop(self) -> None:
         """End soon."""
-        self._stop.set()
+        self._over.set()
         with _registry:
             if _notifiers.get(self.directory) is self:
                 del _notifiers[self.directory]
@@ -147,7 +151,7 @@ def _notifier(directory: str | None, waker: Waker) -> _Notifier | None:
         if notifier is None or notifier.ended:
             notifier = _start(directory) if len(_notifiers) < _NOTIFIERS_MAX else None
         if notifier is not None:
-            notifier.listeners = [*notifier.listeners, waker]
+            notifier.listeners = [*notifier.listeners, weakref.ref(waker)]
         return notifier
 
 

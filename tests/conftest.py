@@ -37,7 +37,7 @@ def nothing_stays_open() -> Iterator[None]:
     before = leftovers.channels()
     yield
     assert leftovers.connections() == []
-    assert {fd: name for fd, name in leftovers.channels().items() if before.get(fd) != name} == {}
+    assert leftovers.left_open(before) == {}
 
 
 @pytest.fixture

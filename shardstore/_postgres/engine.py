@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from shardstore._keys import check_key
-from shardstore._postgres import address, archive, maintenance, schema, whole
+from shardstore._postgres import address, archive, maintenance, schema, watching, whole
 from shardstore._postgres import holders as locks
 from shardstore._postgres import reindex as reindexing
 from shardstore._postgres import verify as verification
@@ -23,6 +23,7 @@ from shardstore._postgres.rows import Rows
 from shardstore._postgres.slots import Slots
 from shardstore._postgres.statements import Statements
 from shardstore._postgres.transaction import PostgresTransaction
+from shardstore._postgres.watching import PostgresChanges
 from shardstore.errors import CorruptShard, StoreClosed
 
 if TYPE_CHECKING:
@@ -172,6 +173,19 @@ class PostgresEngine:
     def history(self, key: str) -> list[State]:
         """Return the states of this incarnation that its lines hold, oldest first."""
         return whole.history(self, key)
+
+    # Watching
+
+    def token(self, *, write: bool) -> str:  # noqa: ARG002
+        """Return where the store is now."""
+        return self.connections.using(partial(watching.here, self))
+
+    def changes(self, prefix: str, since: str | None, *, write: bool) -> PostgresChanges:
+        """Return what changes from a token on, or from now on. Raises WatchExpired."""
+        return PostgresChanges(self, prefix, self.token(write=write) if since is None else since)
+
+    def changes_in(self, key: str | None) -> None:
+        """Return None: no directory changes with a session."""
 
     # Lists: `refresh` and `progress` mean nothing, for the rows are always right.
 

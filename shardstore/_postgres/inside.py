@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 from typing import TYPE_CHECKING, Final, Self
 
@@ -72,6 +73,12 @@ class Inside:
     def __exit__(self, *_: object) -> None:
         """Unlock."""
         self._leave()
+
+    def abandon(self) -> None:
+        """Unlock where an exception from outside came as `with` began or ended. Does nothing for another thread's."""
+        token = self._token
+        if token is not None and token[0] == threading.get_ident():
+            self._leave()
 
     def __del__(self) -> None:  # an exception from outside may come before `with` knows that it entered
         if getattr(self, "_token", None) is not None:

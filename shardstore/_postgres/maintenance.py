@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from shardstore._postgres.archive import forget
 from shardstore._postgres.schema import FORMAT
 from shardstore._postgres.values import number
+from shardstore._postgres.watching import trim
 from shardstore.errors import LockTimeout, SessionNotFound, ShardStoreError, StoreNotFound, StoreUnavailable
 from shardstore.reports import Action, CompactReport, EraseReport, Skipped, StoreStats
 
@@ -33,6 +34,8 @@ def compact(engine: PostgresEngine, *, dry_run: bool, progress: Callable[[int, i
         if progress is not None:
             progress(done, len(found))
         run.tend(key)
+    if not dry_run:
+        trim(engine)
     if progress is not None:
         progress(len(found), len(found))
     return CompactReport(dry_run, tuple(run.actions), sum(one.bytes_freed for one in run.actions), tuple(run.skipped))

@@ -5,6 +5,7 @@
     line      the journals, one line a row: the bytes that a file would have
     item      the settled items of logs, one line a row, by the id of their log and their number
     archive   whole sessions that were set aside: journals as files would have them
+    gone      sessions of which no row is left, for watchers: the newest ones
 
 A session is found by a hash of its key: a key of 4,096 bytes is too long for a B-tree. Rows of deleted sessions stay
 until `compact`, with live = false. docs/internals/postgres.md has the reasons.
@@ -40,7 +41,8 @@ CREATE TABLE "{s}".store (
   id text NOT NULL,
   indexed text NOT NULL,                     -- a JSON list
   generation bigint NOT NULL DEFAULT 0,      -- of the indexed fields
-  ready bigint NOT NULL DEFAULT 0            -- the generation that every row is of
+  ready bigint NOT NULL DEFAULT 0,           -- the generation that every row is of
+  forgotten xid8 NOT NULL DEFAULT '0'        -- of what is not in `gone` any more: the newest `changed`
 );
 CREATE TABLE "{s}".session (
   id bytea PRIMARY KEY,                      -- blake2b-128 of the key
@@ -61,10 +63,16 @@ CREATE TABLE "{s}".session (
   cut bytea,
   hidden bytea,
   keys bytea[] NOT NULL DEFAULT '{{}}',      -- what the indexed fields sort by
-  generation bigint NOT NULL DEFAULT 0       -- of `keys`
+  generation bigint NOT NULL DEFAULT 0,      -- of `keys`
+  born xid8 NOT NULL DEFAULT '0',            -- the transaction that made this incarnation
+  changed xid8 NOT NULL DEFAULT '0'          -- the one that made this version, for watchers
 ) WITH (fillfactor = 85);
 CREATE INDEX session_key ON "{s}".session (left(key, {prefix})) WHERE live;
 CREATE INDEX session_updated ON "{s}".session (updated) WHERE live;
+CREATE INDEX session_changed ON "{s}".session (changed);
+CREATE TABLE "{s}".gone (
+  key text COLLATE "C" NOT NULL, version text NOT NULL, born xid8 NOT NULL, changed xid8 NOT NULL);
+CREATE INDEX gone_changed ON "{s}".gone (changed);
 CREATE TABLE "{s}".line (
   id bytea NOT NULL, n bigint NOT NULL, line bytea NOT NULL, PRIMARY KEY (id, n));
 CREATE TABLE "{s}".item (

@@ -17,7 +17,7 @@ class Statements:
     def __init__(self, schema: str) -> None:
         s = f'"{schema}"'
         self.session, self.line, self.item = f"{s}.session", f"{s}.line", f"{s}.item"
-        self.archive, self.store = f"{s}.archive", f"{s}.store"
+        self.archive, self.store, self.gone = f"{s}.archive", f"{s}.store", f"{s}.gone"
         # One statement, so of one moment. Lines without their session's row are seen, too: that is damage. Of what
         # is known already (n, version) only the beginning of its last line comes, for its checksum.
         self.read = f"""
@@ -45,7 +45,11 @@ UPDATE {self.session} SET keys = $3::bytea[], generation = $4::bigint, fields = 
         self.put_lines = f"""
 INSERT INTO {self.line} (id, n, line)
 SELECT $1::bytea, $2::bigint + place - 1, line FROM unnest($3::bytea[]) WITH ORDINALITY AS t (line, place)"""
-        self.forget_session = f"DELETE FROM {self.session} WHERE id = $1::bytea"
+        # For watchers: that a session is gone is news unless it was deleted before.
+        self.forget_session = f"""
+WITH g AS (DELETE FROM {self.session} WHERE id = $1::bytea RETURNING *)
+INSERT INTO {self.gone} (key, version, born, changed)
+SELECT key, version, born, CASE WHEN live THEN pg_current_xact_id() ELSE changed END FROM g WHERE n > 0"""
         self.forget_items = f"DELETE FROM {self.item} WHERE log = $1::bytea"
         self.put_items = f"""
 INSERT INTO {self.item} (log, n, name, line)
@@ -73,5 +77,7 @@ WITH l AS ({insert.format(line=self.line)})
 UPDATE {self.session} SET n = $2, version = $4::text, live = $5::boolean, rev = $6::bigint, created = $7::bigint,
   updated = $8::bigint, size = $9::bigint, log_length = $10::bigint, journal = $11::bigint, bytes = $12::bigint,
   settled = $13::bytea, settled_bytes = $14::bigint, fields = $15::bytea, cut = $16::bytea, hidden = $17::bytea,
-  keys = $18::bytea[], generation = $19::bigint
+  keys = $18::bytea[], generation = $19::bigint,
+  born = CASE WHEN live THEN born ELSE pg_current_xact_id() END,
+  changed = CASE WHEN version = $4 AND live = $5 THEN changed ELSE pg_current_xact_id() END
 WHERE id = $1 RETURNING {_DURABILITY.format(durable="$20::boolean")}"""
