@@ -203,9 +203,9 @@ class FileEngine:
         """Return what changes from a token on, or from now on. Raises WatchExpired, StoreNotFound, StoreIOError."""
         lister = self.index.lister()
         with late_imports:
-            from shardstore._files.watch import changes
+            from shardstore._files.watch import open_changes
 
-        return changes(lister, prefix, since, write=write)
+        return open_changes(lister, prefix, since, write=write)
 
     def changes_in(self, key: str | None) -> str:
         """Return the directory in which a commit to the session, or to any session, writes something."""

@@ -635,6 +635,61 @@ def index_told_after_the_commit() -> None:
     )
 
 
+# Watching
+
+
+@mutation(
+    "looking again at a session whose writer had marked it and not committed",
+    "watching.a_commit_that_was_only_marked_is_seen_later",
+)
+def marked_taken_for_committed() -> None:
+    swap("shardstore._files.watch.changes:FileChanges._is_inside", nothing(False))
+
+
+@mutation(
+    "a watcher's mark, which has every later commit marked again",
+    "watching.a_session_that_changes_again_is_seen_again",
+)
+def watcher_without_mark() -> None:
+    edit("shardstore._files.watch.changes:FileChanges._read", ("length = file.write(MARK)", "length = 0"))
+
+
+@mutation("what was deleted, for a watcher", "watching.a_session_made_and_deleted_between_two_looks_is_seen")
+def deletion_forgotten() -> None:
+    def forgetting(original: Any) -> Any:
+        return lambda known, now, inside: original(known, now, inside=inside) if getattr(now, "exists", False) else None
+
+    swap("shardstore._files.watch.changes:_seen", forgetting)
+
+
+@mutation("noticing that the index was made anew", "watching.an_index_made_anew_ends_a_watch")
+def rebuilt_index_not_noticed() -> None:
+    edit("shardstore._files.watch.changes:FileChanges._lines", ("file.is_named()", "True"))
+    edit(
+        "shardstore._files.watch.changes:FileChanges.may_have_news",
+        ("(status.st_ino, status.st_dev) != file.identity or", ""),
+    )
+
+
+@mutation(
+    "the beginning of a change file that goes on from another one", "watching.a_change_file_that_goes_on_is_followed"
+)
+def new_change_file_read_from_its_end() -> None:
+    edit("shardstore._files.watch.changes:FileChanges._lines", ("place = file.start", "place = file.size()"))
+
+
+@mutation("what a look found, until it is kept", "watching.an_interrupted_look_loses_nothing")
+def advanced_before_it_is_kept() -> None:
+    edit(
+        "shardstore.watch:Watch.look",
+        (
+            "seen = self._changes.look()",
+            "seen = self._changes.look(); ahead = self._changes.ahead; self._changes.advance()",
+        ),
+        ("[self._changes.ahead]", "[ahead]"),
+    )
+
+
 @mutation("archiving what prune removes", "populations.growth_is_bounded")
 def removed_without_archive() -> None:
     swap("shardstore._files.transaction:FileTransaction.archive", lambda original: lambda self: self.remove())

@@ -40,7 +40,7 @@ def here(lister: Lister, *, write: bool) -> str:
     return ScanChanges.begin(lister.place)
 
 
-def changes(lister: Lister, prefix: str, since: str | None, *, write: bool) -> FileChanges | ScanChanges:
+def open_changes(lister: Lister, prefix: str, since: str | None, *, write: bool) -> FileChanges | ScanChanges:
     """Return what changes from a token on, or from now on. Raises WatchExpired, StoreNotFound, StoreIOError."""
     token = here(lister, write=write) if since is None else since
     if token.startswith(SCAN):

@@ -213,25 +213,37 @@ class FileChanges:
         path = self._place.layout.shard_path(name)
         while True:
             try:
-                fd = os.open(path, disk.READ)
+                file = _Opened(path)
             except FileNotFoundError:
                 return False
             except OSError:
                 return True
             try:
                 with reading(path):
-                    if not try_share(fd):
+                    if not try_share(file.fd):
                         return True
                     try:
-                        status, named = os.fstat(fd), os.lstat(path)
+                        status, named = os.fstat(file.fd), os.lstat(path)
                     finally:
-                        unlock(fd)  # closing alone would leave it to a child that was forked meanwhile
+                        unlock(file.fd)  # closing alone would leave it to a child that was forked meanwhile
             except OSError:
                 return True
-            finally:
-                os.close(fd)
             if (status.st_ino, status.st_dev) == (named.st_ino, named.st_dev):
                 return False
+
+
+class _Opened:
+    """A file that is closed when it is let go of: no exception from outside leaves its lock taken."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, path: str) -> None:
+        self.fd = -1
+        self.fd = os.open(path, disk.READ)
+
+    def __del__(self) -> None:
+        if getattr(self, "fd", -1) >= 0:  # not there where `__init__` was interrupted
+            os.close(self.fd)
 
 
 def _goes_on_from(file: ChangeFile) -> str:
