@@ -23,6 +23,7 @@ COMMANDS = {
     "patch": "cmd_patch",
     "append": "cmd_append",
     "log": "cmd_log",
+    "watch": "cmd_watch",
     "copy": "cmd_copy",
     "rename": "cmd_rename",
     "delete": "cmd_delete",

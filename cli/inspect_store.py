@@ -11,6 +11,7 @@ from . import show as looks
 from .cmd_list import as_json as info_as_json
 from .cmd_list import print_table
 from .holders import command_of
+from .population import Population, population
 
 if TYPE_CHECKING:
     from shardstore import LockHolder, SessionInfo, Store, StoreStats
@@ -25,15 +26,37 @@ def show(store: Store, *, as_json: bool) -> None:
     biggest = store.list(order_by="-size", limit=TOP)
     rewritten = store.list(order_by="-rev", limit=TOP)
     held = store.engine.holders()
+    kinds = population(store, TOP, indexed=stats.index_unusable is None)
     if as_json:
-        return output.json_object(_for_programs(store, stats, biggest, rewritten, held))
-    output.pairs(_facts(store, stats, held), whole=("Store",))
+        return output.json_object({**_for_programs(store, stats, biggest, rewritten, held), **_of_kinds(kinds)})
+    output.pairs([*_facts(store, stats, held), *_kinds(kinds)], whole=("Store",))
+    if kinds.running:
+        output.heading("Running, and changed longest ago")
+        print_table(kinds.running)
     if biggest:
         output.heading(_first(biggest, "biggest session"))
         print_table(biggest)
         output.heading(_first(rewritten, "most rewritten session"))
         print_table(rewritten)
     return None
+
+
+def _of_kinds(kinds: Population) -> dict[str, Any]:
+    return {
+        "by_prefix": [{"prefix": prefix, "count": count} for prefix, count in kinds.prefixes],
+        "by_status": [{"status": status, "count": count} for status, count in kinds.statuses],
+        "oldest_running": [info_as_json(info) for info in kinds.running],
+    }
+
+
+def _kinds(kinds: Population) -> list[tuple[str, str]]:
+    """Say how many sessions there are of each prefix and each status; nothing where they are all alike."""
+    facts = []
+    if len(kinds.prefixes) > 1:
+        facts.append(("Keys", ", ".join(f"{looks.text(prefix)} {count:,}" for prefix, count in kinds.prefixes)))
+    if kinds.statuses:
+        facts.append(("Status", ", ".join(f"{status} {count:,}" for status, count in kinds.statuses)))
+    return facts
 
 
 def _first(found: list[SessionInfo], thing: str) -> str:

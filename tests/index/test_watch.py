@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+import shardstore._files.watch.changes as watching
 from shardstore import DamagedSessions, Store, StoreNotFound, WatchExpired, _wake
 from shardstore._files.index import refresh
-import shardstore._files.watch.changes as watching
 from shardstore._files.watch import scan
 from shardstore.watch import Watch
 from tests.index.actors import change_file
