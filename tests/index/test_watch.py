@@ -31,6 +31,7 @@ SCENARIOS = [
     scenarios.an_index_made_anew_ends_a_watch,
     scenarios.an_interrupted_look_loses_nothing,
     scenarios.nothing_is_missed_under_kills,
+    scenarios.bulk_verbs_that_are_killed_are_finished_by_the_same_call,
 ]
 
 

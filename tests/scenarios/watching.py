@@ -335,3 +335,44 @@ def _acknowledged(read: dict[Path, int]) -> Iterator[tuple[str, str]]:
             for line in data[place : read[path]].decode().splitlines():
                 key, version = line.split()
                 yield key, version
+
+
+# Bulk verbs
+
+
+def in_bulk(root: Path, verb: str, count: int) -> int:
+    """In a peer: create, or delete, many sessions by one call."""
+    with Store(root) as store:
+        if verb == "delete":
+            say("begins")
+            return store.delete_all("bulk:")
+        pairs = ((f"bulk:{n}", {"n": n}) for n in range(count))
+        say("begins")
+        return store.create_many(pairs, on_exists="skip")
+
+
+def bulk_verbs_that_are_killed_are_finished_by_the_same_call(root: Path, count: int = 1_000) -> None:
+    """Killed anywhere in the middle, several times: the last call does the rest, and a watcher has seen all of it."""
+    with Store(root) as store:
+        store.create("other", {})
+        knowledge, watch = Knowledge(), store.watch()
+        for verb, expected in (("create", set(range(count))), ("delete", set())):
+            cut_short = 0
+            for moment in (0.001, 0.005, 0.02, 0.05):
+                before = store.count("bulk:")
+                with one_peer() as peer:
+                    peer.start(in_bulk, root, verb, count)
+                    assert peer.heard() == "begins"
+                    time.sleep(moment)
+                    peer.kill()
+                after = store.count("bulk:")
+                assert (before <= after) if verb == "create" else (after <= before)
+                cut_short += after != len(expected)
+                knowledge.take(watch.ready())
+            with one_peer() as peer:
+                assert peer.run(in_bulk, root, verb, count) == abs(len(expected) - after)
+            assert cut_short, "every call was over before it was killed"
+            found = {session.key: session["n"] for session in store.sessions("bulk:")}
+            assert found == {f"bulk:{n}": n for n in expected}
+            caught_up(watch, knowledge, {key: version for key, version in truth(store).items() if key != "other"})
+        watch.close()
