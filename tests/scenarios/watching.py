@@ -262,7 +262,7 @@ def _write(store: Store, key: str, rng: random.Random) -> Session | None:
     return made
 
 
-def nothing_is_missed_under_kills(root: Path, seconds: float = 4.0, seed: int = 0) -> None:
+def nothing_is_missed_under_kills(root: Path, seconds: float = 2.5, seed: int = 0) -> None:
     """Writers are killed and stopped anywhere: each acknowledged change has been seen, and the last state is right."""
     rng = random.Random(seed)
     paths = [root.with_name(f"acknowledged{n}") for n in range(3)]
