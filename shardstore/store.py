@@ -475,8 +475,8 @@ class Store:
         Raises WatchExpired, also later on, where the store does not know any more what changed; otherwise as `list`.
 
         >>> token = store.token()
-        >>> store.patch("agent:main", {"status": "done"}).rev
-        4
+        >>> store.patch("agent:main", {"status": "done"})["status"]
+        'done'
         >>> [(change.key, change.kind) for change in store.watch("agent:", since=token, timeout=0)]
         [('agent:main', 'changed')]
         """
