@@ -62,7 +62,7 @@ def append(
     An empty stdin changes nothing and creates nothing, --patch included.
     """
     fields = parse.assignments(patch, "--patch")
-    items = _lines() if item == "-" else [("JSON", _item(item, "the item"))]
+    items = _lines() if item == "-" else [("the item", _item(item, "the item"))]
     ids = _ids(items, id_, id_field)
     if not items:
         return receipts.nothing(key, _present(ctx, store, key), as_json=json)

@@ -119,6 +119,9 @@ def _in_its_own_words(error: Exception) -> CommandError:
     if isinstance(error, errors.SessionExists):  # its own advice names functions
         hint = "choose another key, or move that session away with `shardstore rename`"
         return _error(f"session {error.key!r} exists already", hint, code=exits.CONFLICT)
+    if isinstance(error, errors.StoreNotFound):
+        hint = "check --store and SHARDSTORE_PATH; set, patch, append and import create a store"
+        return _error(f"no store at {error.root}", hint, code=exits.NO_STORE)
     code, hint = next((told for kind, told in _by_kind() if isinstance(error, kind)), (exits.ERROR, ""))
     return _error(str(error), hint, code=code)
 
@@ -133,10 +136,7 @@ def _by_kind() -> list[tuple[type[Exception] | tuple[type[Exception], ...], tupl
 
     return [
         (errors.SessionNotFound, (exits.NO_SESSION, "`shardstore list --prefix ...` shows the keys")),
-        (
-            errors.StoreNotFound,
-            (exits.NO_STORE, "check --store and SHARDSTORE_PATH; set, patch, append and import create a store"),
-        ),
+        (errors.StoreNotFound, (exits.NO_STORE, "")),
         (errors.Conflict, (exits.CONFLICT, "")),
         (errors.CorruptShard, (exits.CORRUPT, "")),
         ((errors.InvalidKey, errors.InvalidEntry, errors.InvalidQuery), (exits.USAGE, "")),

@@ -1,4 +1,4 @@
-"""What a mutator receives: the entry as it is on the disk inside the lock, decoded only where it is touched."""
+"""The object that a mutator changes: the entry as it is on the disk, decoded only where it is touched."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ _NO_NAMES: Final[AbstractSet[str]] = frozenset()
 
 
 class Draft(MutableMapping[str, Any]):
-    """A session's fields to be changed in place. Nested values are plain dicts and lists, the caller's to mutate.
+    """A session's fields to be changed in place. Nested values are plain dicts and lists, yours to change.
 
-    A value is decoded when it is first touched and compared with what is stored when the mutator is done, so the
-    cost of an update is that of the fields it touches, not of the entry. `copy()` gives a plain dict.
+    A value is decoded when you first touch it, and compared with the stored one when the mutator is done. So an update
+    costs as much as the fields that it touches, not as the entry. `copy()` returns a plain dict.
     """
 
     _session: Session  # set by `committed`

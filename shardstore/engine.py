@@ -4,7 +4,7 @@ A verb knows a transaction on one session and nothing else: no path, no shard, n
 durable as asked, and tells whatever lists sessions, in one step, so that no caller can forget it. The values in the
 middle are the same for every engine: a State, and a Change (_model.py).
 
-Engines: files (_files/engine.py), PostgreSQL (_postgres/engine.py) and memory (_memory.py, for tests). They never
+Engines: files (_files/engine.py), PostgreSQL (_postgres/engine.py) and memory (_memory/, for tests). They never
 import each other.
 """
 

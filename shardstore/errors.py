@@ -322,7 +322,7 @@ class StoreNotFound(ShardStoreError, FileNotFoundError):
 
     def __init__(self, root: str) -> None:
         self.root = root
-        super().__init__(errno.ENOENT, f"no store at {root}")
+        super().__init__(errno.ENOENT, f"no store at {root}; check the path, and whether its disk is mounted")
         self.filename = root
 
 

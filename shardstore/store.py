@@ -69,7 +69,7 @@ class Store:
     """A session store. Safe to share between threads and across fork.
 
     root: a directory, made on first use.
-    durability: "commit": what a call did survives a power cut once it returned; "relaxed": it survives the death of
+    durability: "commit": once a call returned, its effect survives a power cut; "relaxed": it survives the death of
         the process.
     lock_timeout: seconds that a write may wait for its session, counted from the call; None: for ever.
     actor: 1 to 256 characters that stand in every record written; by default the process id.
@@ -175,8 +175,9 @@ class Store:
         """Change a session by a function that runs inside its lock, on what is committed at that moment.
 
         key: text of 1 to 4,096 bytes of UTF-8.
-        fn: is called with a Draft, which it changes, or returns a mapping of all fields, or DELETE. What it leaves as
-            it was is not written; an exception writes nothing. It is no coroutine: await first, then update.
+        fn: is called with a Draft, which it changes, or returns a mapping of all fields, or DELETE. Fields that it
+            leaves as they were are not written; an exception writes nothing. It is no coroutine: await first,
+            then update.
         create: an absent session is made, even if `fn` adds no field; False raises SessionNotFound.
         expect: a Session, SessionInfo or version; unless it is the present one, `fn` is not called: Conflict.
 
@@ -210,9 +211,9 @@ class Store:
     def edit(self, key: str, *, create: bool = True, expect: Expect | None = None) -> Edit:
         """Update as a with block: the draft is committed at its end; an exception writes nothing.
 
-        `draft.delete()` and `draft.replace(mapping)` do what a mutator's result does; `draft.session` is the committed
-        session afterwards. Arguments and errors are those of `update`. Await nothing inside: the session's other
-        writers would wait for it.
+        `draft.delete()` and `draft.replace(mapping)` do the same as a mutator's result. `draft.session` is the
+        committed session afterwards. Arguments and errors are those of `update`. Await nothing inside: the session's
+        other writers would wait for it.
 
         >>> with store.edit("agent:main") as draft:
         ...     draft["status"] = "running"
@@ -247,7 +248,7 @@ class Store:
     ) -> Session:
         """Create a session and return it. Raises SessionExists if it is there, otherwise as `update`.
 
-        at: for importers, when it last changed where it comes from; a moment in the future counts as now.
+        at: for importers, the time of its last change in the source; a moment in the future counts as now.
 
         >>> store.create("agent:new", {"status": "new"}).rev
         1
@@ -343,7 +344,7 @@ class Store:
             one that was stopped.
 
         Once it returned, every session made or skipped survives a power cut, as `durability` says. An error leaves
-        what was made before it, which is synced. Raises SessionExists, otherwise as `create`.
+        the sessions made before it, synced. Raises SessionExists, otherwise as `create`.
 
         >>> store.create_many({"agent:a": {"n": 1}, "agent:b": {"n": 2}})
         2
@@ -472,11 +473,11 @@ class Store:
         is never older. One that was made and deleted meanwhile comes as deleted. It waits for no writer, and looks at
         least once a second. `close()` ends it.
 
-        Raises WatchExpired, also later on, where the store does not know any more what changed; otherwise as `list`.
+        Raises WatchExpired, also later on, if the store no longer knows what changed; otherwise as `list`.
 
         >>> token = store.token()
-        >>> store.patch("agent:main", {"status": "done"}).rev
-        4
+        >>> store.patch("agent:main", {"status": "done"})["status"]
+        'done'
         >>> [(change.key, change.kind) for change in store.watch("agent:", since=token, timeout=0)]
         [('agent:main', 'changed')]
         """
@@ -487,7 +488,7 @@ class Store:
             return Watch(self, prefix, since, timeout, write=not self._read_only)
 
     def token(self) -> str:
-        """Return where the store is now, for `watch`: take it, list, then watch(since=it), and nothing is missed.
+        """Return the place where the store is now, for `watch`: take it, list, then watch(since=it); nothing is missed.
 
         It may be kept, and used in another process. Raises as `list`.
         """
@@ -541,9 +542,9 @@ class Store:
             raise
 
     def erase_history(self, key: str) -> EraseReport:
-        """Remove for good what a session was before: old revisions, dropped and replaced items, copies set aside.
+        """Remove for good the past of a session: old revisions, dropped and replaced items, copies set aside.
 
-        The session stays as it is. The report says what was removed, and what the store cannot reach.
+        The session stays as it is. The report names the files that went, and the places that the store cannot reach.
         Raises SessionNotFound; otherwise as `update`.
 
         >>> store.erase_history("agent:chat").unreached[0]
@@ -609,8 +610,8 @@ class Store:
     ) -> Iterator[Session]:
         """Return an iterator over whole sessions, in the order of their files, which is the fastest to read.
 
-        Takes `prefix` and `where` as `list` does. Which keys is decided at the first step, the rest at each session's
-        own: one that is gone by then, or does not match any more, is left out.
+        Takes `prefix` and `where` as `list` does. The keys are chosen at the first step, and each session is read at
+        its own: one that is gone by then, or no longer matches, is left out.
 
         on_damage: "raise" raises CorruptShard where a session that may belong here is damaged; "skip" leaves it out.
         Raises InvalidQuery.
@@ -697,7 +698,7 @@ class Store:
         updated_before: datetime | None = None,
         larger_than: int | None = None,
     ) -> int:
-        """Count what `list` would return. Warns and raises as it does."""
+        """Count the sessions that `list` would return. Warns and raises as it does."""
         query = parse(prefix, where, bounds=_bounds(updated_since, updated_before, larger_than))
         with _typed("counting"):
             found = self._engine.count(query, **self._how_to_list())
@@ -732,7 +733,7 @@ class Store:
     # Maintenance
 
     def compact(self, *, dry_run: bool = False, progress: Callable[[int, int], None] | None = None) -> CompactReport:
-        """Run the housekeeping: rewrite grown journals, give unused space back, sweep what is dead, tend the index.
+        """Run the housekeeping: rewrite grown journals, give unused space back, sweep dead files, tend the index.
 
         Removes no session; `prune` does. Runs beside writers: one session is locked at a time, a busy one is skipped
         and reported. Stopped anywhere it loses nothing, and it can run again.
@@ -801,7 +802,7 @@ class Store:
 
     @property
     def archive(self) -> Archive:
-        """What `prune` moved out of the store: list, restore, purge."""
+        """The sessions that `prune` moved out of the store: list, restore, purge."""
         with late_imports:
             from shardstore.archive import Archive
 
@@ -810,7 +811,7 @@ class Store:
     def verify(self, *, repair: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """Check every session, every record, and the index against the sessions.
 
-        repair: what can be salvaged of a damaged session becomes readable again, and the damaged original is moved to
+        repair: the whole parts of a damaged session become readable again, and the damaged original is moved to
             quarantine; nothing is deleted. Without it no session is changed, but unless this Store is read-only the
             damage is noted for lists, and `stats().damaged` names it from then on.
         progress(done, total) is called along the way. Raises StoreNotFound, StoreIOError.
@@ -824,7 +825,7 @@ class Store:
             return self._engine.verify(repair=repair, note=not self._read_only, progress=progress)
 
     def stats(self) -> StoreStats:
-        """Return counts and sizes of the sessions, and of what waits for maintenance.
+        """Return counts and sizes of the sessions, and of the work that waits for maintenance.
 
         Raises StoreNotFound, StoreIOError.
         """
@@ -835,7 +836,7 @@ class Store:
         """Have these fields indexed instead of the present ones, in every process that has the store open.
 
         fields: at most 64 names. Reads every session once, beside running writers.
-        Raises ValueError for what is no list of names, StoreIOError.
+        Raises ValueError for anything but a list of names, StoreIOError.
 
         >>> store.reindex(["status", "user"])
         """

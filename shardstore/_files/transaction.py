@@ -532,7 +532,7 @@ class FileTransaction:
         return self._file().size
 
     def mark_changed(self) -> None:
-        """Tell the index that the files are about to change otherwise than by a commit, or are damaged."""
+        """Mark the session changed, before its files change otherwise than by a commit, or because they are damaged."""
         shard, state = self._shard, self.state
         seen = state if state.exists else UNSEEN if self.read else UNKNOWN
         self._mark_changed(shard.name, state.key or shard.key, seen)

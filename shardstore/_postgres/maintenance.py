@@ -60,7 +60,7 @@ class _Compaction:
         self.skipped: list[Skipped] = []
 
     def tend(self, key: str) -> None:
-        """Do what one session needs, if it is free right now; else, or when it fails, report it as skipped."""
+        """Tend one session, if it is free right now; else, or when it fails, report it as skipped."""
         slot = self._engine.slot(key)
         path = f"session/{slot.id.hex()}"
         try:

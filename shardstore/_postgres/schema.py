@@ -103,7 +103,7 @@ class Store(NamedTuple):
 
 
 def make(connections: Connections, schema: str, indexed: tuple[str, ...], location: str) -> None:
-    """Make the tables unless they are there. Raises StoreIOError, StoreUnavailable, UnsupportedFormat."""
+    """Create the tables unless they are there. Raises StoreIOError, StoreUnavailable, UnsupportedFormat."""
     connections.using(lambda connection: _make(connection, schema, indexed, location), patience=0.0)
 
 
@@ -134,7 +134,7 @@ def _make(connection: Connection, schema: str, indexed: tuple[str, ...], locatio
 
 
 def make_index(connection: Connection, schema: str, n: int) -> None:
-    """Make the indexes of one indexed field, by its place. REQUIRES: no transaction; writers go on meanwhile."""
+    """Create the indexes of one indexed field, by its place. REQUIRES: no transaction; writers go on meanwhile."""
     key = f"substr(keys[{n + 1}], 1, {PREFIX})"
     for name, second in ((f"session_i{n}", f"left(key, {PREFIX})"), (f"session_i{n}_updated", "updated")):
         connection.script(

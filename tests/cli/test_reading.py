@@ -158,7 +158,7 @@ def test_inspect_sums_up_the_store(busy: Shell) -> None:
         "most rewritten",
     ):
         assert expected in text
-    assert "room at the ends of journals not counted" in busy("inspect").out
+    assert "preallocated space not counted" in busy("inspect").out
     told = busy("inspect", "--json").json
     assert told["schema_version"] == 1
     assert told["sessions"] == 3

@@ -34,7 +34,7 @@ def session(key: str, **fields: Any) -> Indexed:
 
 @pytest.fixture
 def made(tmp_path: Path) -> Iterator[Catalog]:
-    """Give a catalog of three sessions, a damaged shard and a deleted one, open to be written."""
+    """Yield a catalog of three sessions, a damaged shard and a deleted one, open to be written."""
     path = str(tmp_path / "catalog")
     fresh = Catalog.create(path, ["n"])
     batch = [session("a", n=1), session("b", n=2), session("c")]

@@ -72,7 +72,7 @@ class Cluster:
         return self._process.pid
 
     def make(self) -> None:
-        """Make the directory of a server."""
+        """Create the directory of a server."""
         self._run("initdb", "-D", str(self.place / "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8",
                   "--locale=C", "--no-sync")  # fmt: skip
 

@@ -132,7 +132,7 @@ def almost_grown(root: Path) -> None:
             if shard.stat().st_size - len(shard.read_bytes().rstrip()) < 400:
                 return
             store.patch(MAIN, {"tick": i})
-    raise AssertionError("1,000 patches and the room is not used up")
+    raise AssertionError("1,000 patches and the preallocated space is not used up")
 
 
 def torn(root: Path) -> None:

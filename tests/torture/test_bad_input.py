@@ -58,7 +58,7 @@ entries = st.dictionaries(names, values, max_size=4)
 
 @st.composite
 def journals(draw: st.DrawFn) -> bytes:
-    """Return a whole journal: incarnations of a session with changes in them, and room behind."""
+    """Return a whole journal: incarnations of a session with changes in them, and preallocated space behind."""
     lines, at, rev, alive = [], 1763800000000000, 0, False
     current: dict[str, Any] = {}
     durable = draw(st.booleans())

@@ -163,7 +163,7 @@ def test_an_unlock_that_fails_neither_hides_a_commit_nor_keeps_the_lock(root: Pa
 
 
 def test_a_shard_being_opened_is_not_evicted_when_descriptors_run_out(root: Path) -> None:
-    """With EMFILE the pool dropped the very shard that was being opened: a second gate, and a descriptor for ever."""
+    """With EMFILE the pool dropped the very shard that was being opened: a second mutex, and a descriptor for ever."""
     before = descriptors()
     with Store(root) as store:
         store.get(OTHER)
@@ -304,7 +304,7 @@ def test_a_close_that_fails_does_not_hide_a_commit(root: Path) -> None:
 
 
 def test_an_index_file_that_cannot_be_looked_at_leaks_no_descriptor(root: Path) -> None:
-    """The noter left its descriptor open when fstat failed."""
+    """The tracker left its descriptor open when fstat failed."""
     real = os.fstat
 
     def failing(fd: int) -> os.stat_result:

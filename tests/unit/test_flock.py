@@ -54,7 +54,7 @@ def test_the_kernel_lock_excludes(two: tuple[flock.KernelLock, flock.KernelLock,
 def test_a_wait_that_was_given_up_neither_keeps_nor_loses_the_lock(
     two: tuple[flock.KernelLock, flock.KernelLock, Path],
 ) -> None:
-    """The parked helper passes an unwanted turn on, and is taken over by a caller who comes back."""
+    """The lock waiter passes an unwanted lock on, and is taken over by a caller who comes back."""
     one, other, _ = two
     for _ in range(10):
         assert one.acquire(None)
@@ -72,7 +72,7 @@ def test_a_wait_that_was_given_up_neither_keeps_nor_loses_the_lock(
 
 
 def test_closing_while_a_helper_waits_leaves_nothing_locked(path: Path) -> None:
-    """A descriptor that is closed under a parked helper is closed by it, and its turn harms nobody."""
+    """A descriptor that is closed under a lock waiter is closed by it, and its lock harms nobody."""
     holder = flock.KernelLock(os.open(path, os.O_RDWR))
     waiter = flock.KernelLock(os.open(path, os.O_RDWR))
     assert holder.acquire(None)

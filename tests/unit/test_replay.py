@@ -20,11 +20,11 @@ FIRST = Change({"n": b"0", "name": b'"x"'}, [], whole=True)
 
 
 @pytest.mark.parametrize("durable", [True, False])
-@pytest.mark.parametrize("room", [0, 1, 500])
-def test_a_whole_journal(durable: bool, room: int) -> None:
-    """Every record counts; room behind them does not."""
+@pytest.mark.parametrize("space", [0, 1, 500])
+def test_a_whole_journal(durable: bool, space: int) -> None:
+    """Every record counts; space behind them does not."""
     made = lines(3, durable=durable)
-    found = journal.replay(b"".join(made) + b"\n" * room)
+    found = journal.replay(b"".join(made) + b"\n" * space)
     assert found.damage is None
     assert found.tail == b""
     assert (found.journal.state.rev, found.journal.state.key, found.journal.records, found.journal.end) == (
@@ -38,7 +38,7 @@ def test_a_whole_journal(durable: bool, room: int) -> None:
 
 
 def test_nothing_and_room_are_absent() -> None:
-    """An empty file, and one of room alone, hold no session."""
+    """An empty file, and one of space alone, hold no session."""
     for data in (b"", b"\n", b"\n" * 4_096):
         found = journal.replay(data)
         assert found == (EMPTY, b"", None)

@@ -15,7 +15,7 @@ from shardstore._files.synced import SHARED_MAX, SyncedFile
 
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[SyncedFile]:
-    """Give an open file of 1,000 bytes."""
+    """Yield an open file of 1,000 bytes."""
     path = tmp_path / "file"
     path.write_bytes(b"x" * 1000)
     fd = os.open(path, os.O_RDWR)

@@ -18,7 +18,7 @@ GHOST = "0123456789abcdef"
 
 @pytest.fixture
 def path(store: Store, engine: FileEngine) -> Path:
-    """Give the log file of session k, which holds most of its 300 items."""
+    """Return the log file of session k, which holds most of its 300 items."""
     with store.using(durability="relaxed") as quick:
         for number in range(300):
             quick.append("k", [{"n": number, "text": "x" * 1_000}])

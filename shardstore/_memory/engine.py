@@ -1,33 +1,19 @@
-"""The memory engine: a store that lives in one object, for the tests of whoever uses shardstore.
-
-The same verbs, errors and values as in files: a mutex a session, the nesting guard, history, the archive, lists.
-Nothing is on disk, nothing is seen by another process, and a forked child has a copy of its own.
-"""
+"""The engine: sessions in a dict, and the settled parts of their logs in lists."""
 
 from __future__ import annotations
 
 import os
-import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
-from shardstore._codec import ENTRY_BYTES_MAX
-from shardstore._inside import FifoMutex, Token, new_token
-from shardstore._journal.record import next_record
+from shardstore._inside import FifoMutex
 from shardstore._keys import check_key
-from shardstore._log import SETTLE_BYTES, Item, LogState, Settled, moved_to
-from shardstore._model import ABSENT, NEVER_WAS, Seen, seen_of
-from shardstore.errors import (
-    InvalidEntry,
-    InvalidQuery,
-    LockTimeout,
-    LogReplaced,
-    SessionExists,
-    SessionNotFound,
-    StoreClosed,
-    WatchExpired,
-)
+from shardstore._log import Settled
+from shardstore._memory.changes import MemoryChanges, Notes
+from shardstore._memory.transaction import MemoryBatch, MemoryTransaction
+from shardstore._model import ABSENT
+from shardstore.errors import InvalidQuery, LockTimeout, LogReplaced, SessionExists, SessionNotFound
 from shardstore.reports import (
     Action,
     ArchivedFile,
@@ -42,8 +28,9 @@ from shardstore.reports import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from shardstore._model import Change, State
-    from shardstore.engine import Progress, Transaction
+    from shardstore._log import Item, LogState
+    from shardstore._model import State
+    from shardstore.engine import Progress
     from shardstore.errors import CorruptShard
     from shardstore.query import Query
     from shardstore.session import SessionInfo
@@ -276,101 +263,6 @@ class MemoryEngine:
         self.notes.after_fork()
 
 
-class Notes:
-    """Which sessions changed, in order, for watchers: the key, and what was seen of it before."""
-
-    def __init__(self) -> None:
-        self._notes: list[tuple[str, str]] = []
-        self._dropped = 0
-        self._id = os.urandom(8).hex()
-        self._mutex = threading.RLock()  # re-entrant: a signal handler may commit in the middle of another commit
-
-    def add(self, key: str, before: State) -> None:
-        """Note a change. REQUIRES: inside the session's lock, after the change: whoever sees the note sees it too."""
-        with self._mutex:
-            self._notes.append((key, seen_of(before)))
-
-    @property
-    def end(self) -> int:
-        """How many changes there were."""
-        with self._mutex:
-            return self._dropped + len(self._notes)
-
-    def since(self, place: int) -> list[tuple[str, str]]:
-        """Return the changes behind a place. Raises WatchExpired."""
-        with self._mutex:
-            if not self._dropped <= place <= self._dropped + len(self._notes):
-                raise WatchExpired
-            return self._notes[place - self._dropped :]
-
-    def token(self, place: int) -> str:
-        """Return a place as a text."""
-        return f"memory.{self._id}.{place}"
-
-    def place(self, token: str) -> int:
-        """Return the place that a token is of. Raises WatchExpired."""
-        head, _, place = token.rpartition(".")
-        if head != f"memory.{self._id}" or not place.isdecimal():
-            raise WatchExpired
-        self.since(int(place))
-        return int(place)
-
-    def trim(self, count: int) -> None:
-        """Forget all but the newest."""
-        with self._mutex:
-            more = max(0, len(self._notes) - count)
-            self._dropped += more
-            del self._notes[:more]
-
-    def after_fork(self) -> None:
-        """Forget the parent's threads."""
-        self._mutex = threading.RLock()
-
-
-class MemoryChanges:
-    """What changes from a place in the notes on."""
-
-    def __init__(self, engine: MemoryEngine, prefix: str, place: int) -> None:
-        self._engine = engine
-        self._prefix = prefix
-        self._place = self._next = place
-
-    @property
-    def token(self) -> str:
-        """The place up to which everything was returned, and `advance` called."""
-        return self._engine.notes.token(self._place)
-
-    @property
-    def ahead(self) -> str:
-        """The place behind what the last look returned."""
-        return self._engine.notes.token(self._next)
-
-    def is_unsettled(self) -> bool:
-        """Return False: what was noted is committed."""
-        return False
-
-    def may_have_news(self) -> bool:
-        """Return whether something was noted since the last look."""
-        return self._engine.notes.end != self._place
-
-    def look(self) -> list[Seen]:
-        """Return each session that is another one than the watcher knows. Raises WatchExpired."""
-        notes = self._engine.notes.since(self._place)
-        self._next = self._place + len(notes)
-        first: dict[str, str] = {}
-        for key, before in notes:
-            first.setdefault(key, before)
-        seen = [Seen(key, first[key], self._engine.read(key)) for key in first if key.startswith(self._prefix)]
-        return [one for one in seen if one.before == NEVER_WAS or one.before != seen_of(one.state)]
-
-    def advance(self) -> None:
-        """Go on behind what the last look returned."""
-        self._place = self._next
-
-    def close(self) -> None:
-        """Close nothing."""
-
-
 class MemoryLogs:
     """The settled parts of logs, as the file engine has them in files: lists that only grow, or are replaced."""
 
@@ -422,127 +314,6 @@ class MemoryLogs:
         if old.settled.file != new.settled.file:
             self._files.pop(old.settled.file, None)
             self._numbers.pop(old.settled.file, None)
-
-
-class MemoryTransaction:
-    """One session, locked between `with` and its end."""
-
-    _token: Token | None = None
-
-    def __init__(
-        self, engine: MemoryEngine, key: str, mutex: FifoMutex, timeout: float | None, *, create: bool
-    ) -> None:
-        self._engine = engine
-        self._key = key
-        self._mutex = mutex
-        self._timeout = timeout
-        self._create = create
-        self.state: State = ABSENT
-
-    def __enter__(self) -> Self:
-        """Lock, and read what is committed. Raises NestedUpdate, LockTimeout, SessionNotFound."""
-        token = self._token = new_token(self._mutex)
-        began = time.monotonic()
-        try:
-            if not self._mutex.enter(token, self._timeout):
-                raise LockTimeout(self._key, time.monotonic() - began, os.getpid())
-            self.state = self._engine.read(self._key)
-            if not (self._create or self.state.exists):
-                raise SessionNotFound(self._key)
-        except BaseException:
-            self._mutex.leave(token)
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Unlock."""
-        if self._token is not None:
-            self._mutex.leave(self._token)
-
-    __del__ = abandon = __exit__  # an exception from outside may come before `with` knows that it entered
-
-    def commit(self, change: Change, actor: str, *, durable: bool, at: int | None = None) -> None:
-        """Commit a change. Raises InvalidEntry; StoreClosed in a child that was forked inside the transaction."""
-        if self._token is None or not self._mutex.holds(self._token):
-            raise StoreClosed("this process does not hold the lock any more: it forked inside the update")
-        _, state = next_record(self.state, change, self._key, actor, durable=durable, at=at)
-        if state.entry_bytes > ENTRY_BYTES_MAX:
-            raise InvalidEntry("entry", f"{state.entry_bytes:,} bytes of JSON; at most {ENTRY_BYTES_MAX:,} are allowed")
-        logs = self._engine.logs
-        if state.log.bytes > SETTLE_BYTES:
-            state = state._replace(log=moved_to(state.log, logs.settle(state.log)))
-        self._engine.sessions.setdefault(self._key, []).append(state)
-        self._engine.notes.add(self._key, self.state)
-        logs.replace(self.state.log, state.log)
-        self.state = state
-
-    def archive(self) -> None:
-        """Move the session to the archive, with its history."""
-        self._engine.archive.append((time.time(), self._engine.sessions.pop(self._key)))
-        self._gone()
-
-    def remove(self) -> None:
-        """Remove the session, with its history."""
-        self._engine.sessions.pop(self._key, None)
-        self._gone()
-
-    def rename(self, target: Self) -> None:
-        """Move the session to another key."""
-        states = self._engine.sessions.pop(self._key)
-        self._engine.sessions[target._key] = [state._replace(key=target._key) for state in states]
-        self._engine.notes.add(target._key, target.state)
-        target.state = self._engine.read(target._key)
-        self._gone()
-
-    def _gone(self) -> None:
-        self._engine.notes.add(self._key, self.state)
-        self.state = ABSENT
-
-    def forget_past(self) -> None:
-        """Forget every revision but the present one, and what its log had before."""
-        logs, log = self._engine.logs, self.state.log
-        if log.settled.file:
-            log = moved_to(
-                log, logs.settle(log._replace(settled=Settled(), pending=tuple(logs.all(log)), kept=log.dropped))
-            )
-            logs.replace(self.state.log, log)
-        self.state = self.state._replace(log=log)
-        self._engine.sessions[self._key] = [self.state]
-
-    @property
-    def size(self) -> int:
-        """The bytes of the entry."""
-        return self.state.size
-
-
-class MemoryBatch:
-    """Transactions with nothing to sync."""
-
-    due = False
-
-    def __init__(self, engine: MemoryEngine) -> None:
-        self._engine = engine
-
-    def __enter__(self) -> Self:
-        """Ignore it."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Ignore it."""
-
-    def transaction(self, key: str, timeout: float | None, *, create: bool = True) -> MemoryTransaction:
-        """Return a transaction on a session."""
-        return self._engine.transaction(key, timeout, create=create)
-
-    def restore(self, archived: ArchivedFile, timeout: float | None) -> State:
-        """Bring an archived session back."""
-        return self._engine.restore(str(archived.key), timeout)
-
-    def cover(self, txn: Transaction) -> None:
-        """Ignore it."""
-
-    def settle(self, *, names: bool = False) -> None:
-        """Ignore it."""
 
 
 def _after_fork() -> None:
