@@ -6,7 +6,7 @@ WORKERS ?= 2
 MINUTES ?= 20
 VERSION_SUITES ?= contract unit index evidence cli stress
 
-.PHONY: demo test test-versions mutants lint format reference torture bench bench-quick clean
+.PHONY: demo test test-versions mutants lint format reference exhaustive torture bench bench-quick clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python -m bench.demo
@@ -21,6 +21,10 @@ test-versions: $(VENV)/.python
 # Small mutants of the core, made by machine: tests/mutations/SURVIVORS.md lists those that no test notices.
 mutants: $(VENV)/.dev
 	$(BIN)/python -m tests.mutations.hunt $(MUTANTS)
+
+# What takes minutes and is no torture: larger models of the index, longer races.
+exhaustive: $(VENV)/.dev
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m exhaustive
 
 torture: $(VENV)/.dev
 	$(BIN)/python -m tests.torture --workers $(WORKERS) --minutes $(MINUTES) --out build/torture.json

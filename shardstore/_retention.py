@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -99,7 +99,7 @@ def seconds(value: object) -> float | None:
     if value is None:
         return None
     given = value.total_seconds() if isinstance(value, timedelta) else value
-    if type(given) not in (int, float) or not math.isfinite(given) or given < 0:  # type: ignore[arg-type,operator]
+    if type(given) not in (int, float) or not 0 <= given <= sys.float_info.max:  # type: ignore[operator]
         raise InvalidQuery(f"older_than is a timedelta or a number of seconds from 0 on, not {value!r}")
     return float(given)  # type: ignore[arg-type]
 

@@ -46,12 +46,13 @@ def classify_tail(tail: bytes, offset: int, *, first: bool) -> str | None:  # no
 
 
 def _first_whole(tail: bytes) -> tuple[int, bool] | None:
-    """Find the first intact, finished line; return its start, and whether it or a later one was committed durably."""
+    """Find the first intact, finished record; return its start, and whether it or a later one was committed durably."""
     first = None
     for line in _LINE.finditer(tail):
         text = line[0][:-1].lstrip(b"\0")  # a block that never reached the disk reads as zeros
+        start = line.end() - 1 - len(text)
         if record.is_intact(text) or (text.endswith(b"\r") and record.is_intact(text := text.rstrip(b"\r"))):
-            first = line.start() if first is None else first
+            first = start if first is None else first
             found = record.parse(text)
             if not isinstance(found, str) and found.get("durable"):
                 return first, True

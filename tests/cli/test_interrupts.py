@@ -251,7 +251,7 @@ def test_an_interrupted_write_says_where_to_look(busy: Shell) -> None:
 _ANNOUNCED = "import shardstore_cli.main as m; print('up', flush=True); m.main()"
 
 
-@pytest.mark.torture
+@pytest.mark.exhaustive
 def test_an_interrupt_at_any_moment_leaves_no_traceback(shell: Shell) -> None:
     """From the first line of our own on: before that, Python imports its site module, and says so."""
     source = _source(shell, 500)

@@ -18,12 +18,14 @@ CASES = [
 ]
 
 
+@pytest.mark.leaks("an exception between os.open and the name that is to hold its number")
 @pytest.mark.parametrize(("kind", "call", "state", "step"), CASES, ids=["-".join(map(str, case)) for case in CASES])
 def test_an_exception_at_any_bytecode_unlocks(root: Path, kind: str, call: str, state: str, step: int) -> None:
     """The session is free for another thread and another process, and the next update works."""
     positions = interrupts.an_exception_at_any_bytecode_unlocks(root, kind, call, state, step)
     print(f"{kind} {call} {state}: {positions} positions")
-    assert positions > (250 if (call, state) not in (("get_or_create", "hot"), ("refresh", "hot")) else 40) // step
+    few = (call, state) in (("get_or_create", "hot"), ("refresh", "hot")) or not interrupts.EVERY_BYTECODE
+    assert positions > (40 if few else 250) // (step if interrupts.EVERY_BYTECODE else 10 * step)
 
 
 def test_an_exception_at_any_bytecode_unlocks_for_a_real_process(root: Path) -> None:
@@ -43,4 +45,4 @@ def test_a_handler_at_any_bytecode_gets_an_answer(
     """A signal handler that calls the store again, wherever it comes in, waits for nothing that is beneath it."""
     positions = interrupts.a_handler_at_any_bytecode_gets_an_answer(root, handler, call, *where)
     print(f"{handler} in {call}, {where}: {positions} positions")
-    assert positions > 20
+    assert positions > (20 if interrupts.EVERY_BYTECODE else 3)

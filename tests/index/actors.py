@@ -10,6 +10,7 @@ import contextlib
 import inspect
 import os
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,22 @@ class Actor:
     def close(self) -> None:
         self.index.close()
         self.pool.close()
+
+
+@contextlib.contextmanager
+def nobody_waits_at(path: Path) -> Iterator[None]:
+    """Fail where opening a FIFO hangs, instead of hanging: after a while it is opened from the other side."""
+    opened: list[int] = []
+    timer = threading.Timer(5.0, lambda: opened.append(os.open(path, os.O_RDWR)))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        for fd in opened:
+            os.close(fd)
+    assert not opened, "somebody waited for the other end of a FIFO"
 
 
 def close_all() -> None:

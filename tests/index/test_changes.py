@@ -13,6 +13,7 @@ import pytest
 from shardstore._files.index import changes
 from shardstore._files.index.changes import MARK, ChangeFile, Unusable, change_files
 from shardstore._files.layout import shard_name
+from tests.index.actors import nobody_waits_at
 
 NAMES = [shard_name(key) for key in ("a", "b", "agent:main:main", "ä")]
 
@@ -93,7 +94,7 @@ def test_copies_and_others_are_not_taken_for_it(made: ChangeFile, tmp_path: Path
     for make in (other.mkdir, lambda: other.symlink_to(path), lambda: os.mkfifo(other)):
         shutil.rmtree(other) if other.is_dir() and not other.is_symlink() else other.unlink()
         make()
-        with pytest.raises(OSError):
+        with nobody_waits_at(other), pytest.raises(OSError):
             ChangeFile.open(made.directory, other.name, write=False)
         assert change_files(made.directory) == [made.file]
         assert changes.impostors(made.directory) == [other.name]

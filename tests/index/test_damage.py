@@ -14,7 +14,7 @@ import pytest
 
 from shardstore._files.index import changes
 from shardstore.errors import StoreIOError
-from tests.index.actors import Actor, change_file, index_files, is_current, name_of, truth, usable
+from tests.index.actors import Actor, change_file, index_files, is_current, name_of, nobody_waits_at, truth, usable
 
 Make = Callable[..., Actor]
 counter = itertools.count(1000)
@@ -141,7 +141,9 @@ def _fifo_in_place_of(path: Path) -> None:
 def test_something_else_in_its_place(pair: tuple[Actor, Actor], kind: str, replace: Callable[[Path], None]) -> None:
     """A directory, a link, a FIFO under the name of a file of the index: nobody follows it, nobody hangs."""
     writer, lister = pair
-    suffer(writer, lister, lambda: replace(file_of(writer.root, kind)))
+    path = file_of(writer.root, kind)
+    with nobody_waits_at(path):
+        suffer(writer, lister, lambda: replace(file_of(writer.root, kind)))
 
 
 @pytest.mark.damages

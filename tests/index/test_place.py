@@ -9,7 +9,7 @@ import pytest
 
 from shardstore._files.index.changes import Unusable
 from shardstore._files.marker import read_settings, write_settings
-from tests.index.actors import Actor, change_file
+from tests.index.actors import Actor, change_file, nobody_waits_at
 
 Make = Callable[..., Actor]
 
@@ -38,7 +38,7 @@ def test_what_is_no_file_is_not_opened(pair: tuple[Actor, Actor]) -> None:
     with pytest.raises(Unusable, match="there is no index"):
         lister.place.take(write=False)
     os.mkfifo(path)
-    with pytest.raises(Unusable, match="not a regular file"):
+    with nobody_waits_at(path), pytest.raises(Unusable, match="not a regular file"):
         lister.place.take(write=False)
     path.unlink()
 

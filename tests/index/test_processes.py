@@ -224,7 +224,7 @@ def test_lists_equal_scans() -> None:
     )
 
 
-@pytest.mark.torture
+@pytest.mark.exhaustive
 def test_lists_equal_scans_for_long() -> None:
     """The same for as long as a night allows."""
     run_state_machine_as_test(

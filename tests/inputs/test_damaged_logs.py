@@ -213,7 +213,7 @@ def test_any_changed_byte_of_the_journal_is_found(store: Store, root: Path, chat
     data = path.read_bytes()
     length = disk.end(data)
     states = {len(session.log) for session in store.history(KEY)}
-    for position in range(0, length, 411):
+    for position in range(0, length, 1_637):
         changed = bytearray(data)
         changed[position] ^= 1 << position % 8
         disk.edit(path, bytes(changed))

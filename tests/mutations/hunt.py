@@ -48,7 +48,7 @@ def main() -> int:
         "--minutes", type=float, default=90.0, help="what has not run by then is left for the next time"
     )
     options = parser.parse_args()
-    os.nice(5)
+    os.nice(2)
     deadline = time.monotonic() + 60 * options.minutes
     reasons, new = known(), 0
     for module in options.modules or list(MODULES):
@@ -81,6 +81,8 @@ def hunted(module: str, made: list[Mutant], deadline: float) -> Iterator[Outcome
         return
     with Checkout(module) as checkout:
         touched = checkout.touched()
+        if checkout.run(Mutant(module, "", 0, 0, checkout.original), touched) != "survived":
+            raise SystemExit(f"the tests of {module} fail in a fork without a mutant")
         for mutant in waiting:
             if time.monotonic() > deadline:
                 return
@@ -159,10 +161,22 @@ class Checkout:
         assert self.stem.stdout is not None
         shutil.rmtree(self.stores)
         self.stores.mkdir()
-        arguments = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests]
+        arguments = [
+            "-W",
+            "ignore::pytest.PytestAssertRewriteWarning",
+            "-x",
+            "-q",
+            "-n",
+            "0",
+            "-p",
+            "no:cacheprovider",
+            *tests,
+        ]
         self.stem.stdin.write(json.dumps({"arguments": arguments, "seconds": limit}) + "\n")
         self.stem.stdin.flush()
         status = json.loads(self.stem.stdout.readline())
+        if status not in (0, 1, None):
+            raise SystemExit(f"pytest ended with {status} in {arguments}")
         return "too slow" if status is None else "noticed" if status else "survived"
 
     def _environment(self) -> dict[str, str]:

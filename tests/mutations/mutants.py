@@ -30,7 +30,7 @@ _LOCKS = ("evidence/test_locks.py", "evidence/test_waiting.py", "evidence/test_l
 MODULES = {
     "_codec": ("unit/test_codec.py", "contract/test_entries.py"),
     "draft": ("unit/test_draft.py", "contract/test_update.py", "contract/test_noop.py"),
-    "_journal/record": ("unit/test_record.py", "unit/test_replay.py"),
+    "_journal/record": ("unit/test_record.py", "unit/test_replay.py", "unit/test_log_values.py", "unit/test_codec.py"),
     "_journal/replay": (
         "unit/test_replay.py",
         "unit/test_record.py",

@@ -15,6 +15,7 @@ import signal
 import sqlite3  # noqa: F401
 import sys
 import time
+import traceback
 
 import filelock  # noqa: F401
 import hypothesis.stateful  # noqa: F401
@@ -40,9 +41,12 @@ def run(arguments: list[str]) -> None:
     try:
         os.setsid()
         nothing = os.open(os.devnull, os.O_RDWR)
-        for number in range(3):
-            os.dup2(nothing, number)
+        os.dup2(nothing, 0)
+        os.dup2(nothing, 1)
         status = int(pytest.main(arguments))
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
     finally:
         os._exit(status)
 

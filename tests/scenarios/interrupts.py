@@ -30,6 +30,9 @@ KEY, OTHER = "agent:main:main", "agent:main:other"
 SOON_S = 2.0
 _PACKAGE = str(Path(shardstore.__file__).parent)
 _MOST = 20_000  # positions of one call
+# Python 3.13 tells a trace function of a bytecode only where the code was traced before, and forgets that as soon as
+# anybody runs it untraced. There the exception strikes at calls, at returns, and at some bytecodes.
+EVERY_BYTECODE = sys.version_info < (3, 13)
 
 
 class FromOutside(BaseException):
@@ -273,7 +276,7 @@ def an_exception_unlocks_what_was_just_entered(root: Path) -> None:
     """Files, the hot path: small enough for a mutation to be tried on it."""
     gc.disable()  # nothing may rest on a collection of cycles
     try:
-        assert an_exception_at_any_bytecode_unlocks(root) > 300
+        assert an_exception_at_any_bytecode_unlocks(root) > (300 if EVERY_BYTECODE else 20)
     finally:
         gc.enable()
 

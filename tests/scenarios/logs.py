@@ -15,6 +15,7 @@ from tests.support import actions
 from tests.support.peer import Peer, Peers, peers
 
 KEY = "agent:main:chat"
+_MORE_S = 60.0  # seconds that a race on a busy machine goes on
 
 
 def small_settles() -> None:
@@ -101,11 +102,13 @@ class Race:
         self.failures: list[str] = []
         self.store = Store(root, durability="relaxed", lock_timeout=30.0)
         self.store.create(KEY, {})
-        self.until = time.monotonic() + seconds
+        self.until = time.monotonic() + _MORE_S
 
     def goes_on(self) -> bool:
-        """Return whether there is time left, and nothing wrong."""
-        return time.monotonic() < self.until and not self.failures
+        """Return whether nothing is wrong, and there is time left, or the machine is so busy that little was done."""
+        now, counts = time.monotonic(), self.counts
+        little = counts["kills"] < 2 or counts["reads"] < 101 or counts["cuts"] < 2
+        return not self.failures and (now < self.until or (little and now < self.until + _MORE_S))
 
     def read(self) -> None:
         """Read tails, and now and then everything."""
@@ -182,6 +185,7 @@ def a_race(root: Path, seconds: float = 6.0, writers: int = 8, seed: int = 1) ->
         for number, peer in enumerate(group):
             peer.start(append_until_killed, root, number, str(race.journals[number]))
         waits = [actions.in_background(work) for work in (race.read, race.read, race.change)]
+        race.until = time.monotonic() + seconds  # starting them may take seconds by itself
         race.disturb(group)
         for wait in waits:
             wait()

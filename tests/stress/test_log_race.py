@@ -19,7 +19,7 @@ def test_eight_writers_with_kills_beside_readers_cuts_compact_and_archive(root: 
     assert counts["cuts"] > 1
 
 
-@pytest.mark.torture
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", range(4))
 def test_the_race_for_longer(root: Path, seed: int) -> None:
     """The same for a minute each."""

@@ -464,7 +464,9 @@ def main() -> int:
     try:
         outage = Outage(directory, WORKLOADS[args.workload], args.durability, args.mutant, outside=args.outside)
         for n, state in enumerate(crash_states(outage.trace, stride=args.stride)):
-            if n % args.every or len(complaints) >= args.enough or time.monotonic() - began > args.seconds:
+            if len(complaints) >= args.enough:
+                break
+            if n % args.every or time.monotonic() - began > args.seconds:
                 skipped += 1
                 continue
             tried += 1

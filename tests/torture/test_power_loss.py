@@ -50,9 +50,9 @@ def test_the_model_knows_the_rename_without_a_sync() -> None:
 
 @sampled
 @pytest.mark.parametrize("name", ["mixed", "torn"])
-def test_every_crash_state_of_short_workloads(name: str) -> None:
-    """Relaxed and durable writers on one session, a torn tail: every state the model allows."""
-    assert tool("outage", name)["states"] > 30
+def test_crash_states_of_short_workloads(name: str) -> None:
+    """Relaxed and durable writers on one session, a torn tail: one in four of the states that the model allows."""
+    assert tool("outage", name, "--every", "4")["states"] > 30
 
 
 @sampled
@@ -61,7 +61,7 @@ def test_every_crash_state_of_short_workloads(name: str) -> None:
     [
         ("rewrite", "commit", "1", "5"),
         ("life", "commit", "3", "5"),
-        ("life", "relaxed", "9", "60"),
+        ("life", "relaxed", "27", "20"),
         ("compact", "commit", "9", "7"),
         ("bulk", "commit", "11", "23"),
         ("bulk-syncfs", "commit", "11", "15"),

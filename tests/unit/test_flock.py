@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from shardstore._files.locks import flock
-from shardstore.errors import UnsupportedFileSystem
-from tests.support.actions import in_background
+from shardstore.errors import StoreIOError, UnsupportedFileSystem
+from tests.support.actions import in_background, in_child, wait_for
 
 
 def soon() -> float:
@@ -105,7 +107,6 @@ def _open_on(path: Path) -> int:
 @pytest.mark.parametrize("number", ["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
 def test_a_file_system_without_locks_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch, number: str) -> None:
     """Where the system cannot lock there is a typed error, never a soft lock or an endless wait."""
-    import errno
 
     def fail(*args: object, **kwargs: object) -> bool:
         raise OSError(getattr(errno, number), "no locks")
@@ -117,3 +118,212 @@ def test_a_file_system_without_locks_is_refused(path: Path, monkeypatch: pytest.
             flock.try_lock(fd)
     finally:
         os.close(fd)
+
+
+Two = tuple[flock.KernelLock, flock.KernelLock, Path]
+
+
+def held_by_a_third(path: Path) -> flock.KernelLock:
+    """Lock a file through a third descriptor."""
+    third = flock.KernelLock(os.open(path, os.O_RDWR))
+    assert third.try_acquire()
+    return third
+
+
+def test_a_try_of_a_held_lock_is_over_at_once(two: Two) -> None:
+    one, other, path = two
+    assert one.try_acquire()
+    assert other.try_acquire() is False
+    fd = os.open(path, os.O_RDWR)
+    assert flock.try_lock(fd) is False
+    one.release()
+    assert flock.try_lock(fd) is True
+    assert other.try_acquire() is False
+    flock.unlock(fd)
+    assert other.try_acquire()
+    os.close(fd)
+    other.release()
+
+
+@pytest.mark.parametrize("deadline", [None, 30.0])
+def test_whoever_waits_gets_the_lock_only_when_it_is_free(two: Two, deadline: float | None) -> None:
+    """In the kernel's queue: by the caller without a deadline, by a helper with one."""
+    one, other, _ = two
+    assert one.try_acquire()
+    free: list[bool] = []
+    wait = in_background(lambda: (other.acquire(None if deadline is None else time.monotonic() + deadline), list(free)))
+    time.sleep(0.1)
+    free.append(True)
+    one.release()
+    assert wait() == (True, [True])
+    assert one.try_acquire() is False
+    other.release()
+
+
+def test_short_tries_end_before_the_deadline(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two short sleeps, as far as they fit; none for a wait that was given up and stands in the queue."""
+    one, other, _ = two
+    slept: list[float] = []
+    monkeypatch.setattr(flock.time, "sleep", slept.append)
+    assert one.try_acquire()
+    now = time.monotonic()
+    for deadline, count in ((None, 2), (now + 60, 2), (now, 0), (now - 1, 0)):
+        assert other.try_shortly(deadline) is False
+        assert len(slept) == count
+        slept.clear()
+    monkeypatch.setattr(flock.time, "sleep", lambda _: one.release())
+    assert other.try_shortly(None) is True
+    other.release()
+    assert one.try_acquire()
+    monkeypatch.undo()
+    assert other.acquire(time.monotonic() + 0.02) is False
+    assert other.abandoned is not None
+    monkeypatch.setattr(flock.time, "sleep", slept.append)
+    assert other.try_shortly(None) is False
+    assert other.try_acquire() is False
+    assert slept == []
+    one.release()
+
+
+def test_without_threads_it_polls_and_keeps_the_deadline(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ever more seldom, and not beyond the time that is left."""
+
+    def refuse(*_: object) -> None:
+        raise flock.NoThread
+
+    monkeypatch.setattr(flock, "LockWaiter", refuse)
+    one, other, _ = two
+    assert one.try_acquire()
+    pauses: list[float] = []
+    clock = [100.0]
+    monkeypatch.setattr(flock.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(
+        flock.time, "sleep", lambda seconds: (pauses.append(seconds), clock.__setitem__(0, clock[0] + seconds))
+    )
+    assert other.acquire(100.1) is False
+    assert clock[0] == pytest.approx(100.1)
+    assert pauses[2:8] == pytest.approx([0.0005, 0.001, 0.002, 0.004, 0.008, 0.016])
+    assert max(pauses) <= 0.02
+    assert other._poll(clock[0]) is False, "no time is left"
+    monkeypatch.setattr(flock.time, "sleep", lambda _: one.release())
+    assert other._poll(None) is True
+    assert one.try_acquire() is False
+    other.release()
+
+
+def test_greenlets_never_wait_in_the_kernel(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole process would stand still: a helper waits, also without a deadline."""
+    one, other, _ = two
+    waited: list[int] = []
+    real = flock._wait
+    monkeypatch.setattr(flock, "is_cooperative", lambda: True)
+    monkeypatch.setattr(flock, "_wait", lambda fd: (waited.append(threading.get_ident()), real(fd))[1])
+    assert one.try_acquire()
+    threading.Timer(0.1, one.release).start()
+    assert other.acquire(None)
+    assert waited and threading.get_ident() not in waited
+    other.release()
+
+
+ERRORS = {"EIO": StoreIOError, "EBADF": UnsupportedFileSystem, "ENOLCK": UnsupportedFileSystem}
+
+
+@pytest.mark.parametrize("number", ERRORS)
+@pytest.mark.parametrize("call", ["try", "wait", "give", "try_lock", "unlock"])
+def test_every_failing_call_is_a_typed_error(two: Two, monkeypatch: pytest.MonkeyPatch, number: str, call: str) -> None:
+    """A lock that was not taken is never reported as held, nor one as given back that was not."""
+    one, other, _ = two
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(getattr(errno, number), "no")
+
+    assert other.try_acquire()
+    monkeypatch.setattr(flock, "lock_descriptor", fail)
+    monkeypatch.setattr(flock, "unlock_descriptor", fail)
+    calls = {
+        "try": lambda: (setattr(one, "take", fail), one.try_acquire()),
+        "wait": lambda: (monkeypatch.setattr(flock, "_wait", fail), one.acquire(None)),
+        "give": lambda: (setattr(other, "give", fail), other.release()),
+        "try_lock": lambda: flock.try_lock(0),
+        "unlock": lambda: flock.unlock(0),
+    }
+    with pytest.raises(ERRORS[number]) as caught:
+        calls[call]()
+    assert caught.value.errno == getattr(errno, number)
+    if number != "EIO":
+        assert os.strerror(getattr(errno, number)) in str(caught.value)
+
+
+def test_a_helpers_failure_is_raised(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other, _ = two
+
+    def fail(_fd: int) -> None:
+        raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr(flock, "_wait", fail)
+    assert one.try_acquire()
+    with pytest.raises(StoreIOError):
+        other.acquire(time.monotonic() + 30)
+    assert other.abandoned is None
+    one.release()
+
+
+def test_a_closed_lock_stays_closed(path: Path) -> None:
+    """Its number may be another file's by now: neither a call nor a second close touches that."""
+    one = flock.KernelLock(os.open(path, os.O_RDWR))
+    number = one._fd
+    assert one.try_acquire()
+    one.close()
+    again = os.open(path, os.O_RDWR)
+    assert again == number
+    for call in (one.try_acquire, one.release):
+        with pytest.raises(UnsupportedFileSystem):
+            call()
+    one.close()
+    assert flock.try_lock(again), "closing gave the lock back"
+    os.close(again)
+
+
+def test_a_forked_child_closes_its_copy_alone(path: Path) -> None:
+    """Whatever the parent's helper waits for: there is none in the child."""
+    holder, one = held_by_a_third(path), flock.KernelLock(os.open(path, os.O_RDWR))
+    assert one.acquire(time.monotonic() + 0.02) is False
+    assert one.abandoned is not None
+    fd = one._fd
+
+    def child() -> None:
+        one.after_fork()
+        assert one.abandoned is None
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+
+    assert wait_for(in_child(child)) == 0
+    os.fstat(fd)
+    holder.release()
+    assert one.acquire(time.monotonic() + 30)
+    one.close()
+    holder.close()
+
+
+def test_a_fork_waits_for_whoever_opens_or_closes(path: Path) -> None:
+    """A child must know each descriptor that it inherits."""
+    inside, go_on, order = threading.Event(), threading.Event(), []
+
+    def opening() -> None:
+        with flock.descriptors:
+            inside.set()
+            assert go_on.wait(30.0)
+            order.append("opened")
+
+    wait = in_background(opening)
+    assert inside.wait(30.0)
+    threading.Timer(0.05, go_on.set).start()
+
+    def child() -> None:
+        assert order == ["opened"]
+        assert flock.descriptors.acquire(blocking=False)
+
+    assert wait_for(in_child(child)) == 0
+    wait()
+    assert flock.descriptors.acquire(blocking=False)
+    flock.descriptors.release()

@@ -7,8 +7,11 @@ import random
 import pytest
 
 from shardstore._journal import replay as journal
-from shardstore._journal.torn import SECTOR
+from shardstore._journal.torn import _newline_changed, _sector_missing, classify_tail
+from tests.support import disk
 from tests.unit.journals import lines, rev_or_damage
+
+SECTOR = 512  # bytes that a disk writes whole, as docs/internals/format.md has it
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -63,6 +66,19 @@ def test_relaxed_records_after_a_hole_are_a_lost_tail() -> None:
         assert rev_or_damage(bytes(data)) == expected, f"sector {sector}"
 
 
+@pytest.mark.parametrize("hole", [b"\0", b"\n"])
+def test_a_lost_record_that_ends_with_its_sector_is_a_lost_tail(hole: bytes) -> None:
+    """The hole reaches up to the next record, so that nothing but the hole tells where that begins."""
+    made = lines(2, durable=False)
+    start = -len(b"".join(made)) % SECTOR + len(b"".join(made))  # the third record fills a sector of its own
+    made[1] = lines(2, durable=False, size=20 + start - len(b"".join(made)))[1]
+    before = b"".join(made)
+    assert len(before) % SECTOR == 0
+    behind = lines(4, durable=False)[3]
+    assert rev_or_damage(before + hole * SECTOR + behind) == 2
+    assert isinstance(rev_or_damage(before + hole * SECTOR + lines(4, durable=True)[3]), str)
+
+
 def test_the_same_hole_before_a_durable_record_is_damage() -> None:
     """What stands before a durable record was on the disk when that was written: a hole there is corruption."""
     made = lines(6, durable=True, size=700)
@@ -89,3 +105,83 @@ def test_no_changed_bit_is_read_as_a_value(durable: bool) -> None:
                     assert isinstance(seen, str), f"byte {place}, bit {bit}: revision {seen}"
                 else:
                     assert isinstance(seen, str) or seen == 2, f"byte {place}, bit {bit}: revision {seen}"
+
+
+RECORD, RELAXED = lines(1, durable=True)[0], lines(1, durable=False)[0]
+
+
+@pytest.mark.parametrize(
+    ("tail", "offset", "first", "expected"),
+    [
+        # A whole record behind: durable means damage, and "" where the tail begins with it.
+        (RECORD, 0, False, ""),
+        (b"x\n" + RECORD, 0, False, "damage in front of a durable record"),
+        (b"x\n" + RELAXED, 0, False, "damage in front of a whole record"),
+        (b"x\n" + RELAXED + RECORD, 0, False, "damage in front of a durable record"),
+        (b"\0" * SECTOR + RELAXED, 0, False, None),
+        (b"\0" * (SECTOR - 1) + b"x\n" + RELAXED, 0, False, "damage in front of a whole record"),
+        (b"x\n" + RELAXED[:-1] + b"\r\n", 0, False, "damage in front of a whole record"),
+        (b"x\n" + b"no record\r\n", 0, False, None),
+        # No whole record: the newline behind one was changed.
+        (RECORD[:-1] + b"x" + RELAXED[:-2], 0, False, "the newline behind a record was changed"),
+        (RECORD[:-1] + b"\0" + RELAXED[:-2], 0, False, "the newline behind a record was changed"),
+        (RECORD[:-1] + RELAXED[:-2], 0, False, None),
+        # The first of its file: it begins as a journal does, and a tear leaves less than a line.
+        (b"no journal", 0, True, "it does not begin as a journal does"),
+        (b'{"cr', 0, True, None),
+        (b"\0" * SECTOR + b"no journal", 0, True, None),
+        (b"\0" * (SECTOR - 1) + b"no journal", 0, True, "it does not begin as a journal does"),
+        (RECORD[:-1] + b"x", 0, True, "the newline behind a record was changed"),
+        (RECORD[:-1] + b"\0", 0, True, None),
+        (RECORD[:-2] + b"x", 0, True, None),
+        (RECORD[:9] + b"X" + RECORD[10:], 0, True, ""),
+        (b"no journal", 0, False, None),
+    ],
+)
+def test_each_judgement_of_a_tail(tail: bytes, offset: int, first: bool, expected: str | None) -> None:
+    """None for a torn tail, else what the damage is."""
+    assert classify_tail(tail, offset, first=first) == expected
+
+
+@pytest.mark.parametrize("offset", [0, 1, 100, SECTOR, 3 * SECTOR - 7])
+def test_a_first_line_that_ends_with_a_sector_was_cut_there(offset: int) -> None:
+    """Of a line whose newline is the file's room; one that ends in a brace is whole, and was changed."""
+    length = 2 * SECTOR - offset % SECTOR
+    text = b'{"crc":"00000000","rev":1,"put":{"a":"' + b"x" * SECTOR * 3
+    for cut, expected in ((length, None), (length - 1, ""), (length + 1, "")):
+        assert classify_tail(text[:cut] + b"\n", offset, first=True) == expected
+    assert classify_tail(text[: length - 1] + b"}\n", offset, first=True) == ""
+
+
+@pytest.mark.parametrize("hole", [b"\0", b"\n"])
+@pytest.mark.parametrize("offset", [0, 1, 300, SECTOR - 1, SECTOR, 5 * SECTOR + 9])
+def test_a_sector_is_missing_where_all_of_it_is_empty(hole: bytes, offset: int) -> None:
+    """Counted in the file's sectors; one that reaches past the end of what is looked at is known to be written."""
+    data = b"x" * (5 * SECTOR)
+    begins = [at for at in range(len(data)) if (offset + at) % SECTOR == 0]
+    for at in begins[:-1]:
+        holed = data[:at] + hole * SECTOR + data[at + SECTOR :]
+        assert _sector_missing(holed, offset, len(data))
+        assert _sector_missing(holed, offset, at + SECTOR)
+        assert not _sector_missing(holed, offset, at + SECTOR - 1)
+        for place in (at, at + SECTOR - 1):
+            assert not _sector_missing(holed[:place] + b"x" + holed[place + 1 :], offset, len(data))
+    assert not _sector_missing(data, offset, len(data))
+    assert not _sector_missing(b"", offset, 0)
+    if begins[0]:
+        assert _sector_missing(hole * begins[0] + data[begins[0] :], offset, len(data)), "the rest of a sector"
+
+
+def test_a_changed_newline_is_found_behind_what_looks_like_a_record() -> None:
+    """An entry may hold the beginning of a record, however often; the checksum goes over all of it."""
+    nested = disk.line(
+        {"rev": 1, "at": 5, "by": "x", "id": "0" * 24, "key": "k", "put": {"a": [{"crc": "0"}] * 3, "b": {"crc": "1"}}}
+    )
+    for newline in (b"x", b"\0", b"\r"):
+        assert _newline_changed(nested[:-1] + newline + nested)
+        assert _newline_changed(nested[:-1] + newline + nested[:12])
+    assert not _newline_changed(nested[:-1] + nested), "nothing between them: bytes are missing, none was changed"
+    assert not _newline_changed(nested[:-1] + b"xx" + nested)
+    assert not _newline_changed(nested[:-1])
+    assert not _newline_changed(nested.replace(b'"k"', b'"l"')[:-1] + b"x" + nested)
+    assert not _newline_changed(b"")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from shardstore import InvalidEntry, LockTimeout, SessionNotFound, Store, StoreIOError
+from shardstore._files.file import JournalFile, Known
 from shardstore._files.layout import Layout, shard_name
 from shardstore._files.pool import Pool
+from shardstore._files.transaction import FileTransaction
 from shardstore._model import Change
 from tests.support import disk
 from tests.support.actions import in_background
@@ -43,46 +45,66 @@ def test_a_commit_leads_to_the_state_that_the_file_has(root: Path, pool: Pool) -
     assert [record.get("durable", False) for record in disk.journal(root, KEY)] == [False, True]
 
 
-def test_the_index_is_told_before_each_change_of_a_file(root: Path, pool: Pool) -> None:
-    """By commit, rewrite, removal, archiving and repair alike: at that moment the file is as it was."""
-    told: list[bytes | None] = []
+def restore(txn: FileTransaction) -> None:
+    """Put another journal of the same session in the place of this one."""
+    other = Path(txn._shard.path).parents[2] / "archived"
+    other.write_bytes(Path(txn._shard.path).read_bytes())
+    fresh = JournalFile.open(str(other), write=True)
+    assert fresh is not None
+    fresh.refresh(locked=True)
+    txn.take_in(fresh)
+
+
+def repair_tail(txn: FileTransaction) -> None:
+    """Repair a tail that somebody who died has left."""
+    file = txn._shard.file
+    assert file is not None
+    with open(file.path, "r+b") as other:
+        other.seek(txn.journal.end)
+        other.write(b'{"crc":"00000000","rev":7')
+    file.known = Known()
+    file.refresh(locked=True)
+    txn.repair_tail()
+
+
+CHANGES: dict[str, Callable[[FileTransaction], None]] = {
+    "commit": lambda txn: txn.commit(MORE, "me", durable=False),
+    "delete": lambda txn: txn.commit(Change({}, [], delete=True), "me", durable=True),
+    "rewrite": lambda txn: txn.rewrite(),
+    "rewrite anew": lambda txn: txn.rewrite(anew=True),
+    "remove": lambda txn: txn.remove(),
+    "archive": lambda txn: txn.archive(),
+    "restore": restore,
+    "repair": repair_tail,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_index_is_told_before_each_change_of_a_file(root: Path, pool: Pool, change: str) -> None:
+    """At that moment the file is as it was; where the index cannot be told, it stays so."""
+    commit(pool, FIRST)
+    path = disk.shard(root, KEY)
+    told: list[bytes] = []
 
     def tell(name: str, *_: object) -> None:
-        path = root / "shards" / name
-        told.append(path.read_bytes().rstrip(b"\n") if path.exists() else None)
+        assert path == root / "shards" / name
+        told.append(path.read_bytes())
+        if len(told) == 1:
+            raise StoreIOError(5, "no")
 
     pool.mark_changed = tell
-    commit(pool, FIRST)
-    assert told == [b""]
-    for act in (
-        lambda txn: txn.commit(MORE, "me", durable=False),
-        lambda txn: txn.rewrite(),
-        lambda txn: txn.archive(),
-    ):
-        before = disk.shard(root, KEY).read_bytes().rstrip(b"\n")
-        told.clear()
-        with pool.transaction(KEY, 1.0) as txn:
-            act(txn)
-        assert told == [before]
-    commit(pool, FIRST)
-    told.clear()
-    with pool.transaction(KEY, 1.0) as txn:
-        txn.remove()
-    assert len(told) == 1
-
-
-def test_an_index_that_cannot_be_told_lets_nothing_be_committed(root: Path, pool: Pool) -> None:
-    commit(pool, FIRST)
-    before = disk.shard(root, KEY).read_bytes()
-
-    def fail(*_: object) -> None:
-        raise StoreIOError(5, "no")
-
-    pool.mark_changed = fail
     pool.shard(KEY).spare.clear()
-    with pytest.raises(StoreIOError):
-        commit(pool, MORE)
-    assert disk.shard(root, KEY).read_bytes() == before
+    before = path.read_bytes()
+    with pool.transaction(KEY, 1.0) as txn:
+        with pytest.raises(StoreIOError, match="no"):
+            CHANGES[change](txn)
+        assert path.read_bytes() == told[0]
+        assert told[0] == before or (change == "repair" and b'"rev":7' in told[0])
+    with pool.transaction(KEY, 1.0) as txn:
+        CHANGES[change](txn)
+    assert told[1] == told[0]
+    assert len(told) == 2
+    assert not path.exists() or path.read_bytes() != told[1] or change == "restore"
 
 
 def test_a_creation_that_did_not_happen_leaves_no_file(root: Path, pool: Pool) -> None:
