@@ -41,7 +41,7 @@ def encode(value: Any, field: str) -> bytes:
         return raw
     if not _is_exact(value, raw):
         _explain(value, field, f"{kind.__name__} is not a JSON value")
-    if kind is not float and (b"[" in raw or b"{" in raw):
+    if kind is not float and (b"{" in raw or b"[" in raw):
         check_depth(raw, field)
     return raw
 

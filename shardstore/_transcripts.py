@@ -12,7 +12,7 @@ from shardstore._draft_log import check_id
 from shardstore._log import Item, LogChange
 from shardstore._model import Change
 from shardstore._wake import Rests
-from shardstore.draft import Delete, Draft
+from shardstore.draft import Delete, Draft, changed_fields
 from shardstore.errors import InvalidEntry, LogReplaced, SessionExists, SessionNotFound
 from shardstore.log import Log, read_items
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _ONE_ITEM: Final = (Mapping, str, bytes, bytearray)  # in place of a list of items: a mistake
 _BATCH: Final = 256  # items that a follower reads at a time
-_NO_FIELDS: Final = Change({}, [])
+_new = tuple.__new__  # half the price of calling the class
 _RETRIES: Final = 100  # of a read whose log file was replaced meanwhile; each replacement is somebody's commit
 
 
@@ -47,15 +47,20 @@ class NewItems:
             return False
         return all(name is not None and draft.log.find(name) is not None for name in names)
 
+    def is_plain(self, patch: Patch, state: State) -> bool:
+        """Return whether no draft is needed. Most appends give the fields themselves, and no ids."""
+        return self._names is None and state.fields is not None and (patch is None or type(patch) is dict)
+
+    def plain_change(self, patch: Any, state: State) -> Change | None:
+        """Return the change that adds the items and sets the fields; None where that is nothing. REQUIRES: is_plain."""
+        changed = changed_fields(state, patch) if patch else {}
+        if not self._raws:
+            return Change(changed, []) if changed else None
+        added = _new(LogChange, (None, None, None, tuple([_new(Item, (raw, None, 0, "")) for raw in self._raws])))
+        return _new(Change, (changed, [], False, False, added))
+
     def change(self, draft: Draft, patch: Patch) -> Change | None:
         """Return the change that adds those that are not known, and then runs the patch; None where that is nothing."""
-        if self._names is None and not callable(patch):  # most appends: no draft of the log is needed
-            apply_patch(draft, patch)
-            fields = draft.change() or _NO_FIELDS
-            if not self._raws:
-                return None if fields is _NO_FIELDS else fields
-            added = LogChange(None, None, None, tuple([Item(raw) for raw in self._raws]))
-            return Change(fields.changed, fields.removed, fields.whole, fields.delete, added)
         for number, raw in enumerate(self._raws):
             draft.log.add_encoded(raw, None if self._names is None else self._names[number])
         apply_patch(draft, patch)

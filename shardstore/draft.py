@@ -248,3 +248,21 @@ def patcher(fields: Mapping[str, Any], unset: Iterable[str]) -> Callable[[Draft]
             draft.pop(name, None)
 
     return change
+
+
+def changed_fields(state: State, fields: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return what setting these fields changes, encoded, as a Draft finds it. Raises InvalidEntry.
+
+    REQUIRES: the session exists.
+    """
+    before, changed = state.fields, {}
+    assert before is not None
+    for name, value in fields.items():
+        if type(name) is not str:
+            raise InvalidEntry("entry", f"field name {name!r} is {type(name).__name__}, not str")
+        encoded, old = codec.encode(value, name), before.get(name)
+        if old != encoded:
+            if old is None:
+                codec.encode_key(name)
+            changed[name] = encoded
+    return changed

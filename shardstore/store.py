@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from types import TracebackType
 
-    from shardstore._model import State
+    from shardstore._model import Change, State
     from shardstore.archive import Archive
     from shardstore.engine import Transaction
     from shardstore.reports import CompactReport, EraseReport, PruneReport, StoreStats, VerifyReport
@@ -425,17 +425,28 @@ class Store:
         txn = self._engine.transaction(key, self.lock_timeout, create=create)
         try:
             with txn:
-                draft = Draft(key, txn.state, self._engine.logs)
-                if not new.all_known(draft):
+                state = txn.state
+                if new.is_plain(patch, state):
                     if expect is not None:
-                        _check_version(key, txn.state, expect)
-                    change = new.change(draft, patch)
-                    if change is not None:
-                        txn.commit(change, self._actor or self._engine.process, durable=self._durable)
+                        _check_version(key, state, expect)
+                    change = new.plain_change(patch, state)
+                else:
+                    change = self._append_change(key, state, new, patch, expect)
+                if change is not None:
+                    txn.commit(change, self._actor or self._engine.process, durable=self._durable)
                 return Session(key, txn.state, self._engine.logs)
         except BaseException:
             txn.abandon()
             raise
+
+    def _append_change(self, key: str, state: State, new: NewItems, patch: Any, expect: Expect | None) -> Change | None:
+        """Return the change of an append that needs a draft; None where every item is known."""
+        draft = Draft(key, state, self._engine.logs)
+        if new.all_known(draft):
+            return None
+        if expect is not None:
+            _check_version(key, state, expect)
+        return new.change(draft, patch)
 
     def log(self, key: str, start: int | None = None, stop: int | None = None) -> builtins.list[Any]:
         """Return the items log[start:stop] of a session, as a slice does: `store.log(key, -20)` is the newest 20.

@@ -22,6 +22,7 @@ from shardstore._journal.replay import EMPTY, Journal, read_records, replay
 from shardstore.errors import CorruptShard, ShardStoreError, raise_io_error
 
 FILE_BYTES_MAX: Final = 1 << 30
+_LONG_BYTES: Final = 512  # of a record that is not durable, which nothing would gain from space behind it
 SPACE_MIN, SPACE_STEP = 4096, 65536  # bytes: the file grows to 4 KB, doubles to 64 KB, then grows by 64 KB
 _CHECK_BYTES: Final = 1024  # in front of the logical end, that must still be there: of most records all, its crc too
 _WRITE_NS: Final = 1_000_000_000  # nanoseconds that a file's time may lie before the end of our own write
@@ -225,11 +226,19 @@ class JournalFile(SyncedFile):
 
     # Writing. REQUIRES, for everything below: the caller holds the lock, and `journal` is what it read under it.
 
-    def append(self, line: bytes, after: Journal) -> None:
-        """Write one record, which leads to the journal `after`. Raises StoreFull, StoreIOError: nothing was changed."""
+    def append(self, line: bytes, after: Journal, *, durable: bool = True) -> None:
+        """Write one record, which leads to the journal `after`. Raises StoreFull, StoreIOError: nothing was changed.
+
+        Space is written for later records, whose syncs are then cheap; not behind a long one that is not durable.
+        """
         need = after.end
         end = need - len(line)
-        data = line if need <= self.size else line.ljust(size_with_space(need) - end, b"\n")
+        if need <= self.size:
+            data = line
+        elif durable or len(line) < _LONG_BYTES:
+            data = line.ljust(size_with_space(need) - end, b"\n")
+        else:
+            data = line + b"\n"
         try:
             written = os.pwrite(self.fd, data, end)
             if written < len(line):

@@ -218,7 +218,7 @@ class FileTransaction:
         try:
             if proves and later is None:
                 self._sync_before(file, end)
-            file.append(line, after)
+            file.append(line, after, durable=durable)
             if later is not None:
                 later.add_file(file, after.end)
             elif durable:

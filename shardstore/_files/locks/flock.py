@@ -113,6 +113,11 @@ class KernelLock:
                 except OSError:
                     pass  # it is closed all the same, and whatever had to be synced was
 
+    def __del__(self) -> None:
+        """Close the descriptor where an exception from outside came before anybody had the lock."""
+        if getattr(self, "_fd", -1) >= 0 and hasattr(self, "abandoned"):
+            self.close()
+
     def after_fork(self) -> None:
         """Close the descriptor in a forked child, where no helper waits on it, whatever the parent's do."""
         self.abandoned = None
