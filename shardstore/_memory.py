@@ -25,6 +25,7 @@ from shardstore.errors import (
     LogReplaced,
     SessionExists,
     SessionNotFound,
+    ShardStoreError,
     StoreClosed,
     WatchExpired,
 )
@@ -86,6 +87,26 @@ class MemoryEngine:
         check_key(key)
         states = self.sessions.get(key)
         return states[-1] if states else ABSENT
+
+    def is_ready(self, key: str) -> bool:
+        """Return True: reading takes no time."""
+        check_key(key)
+        return True
+
+    def at_hand(self, key: str) -> MemoryTransaction | None:
+        """Return a transaction that is inside, if nobody else is; None where somebody is."""
+        txn = self.transaction(key, 0.0)
+        try:
+            return txn.__enter__()
+        except ShardStoreError:
+            return None
+
+    def group(self, key: str, timeout: float | None, *, create: bool) -> MemoryTransaction:  # noqa: ARG002
+        """Return a transaction that may commit more than once."""
+        return self.transaction(key, timeout)
+
+    def tend(self, key: str, timeout: float | None) -> None:
+        """Do nothing: nothing was left."""
 
     def batch(self, *, durable: bool) -> MemoryBatch:  # noqa: ARG002  # nothing here survives anything
         """Return a batch."""
@@ -475,6 +496,21 @@ class MemoryTransaction:
         self._engine.notes.add(self._key, self.state)
         logs.replace(self.state.log, state.log)
         self.state = state
+
+    rewrite_due = False
+
+    def settle(self) -> None:
+        """Do nothing: nothing was put off."""
+
+    @property
+    def key(self) -> str:
+        """The session's."""
+        return self._key
+
+    @property
+    def token(self) -> Token | None:
+        """What stands for this visit in the nesting guard."""
+        return self._token
 
     def archive(self) -> None:
         """Move the session to the archive, with its history."""
