@@ -205,6 +205,18 @@ def inside_update() -> bool:
     return any(token[1].holds(token) for token in _inside.get())
 
 
+def count_inside(token: Token) -> None:
+    """Have the nesting guard count this chain of calls as inside: another one entered for it."""
+    _kept = _keep_context()
+    _inside.set((*_inside.get(), token))
+
+
+def count_outside(token: Token) -> None:
+    """Take `count_inside` back."""
+    _kept = _keep_context()
+    _inside.set(tuple([o for o in _inside.get() if o is not token]))
+
+
 class Visit:
     """A short stay in a mutex, by whoever does not wait for it.
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from shardstore._inside import Token
     from shardstore._model import Change, Seen, State
     from shardstore.errors import CorruptShard
     from shardstore.log import LogSource
@@ -85,6 +86,23 @@ class Transaction(Protocol):
     @property
     def size(self) -> int:
         """The bytes that the session takes where it is kept."""
+
+
+class Visit(Transaction, Protocol):
+    """A transaction that may commit more than once: each commit is a record of its own."""
+
+    rewrite_due: bool  # something was left for `Engine.tend`
+
+    @property
+    def key(self) -> str:
+        """The session's."""
+
+    @property
+    def token(self) -> Token | None:
+        """What stands for it in the nesting guard, while it is inside."""
+
+    def settle(self) -> None:
+        """Sync what was committed. Raises CommitUncertain: then none of it is known to be safe."""
 
 
 class Batch(Protocol):
@@ -173,6 +191,24 @@ class Engine(Protocol):
 
         An absent session may be made, or with create=False is SessionNotFound. Raises InvalidKey.
         """
+
+    # For an event loop, which may not wait
+
+    def is_ready(self, key: str) -> bool:
+        """Return whether `read` takes microseconds. Raises InvalidKey, or returns False for what is no key."""
+
+    def at_hand(self, key: str) -> Visit | None:
+        """Return a visit that is inside, if that takes microseconds; its relaxed commits do too. None where not."""
+
+    def group(self, key: str, timeout: float | None, *, create: bool) -> Visit | None:
+        """Return a visit, to be entered by `with`; None where this engine makes a transaction of each commit.
+
+        It may be to an absent session; with create=False it may raise SessionNotFound. Nothing that was committed is
+        acknowledged before `settle`.
+        """
+
+    def tend(self, key: str, timeout: float | None) -> None:
+        """Do what a visit at hand has left. Raises what a commit does."""
 
     def batch(self, *, durable: bool) -> Batch:
         """Return a batch, to be entered by `with`."""

@@ -222,6 +222,10 @@ class LockTimeout(ShardStoreError, TimeoutError):
         self._look()
         return self._holder
 
+    def of(self, waited: float) -> LockTimeout:
+        """Return the error of another call, which waited for the same lock so many seconds."""
+        return LockTimeout(self.key, waited, self._pid, self._holder, find=self._find)
+
     def __str__(self) -> str:
         """Return the message, with the holder."""
         name = self.holder or self.pid

@@ -51,6 +51,21 @@ class LogSource(Protocol):
         """Return the number of the settled item with this id that stands; None where there is none."""
 
 
+class NotOnALoop:
+    """The source of a session that AsyncStore returned: reading a file would stop the event loop."""
+
+    def read(self, key: str, log: LogState, start: int, stop: int, *, values: bool = False) -> list[Item]:  # noqa: ARG002
+        """Raise TypeError."""
+        raise TypeError(f"these items of {key!r} are not in memory; use `await store.log({key!r}, start, stop)`")
+
+    def number_of(self, key: str, log: LogState, name: str) -> int | None:  # noqa: ARG002
+        """Raise TypeError."""
+        raise TypeError(f"not all items of {key!r} are in memory; use `await store.log({key!r}, start, stop)`")
+
+
+NOT_ON_A_LOOP: Final = NotOnALoop()
+
+
 def read_items(  # noqa: PLR0913  # a place in a log, and what of it
     source: LogSource | None, key: str, log: LogState, start: int, stop: int, *, values: bool = False
 ) -> list[Item]:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shardstore import _codec as codec
-from shardstore.log import Log, moment
+from shardstore.log import NOT_ON_A_LOOP, Log, moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,6 +134,11 @@ class Session(Mapping[str, Any]):
 
 
 _NOTHING: Final[dict[str, bytes]] = {}
+
+
+def unread(session: Session) -> Session:
+    """Return the same session, for an event loop: items of its log that are not in memory are a TypeError."""
+    return Session(session.key, session._state, NOT_ON_A_LOOP)  # noqa: SLF001  # one class in two
 
 
 COLUMNS: Final = {

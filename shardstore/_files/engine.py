@@ -100,6 +100,7 @@ class FileEngine:
         self.index = Index(layout, indexed, self.pool)
         self.pool.mark_changed = self.index.mark_changed
         self.transaction: Callable[..., FileTransaction] = self.pool.transaction
+        self.at_hand: Callable[[str], FileTransaction | None] = self.pool.at_hand
         self.process = str(os.getpid())
         self._members = 0  # Store objects that use it
         self.ended = False  # the last of them was closed
@@ -124,6 +125,24 @@ class FileEngine:
         if statx_wanted:
             load_statx()
         return self.pool.shard(key).read().state
+
+    # For an event loop
+
+    def is_ready(self, key: str) -> bool:
+        """Return whether reading a session takes one look at an open file."""
+        return self.pool.small(key) is not None
+
+    def group(self, key: str, timeout: float | None, *, create: bool) -> FileTransaction:
+        """Return a transaction that may commit more than once. `settle` syncs all of it."""
+        txn = self.pool.transaction(key, timeout, create=create)
+        txn.put_off = True
+        txn.present = False  # each commit has its own rule
+        return txn
+
+    def tend(self, key: str, timeout: float | None) -> None:
+        """Do what a transaction at hand has left: rewrite the journal. Raises what a commit does."""
+        with self.pool.transaction(key, timeout, create=False) as txn:
+            txn.tend()
 
     def batch(self, *, durable: bool) -> FileBatch:
         """Return a batch of transactions whose syncs are shared."""

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _REPLACED_OFTEN: Final = 8
+AT_HAND: Final = -1.0  # a timeout: no waiting at all, and no opening
 _NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
@@ -213,9 +214,12 @@ class Shard:
     def lock_in_turn(self, began: float, timeout: float | None, *, create: bool) -> JournalFile | None:
         """Lock the file that the path names, whatever that takes; None where there is none and none was to be made.
 
-        `began`: the time.monotonic that the timeout counts from. Raises LockTimeout, StoreIOError.
+        `began`: the time.monotonic that the timeout counts from. With AT_HAND: lock the open file, if nobody is to have
+        it first. Raises LockTimeout, StoreIOError.
         """
         deadline = None if timeout is None else began + timeout
+        if timeout == AT_HAND:
+            return self._lock_at_hand()
         try:
             attempt = 0
             while True:
@@ -235,6 +239,17 @@ class Shard:
                     return None
         finally:
             self.fair.leave()
+
+    def _lock_at_hand(self) -> JournalFile | None:
+        """Lock the open file if that takes no waiting; None where not."""
+        file = self.file
+        if file is None or not file.writable or not self.fair.try_politely(file.lock, self.turn):
+            return None
+        file.links, inode, file.size, device = self._look(file)
+        if inode == file.inode and device == file.device and not file.failed:
+            return file
+        file.lock.release()
+        return None
 
     def timed_out(self, began: float) -> LockTimeout:
         """Return the error for a lock that was not free in time. Whoever asks it for the holder looks then."""

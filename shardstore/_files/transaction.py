@@ -69,11 +69,13 @@ class FileTransaction:
         "_unsynced",
         "_waiting",
         "apart",
+        "append_only",
         "create",
         "journal",
         "present",
         "put_off",
         "read",
+        "rewrite_due",
         "state",
         "syncs",
         "timeout",
@@ -92,6 +94,8 @@ class FileTransaction:
         self.syncs: Syncs | None = None  # of the batch that this is part of, where its syncs may wait
         self.apart = True  # whether a commit is synced before it returns; else at the latest when the `with` is over
         self.put_off = False  # whether the sync of several commits is put off until `settle`
+        self.append_only = False  # whether a grown journal is left to be rewritten later
+        self.rewrite_due = False  # that was done
         self._unsynced = 0  # where the last record ends whose sync was put off
         self._waiting: Waiting | None = None  # for a sync that others do
 
@@ -141,7 +145,7 @@ class FileTransaction:
             raise
         finally:
             shard.turn += 1
-            self._unsynced = 0
+            self._unsynced, self.put_off, self.append_only, self.rewrite_due = 0, False, False, False
             mutex.leave(token)  # type: ignore[arg-type]
         if shard.retired:  # a spare would keep it alive in a circle, and its descriptor open
             shard.spare.clear()
@@ -272,6 +276,9 @@ class FileTransaction:
 
         A file with a second name is somebody's backup: it is copied, never written through.
         """
+        if self.append_only:  # neither a torn tail nor a second name: `at_hand` looked
+            self.rewrite_due = True
+            return False
         self.settle()  # what was put off is in the file that may go now
         if file.links > 1 and not state.exists:
             self.remove(durable=durable)
@@ -293,6 +300,13 @@ class FileTransaction:
                 raise
             return False
         return True
+
+    def tend(self) -> None:
+        """Rewrite the journal if it has grown, as a commit would. Raises StoreIOError, CorruptShard."""
+        file, state = self._file(), self.state
+        if file.links == 1 and state.exists and _has_grown(self.journal.end, state):
+            self.repair_tail()
+            self.rewrite()
 
     def rewrite(self, state: State | None = None, *, anew: bool = False) -> None:
         """Put a journal of one record in the file's place: the present state, or the one given.
@@ -522,6 +536,16 @@ class FileTransaction:
             raise_io_error(error, "reading a damaged shard", self._shard.path)
 
     @property
+    def key(self) -> str:
+        """The session's."""
+        return self._shard.key
+
+    @property
+    def token(self) -> Token | None:
+        """What stands for this visit in the nesting guard."""
+        return self._token
+
+    @property
     def size(self) -> int:
         """The bytes of the session's files: its journal, and what is settled of its log."""
         return self._file().size + self.journal.state.log.settled.end
@@ -543,3 +567,9 @@ class FileTransaction:
         if file is None or not self._holds():
             raise StoreClosed("this process does not hold the lock any more: it forked inside the update")
         return file
+
+
+def _has_grown(end: int, state: State) -> bool:
+    """Return whether a journal of `end` bytes is to be rewritten. `commit` has the same rule in its own words."""
+    inline = state.log.bytes
+    return end > REWRITE_BYTES + REWRITE_FACTOR * (state.entry_bytes + inline) or inline > SETTLE_BYTES

@@ -13,7 +13,7 @@ from shardstore._log import Settled
 from shardstore._memory.changes import MemoryChanges, Notes
 from shardstore._memory.transaction import MemoryBatch, MemoryTransaction
 from shardstore._model import ABSENT
-from shardstore.errors import InvalidQuery, LockTimeout, LogReplaced, SessionExists, SessionNotFound
+from shardstore.errors import InvalidQuery, LockTimeout, LogReplaced, SessionExists, SessionNotFound, ShardStoreError
 from shardstore.reports import (
     Action,
     ArchivedFile,
@@ -73,6 +73,26 @@ class MemoryEngine:
         check_key(key)
         states = self.sessions.get(key)
         return states[-1] if states else ABSENT
+
+    def is_ready(self, key: str) -> bool:
+        """Return True: reading takes no time."""
+        check_key(key)
+        return True
+
+    def at_hand(self, key: str) -> MemoryTransaction | None:
+        """Return a transaction that is inside, if nobody else is; None where somebody is."""
+        txn = self.transaction(key, 0.0)
+        try:
+            return txn.__enter__()
+        except ShardStoreError:
+            return None
+
+    def group(self, key: str, timeout: float | None, *, create: bool) -> MemoryTransaction:  # noqa: ARG002
+        """Return a transaction that may commit more than once."""
+        return self.transaction(key, timeout)
+
+    def tend(self, key: str, timeout: float | None) -> None:
+        """Do nothing: nothing was left."""
 
     def batch(self, *, durable: bool) -> MemoryBatch:  # noqa: ARG002  # nothing here survives anything
         """Return a batch."""

@@ -71,6 +71,21 @@ class MemoryTransaction:
         logs.replace(self.state.log, state.log)
         self.state = state
 
+    rewrite_due = False
+
+    def settle(self) -> None:
+        """Do nothing: nothing was put off."""
+
+    @property
+    def key(self) -> str:
+        """The session's."""
+        return self._key
+
+    @property
+    def token(self) -> Token | None:
+        """What stands for this visit in the nesting guard."""
+        return self._token
+
     def archive(self) -> None:
         """Move the session to the archive, with its history."""
         self._engine.archive.append((time.time(), self._engine.sessions.pop(self._key)))

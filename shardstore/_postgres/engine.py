@@ -131,6 +131,21 @@ class PostgresEngine:
         """Return a transaction on a session. Raises InvalidKey."""
         return PostgresTransaction(self, self.slot(key), timeout, create=create)
 
+    # For an event loop: everything here takes a round trip, and every commit is a transaction of the server
+
+    def is_ready(self, key: str) -> bool:  # noqa: ARG002
+        """Return False."""
+        return False
+
+    def at_hand(self, key: str) -> None:
+        """Return None."""
+
+    def group(self, key: str, timeout: float | None, *, create: bool) -> None:
+        """Return None."""
+
+    def tend(self, key: str, timeout: float | None) -> None:
+        """Do nothing: nothing was left."""
+
     def batch(self, *, durable: bool) -> PostgresBatch:
         """Return a batch of transactions that wait for the disk together."""
         return PostgresBatch(self, durable=durable)

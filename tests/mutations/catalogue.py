@@ -908,30 +908,80 @@ def whole_group_says_durable() -> None:
 
 @mutation("waiting for the end of a call that began", "awaited.a_call_that_began_is_waited_for")
 def begun_call_left_alone() -> None:
-    edit("shardstore.aio:_wait_for", ("cancelled = error", "raise"))
+    edit("shardstore._aio.lanes:Lanes._end_of", ("if not call.withdraw():", "if call.withdraw() is None:"))
 
 
-@mutation("taking back a call that no thread took yet", "awaited.a_call_that_no_thread_took_is_cancelled_whole")
+@mutation(
+    "taking back a call that no thread took yet",
+    "awaited.a_call_that_no_thread_took_is_cancelled_whole",
+    "awaited.a_call_that_waits_for_a_lock_is_cancelled_at_once",
+)
 def cancelled_call_begins() -> None:
-    edit("shardstore.aio:_end_of", ("end.cancel)", "lambda: True)"))
+    swap("shardstore._aio.calls:Place.withdraw", nothing(True))
 
 
 @mutation(
     "passing on a turn that came with the cancellation", "awaited.a_turn_that_comes_with_the_cancellation_is_passed_on"
 )
 def turn_lost() -> None:
-    edit("shardstore.aio:_Queues.enter", ("self.leave(key)", "pass"))
+    edit("shardstore._aio.lanes:Lanes.enter", ("self.leave(key)", "pass"))
 
 
-@mutation("the order of a session's queue", "awaited.calls_on_one_key_commit_in_their_order")
+@mutation("the order of a session's lane", "awaited.calls_on_one_key_commit_in_their_order")
 def newest_call_first() -> None:
-    edit("shardstore.aio:_Queues.leave", ("queue.popleft()", "queue.pop()"))
+    edit(
+        "shardstore._aio.lanes:Lanes.add",
+        ("if lane is not None:\n        lane.calls.append(", "if lane is not None:\n        lane.calls.appendleft("),
+    )
+    edit("shardstore._aio.caller:Caller._at_once", ("if not self._relaxed", "if True"))
+
+
+@mutation("standing behind the calls made before, also on the loop", "awaited.a_relaxed_call_stands_behind_the_others")
+def lane_passed_by() -> None:
+    edit("shardstore._aio.caller:Caller._at_once", ("key in self._home.lanes().by_key", "False"))
 
 
 @mutation("one thread for the calls on a session", "awaited.calls_that_wait_for_one_key_take_one_thread")
-def queue_not_stood_in() -> None:
-    edit("shardstore.aio:_Queues.enter", ("if queue is None:", "if True:"))
-    swap("shardstore.aio:_Queues.leave", nothing(None))
+def lane_not_stood_in() -> None:
+    edit("shardstore._aio.lanes:Lanes.add", ("self.by_key.get(key)", "None"))
+    edit("shardstore._aio.lanes:Lanes._go_on", ("del self.by_key[lane.key]", "self.by_key.pop(lane.key, None)"))
+
+
+@mutation("threads of their own for waiting", "awaited.keys_held_elsewhere_starve_no_other")
+def waits_where_others_work() -> None:
+    edit(
+        "shardstore._aio.lanes:Lanes._go_on",
+        ("waits = busy or place.alone", "waits = True"),
+        ("(self._waiting if waits else self._working).run(", "self._working.run("),
+    )
+    swap("shardstore._aio.lanes:_WAIT_S", lambda _seconds: 60.0)
+
+
+@mutation("syncing a visit before its calls return", "awaited.calls_of_one_visit_share_a_sync")
+def visit_not_synced() -> None:
+    edit("shardstore._aio.lanes:Service._visit", ("visit.settle()", "pass"))
+
+
+@mutation("failing every call of a visit whose sync fails", "awaited.a_failed_sync_fails_every_call_of_the_visit")
+def visit_acknowledged_in_spite() -> None:
+    edit("shardstore._aio.lanes:Service._visit", ("call.error or copy.copy(lost)", "call.error"))
+
+
+@mutation("leaving a rewrite to a thread", "awaited.a_rewrite_is_left_to_a_thread")
+def rewrites_on_the_loop() -> None:
+    edit("shardstore._files.pool:Pool.at_hand", ("txn.append_only = True", "pass"))
+
+
+@mutation("letting other tasks go on", "awaited.calls_on_the_loop_let_other_tasks_go_on")
+def never_turns() -> None:
+    swap("shardstore._aio.caller:Caller._breathe", _does_not_wait)
+
+
+def _does_not_wait(_original: Any) -> Any:
+    async def nothing_at_all(_self: Any) -> None:
+        """Return at once."""
+
+    return nothing_at_all
 
 
 @mutation("merging a changed model into what is stored", "typed.what_the_model_does_not_know_survives")

@@ -33,6 +33,8 @@ LINUX_ONLY = {
     "line_not_looked_at",
     "log_not_synced",
     "line_not_stood_in",
+    "visit_not_synced",
+    "visit_acknowledged_in_spite",
     "nobody_shares_a_sync",
     "failed_sync_forgotten",
     "newest_thread_first",
