@@ -12,6 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from shardstore import _events as events
 from shardstore._files.file import JournalFile, read_file, read_journal
 from shardstore._files.layout import is_shard_of
 from shardstore._files.locks.fairness import FairLock, QueueFile
@@ -82,7 +83,7 @@ class Shard:
         """Return the journal if it is this session's. Raises CorruptShard: a file shows whose it is."""
         key = journal.state.key
         if key is not None and key != self.key and self._bound:
-            raise CorruptShard(self.path, 0, f"the file belongs to session {key!r}", self.key)
+            raise events.damaged(CorruptShard(self.path, 0, f"the file belongs to session {key!r}", self.key))
         return journal
 
     # Reading
@@ -216,6 +217,7 @@ class Shard:
         `began`: the time.monotonic that the timeout counts from. Raises LockTimeout, StoreIOError.
         """
         deadline = None if timeout is None else began + timeout
+        asked = time.monotonic()
         try:
             attempt = 0
             while True:
@@ -235,6 +237,8 @@ class Shard:
                     return None
         finally:
             self.fair.leave()
+            if (waited := time.monotonic() - asked) >= events.SLOW_S:
+                events.note("locks", events.WARNING, "waited %.1f s for session %r", waited, self.key)
 
     def timed_out(self, began: float) -> LockTimeout:
         """Return the error for a lock that was not free in time. Whoever asks it for the holder looks then."""
