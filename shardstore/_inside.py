@@ -18,6 +18,7 @@ import time
 from collections import deque
 from typing import Any, Final
 
+from shardstore import _events as events
 from shardstore.errors import NestedUpdate
 
 # In Python 3.11 a garbage collection may run in the middle of ContextVar.set. A finalizer that sets a variable then
@@ -108,7 +109,8 @@ class FifoMutex:
 
     def _wait(self, token: Token, timeout: float | None) -> bool:
         """Stand in the queue until it is our turn; return whether it came."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        began = time.monotonic()
+        deadline = None if timeout is None else began + timeout
         waiter = _Waiter(token)
         try:
             self.queue.append(waiter)
@@ -117,6 +119,8 @@ class FifoMutex:
                 if deadline is not None and time.monotonic() >= deadline:
                     return not self._withdraw(waiter)
                 self._hand_over()
+            if (waited := time.monotonic() - began) >= events.SLOW_S:
+                events.note("locks", events.WARNING, "waited %.1f s for session %r in this process", waited, self.name)
         except BaseException:
             if not self._withdraw(waiter):
                 self.leave(token)

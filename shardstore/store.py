@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeVar, overload
 
+from shardstore import _events as events
 from shardstore._imports import late_imports
 from shardstore._model import NEVER_WAS
 from shardstore._transcripts import Follower, NewItems, Pair, copy_of, read_log
@@ -174,7 +175,7 @@ class Store:
     def _join(self, engine: Engine, root: Path | None) -> None:
         self.root: Path | None = root
         self.location: str = engine.location
-        self._engine: Engine = engine
+        self._engine: Engine = engine if events.wrap is None else events.wrap(engine)
 
     # Writing
 
@@ -764,7 +765,9 @@ class Store:
         """
         self._check_writable(harmless=dry_run)
         with _typed("compacting"):
-            return self._engine.compact(dry_run=dry_run, progress=progress, scan_progress=self._scan_progress)
+            report = self._engine.compact(dry_run=dry_run, progress=progress, scan_progress=self._scan_progress)
+        _note_maintenance("compact", report)
+        return report
 
     def prune(  # noqa: PLR0913  # each is a rule of its own
         self,
@@ -808,7 +811,7 @@ class Store:
             raise InvalidQuery("prune needs a rule: older_than, max_entries, max_bytes or where")
         self._check_writable(harmless=dry_run)
         with _typed("pruning"):
-            return prune(
+            report = prune(
                 self._engine,
                 rules,
                 purge=purge,
@@ -817,6 +820,8 @@ class Store:
                 progress=progress,
                 scan_progress=self._scan_progress,
             )
+        _note_maintenance("prune", report)
+        return report
 
     @property
     def archive(self) -> Archive:
@@ -840,7 +845,12 @@ class Store:
         if repair:
             self._check_writable()
         with _typed("verifying"):
-            return self._engine.verify(repair=repair, note=not self._read_only, progress=progress)
+            report = self._engine.verify(repair=repair, note=not self._read_only, progress=progress)
+        for one in report.problems:
+            events.note(
+                "damage", events.WARNING, "verify: %s: %s%s", one.path, one.detail, " (repaired)" * one.repaired
+            )
+        return report
 
     def stats(self) -> StoreStats:
         """Return counts and sizes of the sessions, and of the work that waits for maintenance.
@@ -986,6 +996,15 @@ def _typed(doing: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise_io_error(error, doing)
+
+
+def _note_maintenance(verb: str, report: CompactReport | PruneReport) -> None:
+    """Note what was done to whom, and what failed."""
+    failed = sum(skipped.failed for skipped in report.skipped)
+    level = events.WARNING if failed else events.INFO
+    if not report.dry_run:
+        message = "%s: %d done, %d failed, %d bytes freed"
+        events.note("maintenance", level, message, verb, len(report.actions), failed, report.bytes_freed)
 
 
 class _Closed:

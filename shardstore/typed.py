@@ -16,6 +16,7 @@ place, and changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal
 
 from shardstore import _codec as codec
@@ -25,10 +26,11 @@ from shardstore.draft import Delete, Draft, patcher
 from shardstore.errors import SessionNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, Iterator
     from datetime import datetime
     from types import TracebackType
 
+    from shardstore._transcripts import Follower
     from shardstore._typed.form import Form
     from shardstore.aio import AsyncStore
     from shardstore.session import Session, SessionInfo
@@ -43,6 +45,7 @@ __all__ = [
     "TypedDraft",
     "TypedDraftLog",
     "TypedEdit",
+    "TypedFollower",
     "TypedLog",
     "TypedSession",
     "TypedStore",
@@ -122,7 +125,7 @@ class _Verbs(Generic[M, I]):
 class TypedStore(_Verbs[M, I]):
     """The verbs of a Store, for sessions of one model; `Store.typed` returns it. It shares the Store: close that one.
 
-    `delete`, `delete_all`, `exists`, `list` and `count` are the Store's own, and `.store` has all the others.
+    `delete`, `delete_all`, `exists`, `list`, `count`, `watch` and `token` are the Store's own; `.store` has the others.
     Where nothing is said here, arguments, results and errors are those of the Store's verbs.
     """
 
@@ -134,6 +137,8 @@ class TypedStore(_Verbs[M, I]):
         self.exists: Final = store.exists
         self.list: Final = store.list
         self.count: Final = store.count
+        self.watch: Final = store.watch
+        self.token: Final = store.token
 
     # Writing
 
@@ -266,12 +271,31 @@ class TypedStore(_Verbs[M, I]):
         """Return the items log[start:stop] of a session. Raises InvalidEntry where one does not fit."""
         return self._items(self.store.log(key, start, stop), start or 0)
 
-    def follow(self, key: str, start: int | None = None) -> Iterator[I]:
-        """Return an iterator over the items of one log as they come."""
-        return (self._form.load_item(value, "item") for value in self.store.follow(key, start))
+    def follow(self, key: str, start: int | None = None) -> TypedFollower[I]:
+        """Return an iterator over the items of one log as they come. `close()` ends it."""
+        return TypedFollower(self.store.follow(key, start), self._form)
 
     def __repr__(self) -> str:
         return f"{self.store!r}.typed({self._form.model.__name__})"
+
+
+class TypedFollower(Generic[I]):
+    """The items of one log as they come; `TypedStore.follow` returns it. Iterate over it, and close it when done."""
+
+    def __init__(self, follower: Follower, form: Form[Any, I]) -> None:
+        self._follower = follower
+        self._form = form
+
+    def __iter__(self) -> Iterator[I]:
+        return self
+
+    def __next__(self) -> I:
+        item: I = self._form.load_item(next(self._follower), "item")
+        return item
+
+    def close(self) -> None:
+        """End the iteration, also while another thread waits in it."""
+        self._follower.close()
 
 
 class TypedEdit(Generic[M, I]):
@@ -319,6 +343,8 @@ class AsyncTypedStore(_Verbs[M, I]):
         self.exists: Final = store.exists
         self.list: Final = store.list
         self.count: Final = store.count
+        self.watch: Final = store.watch
+        self.token: Final = store.token
 
     async def update(
         self, key: str, fn: Callable[[M], M | Delete | None], *, create: bool = True, expect: Expect | None = None
@@ -398,10 +424,11 @@ class AsyncTypedStore(_Verbs[M, I]):
 
     async def sessions(
         self, prefix: str | None = None, where: Where | None = None, *, on_damage: OnDamage = "raise"
-    ) -> AsyncIterator[TypedSession[M, I]]:
+    ) -> AsyncGenerator[TypedSession[M, I], None]:
         """Yield whole sessions, as `TypedStore.sessions` does."""
-        async for session in self.store.sessions(prefix, where, on_damage=on_damage):
-            yield self._typed(session)
+        async with aclosing(self.store.sessions(prefix, where, on_damage=on_damage)) as found:
+            async for session in found:
+                yield self._typed(session)
 
     async def history(self, key: str) -> list[TypedSession[M, I]]:
         """Return the session's revisions, as `TypedStore.history` does."""
@@ -411,10 +438,11 @@ class AsyncTypedStore(_Verbs[M, I]):
         """Return items of the log, as `TypedStore.log` does."""
         return self._items(await self.store.log(key, start, stop), start or 0)
 
-    async def follow(self, key: str, start: int | None = None) -> AsyncIterator[I]:
+    async def follow(self, key: str, start: int | None = None) -> AsyncGenerator[I, None]:
         """Yield the items of one log as they come, as `TypedStore.follow` does."""
-        async for value in self.store.follow(key, start):
-            yield self._form.load_item(value, "item")
+        async with aclosing(self.store.follow(key, start)) as values:
+            async for value in values:
+                yield self._form.load_item(value, "item")
 
     def __repr__(self) -> str:
         return f"{self.store!r}.typed({self._form.model.__name__})"

@@ -25,6 +25,7 @@ from bench.workloads import (
     touch,
     transcript,
     turn,
+    typed,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +48,6 @@ class Workload(Protocol):
 
 _MODULES: tuple[ModuleType, ...] = (
     touch, get, turn, floor, sessionsjson, hotkey, spread, fanout, mixed, durable, durable_spread,
-    listing, indexed, indexcost, rebuild, churn, bulk, cold, memory, transcript,
+    listing, indexed, indexcost, rebuild, churn, bulk, cold, memory, transcript, typed,
 )  # fmt: skip
 WORKLOADS: dict[str, Workload] = {module.NAME: cast("Workload", module) for module in _MODULES}

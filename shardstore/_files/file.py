@@ -14,6 +14,7 @@ import time
 import weakref
 from typing import Final, NamedTuple
 
+from shardstore import _events as events
 from shardstore._files import disk
 from shardstore._files.locks.flock import KernelLock, descriptors
 from shardstore._files.locks.identity import FileIdentity, identity_of
@@ -217,7 +218,8 @@ class JournalFile(SyncedFile):
             time.sleep(0.0005 * attempt)
         assert found.damage is not None
         self._distrust()
-        raise CorruptShard(self.path, found.damage.offset, found.damage.reason, found.journal.state.key)
+        damage, key = found.damage, found.journal.state.key
+        raise events.damaged(CorruptShard(self.path, damage.offset, damage.reason, key))
 
     def _distrust(self) -> None:
         """Have the file read anew before its next use. The journal stays: a writer that is inside writes behind it."""

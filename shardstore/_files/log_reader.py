@@ -6,6 +6,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NoReturn, Self
 
+from shardstore import _events as events
 from shardstore._files import disk
 from shardstore._files.log_cache import LastLine
 from shardstore._journal import log_lines
@@ -220,7 +221,7 @@ class OpenedLog:
         return [found[number] for number in range(start, stop)]
 
     def _damaged(self, offset: int, reason: str) -> NoReturn:
-        raise CorruptShard(self._path, offset, reason, self._key)
+        raise events.damaged(CorruptShard(self._path, offset, reason, self._key))
 
 
 def _index_of(lines: list[bytes], number: int) -> int | None:

@@ -12,6 +12,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from shardstore import _events as events
 from shardstore._files import disk
 from shardstore._files.file import read_file
 from shardstore._files.layout import Layout, log_name, new_log_id, shard_name
@@ -105,7 +106,8 @@ class LogFiles:
         journal, _ = read_file(self.layout.shard_path(name))
         state = journal.state
         if state.exists and state.log.settled.file == settled.file:
-            raise CorruptShard(self.path(name, settled), 0, "the log's file is missing", key) from None
+            error = CorruptShard(self.path(name, settled), 0, "the log's file is missing", key)
+            raise events.damaged(error) from None
         raise LogReplaced(key) from None
 
     def whole_items(self, name: str, settled: Settled) -> dict[int, Item]:

@@ -12,6 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from shardstore import _events as events
 from shardstore._files.file import JournalFile, read_file, read_journal
 from shardstore._files.layout import is_shard_of
 from shardstore._files.locks.fairness import FairLock, QueueFile
@@ -83,7 +84,7 @@ class Shard:
         """Return the journal if it is this session's. Raises CorruptShard: a file shows whose it is."""
         key = journal.state.key
         if key is not None and key != self.key and self._bound:
-            raise CorruptShard(self.path, 0, f"the file belongs to session {key!r}", self.key)
+            raise events.damaged(CorruptShard(self.path, 0, f"the file belongs to session {key!r}", self.key))
         return journal
 
     # Reading
@@ -220,6 +221,7 @@ class Shard:
         deadline = None if timeout is None else began + timeout
         if timeout == AT_HAND:
             return self._lock_at_hand()
+        asked = time.monotonic()
         try:
             attempt = 0
             while True:
@@ -239,6 +241,8 @@ class Shard:
                     return None
         finally:
             self.fair.leave()
+            if (waited := time.monotonic() - asked) >= events.SLOW_S:
+                events.note("locks", events.WARNING, "waited %.1f s for session %r", waited, self.key)
 
     def _lock_at_hand(self) -> JournalFile | None:
         """Lock the open file if that takes no waiting; None where not."""

@@ -16,6 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, Self
 
+from shardstore import _events as events
 from shardstore._codec import ENTRY_BYTES_MAX
 from shardstore._files import disk
 from shardstore._files.file import FILE_BYTES_MAX, JournalFile
@@ -331,6 +332,7 @@ class FileTransaction:
         self._go_on_with(fresh)
         if before and before != state.log.settled.file:
             self._discard_log(before)
+        events.note("journal", events.INFO, "rewrote session %r in %d bytes", shard.key, len(line))
 
     def _settled(self, state: State, *, anew: bool) -> State:
         """Return the state with its log where it is to stand from now on. Raises StoreIOError, CorruptShard."""
@@ -525,7 +527,9 @@ class FileTransaction:
         file, shard = self._file(), self._shard
         if file.torn:
             self.mark_changed()
-            file.repair_tail(f"{shard.layout.root}/{QUARANTINE}/{stamped_name(shard.name)}", self.journal.end)
+            kept_as = f"{shard.layout.root}/{QUARANTINE}/{stamped_name(shard.name)}"
+            file.repair_tail(kept_as, self.journal.end)
+            events.note("journal", events.WARNING, "cut a torn commit off session %r; it is in %s", shard.key, kept_as)
 
     def read_whole(self) -> bytes:
         """Return the file's bytes, for salvage. Raises StoreIOError."""

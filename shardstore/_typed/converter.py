@@ -29,6 +29,7 @@ class Pair(NamedTuple):
 
     load: Callable[[Any], Any]  # from decoded JSON, which the caller does not need any more
     dump: Callable[[Any], Any]  # to values that JSON holds
+    same: type | None = None  # values of this very type are what JSON has: neither direction need be called
 
 
 class Converter(Protocol[M]):
@@ -46,8 +47,11 @@ class Converter(Protocol[M]):
     def dump(self, value: M) -> Any:
         """Return what the model is as JSON, sharing nothing with it. Raises Misfit."""
 
-    def again(self, fields: Mapping[str, bytes], names: Collection[str]) -> dict[str, Any]:
-        """Return what the model of these fields dumps, at least those of these names. Raises Misfit."""
+    def before(self, value: M, fields: Mapping[str, bytes]) -> Callable[[Collection[str]], dict[str, Any]]:
+        """Return a function from names to what the model of these fields, which is not changed yet, dumps.
+
+        It returns at least the fields of these names, also when the model was changed meanwhile.
+        """
 
 
 def kind_of(value: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, MutableSequence
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, overload
 
 from shardstore import _codec as codec
 from shardstore._typed.merge import merged, same
@@ -22,7 +22,7 @@ class TypedDraft(Generic[M, I]):
     What the model has in the end is compared with what it had, and only fields that differ are written.
     """
 
-    __slots__ = ("_draft", "_form", "value")
+    __slots__ = ("_before", "_draft", "_form", "_stored", "value")
 
     value: M
 
@@ -32,7 +32,9 @@ class TypedDraft(Generic[M, I]):
     def __init__(self, draft: Draft, form: Form[M, I]) -> None:
         self._draft = draft
         self._form = form
-        self.value = form.load(draft.raw) if draft.exists else form.absent(draft.key)
+        self._stored = stored = draft.raw if draft.exists else None  # the fields as JSON texts
+        self.value = form.absent(draft.key) if stored is None else form.load(stored)
+        self._before = None if stored is None else form.before(self.value, stored)
 
     @property
     def key(self) -> str:
@@ -72,33 +74,50 @@ class TypedDraft(Generic[M, I]):
 
     def _write(self) -> None:
         """Write the fields that differ, and make sure that the entry fits afterwards."""
-        draft, form, stored = self._draft, self._form, self._draft.raw
+        draft, form, stored = self._draft, self._form, self._stored
         after = form.dump(form.check(self.value))
-        encoded = {name: _encoded(new, name) for name, new in after.items()}
-        changed = [name for name, raw in encoded.items() if stored.get(name) != raw]
-        gone = [name for name in stored if name not in after and (form.names is None or name in form.names)]
-        if not draft.exists:
+        encoded = _encoded(after)
+        if stored is None or self._before is None:
             draft.update(after)
-        elif changed or gone:
-            before = form.again(stored, [*changed, *gone])
-            changed = [name for name in changed if name not in before or not same(before[name], after[name])]
+        else:
+            differ = [name for name, raw in encoded.items() if stored.get(name) != raw]
+            gone = [name for name in stored if name not in after and (form.names is None or name in form.names)]
+            if not differ and not gone:
+                return
+            before = self._before([*differ, *gone])
             gone = [name for name in gone if name in before]
-            for name in changed:
-                draft[name] = merged(draft.get(name), before.get(name), after[name])
             for name in gone:
                 del draft[name]
-        if (changed or gone or not draft.exists) and not form.is_strict:
-            entry = {name: raw for name, raw in stored.items() if name not in gone}
-            form.load(entry | {name: codec.encode(draft[name], name) for name in changed})
+            changed = self._set({name: after[name] for name in differ}, before)
+            encoded = {name: raw for name, raw in stored.items() if name not in gone} | changed
+        if not form.is_strict:
+            form.load(encoded)
+
+    def _set(self, after: dict[str, Any], before: dict[str, Any]) -> dict[str, bytes]:
+        """Set those of these fields that are not as they were before; return them as JSON texts."""
+        draft, found = self._draft, {}
+        for name, new in after.items():
+            if name in before and same(before[name], new):
+                continue
+            known = type(new) in _CONTAINERS and name in before and name in draft
+            value = draft[name] = merged(draft[name], before[name], new) if known else new
+            found[name] = codec.encode(value, name)
+        return found
 
 
-def _encoded(value: Any, name: str) -> bytes:
-    """Encode what a model dumped, strictly where that matters: NaN, which becomes null, is not what was null before."""
+_CONTAINERS: Final = (dict, list)
+
+
+def _encoded(fields: dict[str, Any]) -> dict[str, bytes]:
+    """Encode what a model dumped, strictly where it matters here: NaN becomes null, and must not pass for null."""
     try:
-        raw = codec.dumps(value)
+        found = {name: codec.dumps(value) for name, value in fields.items()}
     except TypeError:
-        raw = b"null"
-    return codec.encode(value, name) if b"null" in raw else raw
+        return codec.encode_entry(fields)  # raises InvalidEntry
+    for name, raw in found.items():
+        if b"null" in raw and fields[name] is not None:
+            codec.encode(fields[name], name)
+    return found
 
 
 class TypedDraftLog(MutableSequence[I]):

@@ -53,9 +53,9 @@ class Form(Generic[M, I]):
             self._refuse("entry", misfit, self._title)
         return found
 
-    def again(self, fields: Mapping[str, bytes], names: Collection[str]) -> dict[str, Any]:
-        """Return what the model of an entry, which fits, would dump: at least the fields of these names."""
-        return self._entry.again(fields, names)
+    def before(self, value: M, fields: Mapping[str, bytes]) -> Callable[[Collection[str]], dict[str, Any]]:
+        """Return a function from names to what a model dumps that was loaded of these fields, before it is changed."""
+        return self._entry.before(value, fields)
 
     def entry(self, value: object) -> dict[str, Any]:
         """Return the fields of a model that the caller made, when they are sure to be read again."""

@@ -118,9 +118,14 @@ class Compiler:
     def _union(self, args: tuple[Any, ...]) -> Pair:
         """Return the pair of the first of several types that fits."""
         _check_told_apart([one for one in args if hasattr(one, "__dataclass_fields__") or is_typeddict(one)])
-        pairs = [self.pair(one) for one in args]
+        pairs = [self.pair(one) for one in args if one is not NoneType]
         titles = " or ".join(_shown(one) for one in args)
-        return Pair(_first([pair.load for pair in pairs], titles), _first([pair.dump for pair in pairs], titles))
+        load, dump = _first([pair.load for pair in pairs], titles), _first([pair.dump for pair in pairs], titles)
+        if len(pairs) == len(args):
+            return Pair(load, dump)
+        if len(pairs) == 1:
+            load, dump = pairs[0].load, pairs[0].dump
+        return Pair(_optional(load), _optional(dump), pairs[0].same)
 
 
 def hints_of(cls: Any) -> dict[str, Any]:
@@ -131,6 +136,10 @@ def hints_of(cls: Any) -> dict[str, Any]:
         raise TypeError(
             f"{cls.__name__}: its annotations name {error.name!r}, which its module does not have"
         ) from error
+
+
+def _optional(way: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else way(value)
 
 
 def _first(ways: list[Callable[[Any], Any]], titles: str) -> Callable[[Any], Any]:

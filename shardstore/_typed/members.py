@@ -17,31 +17,32 @@ class Members:
         self._title = title
         self.pairs = pairs
         self.required = required
-        self._loads = [(name, pair.load, name in required) for name, pair in pairs.items()]
-        self._dumps = [(name, pair.dump) for name, pair in pairs.items()]
+        self._members = [(name, *pair) for name, pair in pairs.items()]
 
     def load(self, value: Any) -> dict[str, Any]:
         """Return the members of an object, each loaded."""
         if type(value) is not dict:
             raise Misfit(f"{kind_of(value)} where an object for {self._title} belongs")
         found = {}
-        for name, load, is_required in self._loads:
+        for name, load, _, same in self._members:
             if name in value:
+                one = value[name]
                 try:
-                    found[name] = load(value[name])
+                    found[name] = one if type(one) is same else load(one)
                 except Misfit as misfit:
                     raise misfit.inside(name)  # noqa: B904  # the same one
-            elif is_required:
+            elif name in self.required:
                 raise self._missing(name)
         return found
 
     def dump(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return members as JSON; those that are not there, and need not be, stay away."""
         found = {}
-        for name, dump in self._dumps:
+        for name, _, dump, same in self._members:
             if name in values:
+                one = values[name]
                 try:
-                    found[name] = dump(values[name])
+                    found[name] = one if type(one) is same else dump(one)
                 except Misfit as misfit:
                     raise misfit.inside(name)  # noqa: B904  # the same one
             elif name in self.required:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from shardstore import _codec as codec
@@ -12,7 +12,7 @@ from shardstore._typed.msgspec_model import MsgspecModel, is_struct
 from shardstore._typed.pydantic_model import PydanticModel, is_pydantic
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from shardstore._typed.hints import Compiler
 
@@ -21,7 +21,7 @@ class _OwnModel:
     """A model that is checked by its hints alone."""
 
     def __init__(self, compiler: Compiler, model: Any) -> None:
-        self._load, self.dump = compiler.pair(model)
+        self._load, self.dump, _ = compiler.pair(model)
         self.is_strict = compiler.is_strict
         self._members = compiler.members.get(model, {})
         self.names: frozenset[str] | None = frozenset(self._members)
@@ -32,7 +32,11 @@ class _OwnModel:
     def load_fields(self, fields: Mapping[str, bytes]) -> Any:
         return self._load({name: codec.loads(fields[name]) for name in self._members if name in fields})
 
-    def again(self, fields: Mapping[str, bytes], names: Collection[str]) -> dict[str, Any]:
+    def before(self, value: Any, fields: Mapping[str, bytes]) -> Callable[[Collection[str]], dict[str, Any]]:  # noqa: ARG002
+        """Return a function that loads and dumps the few members that it is asked for, from the fields."""
+        return partial(self._again, fields)
+
+    def _again(self, fields: Mapping[str, bytes], names: Collection[str]) -> dict[str, Any]:
         """Return the members of these names as they would be dumped; all of them where one of these has a default."""
         pairs = self._members
         if all(name in fields for name in names):

@@ -9,7 +9,7 @@ from shardstore._imports import late_imports
 from shardstore._typed.converter import Misfit, kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 
 def is_pydantic(cls: Any) -> bool:
@@ -55,10 +55,10 @@ class PydanticModel:
         names = self.names
         return self.load(codec.join({name: raw for name, raw in fields.items() if names is None or name in names}))
 
-    def again(self, fields: Mapping[str, bytes], names: Collection[str]) -> dict[str, Any]:  # noqa: ARG002
-        """Return what the model of these fields dumps: it can be made whole only."""
-        found: dict[str, Any] = self.dump(self.load_fields(fields))
-        return found
+    def before(self, value: Any, fields: Mapping[str, bytes]) -> Callable[[Collection[str]], dict[str, Any]]:  # noqa: ARG002
+        """Return a function to what the model dumps now: all of it, for a model is dumped whole."""
+        found: dict[str, Any] = self.dump(value)
+        return lambda _names: found
 
 
 def _path(loc: tuple[Any, ...], value: Any) -> str:

@@ -246,6 +246,9 @@ def test_items_are_models_too(store: Store, typed: TypedStore[Any, Any], kind: K
         draft.log.extend([hello])
         draft.log.keep([1])
     assert list(draft.session.log) == [hello]
+    follower = typed.follow("k", 0)
+    assert next(follower) == hello
+    follower.close()
     with pytest.raises(InvalidEntry, match=r"items\[1\]"):
         typed.append("k", [hello, {"role": "user"}])
     with pytest.raises(TypeError, match="list of items"):

@@ -997,3 +997,13 @@ def whole_model_written() -> None:
 @mutation("reading a changed model again before it is committed", "typed.what_could_not_be_read_again_is_not_written")
 def changed_model_trusted() -> None:
     edit("shardstore._typed.draft:TypedDraft._write", ("and not form.is_strict", "and False"))
+
+
+@mutation("comparing the token of a lease", "examples.a_lease_has_one_owner_at_a_time")
+def any_token_writes() -> None:
+    swap("examples.lease:_check", nothing(None))
+
+
+@mutation("counting the calls of other processes", "examples.a_rate_limit_is_never_exceeded")
+def limit_ignored() -> None:
+    edit("examples.rate_limit:take", ("len(calls) >= limit and", "False and"))

@@ -9,6 +9,7 @@ import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from shardstore import _events as events
 from shardstore._files.index.catalog import looks
 from shardstore._files.index.changes import ChangeFile, Pending, Unusable, change_files, holds_index_lock
 from shardstore._files.index.rebuild import rebuild
@@ -67,6 +68,7 @@ class Lister:
                 self.problem = str(problem) or type(problem).__name__
             if attempt and not self._mend(deadline, refresh=refresh, progress=progress):
                 break
+        events.note("index", events.WARNING, "reading every shard, for the index cannot be used: %s", self.problem)
         return ask(ScanView(self.place.shards, self._marked(), progress))
 
     def _from_catalog(self, ask: Callable[[View], T], *, refresh: bool) -> T:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from shardstore import _events as events
 from shardstore._files.index.catalog import looks, stamp
 from shardstore._files.index.changes import BEFORE, BYTES_MAX, MARK, ChangeFile, Unusable, change, unlink
 from shardstore._files.index.rows import Busy, Indexed, Other
@@ -45,12 +47,15 @@ def refresh(place: Place, catalog: Catalog, file: ChangeFile) -> bool:
     """
     if not file.lock():
         return False
+    began = time.monotonic()
     try:
         with where_usable():
             return _refresh(place, catalog, file)
         return False
     finally:
         file.unlock()
+        if events.measured is not None:
+            events.measured("refresh", time.monotonic() - began)
 
 
 def _refresh(place: Place, catalog: Catalog, old: ChangeFile) -> bool:
