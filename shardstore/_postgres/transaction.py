@@ -178,10 +178,13 @@ class PostgresTransaction(Inside):
         connection, sql, slot = self.held(), self.engine.sql, self.slot
         lines = text.splitlines(keepends=True)
         first, settled = self.known.n + 1, journal.state.log.settled
+        before = self.known.state.log.settled.file
         after = Known(first + len(lines) - 1, journal)
 
         def write() -> None:
             connection.run(sql.forget_lines, (slot.id,))
+            if before:
+                connection.run(sql.forget_items, (bytes.fromhex(before),))
             put_items(connection, sql, settled.file, settled.first, items)
             if len(lines) > 1:
                 connection.run(sql.put_lines, (slot.id, first, lines[:-1]))
