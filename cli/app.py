@@ -40,6 +40,7 @@ COMMANDS = {
     "import": "cmd_import",
     "export": "cmd_export",
     "reindex": "cmd_reindex",
+    "copy-store": "cmd_copy_store",
     "doctor": "cmd_doctor",
 }
 
@@ -95,7 +96,7 @@ def shardstore(
     ctx: typer.Context,
     store: Annotated[
         str | None,
-        typer.Option("--store", "-s", metavar="PATH", help=f"Directory of the store (or set {PATH_VARIABLE})."),
+        typer.Option("--store", "-s", metavar="PATH", help=f"Directory or URL of the store (or set {PATH_VARIABLE})."),
     ] = None,
     allow_shared: Annotated[
         bool, typer.Option("--allow-shared", help="Use a store that other users may write to as well.")

@@ -107,7 +107,8 @@ def openclaw(
     outcome = Outcome(transcripts=len(logs))
     opened = _open(ctx, store, lock_timeout, actor or "import:openclaw", dry_run=dry_run)
     try:
-        kept = _keep_odd(source, to) if source.odd and not dry_run else None
+        beside = to if isinstance(to, Path) else source.path
+        kept = _keep_odd(source, beside) if source.odd and not dry_run else None
         with progress.bar("Checking" if dry_run else "Importing", _AGAIN) as shown:
             _import(source, logs, opened, outcome, shown, dry_run=dry_run, overwrite=overwrite)
     finally:

@@ -137,6 +137,7 @@ def _by_kind() -> list[tuple[type[Exception] | tuple[type[Exception], ...], tupl
     return [
         (errors.SessionNotFound, (exits.NO_SESSION, "`shardstore list --prefix ...` shows the keys")),
         (errors.StoreNotFound, (exits.NO_STORE, "")),
+        (errors.StoreUnavailable, (exits.ERROR, "check the URL, and that the server runs; `shardstore doctor URL`")),
         (errors.Conflict, (exits.CONFLICT, "")),
         (errors.CorruptShard, (exits.CORRUPT, "")),
         ((errors.InvalidKey, errors.InvalidEntry, errors.InvalidQuery), (exits.USAGE, "")),
@@ -148,8 +149,9 @@ def _locked(error: LockTimeout) -> CommandError:
     """Name the process that holds the lock, where the system tells."""
     from .holders import command_of
 
-    command = command_of(error.pid) if error.pid else ""
-    owner = f"process {error.pid}" if error.pid else "a process the system does not name"
+    command = command_of(error.pid) if error.pid and not error.holder else ""  # on another host it would be another's
+    name = error.holder or error.pid
+    owner = f"process {name}" if name else "a process the system does not name"
     owner += f" ({command})" if command else ""
     message = f"session {error.key!r} was locked for {error.waited:.1f} s by {owner}"
     return _error(message, "try again, or wait longer with --lock-timeout SECONDS", code=exits.LOCKED)

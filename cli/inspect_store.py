@@ -122,6 +122,9 @@ def _locks(store: Store, held: list[LockHolder]) -> list[str]:
         return ["none held"]
     lines = []
     for one in held:
+        if store.root is None:  # the process may be on another host
+            lines.append(f"{looks.text(str(one.key))} held by {looks.text(one.path.rpartition('#')[2])}")
+            continue
         name = one.key if one.key is not None else os.path.relpath(one.path, store.location)
         lines.append(
             f"{looks.text(name)} held by {one.pid}" + (f" ({command_of(one.pid)})" if command_of(one.pid) else "")

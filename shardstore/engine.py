@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from shardstore._files.engine import open_engine as open_files
 from shardstore._imports import late_imports
@@ -307,29 +307,38 @@ def open_engine(  # the settings of a store
         raise ValueError("root is empty; name a directory, for example Store('sessions')")
     scheme = _SCHEME.match(text)
     if scheme is not None and scheme[1] in _POSTGRES:
-        return _open_postgres(text, create=create, read_only=read_only, indexed=indexed)
+        opened: Engine = _import_postgres().open_engine(text, create=create, read_only=read_only, indexed=indexed)
+        return opened
     if scheme is not None:
         raise ValueError(f"no engine for {scheme[1]}:// URLs; name a directory, or postgresql://host/database")
     return open_files(text, create=create, read_only=read_only, allow_shared=allow_shared, indexed=indexed)
 
 
-def _open_postgres(url: str, *, create: bool, read_only: bool, indexed: tuple[str, ...] | None) -> Engine:
-    """Import the engine, and psycopg with it, when the first store in a database is opened."""
+def _import_postgres() -> Any:
+    """Import the engine, and psycopg with it, when the first database is named. Raises ModuleNotFoundError."""
     try:
         with late_imports:
-            from shardstore._postgres.engine import open_engine as open_postgres
+            from shardstore._postgres import engine
     except ImportError as error:
         if "psycopg" not in str(error):
             raise
         raise ModuleNotFoundError(
             "a store in PostgreSQL needs psycopg 3; install it with: pip install 'shardstore[postgres]'", name="psycopg"
         ) from error
-    return open_postgres(url, create=create, read_only=read_only, indexed=indexed)
+    return engine
 
 
-def doctor(directory: Path) -> DoctorReport:
-    """Try in a directory, by files of its own, which are removed, whether a store would be safe there."""
+def doctor(place: Path | str) -> DoctorReport:
+    """Try in a directory, by files of its own, which are removed, whether a store would be safe there.
+
+    A text is the URL of a database, whose server is asked.
+    """
+    if isinstance(place, str):
+        _import_postgres()
+        from shardstore._postgres.doctor import examine as examine_server
+
+        return examine_server(place)
     with late_imports:
         from shardstore._files.maintenance.doctor import examine
 
-    return examine(directory)
+    return examine(place)

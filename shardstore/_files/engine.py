@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from shardstore._files.transaction import FileTransaction
     from shardstore._files.watch.changes import FileChanges
     from shardstore._files.watch.scan import ScanChanges
+    from shardstore._log import Item
     from shardstore._model import State
     from shardstore.query import Query
     from shardstore.reports import (
@@ -289,6 +290,20 @@ class FileEngine:
             from shardstore._files.maintenance.lock_holders import lock_holders
 
         return lock_holders(self.layout)
+
+    def journal(self, key: str) -> tuple[bytes, list[Item]]:
+        """Return a session's journal, and the settled items of its log. Raises CorruptShard, LogReplaced."""
+        with late_imports:
+            from shardstore._files.transfer import read_whole
+
+        return read_whole(self, key)
+
+    def put_journal(self, txn: FileTransaction, key: str, data: bytes, items: Iterable[Item]) -> None:
+        """Put a journal in the place of a session's own, inside its transaction."""
+        with late_imports:
+            from shardstore._files.transfer import put_whole
+
+        put_whole(self, txn, key, data, items)
 
     # Life
 

@@ -434,6 +434,13 @@ class FileTransaction:
         temp = shard.layout.shard_path(temp_name(other.name))
         target._go_on_with(other.with_descriptor(lambda: file.replace(temp, data, after, other.path)))
 
+    def replace_by(self, data: bytes, after: Journal, temp: str) -> None:
+        """Put a whole journal in the file's place, by way of `temp`. Raises StoreIOError, CommitUncertain."""
+        shard, file = self._shard, self._file()
+        self.repair_tail()
+        self._mark_changed(shard.name)
+        self._go_on_with(shard.with_descriptor(lambda: file.replace(temp, data, after)))
+
     def _give_log(self, path: str) -> None:
         """Link the log's file to a second name, where the session will be, on the medium. Raises StoreIOError."""
         try:

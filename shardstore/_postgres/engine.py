@@ -8,6 +8,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 
+from shardstore._journal.replay import with_key
 from shardstore._keys import check_key
 from shardstore._postgres import address, archive, maintenance, schema, watching, whole
 from shardstore._postgres import holders as locks
@@ -29,6 +30,7 @@ from shardstore.errors import CorruptShard, StoreClosed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from shardstore._log import Item
     from shardstore._model import State
     from shardstore._postgres.connection import Connection
     from shardstore._postgres.known import Known
@@ -88,10 +90,10 @@ class PostgresEngine:
         self.process = str(os.getpid())
         self.ended = False  # the last Store object was closed
         self.sql = Statements(at.schema)
-        self.logs = Logs(self)
         self.schema = at.schema
         self._at = at
         self.connections = Connections(Settings(at))
+        self.logs = Logs(self.connections, self.sql, self.location)
         self._members = 0  # Store objects that use it
         self._slots = Slots()
         _living.add(self)
@@ -269,6 +271,16 @@ class PostgresEngine:
     def holder(self, slot: Slot) -> tuple[int | None, str | None]:
         """Return who holds a session's lock: the process id, and a description."""
         return locks.holder(self, slot)
+
+    def journal(self, key: str) -> tuple[bytes, list[Item]]:
+        """Return a session's journal, and the settled items of its log. Raises CorruptShard, LogReplaced."""
+        return whole.journal(self, key)
+
+    def put_journal(self, txn: PostgresTransaction, key: str, data: bytes, items: Iterable[Item]) -> None:
+        """Put a journal in the place of a session's own, inside its transaction."""
+        listed = list(items)
+        text, journal = with_key(data, key, os.urandom(8).hex() if listed else None)
+        txn.put(text, journal, listed)
 
     # Life
 

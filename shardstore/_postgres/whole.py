@@ -8,6 +8,7 @@ from shardstore._journal import replay
 from shardstore._postgres.known import NOTHING, follow
 
 if TYPE_CHECKING:
+    from shardstore._log import Item
     from shardstore._model import State
     from shardstore._postgres.engine import PostgresEngine
     from shardstore._postgres.known import Known, Rows
@@ -32,3 +33,14 @@ def history(engine: PostgresEngine, key: str) -> list[State]:
     if not present.exists:
         return []
     return [one for one in replay.history(data) if one.exists and one.incarnation == present.incarnation]
+
+
+def journal(engine: PostgresEngine, key: str) -> tuple[bytes, list[Item]]:
+    """Return a session's journal, and every settled item of its log. Raises CorruptShard, LogReplaced."""
+    known, data = read_whole(engine, key)
+    log = known.state.log
+    settled = log.settled
+    if not settled.file:
+        return data, []
+    every = log._replace(dropped=settled.first, kept=settled.first + settled.lines)
+    return data, engine.logs.read(key, every, settled.first, settled.first + settled.lines)
