@@ -49,9 +49,12 @@ def nothing_stays_open() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def constants_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def constants_stay() -> Iterator[None]:
     """Put back what a scenario sets for its process: else all that this worker runs later settles early."""
-    monkeypatch.setattr(transaction, "SETTLE_BYTES", transaction.SETTLE_BYTES)
+    # Without the fixture monkeypatch, which must end before a test's store is checked.
+    settle_bytes = transaction.SETTLE_BYTES
+    yield
+    transaction.SETTLE_BYTES = settle_bytes
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from multiprocessing import resource_tracker
 
 import pytest
 
 from shardstore import Store
 from tests.contract import backend as peers
-from tests.support import leftovers
 from tests.support.actions import add_one
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork")
@@ -43,7 +41,6 @@ def _work(backend: peers.Backend, store: Store | None, times: int) -> None:
 def test_the_spawn_method_of_multiprocessing(backend: peers.Backend) -> None:
     """Processes started by multiprocessing's spawn lose no increment."""
     context = multiprocessing.get_context("spawn")
-    leftovers.share(resource_tracker.getfd())  # the whole run has one
     workers = [context.Process(target=_work, args=(backend, None, 40)) for _ in range(2)]
     try:
         for worker in workers:

@@ -90,7 +90,16 @@ def _descriptors() -> Iterator[tuple[int, str]]:
 
 def channels() -> dict[int, str]:
     """Return the pipes, sockets and terminals that this process has open, but for those that the whole run shares."""
+    share(*_of_multiprocessing())
     return {fd: name for fd, name in descriptors().items() if name.startswith(_CHANNELS) and name not in _shared}
+
+
+def _of_multiprocessing() -> list[int]:
+    """Return the pipes to the helper processes that multiprocessing starts once, for the rest of this process."""
+    tracker, server = (sys.modules.get(f"multiprocessing.{name}") for name in ("resource_tracker", "forkserver"))
+    fds = [getattr(getattr(tracker, "_resource_tracker", None), "_fd", None)]
+    fds.append(getattr(getattr(server, "_forkserver", None), "_forkserver_alive_fd", None))
+    return [fd for fd in fds if fd is not None]
 
 
 def left_open(before: dict[int, str]) -> dict[int, str]:

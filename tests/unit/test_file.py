@@ -6,17 +6,20 @@ import errno
 import gc
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from shardstore import CorruptShard, StoreFull
+from shardstore import CorruptShard, StoreFull, StoreIOError
 from shardstore._files import file as files
 from shardstore._files.file import JournalFile, size_with_space
 from shardstore._journal.record import next_record
 from shardstore._journal.replay import EMPTY, Journal
 from shardstore._model import ABSENT, Change
+from tests.support import leftovers
+from tests.support.actions import in_child, wait_for
 
 FIRST = Change({"n": b"0"}, [], whole=True)
 
@@ -175,3 +178,112 @@ def test_trimming_gives_the_space_back(file: JournalFile, path: str) -> None:
     assert file.trim(after.end) == 4096 - after.end
     assert os.path.getsize(path) == after.end
     assert file.refresh(locked=True) == after
+
+
+def failing(number: int = errno.EIO) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+LINE = next_record(ABSENT, FIRST, "k", "me", durable=False)
+
+
+def test_a_link_in_the_directorys_place_is_not_followed(tmp_path: Path) -> None:
+    """It would lead out of the store."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "3f").symlink_to(tmp_path / "real")
+    with pytest.raises(StoreIOError):
+        JournalFile.open(str(tmp_path / "3f" / "k"), write=True, create=True)
+    assert list((tmp_path / "real").iterdir()) == []
+
+
+@pytest.mark.parametrize("make", ["mkdir", "symlink_to", "mkfifo"])
+def test_what_is_no_regular_file_is_damage_and_stays_closed(tmp_path: Path, path: str, make: str) -> None:
+    if make == "mkfifo":
+        os.mkfifo(path)
+    else:
+        getattr(Path(path), make)(*[tmp_path / "other"] * (make == "symlink_to"))
+    keeper = os.open(path, os.O_RDWR) if make == "mkfifo" else -1
+    for write in (True, False):
+        with pytest.raises(CorruptShard, match="not a regular file") as caught:
+            JournalFile.open(path, write=write)
+        assert caught.value.offset == 0
+    if keeper >= 0:
+        os.close(keeper)
+    assert leftovers.below(tmp_path) == []
+
+
+@pytest.mark.parametrize(("number", "error"), [(errno.EIO, StoreIOError), (errno.ENOSPC, StoreFull)])
+def test_a_call_that_fails_is_a_typed_error(  # noqa: PLR0913  # a file, and a failure
+    file: JournalFile,
+    path: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    error: type[StoreIOError],
+) -> None:
+    """Opening, reading, and each step of a replacement: nothing is swallowed, and the file stays as it was."""
+    after = append(file)
+    before, directory = Path(path).read_bytes(), Path(path).parent
+    for owner, name, call in (
+        (os, "open", lambda: JournalFile.open(path, write=True)),
+        (os, "pread", lambda: file.refresh(locked=True)),
+        (files.disk, "create", lambda: file.replace(path + ".temp", LINE[0], after)),
+        (files.os, "fstat", lambda: file.replace(path + ".temp", LINE[0], after)),
+        (files.disk, "copy_access", lambda: file.replace(path + ".temp", LINE[0], after)),
+        (files.disk, "sync", lambda: file.replace(path + ".temp", LINE[0], after)),
+        (files.os, "rename", lambda: file.replace(path + ".temp", LINE[0], after)),
+        (files.os, "ftruncate", lambda: file.trim(file.journal.end)),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, failing(number))
+            with pytest.raises(error) as caught:
+                call()
+        assert caught.value.errno == number, name
+        assert Path(path).read_bytes() == before, name
+        assert [str(one) for one in directory.iterdir()] == [path], f"{name} left its temp"
+        assert leftovers.below(directory) == [path], name
+    assert file.refresh(locked=True) is after
+
+
+def test_what_is_remembered_is_looked_at_again_after_a_while(
+    file: JournalFile, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader every few milliseconds; a writer whenever the time of the last change is not this moment's."""
+    after = append(file)
+    looks: list[int] = []
+    real = os.fstat
+    monkeypatch.setattr(files.os, "fstat", lambda fd: (looks.append(fd), real(fd))[1])
+    assert file.refresh(locked=True) is after
+    assert looks == [], "it was written just now"
+    file.refresh(locked=False)
+    assert len(looks) == 1
+    file.refresh(locked=False)
+    assert len(looks) == 1
+    monkeypatch.setattr(files.time, "monotonic", lambda: 1e12)
+    file.refresh(locked=False)
+    assert len(looks) == 2
+    now = time.time_ns()
+    for ahead in (files.HOT_NS, -files.HOT_NS, 10**15, -(10**15)):
+        monkeypatch.setattr(files.time, "time_ns", lambda ahead=ahead: now + ahead)  # type: ignore[misc]
+        file.known = file.known._replace(mtime=now)
+        count = len(looks)
+        assert file.refresh(locked=True).state == after.state
+        assert len(looks) > count, ahead
+
+
+def test_a_forked_child_forgets_the_file(file: JournalFile) -> None:
+    append(file)
+    fd = file.fd
+
+    def child() -> None:
+        assert file in files.open_files
+        file.after_fork()
+        assert file.fd == -1
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+
+    assert wait_for(in_child(child)) == 0
+    os.fstat(fd)

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shardstore import InvalidEntry
 from shardstore import _codec as codec
 from shardstore import _model as model
 from shardstore._journal import record
+from shardstore._log import NO_LOG, Item, LogChange
 from shardstore._model import ABSENT, DAY_US, Change, State
 from tests.inputs.strategies import entries, same
 from tests.support import disk
@@ -211,3 +213,73 @@ def test_the_clock_is_read_in_microseconds() -> None:
     before = time.time_ns() // 1000
     _, after = record.next_record(ABSENT, CHANGE._replace(removed=[], whole=True), "k", "me", durable=False)
     assert before <= after.updated_at <= time.time_ns() // 1000 + 1
+
+
+ITEM = LogChange(add=(Item(b'"said"', "id"),))
+
+
+@pytest.mark.parametrize(
+    ("change", "members"),
+    [
+        (Change({"a": b"1"}, [], log=ITEM), ["set", "add", "ids"]),
+        (Change({}, [], log=ITEM), ["add", "ids"]),
+        (Change({}, ["x"], log=ITEM), ["unset", "add", "ids"]),
+        (Change({"a": b"1"}, [], whole=True, log=ITEM), ["put", "add", "ids"]),
+        (Change({"a": b"1"}, []), ["set"]),
+    ],
+)
+def test_a_record_changes_fields_and_log_in_one(change: Change, members: list[str]) -> None:
+    """What it says is what it leads to; a change of the fields alone leaves the log."""
+    before = record.next_record(STATE, Change({}, [], log=ITEM), "k", "me", durable=False)[1]
+    line, after = record.next_record(before, change, "k", "me", durable=False)
+    assert list(json.loads(line))[4:] == members
+    assert isinstance(record.parse(line[:-1]), dict)
+    assert [item.raw for item in after.log.pending] == [b'"said"'] * (1 + ("add" in members))
+
+
+def test_a_log_ends_with_its_session() -> None:
+    before = record.next_record(STATE, Change({}, [], log=ITEM), "k", "me", durable=False)[1]
+    gone = record.next_record(before, Change({}, [], delete=True), "k", "me", durable=False)[1]
+    assert (gone.fields, gone.log) == (None, NO_LOG)
+    again = record.next_record(gone._replace(log=before.log), Change({}, [], whole=True), "k", "me", durable=False)[1]
+    assert (again.fields, again.log) == ({}, NO_LOG)
+
+
+def test_the_last_revision_can_be_written() -> None:
+    last = STATE._replace(rev=model.REV_MAX - 1)
+    line, after = record.next_record(last, CHANGE, "k", "me", durable=False)
+    assert after.rev == model.REV_MAX
+    assert isinstance(record.parse(line[:-1]), dict)
+    with pytest.raises(InvalidEntry, match="revisions"):
+        record.next_record(after, CHANGE, "k", "me", durable=False)
+
+
+def test_a_record_gets_another_key_and_keeps_its_tag() -> None:
+    """A renamed session has the version that it had: the tag of its record as first committed."""
+    line, state = record.next_record(ABSENT, Change({"a": b"1"}, [], whole=True), "k", "me", durable=True)
+    moved = json.loads(record.with_key(line[:-1], "other"))
+    given = json.loads(line)
+    assert moved == {**given, "key": "other", "tag": given["crc"], "crc": moved["crc"]}
+    assert isinstance(record.parse(record.with_key(line[:-1], "other")), dict)
+    whole = record.whole_record(state)[:-1]
+    assert json.loads(record.with_key(whole, "other"))["tag"] == state.tag
+    assert list(json.loads(record.with_key(whole, "other")))[:4] == ["crc", "rev", "at", "by"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"rev": 1, "at": 1, "by": "x", "delete": True, "put": {}},
+        {"rev": 1, "at": 1, "by": "x", "put": {}, "add": [1], "set": {}},
+        {"rev": 1, "at": 1, "by": "x", "delete": False},
+        {"rev": 1, "at": 1, "by": "x", "durable": 1, "set": {}},
+        {"rev": 2, "at": 1, "by": "x", "set": {}, "log": {"dropped": 0}},
+        {"rev": 2, "at": 1, "by": "x", "put": {}, "log": {"dropped": 0}},
+        {"rev": 2, "at": 1, "by": "x", "add": 3},
+        {"rev": 2, "at": 1, "by": "x", "set": {}, "ids": ["x"]},
+    ],
+    ids=str,
+)
+def test_members_that_do_not_go_together_are_no_record(given: dict[str, Any]) -> None:
+    """A right checksum shows who wrote a line, not that it makes sense."""
+    assert isinstance(record.parse(disk.line(given)[:-1]), str)
