@@ -47,7 +47,7 @@ class Outcome:
     created: int = 0
     unchanged: int = 0
     overwritten: int = 0
-    transcripts: int = 0  # that were read
+    transcripts: int | None = 0  # that were read; None: they were not asked for
     items: int = 0  # of transcripts
     conflicts: list[str] = field(default_factory=list)
 
@@ -104,7 +104,7 @@ def openclaw(
     if source.warning:
         output.message(f"Note: {source.warning}")
     logs = {} if no_transcripts else _transcripts(source, skip=skip_invalid, repair=replace_invalid)
-    outcome = Outcome(transcripts=len(logs))
+    outcome = Outcome(transcripts=None if no_transcripts else len(logs))
     opened = _open(ctx, store, lock_timeout, actor or "import:openclaw", dry_run=dry_run)
     try:
         beside = to if isinstance(to, Path) else source.path
@@ -325,7 +325,7 @@ def _print_report(source: Source, outcome: Outcome, kept: Path | None, *, dry_ru
         numbers = {"skipped session": counts["skipped"], "skipped line": lines}
         many = " and ".join(show.count(number, what) for what, number in numbers.items() if number)
         output.message(f"{many} kept in {show.text(os.fspath(kept))}")
-    if not outcome.transcripts:
+    if outcome.transcripts == 0:
         output.message(f"no transcripts were read from {show.text(os.fspath(source.transcripts))}")
 
 

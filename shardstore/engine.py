@@ -208,7 +208,7 @@ class Engine(Protocol):
         """
 
     def tend(self, key: str, timeout: float | None) -> None:
-        """Do what a visit at hand has left. Raises what a commit does."""
+        """Finish what a visit at hand has left. Raises what a commit does."""
 
     def batch(self, *, durable: bool) -> Batch:
         """Return a batch, to be entered by `with`."""

@@ -45,7 +45,10 @@ def _guide() -> dict[str, tuple[str, str]]:
     for line in GUIDE.read_text(encoding="utf-8").splitlines():
         if line.startswith("| `"):
             names, meaning, step = (cell.strip() for cell in line.strip("|").split(" | "))
-            found.update(dict.fromkeys(re.findall(r"`(\w+)`", names), (meaning, step)))
+            here = re.sub(
+                r"\]\(([\w-]+\.md)", r"](../guide/\1", step
+            )  # links of the guide, from the page of the reference
+            found.update(dict.fromkeys(re.findall(r"`(\w+)`", names), (meaning, here)))
     return found
 
 

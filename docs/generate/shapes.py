@@ -20,6 +20,7 @@ from shardstore_cli import app, exits
 from shardstore import Store
 
 CHAT: Final = "agent:chat"
+BEGINNING: Final = "BEGINNING"  # in a call: the store's token before it was filled
 # How each command is called for its shape, in this order: later ones meet what earlier ones did.
 CALLS: Final[dict[str, tuple[str, ...]]] = {
     "get": (CHAT,),
@@ -28,6 +29,7 @@ CALLS: Final[dict[str, tuple[str, ...]]] = {
     "revert": ("agent:new", "1"),
     "append": ("agent:new", '{"role": "user"}'),
     "log": (CHAT, "-n", "1"),
+    "watch": ("--since", BEGINNING, "--timeout", "0"),
     "copy": (CHAT, "agent:branch"),
     "rename": ("agent:branch", "agent:kept"),
     "delete": ("agent:kept",),
@@ -75,13 +77,15 @@ def _ways(name: str) -> list[str]:
 @cache
 def _all() -> dict[str, str]:
     with tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
-        _prepare(Path(place))
-        return {call: _text(_shape(_run(call, arguments))) for call, arguments in CALLS.items()}
+        token = _prepare(Path(place))
+        calls = {call: [token if one == BEGINNING else one for one in words] for call, words in CALLS.items()}
+        return {call: _text(_shape(_run(call, arguments))) for call, arguments in calls.items()}
 
 
-def _prepare(place: Path) -> None:
-    """Create a store in which each command finds something to print; one session is damaged."""
+def _prepare(place: Path) -> str:
+    """Create a store in which each command finds something to print; one session is damaged. Return a token."""
     with Store(place / "sessions", actor="agent:main") as store:
+        token = store.token()
         store.append(CHAT, [{"role": "user", "content": "hi"}], {"status": "running"}, ids=["m1"])
         store.create("agent:old", {"status": "old"})
         store.create("agent:older", {"status": "old"})
@@ -95,10 +99,11 @@ def _prepare(place: Path) -> None:
     (place / "sessions" / "foreign.txt").write_text("not the store's\n")
     entry = {"sessionId": "s-1", "updatedAt": 1_760_000_000_000}
     (place / "sessions.json").write_text(json.dumps({"agent:imported": entry}))
+    return token
 
 
-def _run(call: str, arguments: tuple[str, ...]) -> Any:
-    """Run a command in this process, which takes a tenth of the time of a new one; return its output."""
+def _run(call: str, arguments: list[str]) -> Any:
+    """Run a command in this process, in a tenth of the time of a new one; return the first object of its output."""
     words = [word for word in call.split() if word.islower() and not word.startswith("-")]
     store = [] if call == "copy-store" else ["--store", "sessions"]
     old, sys.argv = sys.argv, ["shardstore", *words, *arguments, "--json", *store]
@@ -110,7 +115,7 @@ def _run(call: str, arguments: tuple[str, ...]) -> Any:
         sys.argv = old
     if code not in (exits.OK, exits.ERROR if call in ("compact", "copy-store") else exits.CORRUPT):
         raise RuntimeError(f"shardstore {call}: exit code {code}: {_text_of(err)}")
-    return json.loads(_text_of(out))
+    return json.JSONDecoder().raw_decode(_text_of(out))[0]
 
 
 def _text_of(stream: io.TextIOWrapper) -> str:

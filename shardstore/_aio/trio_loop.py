@@ -86,4 +86,4 @@ class TrioLoop:
 
 
 def _nothing() -> None:
-    """Do nothing."""
+    """Return at once."""

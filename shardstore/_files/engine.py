@@ -141,7 +141,7 @@ class FileEngine:
         return txn
 
     def tend(self, key: str, timeout: float | None) -> None:
-        """Do what a transaction at hand has left: rewrite the journal. Raises what a commit does."""
+        """Finish what a transaction at hand has left: rewrite the journal. Raises what a commit does."""
         with self.pool.transaction(key, timeout, create=False) as txn:
             txn.tend()
 

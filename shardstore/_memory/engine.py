@@ -92,7 +92,7 @@ class MemoryEngine:
         return self.transaction(key, timeout)
 
     def tend(self, key: str, timeout: float | None) -> None:
-        """Do nothing: nothing was left."""
+        """Return at once: nothing was left."""
 
     def batch(self, *, durable: bool) -> MemoryBatch:  # noqa: ARG002  # nothing here survives anything
         """Return a batch."""

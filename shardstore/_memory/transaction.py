@@ -74,7 +74,7 @@ class MemoryTransaction:
     rewrite_due = False
 
     def settle(self) -> None:
-        """Do nothing: nothing was put off."""
+        """Return at once: nothing was put off."""
 
     @property
     def key(self) -> str:

@@ -146,7 +146,7 @@ class PostgresEngine:
         """Return None."""
 
     def tend(self, key: str, timeout: float | None) -> None:
-        """Do nothing: nothing was left."""
+        """Return at once: nothing was left."""
 
     def batch(self, *, durable: bool) -> PostgresBatch:
         """Return a batch of transactions that wait for the disk together."""

@@ -17,6 +17,7 @@ LIBRARY = PAGES["library.md"].read_text(encoding="utf-8")
 COMMANDS = PAGES["command-line.md"].read_text(encoding="utf-8")
 # Public methods that only the store calls.
 OF_THE_STORE = {
+    "Store.on",
     "Draft.accept",
     "TypedDraft.accept",
     "Draft.change",

@@ -18,7 +18,7 @@ COUNT = 400
 
 
 def item(number: int) -> Item:
-    """Make an item of a length of its own: some are longer than a probe."""
+    """Return an item of a length of its own: some are longer than a probe."""
     size = 12_000 if number % 97 == 5 else 30 * (number % 7)
     return Item(b'{"n":%d,"text":"%b"}' % (number, b"x" * size), f"id{number}" if number % 3 else None, 5, "me")
 
@@ -35,7 +35,7 @@ def files(root: Path) -> LogFiles:
 
 @pytest.fixture
 def settled(files: LogFiles) -> Settled:
-    """Give the file of a log whose first 100 items were dropped before."""
+    """Return the file of a log whose first 100 items were dropped before."""
     return files.write_new(NAME, LogState(), ITEMS, first=100)
 
 
