@@ -50,7 +50,7 @@ def _of_kinds(kinds: Population) -> dict[str, Any]:
 
 
 def _kinds(kinds: Population) -> list[tuple[str, str]]:
-    """Say how many sessions there are of each prefix and each status; nothing where they are all alike."""
+    """Return how many sessions there are of each prefix and each status; nothing where they are all alike."""
     facts = []
     if len(kinds.prefixes) > 1:
         facts.append(("Keys", ", ".join(f"{looks.text(prefix)} {count:,}" for prefix, count in kinds.prefixes)))

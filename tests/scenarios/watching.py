@@ -240,7 +240,7 @@ def write_on(root: Path, seed: int, names: int, path: str) -> None:
 
 
 def _write(store: Store, key: str, rng: random.Random) -> Session | None:
-    """Do something to a session; return it, or None where nothing was there to be done to."""
+    """Change a session somehow; return it, or None where nothing was there to be done to."""
     move = rng.random()
     if move < 0.6:
         return store.patch(key, {"n": rng.random()})
