@@ -21,7 +21,7 @@ from shardstore import Store
 
 CHAT: Final = "agent:chat"
 # How each command is called for its shape, in this order: later ones meet what earlier ones did.
-TOKEN: Final = "TOKEN"  # stands for one of the empty store
+BEGINNING: Final = "BEGINNING"  # stands for one of the empty store
 CALLS: Final[dict[str, tuple[str, ...]]] = {
     "get": (CHAT,),
     "set": ("agent:new", '{"status": "new"}'),
@@ -29,7 +29,7 @@ CALLS: Final[dict[str, tuple[str, ...]]] = {
     "revert": ("agent:new", "1"),
     "append": ("agent:new", '{"role": "user"}'),
     "log": (CHAT, "-n", "1"),
-    "watch": (CHAT, "--since", TOKEN, "--timeout", "0"),
+    "watch": (CHAT, "--since", BEGINNING, "--timeout", "0"),
     "copy": (CHAT, "agent:branch"),
     "rename": ("agent:branch", "agent:kept"),
     "delete": ("agent:kept",),
@@ -84,7 +84,7 @@ def _all() -> dict[str, str]:
 def _prepare(place: Path) -> None:
     """Create a store in which each command finds something to print; one session is damaged."""
     with Store(place / "sessions", actor="agent:main") as store:
-        (place / TOKEN).write_text(store.token())
+        (place / BEGINNING).write_text(store.token())
         store.append(CHAT, [{"role": "user", "content": "hi"}], {"status": "running"}, ids=["m1"])
         store.create("agent:old", {"status": "old"})
         store.create("agent:older", {"status": "old"})
@@ -102,7 +102,7 @@ def _prepare(place: Path) -> None:
 
 def _run(call: str, arguments: tuple[str, ...]) -> Any:
     """Run a command in this process, which takes a tenth of the time of a new one; return its output."""
-    arguments = tuple([Path(TOKEN).read_text() if one is TOKEN else one for one in arguments])
+    arguments = tuple([Path(BEGINNING).read_text() if one is BEGINNING else one for one in arguments])
     words = [word for word in call.split() if word.islower() and not word.startswith("-")]
     store = [] if call == "copy-store" else ["--store", "sessions"]
     old, sys.argv = sys.argv, ["shardstore", *words, *arguments, "--json", *store]
