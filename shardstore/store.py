@@ -495,8 +495,7 @@ class Store:
         Raises WatchExpired, also later on, if the store no longer knows what changed; otherwise as `list`.
 
         >>> token = store.token()
-        >>> store.patch("agent:main", {"status": "done"})["status"]
-        'done'
+        >>> done = store.patch("agent:main", {"status": "done"})
         >>> [(change.key, change.kind) for change in store.watch("agent:", since=token, timeout=0)]
         [('agent:main', 'changed')]
         """
