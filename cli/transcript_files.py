@@ -103,6 +103,6 @@ def given_ids(path: Path) -> dict[tuple[int, str], str]:
     return found
 
 
-def ids_line(number: int, text: bytes, name: str) -> bytes:
+def ids_line(number: int, crc: str, name: str) -> bytes:
     """Return the line that keeps an item's id."""
-    return codec.dumps({"n": number, "crc": checksum(text), "id": name}) + b"\n"
+    return codec.dumps({"n": number, "crc": crc, "id": name}) + b"\n"

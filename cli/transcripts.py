@@ -7,6 +7,7 @@ does. Everything is checked before anything is written, as for sessions.json its
 from __future__ import annotations
 
 import os
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -119,8 +120,9 @@ def bring(store: Store, key: str, entry: dict[str, Any], lines: Iterable[Line], 
         draft = Draft(key, txn.state, engine.logs)
         if made:
             draft.replace(entry)
-        for line in lines:
-            draft.log.add_encoded(line.raw, line.id, at=line.at, actor="import:openclaw")
+        present = since or time.time_ns() // 1000
+        for line in lines:  # each with a time: what an append may hold is no limit of what was there before
+            draft.log.add_encoded(line.raw, line.id, at=line.at or present, actor="import:openclaw")
         change = draft.change()
         if change is not None:
             txn.commit(change, "import:openclaw", durable=store.durability == "commit", at=since)
@@ -157,16 +159,16 @@ def ids_beside(session: Session) -> list[bytes]:
 
     An item without an id gets one at an import, so that a second import does not add it again.
     """
-    own, lines, actual = [], [], []
+    own, sums, actual = [], [], []
     for text, name in as_lines(session):
         own.append(own_id(codec.loads(text)))
-        lines.append(text)
+        sums.append(checksum(text))
         actual.append(name)
     numbers = range(1, len(actual) + 1)
     found = ids_of(own, numbers, [None] * len(actual))
     if all(name in (None, mine) for name, mine in zip(actual, found, strict=True)):
         return []
-    return [ids_line(n, text, name) for n, text, name in zip(numbers, lines, actual, strict=True) if name is not None]
+    return [ids_line(n, crc, name) for n, crc, name in zip(numbers, sums, actual, strict=True) if name is not None]
 
 
 def same(one: Session, other: Session) -> bool:

@@ -132,6 +132,7 @@ class Follower:
         self._incarnation = state.incarnation
         end = state.log.end
         self._next = end if start is None else max(state.log.dropped, end + start) if start < 0 else start
+        self._begun = False  # whether the log was as long as that once
         self._found: Iterator[Any] = iter(())
         self.rests = Rests(store.engine.changes_in(key))
 
@@ -149,9 +150,11 @@ class Follower:
 
     def ready(self) -> list[Any]:
         """Return the items that have come and were not returned yet, without waiting; empty after `close`."""
+        found, self._found = list(self._found), iter(())  # a look puts others in their place
         if self._store is not None:
             self._look(self._store.engine)
-        found, self._found = list(self._found), iter(())
+            found += self._found
+            self._found = iter(())
         return found
 
     def close(self) -> None:
@@ -165,9 +168,13 @@ class Follower:
         if not state.exists:
             return False
         if state.incarnation != self._incarnation:
-            self._incarnation, self._next = state.incarnation, state.log.dropped  # deleted and made again
+            self._next = state.log.dropped if self._incarnation else self._next  # deleted and made again, or just made
+            self._incarnation = state.incarnation
         log = state.log
-        start = min(max(self._next, log.dropped), log.end)
+        if self._next > log.end and not self._begun:
+            return False  # the first item wanted has not come
+        self._begun = True
+        start = min(max(self._next, log.dropped), log.end)  # the end where the log was cut
         try:
             items = read_items(engine.logs, self._key, log, start, min(log.end, start + _BATCH))
         except LogReplaced:

@@ -7,10 +7,13 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
+from shardstore_cli import transcripts
 
 from shardstore import Store
+from shardstore import _codec as codec
 from tests.cli.shell import COMMAND, Shell, environment
 
 CHAT = [
@@ -344,6 +347,15 @@ def test_lines_that_no_log_can_hold_are_skipped_on_demand(shell: Shell) -> None:
     assert "4 skipped lines kept in" in told.err
     with Store(shell.store) as store:
         assert store.log("agent:main:main", -2, -1) == [{"bad": "\ufffd"}]
+
+
+def test_a_transcript_may_be_longer_than_one_append(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything was checked before: no session in the middle may be refused for the length of its transcript."""
+    lines = [transcripts.Line(b'{"n":%d,"text":"%b"}' % (n, b"x" * 1_000), f"line:{n}", 0) for n in range(300)]
+    monkeypatch.setattr(codec, "ENTRY_BYTES_MAX", 100_000)
+    with Store(root) as store:
+        assert transcripts.bring(store, "k", {"a": 1}, lines, at=None)
+        assert len(store.log("k")) == 300
 
 
 def test_a_conflict_leaves_the_log_alone_too(shell: Shell) -> None:

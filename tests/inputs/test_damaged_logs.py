@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from shardstore import CorruptShard, LogReplaced, SessionNotFound, Store
+from tests.scenarios import logs
 from tests.support import actions, disk
 from tests.support.peer import one_peer
 
@@ -405,3 +406,7 @@ def test_ids_that_went_with_a_backup_are_new_again(root: Path, tmp_path: Path, h
         assert store["k"].log.find("i700") is None
         assert store["k"].log.find("o300") == 700
         assert len(store.append("k", [{"n": 700}], ids=["i700"]).log) == 801
+
+
+def test_an_older_journal_put_back_alone(root: Path) -> None:
+    logs.an_older_journal_put_back_alone(root)

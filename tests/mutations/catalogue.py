@@ -832,6 +832,11 @@ def log_without_committed_end() -> None:
     swap("shardstore._files.logfile:LogFiles._append", behind_everything)
 
 
+@mutation("looking what stands behind the end of a log's file", "logs.an_older_journal_put_back_alone")
+def written_over_newer_items() -> None:
+    swap("shardstore._files.logfile:_is_free", nothing(True))
+
+
 @mutation("the new name of what replaces a log's file", "logs.a_snapshot_never_reads_what_came_later")
 def log_name_reused() -> None:
     import os
