@@ -99,7 +99,7 @@ def test_a_child_that_was_forked_after_use(root: Path) -> None:
     asyncio.run(store.update("k", adds(0)))
 
     def child() -> None:
-        async def main() -> Any:
+        async def main() -> None:
             await store.update("k", adds(1))
             await asyncio.gather(*[store.update(f"c{number}", adds(number)) for number in range(20)])
             await store.close()
