@@ -6,13 +6,17 @@ WORKERS ?= 2
 MINUTES ?= 20
 VERSION_SUITES ?= contract unit index evidence cli stress
 
-.PHONY: demo test test-postgres test-versions mutants lint format reference exhaustive torture bench bench-quick clean
+.PHONY: demo test test-awaited test-postgres test-versions mutants lint format reference exhaustive torture bench bench-quick clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python -m bench.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+# All of the contract through AsyncStore; `make test` runs a part of that.
+test-awaited: $(VENV)/.dev
+	SHARDSTORE_TEST_WHOLE_CONTRACT=1 $(BIN)/python -m pytest -n $(WORKERS) tests/contract -k awaited
 
 # Each Python that is claimed and found here, in a virtual environment of its own; SHARDSTORE_PYTHONS names more.
 test-versions: $(VENV)/.python

@@ -221,6 +221,12 @@ def count_outside(token: Token) -> None:
     _inside.set(tuple([o for o in _inside.get() if o is not token]))
 
 
+def refuse_inside(token: Token | None, name: str) -> None:
+    """Raise NestedUpdate where this chain of calls is inside of what the token stands for."""
+    if token is not None and any(one is token for one in _inside.get()):
+        raise NestedUpdate(name)
+
+
 class Visit:
     """A short stay in a mutex, by whoever does not wait for it.
 

@@ -167,7 +167,6 @@ class AsyncStore(Caller):
         """Return another AsyncStore on the same sessions, with other settings, as `Store.using` does."""
         view = type(self).__new__(type(self))
         view._join(self._opened().using(**settings), self._home)  # noqa: SLF001  # made here
-        self._home.views += 1
         return view
 
     # Writing: in the order of the calls on each session

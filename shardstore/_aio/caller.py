@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 AT_ONCE: Final = 64  # calls done on the loop, after which other tasks go on first
+_REST_S: Final = 0.002
 NOT_AT_HAND: Final[Any] = object()
 
 
@@ -30,6 +31,7 @@ class Caller:
     def _join(self, store: Store, home: Home) -> None:
         self._store = store
         self._home = home
+        home.views.add(self)
         self._process = os.getpid()
         self._under_way: set[object] = set()
         self._idle: Signal | None = None  # what `close` waits for
@@ -109,8 +111,7 @@ class Caller:
         An error is nobody's: the journal is as good as before, and a later commit rewrites it, or raises the error.
         """
         lanes, store = self._home.lanes(), self._store
-        ending = _Ending(self)
-        self._under_way.add(ending)
+        ending = _Ending(self._home)
         lanes.add(key, Call(ending, store, lambda sync: sync.engine.tend(key, sync.lock_timeout), alone=True))
 
     async def _breathe(self) -> None:
@@ -141,12 +142,15 @@ class Caller:
         if self._under_way:
             self._idle = lanes.loop.signal()
             await self._idle.wait(None)
+        while self._home.tending:  # for any view: they use the engine that is left here
+            await lanes.loop.sleep(_REST_S)
         try:
             await lanes.run(Call(lanes.loop.signal(), self._store, Store.close, in_time=False))
         except RuntimeError:  # no thread starts
             self._store.close()
         self._closed = True
-        self._home.leave()
+        del self._hot, self._inside  # they keep the engine, and with it its descriptors
+        self._home.leave(self)
         for other in self._closing or ():
             other.set()
 
@@ -154,12 +158,13 @@ class Caller:
 class _Ending:
     """The signal of a call that no task waits for."""
 
-    def __init__(self, store: Caller) -> None:
-        self._store = store
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        home.tending.add(self)
 
     def set(self) -> None:
         """Have it happened."""
-        self._store._ended(self)  # noqa: SLF001  # one class in two
+        self._home.tending.discard(self)
 
     async def wait(self, deadline: float | None) -> bool:
         """Return at once."""

@@ -92,6 +92,9 @@ class Call(Place):
     def outcome(self) -> Any:
         """Return what the verb returned, or raise what it raised."""
         error, self.error = self.error, None
-        if error is not None:
+        if error is None:
+            return self._result
+        try:
             raise error
-        return self._result
+        finally:
+            del error  # or its traceback would keep it, and the store with it, in a circle

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from typing import TYPE_CHECKING
 
 from shardstore._aio.lanes import Lanes
@@ -17,7 +18,8 @@ class Home:
     """The loop that an AsyncStore and its views are used on, and their lanes there."""
 
     def __init__(self) -> None:
-        self.views = 1
+        self.views: weakref.WeakSet[object] = weakref.WeakSet()  # one may be dropped without being closed
+        self.tending: set[object] = set()  # rewrites under way
         self.at_once = 0  # calls done on the loop since another task went on
         self._binding = threading.Lock()
         self._loop: Loop | None = None
@@ -36,10 +38,11 @@ class Home:
                 raise RuntimeError("this AsyncStore is in use on another event loop; share its Store instead")
             self._loop, self._process = loop, os.getpid()
             lanes = self._lanes = Lanes(loop)
+            self.tending = set()
             return lanes
 
-    def leave(self) -> None:
-        """Count one view less; the last one ends the threads, none of which has anything to do."""
-        self.views -= 1
+    def leave(self, view: object) -> None:
+        """Take out a view; the last one ends the threads, none of which has anything to do."""
+        self.views.discard(view)
         if not self.views and self._lanes is not None:
             self._lanes.end()

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 from shardstore._aio.calls import Call, Place
 from shardstore._aio.threads import Threads
 from shardstore._aio.visits import Inside, Joining
+from shardstore._inside import refuse_inside
 from shardstore.errors import CommitUncertain, LockTimeout, SessionNotFound
 
 if TYPE_CHECKING:
     from shardstore._aio.loops import Loop
+    from shardstore._inside import Token
     from shardstore.engine import Engine, Visit
     from shardstore.store import Store
 
@@ -32,10 +34,11 @@ _WAIT_S: Final = 0.25  # seconds that a thread waits for one lock, before it tak
 class Lane:
     """The calls on one session that have not begun, and whoever serves them."""
 
-    __slots__ = ("calls", "key")
+    __slots__ = ("calls", "inside", "key")
 
     def __init__(self, key: str) -> None:
         self.key = key
+        self.inside: Token | None = None  # of the visit that is under way
         self.calls: deque[Place] = deque()
 
     def head(self) -> Place | None:
@@ -73,9 +76,10 @@ class Lanes:
         return call.outcome()
 
     def add(self, key: str, call: Call) -> None:
-        """Have a call run, whether or not somebody waits for it."""
+        """Have a call run, whether or not somebody waits for it. Raises NestedUpdate."""
         lane = self.by_key.get(key)
         if lane is not None:
+            refuse_inside(lane.inside, key)
             lane.calls.append(call)
             return
         lane = self.by_key[key] = Lane(key)
@@ -115,6 +119,7 @@ class Lanes:
         if lane is None:
             self.by_key[key] = Lane(key)
             return
+        refuse_inside(lane.inside, key)
         began, place = time.monotonic(), Place(self.loop.signal())
         lane.calls.append(place)
         try:
@@ -210,6 +215,7 @@ class Service:
     def _visit(self, engine: Engine, visit: Visit, first: Call) -> None:
         """Run calls in a visit that is inside."""
         began = time.monotonic()
+        self._lane.inside = visit.token
         lost: BaseException | None = None
         try:
             while (call := self._take()) is not None:
@@ -231,6 +237,7 @@ class Service:
             first.context.run(visit.__exit__, None, None, None)
         except BaseException as error:  # noqa: BLE001
             lost = error
+        self._lane.inside = None
         if lost is not None:
             for call in self._done:
                 call.error = call.error or copy.copy(lost)

@@ -162,10 +162,12 @@ def test_a_timeout_around_a_call_that_began(root: Path) -> None:
     async def main() -> None:
         async with AsyncStore(root) as store:
             blocked = Blocked()
+            call = asyncio.create_task(store.update("k", blocked))
+            await blocked.has_begun()
             asyncio.get_running_loop().call_later(0.1, blocked.go.set)
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.02):
-                    await store.update("k", blocked)
+                    await call
             found = await store.get("k")
             assert found is not None
             assert found["blocked"]
@@ -312,6 +314,7 @@ def test_close_waits_for_the_calls_made_before(root: Path) -> None:
     """What was called before close is finished, the queued too; what comes after is StoreClosed; cancelling waits."""
 
     async def main() -> None:
+        before = set(threading.enumerate())
         store = AsyncStore(root)
         blocked = Blocked()
         calls = [asyncio.create_task(store.update("k", mutator)) for mutator in (blocked, adds(1))]
@@ -329,7 +332,8 @@ def test_close_waits_for_the_calls_made_before(root: Path) -> None:
         assert closing.cancelled()
         assert [task.result().rev for task in calls] == [1, 2]
         await store.close()
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("shardstore_")]
+        new = set(threading.enumerate()) - before
+        assert not [thread for thread in new if thread.name.startswith("shardstore_")]
 
     run(main())
 

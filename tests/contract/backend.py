@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from shardstore import Draft, Session, Store
+from tests.contract.awaited import AwaitedStore
 from tests.support import disk
 from tests.support.actions import add_one, in_child, sleep_until, wait_for
 from tests.support.peer import Peer, hear, one_peer, say
@@ -21,6 +22,8 @@ class Backend(ABC):
     """One place for one store. A kind of store is held to the contract by one subclass of this, named in BACKENDS."""
 
     in_files: ClassVar[bool]  # tests marked `files` are for it; they may use the path `root`
+    modules: ClassVar[tuple[str, ...]] = ()  # of the contract, that are run on it by default; none: all
+    leaves_out: ClassVar[tuple[str, ...]] = ()  # tests that are not for it
     shared_between_processes: ClassVar[bool]  # tests marked `processes` are for it; then it can be pickled
 
     def __init__(self, root: Path) -> None:
@@ -173,7 +176,22 @@ def connect(server: str) -> Iterator[Any]:
         yield database
 
 
+class AwaitedBackend(FileBackend):
+    """The store in files behind an AsyncStore. `make test-awaited` runs all of the contract, `make test` a part."""
+
+    leaves_out = (  # exceptions that end a loop; what holds in one thread alone
+        "test_an_exception_in_a_mutator_writes_nothing_and_frees_the_lock",
+        "test_the_guard_is_gone_after_a_failed_mutator",
+        "test_nesting_is_seen_by_another_task_of_the_same_thread",
+    )
+    modules = ("test_update", "test_create", "test_replace_delete", "test_nested", "test_log", "test_errors")
+
+    def open(self, **options: Any) -> Any:
+        return AwaitedStore(super().open(**options))
+
+
 BACKENDS: dict[str, type[Backend]] = {
+    "awaited": AwaitedBackend,
     "files": FileBackend,
     "memory": MemoryBackend,
     "postgres": PostgresBackend,

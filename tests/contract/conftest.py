@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test on every backend that it is for, and in some modules (BOTH_DURABILITIES) at each durability."""
     if "backend" in metafunc.fixturenames:
         marks = {mark.name for mark in metafunc.definition.iter_markers()}
-        metafunc.parametrize("backend", [name for name in BACKENDS if is_for(BACKENDS[name], marks)], indirect=True)
+        module = metafunc.module.__name__.rpartition(".")[2]
+        test = metafunc.function.__name__
+        names = [name for name, kind in BACKENDS.items() if is_for(kind, marks, module) and test not in kind.leaves_out]
+        metafunc.parametrize("backend", names, indirect=True)
     if "store" in metafunc.fixturenames and getattr(metafunc.module, "BOTH_DURABILITIES", False):
         metafunc.parametrize("store", ["commit", "relaxed"], indirect=True)
 
 
-def is_for(backend: type[Backend], marks: set[str]) -> bool:
+def is_for(backend: type[Backend], marks: set[str], module: str) -> bool:
     """Return whether a test with these markers is for this backend."""
+    if backend.modules and module not in backend.modules and not os.environ.get("SHARDSTORE_TEST_WHOLE_CONTRACT"):
+        return False
     return (backend.in_files or "files" not in marks) and (backend.shared_between_processes or "processes" not in marks)
 
 

@@ -63,6 +63,7 @@ def test_crash_states_of_short_workloads(name: str) -> None:
         ("life", "commit", "3", "5"),
         ("life", "relaxed", "27", "20"),
         ("compact", "commit", "9", "7"),
+        ("group", "commit", "3", "9"),
         ("bulk", "commit", "11", "23"),
         ("bulk-syncfs", "commit", "11", "15"),
         ("bulk-archive", "commit", "3", "9"),
@@ -95,6 +96,13 @@ def test_a_batch_that_skips_a_step_is_caught(mutant: str) -> None:
     tool("outage", "bulk", *options, expect_complaints=True)
 
 
+@exhaustive
+@pytest.mark.parametrize("mutant", ["group-not-synced", "group-says-durable"])
+def test_a_group_that_skips_a_step_is_caught(mutant: str) -> None:
+    """Without the sync something acknowledged is missing; with the wrong member a torn tail is taken for damage."""
+    tool("outage", "group", "--durability", "commit", "--mutant", mutant, "--enough", "1", expect_complaints=True)
+
+
 @sampled
 @pytest.mark.parametrize("name", ["log", "log-moves"])
 def test_some_crash_states_of_a_log(name: str) -> None:
@@ -119,6 +127,8 @@ def test_a_log_that_skips_a_step_is_caught(mutant: str) -> None:
         "rewrite",
         "torn",
         "mixed",
+        "group",
+        "group-rewrite",
         "compact",
         "bulk",
         "bulk-syncfs",
