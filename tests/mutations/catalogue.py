@@ -1001,7 +1001,7 @@ def whole_model_written() -> None:
 
 @mutation("reading a changed model again before it is committed", "typed.what_could_not_be_read_again_is_not_written")
 def changed_model_trusted() -> None:
-    edit("shardstore._typed.draft:TypedDraft._write", ("and not form.is_strict", "and False"))
+    edit("shardstore._typed.draft:TypedDraft._write", ("if not form.is_strict:", "if False:"))
 
 
 @mutation("comparing the token of a lease", "examples.a_lease_has_one_owner_at_a_time")
