@@ -31,9 +31,9 @@ def copy_store(
 ) -> None:
     """Copy all sessions into another store, or database.
 
-    Versions, history and logs go along. Run it again while writers go on, and a last time after they stopped: it copies what has changed since. A session
-    that was changed in the target is left alone, and named. Exit code 1 where that, or anything else, went wrong.
-    The archive stays where it is.
+    Versions, history and logs go along. Run it again while writers go on, and a last time after they stopped: it copies
+    what has changed since. A session that was changed in the target is left alone, and named. Exit code 1 where that,
+    or anything else, went wrong. The archive stays where it is.
     """
     from shardstore._copy_store import copy_store as copying
 

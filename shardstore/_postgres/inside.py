@@ -76,23 +76,23 @@ class Inside:
 
     def abandon(self) -> None:
         """Unlock where an exception from outside came as `with` began or ended. Does nothing for another thread's."""
-        token = self._token
-        if token is not None and token[0] == threading.get_ident():
+        if self._token is not None and self._token[0] == threading.get_ident():
             self._leave()
 
-    def __del__(self) -> None:  # an exception from outside may come before `with` knows that it entered
-        if getattr(self, "_token", None) is not None:
+    def __del__(self) -> None:
+        if getattr(self, "_token", None) is not None:  # not there where `__init__` was interrupted
             self._leave()
 
     def _leave(self) -> None:
-        token, self._token = self._token, None
-        connection, self._connection = self._connection, None
+        """Unlock; may be called again, wherever an exception from outside ended it."""
         try:
+            connection, self._connection = self._connection, None
             if connection is not None and connection.pid == os.getpid():
                 self._give_back(connection)
         finally:
-            if token is not None:
-                self.slot.mutex.leave(token)
+            if self._token is not None:
+                self.slot.mutex.leave(self._token)
+            self._token = None
 
     def _give_back(self, connection: Connection) -> None:
         """Undo what was not committed, and with it the lock."""
