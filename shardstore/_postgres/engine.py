@@ -90,10 +90,10 @@ class PostgresEngine:
         self.process = str(os.getpid())
         self.ended = False  # the last Store object was closed
         self.sql = Statements(at.schema)
-        self.logs = Logs(self)
         self.schema = at.schema
         self._at = at
         self.connections = Connections(Settings(at))
+        self.logs = Logs(self.connections, self.sql, self.location)
         self._members = 0  # Store objects that use it
         self._slots = Slots()
         _living.add(self)

@@ -8,33 +8,36 @@ from typing import TYPE_CHECKING, Any, Final
 
 from shardstore._journal.log_lines import encode_lines, parse_line, seed_of
 from shardstore._log import NOWHERE, SETTLE_BYTES, Item, LogState, Settled, moved_to
+from shardstore._postgres.known import digest
 from shardstore._postgres.values import number
 from shardstore.errors import CorruptShard, LogReplaced
 from shardstore.log import read_items
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from shardstore._postgres.connection import Connection
-    from shardstore._postgres.engine import PostgresEngine
+    from shardstore._postgres.connections import Connections
     from shardstore._postgres.statements import Statements
+    from shardstore._postgres.values import Value
 
 _AT_ONCE: Final = 2000  # items in one statement
 
 
 class Logs:
-    """Reads the settled items of a store's logs."""
+    """Reads the settled items of a store's logs. Sessions hold it, so it holds no engine, which holds it."""
 
-    def __init__(self, engine: PostgresEngine) -> None:
-        self._engine = engine
-        self.sql = engine.sql
+    def __init__(self, connections: Connections, sql: Statements, location: str) -> None:
+        self._connections = connections
+        self.sql = sql
+        self._location = location
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (Nowhere, ())  # another process reads a log through a Store of its own
 
     def read(self, key: str, log: LogState, start: int, stop: int, *, values: bool = False) -> list[Item]:  # noqa: ARG002
         """Return the settled items of these numbers. Raises LogReplaced, CorruptShard."""
-        rows = self._engine.ask(self.sql.items, (bytes.fromhex(log.settled.file), start, stop))
+        rows = self._ask(self.sql.items, (bytes.fromhex(log.settled.file), start, stop))
         seed, found = seed_of(log.settled.file), []
         for wanted, (n, line) in zip(range(start, stop), rows, strict=False):
             parsed = parse_line((line or b"").removesuffix(b"\n"), seed)
@@ -48,17 +51,25 @@ class Logs:
 
     def _damaged(self, key: str, log: LogState, n: int) -> None:
         """Raise CorruptShard, or LogReplaced where the session has another log by now."""
-        if self._engine.read(key).log.settled.file != log.settled.file:
+        if self._present(key) != log.settled.file:
             raise LogReplaced(key)
-        raise CorruptShard(f"{self._engine.location}#{log.settled.file}", 0, f"item {n} is not whole", key)
+        raise CorruptShard(f"{self._location}#{log.settled.file}", 0, f"item {n} is not whole", key)
+
+    def _ask(self, statement: str, values: Sequence[Value]) -> list[tuple[bytes | None, ...]]:
+        return self._connections.ask(statement, values).rows
+
+    def _present(self, key: str) -> str:
+        """Return the id of the log that the session has by now; empty where it has none."""
+        rows = self._ask(self.sql.settled, (digest(key),))
+        return (rows[0][0] or b"").hex() if rows else ""
 
     def number_of(self, key: str, log: LogState, name: str) -> int | None:
         """Return the number of the settled item with this id that stands. Raises LogReplaced."""
-        rows = self._engine.ask(self.sql.item_of, (bytes.fromhex(log.settled.file), name_of(name)))
+        rows = self._ask(self.sql.item_of, (bytes.fromhex(log.settled.file), name_of(name)))
         for n, _ in rows:
             if log.dropped <= number(n) < log.kept:
                 return number(n)
-        if not rows and self._engine.read(key).log.settled.file != log.settled.file:
+        if not rows and self._present(key) != log.settled.file:
             raise LogReplaced(key)
         return None
 

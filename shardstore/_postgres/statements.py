@@ -36,6 +36,7 @@ FOR UPDATE OF s"""
 INSERT INTO {self.session} (id, key) VALUES ($1::bytea, $2::text) ON CONFLICT (id) DO NOTHING
 RETURNING EXISTS (SELECT FROM {self.line} l WHERE l.id = $1)"""
         self.append = self._commit("INSERT INTO {line} (id, n, line) VALUES ($1::bytea, $2::bigint, $3::bytea)")
+        self.settled = f"SELECT settled FROM {self.session} WHERE id = $1::bytea"
         self.size = f"SELECT journal + settled_bytes FROM {self.session} WHERE id = $1::bytea"
         self.refresh_row = f"""
 UPDATE {self.session} SET keys = $3::bytea[], generation = $4::bigint, fields = $5::bytea, cut = $6::bytea,
