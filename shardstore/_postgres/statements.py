@@ -41,6 +41,7 @@ RETURNING EXISTS (SELECT FROM {self.line} l WHERE l.id = $1)"""
         self.refresh_row = f"""
 UPDATE {self.session} SET keys = $3::bytea[], generation = $4::bigint, fields = $5::bytea, cut = $6::bytea,
   hidden = $7::bytea WHERE id = $1::bytea AND n = $2::bigint"""
+        self.lines = f"SELECT line FROM {self.line} WHERE id = $1::bytea ORDER BY n"
         self.forget_lines = f"DELETE FROM {self.line} WHERE id = $1::bytea"
         self.put_line = f"INSERT INTO {self.line} (id, n, line) VALUES ($1::bytea, $2::bigint, $3::bytea)"
         self.put_lines = f"""

@@ -167,8 +167,8 @@ class PostgresTransaction(Inside):
 
     def lines(self) -> bytes:
         """Return the journal, as a file would hold it."""
-        rows = self.held().run(self.engine.sql.read, (self.slot.id, 0, "")).rows
-        return b"".join([line for *_, line in rows if line is not None])
+        rows = self.held().run(self.engine.sql.lines, (self.slot.id,)).rows
+        return b"".join([line or b"" for (line,) in rows])
 
     def put(self, text: bytes, journal: Journal, items: Iterable[Item] = (), *, instead_of: int | None = None) -> None:
         """Put a whole journal in the place of what is there, and write the items of the log that it names.

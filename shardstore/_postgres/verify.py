@@ -91,7 +91,7 @@ class _Verification:
         )
         for (stray,) in rows:
             ident = stray or b""
-            lines = engine.ask(f"SELECT line FROM {engine.sql.line} WHERE id = $1::bytea ORDER BY n", (ident,))
+            lines = engine.ask(engine.sql.lines, (ident,))
             key = replay.salvage(b"".join([line or b"" for (line,) in lines]), "").state
             if key is None or key.key is None:
                 self.problems.append(Problem(f"session/{ident.hex()}", None, "damaged", "lines of no session"))
