@@ -6,7 +6,7 @@ WORKERS ?= 2
 MINUTES ?= 20
 VERSION_SUITES ?= contract unit index evidence cli stress
 
-.PHONY: demo test test-versions mutants lint format reference torture bench bench-quick clean
+.PHONY: demo test test-postgres test-versions mutants lint format reference torture bench bench-quick clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python -m bench.demo
@@ -17,6 +17,10 @@ test: $(VENV)/.dev
 # Each Python that is claimed and found here, in a virtual environment of its own; SHARDSTORE_PYTHONS names more.
 test-versions: $(VENV)/.python
 	$(BIN)/python -m tests.versions --workers $(WORKERS) $(VERSION_SUITES)
+
+# Clients and servers of the PostgreSQL engine are killed; each test starts a server of its own.
+test-postgres: $(VENV)/.dev
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not torture" tests/postgres
 
 # Small mutants of the core, made by machine: tests/mutations/SURVIVORS.md lists those that no test notices.
 mutants: $(VENV)/.dev
