@@ -1,8 +1,9 @@
 """A Store for asyncio: the same verbs, awaited. No call stops the event loop while it waits for a lock or a disk.
 
-`get` and `exists` run on the loop: they wait for nobody. Every other verb runs in a small pool of threads. Calls that
-write to one session stand in a queue, in their order, and one of them at a time takes a thread. So a session that
-somebody holds takes one thread, however many tasks wait for it.
+`get` and `exists` of a store in files run on the loop: they wait for nobody. Every other verb runs in a small pool of
+threads, and so do these where a network is in between. Calls that write to one session stand in a queue, in their
+order, and one of them at a time takes a thread. So a session that somebody holds takes one thread, however many tasks
+wait for it.
 
 A cancelled call that has not begun does nothing. One that has begun cannot be taken back: the task waits for its end,
 and is cancelled then. So nothing is committed after the `await` has returned.
@@ -329,14 +330,16 @@ class AsyncStore:
     # Reading
 
     async def get(self, key: str, *, rev: int | None = None) -> Session | None:
-        """Return the session as `Store.get` does: on the loop, at once; an earlier revision in a thread."""
-        if rev is None:
-            return self._opened().get(key)
+        """Return the session as `Store.get` does: from files on the loop, at once; else in a thread."""
+        store = self._opened()
+        if rev is None and store.engine.at_hand:
+            return store.get(key)
         return await self._call((), lambda store: store.get(key, rev=rev))
 
     async def exists(self, key: str) -> bool:
         """Return whether there is a session. Raises as `get`."""
-        return self._opened().exists(key)
+        store = self._opened()
+        return store.exists(key) if store.engine.at_hand else await self._call((), lambda sync: sync.exists(key))
 
     log: Final = _verb(Store.log)
     history: Final = _verb(Store.history)
@@ -368,9 +371,12 @@ class AsyncStore:
 
     def follow(self, key: str, start: int | None = None) -> AsyncGenerator[Any, None]:
         """Return an iterator for `async for` over the items of one log as they come, as `Store.follow` does."""
-        return self._followed(self._opened().follow(key, start))
+        store = self._opened()
+        begun = store.follow(key, start) if store.engine.at_hand else None
+        return self._followed(begun, lambda sync: sync.follow(key, start))
 
-    async def _followed(self, follower: Follower) -> AsyncGenerator[Any, None]:
+    async def _followed(self, begun: Follower | None, begin: Callable[[Store], Follower]) -> AsyncGenerator[Any, None]:
+        follower = begun or await self._call((), begin)
         woken = _Woken(follower.rests)
         try:
             await self._call((), woken.listen)

@@ -150,6 +150,7 @@ class Engine(Protocol):
     """One opened place of sessions. Shared by every Store object on it; safe between threads and across fork."""
 
     process: str  # the actor of whoever gave no name
+    at_hand: bool  # whether reading a session waits for nobody, so that an event loop may do it; False: for a network
 
     @property
     def location(self) -> str:
