@@ -97,7 +97,7 @@ class _Copying:
         self.report = report
 
     def guarded(self, key: str, act: Callable[[str], None]) -> None:
-        """Visit one session, and report what fails."""
+        """Run a step on one session, and report what fails."""
         try:
             act(key)
         except (StoreNotFound, StoreUnavailable):

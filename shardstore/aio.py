@@ -245,9 +245,12 @@ class AsyncStore(Caller):
 
     def follow(self, key: str, start: int | None = None) -> AsyncGenerator[Any, None]:
         """Return an iterator for `async for` over the items of one log as they come, as `Store.follow` does."""
-        return self._followed(self._opened().follow(key, start))
+        store = self._opened()
+        begun = None if store.engine.remote else store.follow(key, start)
+        return self._followed(begun, lambda sync: sync.follow(key, start))
 
-    async def _followed(self, follower: Follower) -> AsyncGenerator[Any, None]:
+    async def _followed(self, begun: Follower | None, begin: Callable[[Store], Follower]) -> AsyncGenerator[Any, None]:
+        follower = begun or await self._call((), begin)
         woken = Woken(self._home.lanes().loop, follower.rests)
         try:
             await self._call((), woken.listen)

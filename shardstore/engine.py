@@ -168,6 +168,7 @@ class Engine(Protocol):
     """One opened place of sessions. Shared by every Store object on it; safe between threads and across fork."""
 
     process: str  # the actor of whoever gave no name
+    remote: bool  # reading a session asks another machine, which an event loop must not wait for
 
     @property
     def location(self) -> str:

@@ -92,6 +92,8 @@ def open_engine(  # the settings of a store
 class FileEngine:
     """The shards and the index of one store."""
 
+    remote = False
+
     def __init__(self, identity: tuple[int, int], layout: Layout, indexed: tuple[str, ...]) -> None:
         self.layout = layout
         self.root = Path(layout.root)

@@ -46,6 +46,7 @@ class MemoryEngine:
 
     location = "memory:"
     root = None
+    remote = False
 
     def __init__(self) -> None:
         self.process = str(os.getpid())

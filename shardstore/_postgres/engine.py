@@ -82,6 +82,7 @@ class PostgresEngine:
     """The sessions of one store."""
 
     root = None
+    remote = True
     rows: Rows
 
     def __init__(self, at: address.Address) -> None:
