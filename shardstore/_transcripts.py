@@ -134,7 +134,7 @@ class Follower:
         self._next = end if start is None else max(state.log.dropped, end + start) if start < 0 else start
         self._begun = False  # whether the log was as long as that once
         self._found: Iterator[Any] = iter(())
-        self.rests = Rests(store.engine.changes_in(key))
+        self.rests: Rests = Rests(store.engine.changes_in(key))
 
     def __iter__(self) -> Iterator[Any]:
         return self

@@ -151,13 +151,6 @@ class Store:
         view._join(self._engine, self.root)  # noqa: SLF001
         return view
 
-    def on(self, engine: Engine, lock_timeout: float | None) -> Self:
-        """Return a Store with these settings on another engine, for whoever made that. It is not to be closed."""
-        view = type(self).__new__(type(self))
-        view.__dict__.update(self.__dict__)
-        view._engine, view.lock_timeout = engine, lock_timeout  # noqa: SLF001  # made here
-        return view
-
     def _settings(self, durability: Durability, lock_timeout: float | None, actor: str | None) -> None:
         if durability not in ("commit", "relaxed"):
             raise ValueError(f'durability is "commit" or "relaxed", not {durability!r}')

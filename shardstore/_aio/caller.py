@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from shardstore._aio.borrowed import on_engine
 from shardstore._aio.calls import Call
 from shardstore._aio.visits import Inside
 from shardstore.errors import StoreClosed
@@ -41,7 +42,7 @@ class Caller:
         self._inside = Inside(
             store.engine, NOT_ON_A_LOOP
         )  # for what is done on the loop, where no two calls are at once
-        self._hot = store.on(self._inside, 0.0)  # type: ignore[arg-type]  # the rest is the engine's
+        self._hot = on_engine(store, self._inside, 0.0)  # type: ignore[arg-type]  # the rest is the engine's
         self.root: Path | None = store.root
         self.location: str = store.location
 

@@ -6,6 +6,8 @@ import contextvars
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from shardstore._aio.borrowed import on_engine
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -82,9 +84,9 @@ class Call(Place):
         store = self.store
         try:
             if engine is not None:
-                store = store.on(engine, self.left)
+                store = on_engine(store, engine, self.left)
             elif self.deadline is not None:
-                store = store.on(store.engine, self.left)
+                store = on_engine(store, store.engine, self.left)
             self._result = self.context.run(self.run, store)
         except BaseException as error:  # noqa: BLE001  # raised by `outcome`, in the task
             self.error = error

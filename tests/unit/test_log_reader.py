@@ -61,9 +61,9 @@ def test_items_are_found_by_their_numbers(  # noqa: PLR0913  # a place, and two 
 
 def test_iterating_reads_some_at_a_time(files: LogFiles, settled: Settled, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_reader, "_CHUNK", 4_096)
-    read, asked = OpenedLog.read, []
+    read, asked = OpenedLog._quickly, []
     monkeypatch.setattr(
-        OpenedLog, "read", lambda self, start, stop: (asked.append(stop - start), read(self, start, stop))[1]
+        OpenedLog, "_quickly", lambda self, start, stop: (asked.append(stop - start), read(self, start, stop))[1]
     )
     with opened(files, settled) as file:
         assert list(file.iterate(100, 500)) == ITEMS
