@@ -41,6 +41,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     "cli/bash": ("cli/test_completion.py",),
     "cli/changes": ("cli/test_reading.py",),
     "cli/chat": ("cli/test_log.py",),
+    "cli/transcript_files": ("cli/test_log.py",),
     "cli/transcripts": ("cli/test_log.py",),
     "cli/damage": ("cli/test_reading.py",),
     "cli/failure": ("cli/test_messages.py", "cli/test_exits.py"),
