@@ -101,6 +101,14 @@ def _day(value: Callable[[str], float | None]) -> str:
     return ", ".join(f"{name} {us(p50)}" for name in names if (p50 := value(f"{name}_p50_us")) is not None)
 
 
+def _watching(value: Callable[[str], float | None]) -> str:
+    if (cpu := value("cpu_us")) is not None:
+        return us(cpu)
+    if (share := value("cpu_percent")) is not None:
+        return f"{share:.2f} %"
+    return "" if (middle := value("median_ms")) is None else f"{middle:.0f} / {value('max_ms') or 0:.0f} ms"
+
+
 LATENCY = ("median / p99", _latency)
 THROUGHPUT = ("operations a second of all processes, p99, fewest turns over most", _throughput)
 CELLS: dict[str, tuple[str, Callable[[Callable[[str], float | None]], str]]] = {
@@ -113,6 +121,10 @@ CELLS: dict[str, tuple[str, Callable[[Callable[[str], float | None]], str]]] = {
     "memory": ("resident in the end, and growth", _memory),
     "indexcost": ("median without → with the index's work", _noting),
     "churn": ("median, all days", _day),
+    "watching": (
+        "processor's time of an update; median / longest until seen; share of one processor when idle",
+        _watching,
+    ),
 }
 
 

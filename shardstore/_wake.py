@@ -23,7 +23,7 @@ SOON_S: Final = 0.005  # the first pause of whoever waits; each further one is t
 OFTEN_S: Final = 0.25  # the longest, where nothing wakes it
 SELDOM_S: Final = 1.0  # the longest, where something does
 _NOTIFIERS_MAX: Final = 8  # of one process: each takes a thread that is never quite idle
-_STEP_MS: Final = 10  # between two looks of watchfiles at what the operating system has told it
+_STEP_MS: Final = 20  # between two looks of watchfiles at what the system has told it; it reports after one or two more
 _ROUND_MS: Final = 60_000
 _END_S: Final = 1.0
 

@@ -26,6 +26,7 @@ from bench.workloads import (
     transcript,
     turn,
     typed,
+    watching,
 )
 
 if TYPE_CHECKING:
@@ -48,6 +49,6 @@ class Workload(Protocol):
 
 _MODULES: tuple[ModuleType, ...] = (
     touch, get, turn, floor, sessionsjson, hotkey, spread, fanout, mixed, durable, durable_spread,
-    listing, indexed, indexcost, rebuild, churn, bulk, cold, memory, transcript, typed,
+    listing, indexed, indexcost, rebuild, churn, bulk, cold, memory, transcript, typed, watching,
 )  # fmt: skip
 WORKLOADS: dict[str, Workload] = {module.NAME: cast("Workload", module) for module in _MODULES}

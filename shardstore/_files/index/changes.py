@@ -164,7 +164,8 @@ class ChangeFile:
                     os.close(fd)
 
     def __del__(self) -> None:
-        if getattr(self, "fd", -1) >= 0:  # not set where opening failed
+        # Not set where opening failed; None once the interpreter has cleared this module, at its end.
+        if getattr(self, "fd", -1) >= 0 and descriptors is not None:
             self.close()
 
     def has_name(self) -> bool:
