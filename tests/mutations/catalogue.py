@@ -936,7 +936,7 @@ def turn_lost() -> None:
 def newest_call_first() -> None:
     edit(
         "shardstore._aio.lanes:Lanes.add",
-        ("if lane is not None:\n        lane.calls.append(", "if lane is not None:\n        lane.calls.appendleft("),
+        ("refuse_inside(lane.inside, key)\n        lane.calls.append(", "lane.calls.appendleft("),
     )
     edit("shardstore._aio.caller:Caller._at_once", ("if not self._relaxed", "if True"))
 
