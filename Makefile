@@ -8,8 +8,9 @@ VERSION_SUITES ?= contract unit index evidence cli stress
 
 .PHONY: demo test test-awaited test-postgres test-versions mutants lint format reference exhaustive torture bench bench-quick clean
 
-demo: $(VENV)/.runtime
-	$(BIN)/python -m bench.demo
+# ENGINE=postgres: agents of three hosts on a database; it starts a server unless SHARDSTORE_TEST_POSTGRES names one.
+demo: $(VENV)/$(if $(filter postgres,$(ENGINE)),.dev,.runtime)
+	$(BIN)/python -m bench.demo$(if $(filter postgres,$(ENGINE)),_postgres)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal

@@ -250,7 +250,7 @@ class AsyncStore(Caller):
         return self._followed(begun, lambda sync: sync.follow(key, start))
 
     async def _followed(self, begun: Follower | None, begin: Callable[[Store], Follower]) -> AsyncGenerator[Any, None]:
-        follower = await self._call((), begin) if begun is None else begun
+        follower: Follower = begun if begun is not None else await self._call((), begin)
         woken = Woken(self._home.lanes().loop, follower.rests)
         try:
             await self._call((), woken.listen)
