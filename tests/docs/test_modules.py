@@ -83,7 +83,6 @@ COVERED: dict[str, tuple[str, ...]] = {
     "cli/cmd_watch": ("cli/test_watch.py",),
     "cli/plain_text": ("cli/test_startup.py",),
     "cli/population": ("cli/test_watch.py", "cli/test_reading.py"),
-    "cli/transcript_files": ("cli/test_log.py",),
 }
 
 
