@@ -6,17 +6,26 @@ WORKERS ?= 2
 MINUTES ?= 20
 VERSION_SUITES ?= contract unit index evidence cli stress
 
-.PHONY: demo test test-versions mutants lint format exhaustive torture bench bench-quick clean
+.PHONY: demo test test-awaited test-postgres test-versions mutants lint format reference exhaustive torture bench bench-quick clean
 
-demo: $(VENV)/.runtime
-	$(BIN)/python -m bench.demo
+# ENGINE=postgres: agents of three hosts on a database; it starts a server unless SHARDSTORE_TEST_POSTGRES names one.
+demo: $(VENV)/$(if $(filter postgres,$(ENGINE)),.dev,.runtime)
+	$(BIN)/python -m bench.demo$(if $(filter postgres,$(ENGINE)),_postgres)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
+# All of the contract through AsyncStore; `make test` runs a part of that.
+test-awaited: $(VENV)/.dev
+	SHARDSTORE_TEST_WHOLE_CONTRACT=1 $(BIN)/python -m pytest -n $(WORKERS) tests/contract -k awaited
+
 # Each Python that is claimed and found here, in a virtual environment of its own; SHARDSTORE_PYTHONS names more.
 test-versions: $(VENV)/.python
 	$(BIN)/python -m tests.versions --workers $(WORKERS) $(VERSION_SUITES)
+
+# Clients and servers of the PostgreSQL engine are killed; each test starts a server of its own.
+test-postgres: $(VENV)/.dev
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not torture" tests/postgres
 
 # Small mutants of the core, made by machine: tests/mutations/SURVIVORS.md lists those that no test notices.
 mutants: $(VENV)/.dev
@@ -38,6 +47,10 @@ lint: $(VENV)/.dev build/typing/shardstore_cli
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Parts of docs/reference/ come from docstrings, options and constants.
+reference: $(VENV)/.dev
+	$(BIN)/python -m docs.generate
 
 # The peers are pinned in bench/requirements.txt and live in a venv of their own.
 bench: $(VENV)-bench/.ready

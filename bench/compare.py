@@ -55,7 +55,7 @@ def _line(place: tuple[str, str, str], old: Sequence[Row], new: Sequence[Row]) -
 
 
 def judge(was: Sequence[float], now: Sequence[float], *, more_is_better: bool) -> str:
-    """Say faster, slower, or nothing when the rounds of both sides overlap."""
+    """Return faster, slower, or nothing when the rounds of both sides overlap."""
     if min(was) <= max(now) and min(now) <= max(was):
         return ""
     return "faster" if (median(now) > median(was)) == more_is_better else "slower"

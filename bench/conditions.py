@@ -85,7 +85,7 @@ def filesystem_of(path: Path) -> tuple[str, str, str]:
 
 
 def journal_of(kind: str, device: str) -> str:
-    """Say whether an ext4 file system has its journal: without one a sync is about half as dear."""
+    """Return whether an ext4 file system has its journal: without one a sync is about half as dear."""
     if kind != "ext4" or not os.path.isdir("/proc/fs/ext4"):
         return ""
     name = os.path.basename(os.path.realpath(device))

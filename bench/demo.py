@@ -42,7 +42,7 @@ START_SECONDS_MAX = 60.0  # that a worker waits for the others
 
 
 def turn(entry: MutableMapping[str, Any], worker: int, step: int) -> None:
-    """Do to an entry what a reply does: count it, move the clock and the tokens, now and then the route."""
+    """Change an entry as a reply does: count it, move the clock and the tokens, now and then the route."""
     entry[COUNTER] = entry.get(COUNTER, 0) + 1
     entry["updatedAt"] = time.time_ns() // 1_000_000
     entry["outputTokens"] = 40 + step % 400
@@ -56,7 +56,7 @@ class Subject(Protocol):
     """A store under test, opened in one worker's process."""
 
     def update(self, key: str, worker: int, step: int) -> None:
-        """Do one turn on one session."""
+        """Run one turn on one session."""
 
 
 class Shards:
@@ -185,7 +185,7 @@ def run(name: str, path: Path, keys: list[str], amount: Amount) -> Run:
 
 
 def prepare(directory: Path, entries: dict[str, Any]) -> dict[str, Path]:
-    """Make the three stores of the same sessions; shardstore's is the one that the command line imported into."""
+    """Return the three stores of the same sessions; shardstore's is the one that the command line imported into."""
     files = directory / "files"
     files.mkdir()
     for key, entry in entries.items():
@@ -224,7 +224,7 @@ def show(lines: list[str]) -> None:
 
 
 def section(lines: list[str], heading: str) -> list[str]:
-    """Give the lines from a heading to the next empty line; the rest is marked as left out."""
+    """Return the lines from a heading to the next empty line; the rest is marked as left out."""
     start = next(number for number, line in enumerate(lines) if heading in line)
     end = lines.index("", start) if "" in lines[start:] else len(lines)
     return ["[...]" if start else "", *lines[start:end]]
@@ -234,7 +234,7 @@ def section(lines: list[str], heading: str) -> list[str]:
 
 
 def main() -> None:
-    """Tell it in five steps."""
+    """Run the demo in its five steps."""
     parser = argparse.ArgumentParser(prog="python -m bench.demo", description="The main job, with real numbers.")
     parser.add_argument("--population", choices=openclaw.POPULATIONS, default="busy")
     parser.add_argument("--seed", type=int, default=7)
@@ -260,9 +260,9 @@ def story(directory: Path, entries: dict[str, openclaw.Entry], amount: Amount) -
     source = openclaw.write(entries, directory / "openclaw")
     print(f"    {len(entries)} sessions, {source.stat().st_size / 1e6:.1f} MB in one sessions.json")
 
-    title(f"2. $ shardstore import openclaw {source.name} --store store")
+    title(f"2. $ shardstore import openclaw {source.name} --no-transcripts --store store")
     store = directory / "store"
-    show(shardstore("import", "openclaw", source, "--store", store))
+    show(shardstore("import", "openclaw", source, "--no-transcripts", "--store", store))
     exported = json.loads("\n".join(shardstore("export", "openclaw", "--store", store)))
     same = exported == entries
     print(f"    exported again, it is {'the same' if same else 'NOT THE SAME'}, session by session")

@@ -16,6 +16,7 @@ from bench.judge import (
     faster,
     plain,
 )
+from bench.workloads.asynchronous import AIOSQLITE, AWAITED, DIRECT, IN_THREADS, ONE_BY_ONE, TASKS
 from bench.workloads.cold import GET, IMPORTS, INSPECT
 from bench.workloads.listing import BARE
 from bench.workloads.rebuild import READ_ALL
@@ -52,7 +53,23 @@ def _changed(count: int) -> Goal:
     return at_most("index", text, difference("list", case, "p50_us", (idle, "p50_us"), count), 60, "µs")
 
 
+def _awaited(case: str, store: str, other: str, wanted: float) -> Goal:
+    return Goal("async", f"{case}, {store}: faster than {other}", faster("async", case, other, store), wanted, "x")
+
+
 GOALS = (
+    at_most("async", "awaited get beside a direct one", cost("async", ("get", AWAITED), ("get", DIRECT)), 1.5, "x"),
+    at_most(
+        "async",
+        "awaited relaxed update beside a direct one",
+        cost("async", ("relaxed update", AWAITED), ("relaxed update", DIRECT)),
+        1.5,
+        "x",
+    ),
+    _awaited("durable, 300 keys", TASKS, ONE_BY_ONE, 8),
+    _awaited("durable, 300 keys", TASKS, AIOSQLITE, 3),
+    _awaited("durable, one key", TASKS, ONE_BY_ONE, 5),
+    _awaited("durable, one key", IN_THREADS, ONE_BY_ONE, 5),
     Goal("store", "update(fn), 1 KB: faster than SQLite NORMAL", faster("touch", "update 1 KB", "sqlite"), 2, "x"),
     Goal(
         "store",

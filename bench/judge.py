@@ -36,7 +36,7 @@ class Verdict:
 
     @property
     def met(self) -> bool | None:
-        """Tell whether the goal was reached."""
+        """Return whether the goal was reached."""
         if self.reached is None:
             return None
         return self.reached >= self.goal.limit if self.goal.at_least else self.reached <= self.goal.limit
@@ -110,5 +110,5 @@ def bystander(case: str) -> Measure:
 
 
 def at_most(area: str, text: str, measure: Measure, limit: float, unit: str) -> Goal:
-    """Make a goal that is a ceiling."""
+    """Return a goal that is a ceiling."""
     return Goal(area, text, measure, limit, unit, at_least=False)

@@ -70,14 +70,14 @@ _WORDS = (  # noqa: SIM905 - a list of 60 literals reads worse
 
 
 def entry(size_class: str, seed: int) -> Entry:
-    """Make an entry of this size class; compact JSON of it has between the class's `low` and `high` bytes."""
+    """Return an entry of this size class; compact JSON of it has between the class's `low` and `high` bytes."""
     rng = random.Random(f"entry {size_class} {seed}")
     size = SIZE_CLASSES[size_class]
     return _probe(rng) if size_class == "probe" else _sized(rng, rng.randint(size.low, size.high))
 
 
 def population(name: str, seed: int) -> dict[str, Entry]:
-    """Make the whole store of one of POPULATIONS: key -> entry."""
+    """Return the whole store of one of POPULATIONS: key -> entry."""
     rng = random.Random(f"population {name} {seed}")
     store: dict[str, Entry] = {}
     for kind, count in POPULATIONS[name].items():
@@ -101,7 +101,7 @@ def keys(n: int, seed: int) -> Iterator[str]:
 
 
 def _member(name: str, kind: str, rng: random.Random) -> Entry:
-    """Make the entry of one session of a population; most finished cron runs are small."""
+    """Return the entry of one session of a population; most finished cron runs are small."""
     if name == "large":
         return _sized(rng, rng.randint(*_LARGE_BYTES))
     if kind == "run" and rng.random() < 0.6:
@@ -117,7 +117,7 @@ def _new_key(kind: str, rng: random.Random, taken: dict[str, Any]) -> str:
 
 
 def _key(kind: str, rng: random.Random) -> str:  # noqa: PLR0911 - one line a kind
-    """Make a key: agent:<agent>:<rest>."""
+    """Return a key: agent:<agent>:<rest>."""
     agent = f"agent:{rng.choice(_AGENTS)}"
     match kind:
         case "main":
@@ -173,7 +173,7 @@ def _probe(rng: random.Random) -> Entry:
 
 
 def _sized(rng: random.Random, target: int) -> Entry:
-    """Make an entry whose compact JSON has about `target` bytes: a core, and blobs that fill what is left."""
+    """Return an entry whose compact JSON has about `target` bytes: a core, and blobs that fill what is left."""
     made = _core(rng)
     left = target - _length(made)
     if left > 20_000:
@@ -187,7 +187,7 @@ def _sized(rng: random.Random, target: int) -> Entry:
 
 
 def _core(rng: random.Random) -> Entry:
-    """Make the fields that change from turn to turn, and those that say where the session belongs."""
+    """Return the fields that change from turn to turn, and those that say where the session belongs."""
     session, peer = _uuid(rng), f"telegram:-100{rng.randint(10**9, 10**10 - 1)}"
     provider, model, window = rng.choice(_MODELS)
     total, updated = rng.randint(2_000, window - 10_000), NOW_MS - rng.randint(0, 30 * DAY_MS)
@@ -222,7 +222,7 @@ def _core(rng: random.Random) -> Entry:
 
 
 def _skills(rng: random.Random, target: int) -> Entry:
-    """Make a skillsSnapshot: a long prompt, and the skills it was made from."""
+    """Return a skillsSnapshot: a long prompt, and the skills it was made from."""
     count = min(40, target // 400)
     listed = [{"name": f"{rng.choice(_WORDS)}-{n:02d}", "primaryEnv": f"SKILL_{n:02d}_API_KEY"} for n in range(count)]
     made = {"prompt": "", "skills": listed, "version": NOW_MS}
@@ -231,7 +231,7 @@ def _skills(rng: random.Random, target: int) -> Entry:
 
 
 def _report(rng: random.Random, target: int) -> Entry:
-    """Make a systemPromptReport: one line a tool, with sizes and hashes."""
+    """Return a systemPromptReport: one line a tool, with sizes and hashes."""
     made: Entry = {
         "source": "run",
         "generatedAt": NOW_MS - rng.randint(0, DAY_MS),
@@ -263,7 +263,7 @@ def _tool(number: int, rng: random.Random) -> Entry:
 
 
 def _job(rng: random.Random, updated: int) -> Entry:
-    """Make what a subagent or a cron run has beside: five of six are over."""
+    """Return what a subagent or a cron run has beside: five of six are over."""
     ran = rng.randint(2_000, 900_000)
     if rng.random() < 1 / 6:
         return {"status": "running", "startedAt": updated - ran}
@@ -272,7 +272,7 @@ def _job(rng: random.Random, updated: int) -> Entry:
 
 
 def _text(rng: random.Random, length: int) -> str:
-    """Make exactly `length` characters of plain words."""
+    """Return exactly `length` characters of plain words."""
     return " ".join(rng.choices(_WORDS, k=length // 4 + 1))[:length].ljust(length, ".")
 
 

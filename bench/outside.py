@@ -26,7 +26,7 @@ def run(command: Sequence[str]) -> str:
 
 
 def compile_library() -> None:
-    """Give the library its bytecode, as an installer does: a checkout may have none."""
+    """Compile the library's bytecode, as an installer does: a checkout may have none."""
     for package in ("shardstore", "cli"):
         compileall.compile_dir(LIBRARY / package, quiet=2)
 

@@ -58,7 +58,7 @@ class Stage:
 
     @contextmanager
     def fresh(self, filesystem: str | None = None) -> Iterator[Path]:
-        """Give an empty directory, removed afterwards."""
+        """Yield an empty directory, removed afterwards."""
         below = self.filesystems[filesystem] if filesystem else self.root
         path = Path(tempfile.mkdtemp(dir=below))
         try:

@@ -101,6 +101,14 @@ def _day(value: Callable[[str], float | None]) -> str:
     return ", ".join(f"{name} {us(p50)}" for name in names if (p50 := value(f"{name}_p50_us")) is not None)
 
 
+def _watching(value: Callable[[str], float | None]) -> str:
+    if (cpu := value("cpu_us")) is not None:
+        return us(cpu)
+    if (share := value("cpu_percent")) is not None:
+        return f"{share:.2f} %"
+    return "" if (middle := value("median_ms")) is None else f"{middle:.0f} / {value('max_ms') or 0:.0f} ms"
+
+
 LATENCY = ("median / p99", _latency)
 THROUGHPUT = ("operations a second of all processes, p99, fewest turns over most", _throughput)
 CELLS: dict[str, tuple[str, Callable[[Callable[[str], float | None]], str]]] = {
@@ -113,6 +121,10 @@ CELLS: dict[str, tuple[str, Callable[[Callable[[str], float | None]], str]]] = {
     "memory": ("resident in the end, and growth", _memory),
     "indexcost": ("median without → with the index's work", _noting),
     "churn": ("median, all days", _day),
+    "watching": (
+        "processor's time of an update; median / longest until seen; share of one processor when idle",
+        _watching,
+    ),
 }
 
 
@@ -130,7 +142,19 @@ def _grid(results: Results, workload: str) -> Grid:
         cells = [_with_loss(show, lambda m, c=case, s=store: results.value(workload, c, s, m)) for store in stores]  # type: ignore[misc]
         rows.append((case, *cells))
     about = WORKLOADS[workload].ABOUT if workload in WORKLOADS else ""
-    return Grid(workload, f"{about}. {what[0].upper()}{what[1:]}.", ("", *map(label, stores)), tuple(rows))
+    cells_are = f"{what[0].upper()}{what[1:]}."
+    return Grid(workload, f"{about}. {cells_are}{_durability(stores)}", ("", *map(label, stores)), tuple(rows))
+
+
+def _durability(stores: Sequence[str]) -> str:
+    """Return a sentence that names the durability of each column; nothing where no column is a store."""
+    levels: dict[str, list[str]] = {}
+    for store in stores:
+        if store in SPECS:
+            levels.setdefault(DURABILITY_SHOWN[SPECS[store].level], []).append(label(store))
+    if len(levels) < 2:
+        return "".join(f" Durability: {level}." for level in levels)
+    return " Durability: " + "; ".join(f"{level} for {', '.join(names)}" for level, names in levels.items()) + "."
 
 
 def _with_loss(show: Callable[[Callable[[str], float | None]], str], value: Callable[[str], float | None]) -> str:

@@ -58,7 +58,7 @@ def _tell_archived(report: Report) -> None:
 
 
 def _print_sums(actions: Sequence[Action]) -> None:
-    """Print how many files and bytes each action concerns; the reason is told where all of them share it."""
+    """Print how many files and bytes each action concerns; the reason follows where all of them share it."""
     groups: dict[str, list[Action]] = {}
     for one in actions:
         groups.setdefault(one.action, []).append(one)

@@ -12,8 +12,8 @@ import typer
 import typer.core
 
 from . import bash, exits, failure, output
-from .light import lighten
 from .options import HELP_OPTIONS, PATH_VARIABLE, Globals
+from .plain_text import take_text_as_it_is
 
 NAME = "shardstore"
 # Name and module, in the order of the help. `archive`, `import` and `export` are groups.
@@ -23,12 +23,15 @@ COMMANDS = {
     "patch": "cmd_patch",
     "append": "cmd_append",
     "log": "cmd_log",
+    "watch": "cmd_watch",
     "copy": "cmd_copy",
     "rename": "cmd_rename",
+    "revert": "cmd_revert",
     "delete": "cmd_delete",
     "list": "cmd_list",
     "history": "cmd_history",
     "inspect": "cmd_inspect",
+    "stats": "cmd_stats",
     "compact": "cmd_compact",
     "prune": "cmd_prune",
     "verify": "cmd_verify",
@@ -37,6 +40,7 @@ COMMANDS = {
     "import": "cmd_import",
     "export": "cmd_export",
     "reindex": "cmd_reindex",
+    "copy-store": "cmd_copy_store",
     "doctor": "cmd_doctor",
 }
 
@@ -54,7 +58,7 @@ class LazyCommands(typer.core.TyperGroup):
         del ctx
         if cmd_name not in self.commands and cmd_name in COMMANDS:
             module = importlib.import_module(f".{COMMANDS[cmd_name]}", __package__)
-            command = lighten(typer.main.get_command(module.app))
+            command = take_text_as_it_is(typer.main.get_command(module.app))
             command.name = cmd_name
             self.commands[cmd_name] = command
         return self.commands.get(cmd_name)
@@ -92,13 +96,13 @@ def shardstore(
     ctx: typer.Context,
     store: Annotated[
         str | None,
-        typer.Option("--store", "-s", metavar="PATH", help=f"Directory of the store (or set {PATH_VARIABLE})."),
+        typer.Option("--store", "-s", metavar="PATH", help=f"Directory or URL of the store (or set {PATH_VARIABLE})."),
     ] = None,
     allow_shared: Annotated[
         bool, typer.Option("--allow-shared", help="Use a store that other users may write to as well.")
     ] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Sessions of agents on one machine: one file and one lock each, no update lost.
@@ -128,7 +132,7 @@ def run() -> int:
 
 def _run() -> int:
     """Complete a word for bash, or run a command; typer answers Ctrl-C with a code."""
-    command = lighten(typer.main.get_command(app))
+    command = take_text_as_it_is(typer.main.get_command(app))
     if bash.is_asked():
         return bash.complete(partial(command, prog_name=NAME))
     return command(prog_name=NAME, standalone_mode=False) or exits.OK

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import parse, receipts
+from . import parse, receipts, show
 from .options import (
     ActorOption,
     CreateOption,
@@ -16,9 +16,13 @@ from .options import (
     KeyArgument,
     StoreOption,
     TimeoutOption,
+    open_existing,
     open_for_writing,
     plain_app,
 )
+
+if TYPE_CHECKING:
+    from shardstore import Session
 
 app = plain_app()
 
@@ -28,17 +32,20 @@ def append(
     ctx: typer.Context,
     key: KeyArgument,
     item: Annotated[
-        str, typer.Argument(metavar="[JSON | -]", help="One item as JSON; - reads one item a line from stdin.")
+        str, typer.Argument(metavar="JSON", help="One item as JSON; - reads one item a line from stdin.")
     ] = "-",
     patch: Annotated[
         list[str] | None,
         typer.Option("--patch", metavar="FIELD=JSON", help="Set a field in the same commit. Repeatable."),
     ] = None,
     id_: Annotated[
-        str | None, typer.Option("--id", metavar="TEXT", help="The item's id: what is there already is not added.")
+        str | None, typer.Option("--id", metavar="TEXT", help="The item's id; an item with this id is not added twice.")
     ] = None,
     id_field: Annotated[
-        str | None, typer.Option("--id-field", metavar="FIELD", help="Take each item's id from this field of it.")
+        str | None,
+        typer.Option(
+            "--id-field", metavar="FIELD", help="Take each item's id from this field, which every item needs."
+        ),
     ] = None,
     create: CreateOption = True,
     expect: ExpectOption = None,
@@ -49,26 +56,45 @@ def append(
 ) -> None:
     """Add items to the end of a session's log, all in one commit.
 
-    Makes the session, and the store, where there is none, and says so; with --no-create exit code 3.
+    Creates a missing session, and a missing store, and says so. With --no-create it exits with 3 instead.
 
-    With --id or --id-field it is safe to run again: an item whose id stands in the log is not added a second time.
+    With --id or --id-field you may run it again: an item whose id is in the log is not added a second time.
+    An empty stdin changes nothing and creates nothing, --patch included.
     """
     fields = parse.assignments(patch, "--patch")
-    items = _lines() if item == "-" else [_item(item, "JSON")]
+    items = _lines() if item == "-" else [("the item", _item(item, "the item"))]
     ids = _ids(items, id_, id_field)
+    if not items:
+        return receipts.nothing(key, _present(ctx, store, key), as_json=json)
     with (
         receipts.interruptible(key),
         open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=create) as opened,
     ):
         before = opened.get(key)
-        session = opened.append(key, items, fields or None, ids=ids, create=create, expect=expect)
-    receipts.written(session, before, as_json=json)
+        values = [value for _, value in items]
+        session = opened.append(key, values, fields or None, ids=ids, create=create, expect=expect)
+    return receipts.written(session, before, as_json=json)
 
 
-def _lines() -> list[Any]:
-    """Read one item a line from stdin; blank lines are skipped. Only a line feed ends a line: JSON may hold U+2028."""
+def _present(ctx: typer.Context, store: str | None, key: str) -> Session | None:
+    """Return the session as it is; None where there is none, or no store."""
+    from shardstore.errors import StoreNotFound
+
+    try:
+        with open_existing(ctx, store) as opened:
+            return opened.get(key)
+    except StoreNotFound:
+        return None
+
+
+def _lines() -> list[tuple[str, Any]]:
+    """Read one item a line from stdin, each with its place for errors; blank lines are skipped.
+
+    Only a line feed ends a line: JSON may hold U+2028.
+    """
     lines = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\n")
-    return [_item(text, f"line {number}") for number, text in enumerate(lines, 1) if text.strip()]
+    places = [(f"line {number}", text) for number, text in enumerate(lines, 1) if text.strip()]
+    return [(place, _item(text, place)) for place, text in places]
 
 
 def _item(text: str, where: str) -> Any:
@@ -79,14 +105,20 @@ def _item(text: str, where: str) -> Any:
         raise typer.BadParameter(message, param_hint="JSON") from None
 
 
-def _ids(items: list[Any], name: str | None, field: str | None) -> list[str | None] | None:
-    """Return an id, or None, for each item; None where no option asks for ids."""
+def _ids(items: list[tuple[str, Any]], name: str | None, field: str | None) -> list[str | None] | None:
+    """Return the id of each item; None where no option asks for ids."""
     if name is not None:
         if field is not None or len(items) != 1:
             message = "names one item; for several use --id-field"
             raise typer.BadParameter(message, param_hint="--id")
         return [name]
-    if field is None:
-        return None
-    found = [item.get(field) if isinstance(item, dict) else None for item in items]
-    return [value if value is None or isinstance(value, str) else str(value) for value in found]
+    return None if field is None else [_id(place, value, field) for place, value in items]
+
+
+def _id(place: str, value: Any, field: str) -> str:
+    """Return the id that an item holds: an item without one would be added again by every retry."""
+    found = value.get(field) if isinstance(value, dict) else None
+    if isinstance(found, str) or type(found) is int:
+        return str(found)
+    message = f"{place} has no text or whole number in the field {show.text(field)!r}; nothing was added"
+    raise typer.BadParameter(message, param_hint="--id-field")

@@ -22,12 +22,12 @@ _NONE_SO_OLD = "nothing was moved there more than {} ago"  # what counts is not 
 
 @app.callback()
 def archive() -> None:
-    """Look at what was moved aside, and remove it for good."""
+    """List archived sessions, and remove them for good."""
 
 
 @app.command("list")
 def list_(ctx: typer.Context, prefix: PrefixOption = None, store: StoreOption = None, json: JsonOption = False) -> None:
-    """List what lies in archive/ and quarantine/, what was moved there first in front.
+    """List the files in archive/ and quarantine/, the oldest first.
 
     `restore KEY` brings the archived file of a session that was moved last back.
     """
@@ -46,21 +46,22 @@ def list_(ctx: typer.Context, prefix: PrefixOption = None, store: StoreOption = 
 def purge(
     ctx: typer.Context,
     older_than: Annotated[
-        str | None, typer.Option("--older-than", metavar="30d", help="Only what was moved there longer ago than this.")
+        str | None,
+        typer.Option("--older-than", metavar="30d", help="Only files that were moved there longer ago than this."),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All of archive/, however young.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All of archive/, whatever its age.")] = False,
     prefix: PrefixOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would go; remove nothing.")] = False,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Remove archived sessions for good. Needs --older-than or --all. What is in quarantine/ stays.
+    """Remove archived sessions for good. Needs --older-than or --all. Files in quarantine/ stay.
 
     Exit code 1 when a file could not be removed.
     """
     if (older_than is None) is not everything:
         message = "give --older-than AGE, or --all"
-        raise typer.BadParameter(message, ctx=ctx, param_hint="--older-than")
+        raise exits.CommandError(message, "`shardstore archive purge --help`", code=exits.USAGE)
     age = 0 if older_than is None else parse.duration(older_than, "--older-than")
     with (
         open_existing(ctx, store, read_only=dry_run) as opened,

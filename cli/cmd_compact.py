@@ -26,11 +26,11 @@ def compact(
 ) -> None:
     """Return unused space to the file system; remove no session.
 
-    Rewrites grown files, trims, sweeps what the dead left, and tidies the index.
+    It rewrites grown files, trims preallocated space, deletes the remains of crashes, and tidies the index.
 
-    `shardstore prune` removes sessions. Runs beside writers, one session locked at a time.
+    It runs beside writers and locks one session at a time. `shardstore prune` removes sessions.
 
-    Exit code 1 when something could not be done.
+    Exit code 1 if a part could not be done.
     """
     with (
         open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=False) as opened,

@@ -36,7 +36,7 @@ def copy(
 ) -> None:
     """Copy a session, its fields and its log, to a new key.
 
-    Exit code 3 when there is no such session, 4 when there is one with the new key already.
+    Exit code 3 if there is no such session, 4 if the new key is taken.
     """
     items = None if stop is None else parse.number(stop, "--stop")
     with (

@@ -31,9 +31,7 @@ def delete(
     ctx: typer.Context,
     keys: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[KEY...]", help="Keys of the sessions.", autocompletion=complete_key, show_default=False
-        ),
+        typer.Argument(metavar="KEY", help="Keys of the sessions.", autocompletion=complete_key, show_default=False),
     ] = None,
     prefix: Annotated[
         str | None,
@@ -47,11 +45,11 @@ def delete(
     actor: ActorOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Delete sessions for good. Exit code 3 when one of them was not there; the others are deleted all the same.
+    """Delete sessions for good. If one is missing, the others are deleted and the exit code is 3.
 
-    With --prefix it says how many there are, and asks before it deletes them.
+    With --prefix it counts the sessions and asks before it deletes them.
 
-    To clear out many by age, number, size or status, use `prune`: it keeps what it removes in archive/.
+    To remove many by age, number, size or status, use `prune`, which keeps them in archive/.
     """
     if prefix is not None:
         if keys or expect is not None or not prefix:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import exits, output, show, tables
-from .options import JsonOption, StoreOption, open_existing, plain_app
+from .options import JsonOption, StoreOption, open_existing, place_of, plain_app, store_path
 
 if TYPE_CHECKING:
     from shardstore import DoctorReport
@@ -21,23 +21,24 @@ def doctor(
     ctx: typer.Context,
     directory: Annotated[
         str | None,
-        typer.Argument(metavar="[DIRECTORY]", help="Examine this directory instead of a store's."),
+        typer.Argument(metavar="DIRECTORY", help="Examine this directory or database instead of a store's."),
     ] = None,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Prove on this very disk what the store relies on.
+    """Test on this disk what a store relies on.
 
-    That locks exclude, appends and renames behave and syncs work. Leaves nothing behind. Exit code 1 when a store
-    would not be safe there.
+    It tests that locks exclude, that appends and renames behave, and that syncs work, and leaves nothing behind. Of a
+    database it asks the server. Exit code 1 if a store would not be safe there.
     """
     from shardstore import engine
 
     if directory is None:
         with open_existing(ctx, store, read_only=True) as opened:
-            report = engine.doctor(Path(opened.location))
+            named = store_path(ctx, store)
+            report = engine.doctor(named if opened.root is None and isinstance(named, str) else Path(opened.location))
     else:
-        report = engine.doctor(_directory(ctx, directory))
+        report = engine.doctor(_place(ctx, directory))
     if json:
         checks = [{"name": one.name, "status": one.status, "detail": one.detail} for one in report.checks]
         fields = {
@@ -59,8 +60,10 @@ def _advice(report: DoctorReport) -> str:
     return "the lines with `fail` say why; where it is space, a quota or a permission, mend that and run it again"
 
 
-def _directory(ctx: typer.Context, name: str) -> Path:
-    path = Path(name)
+def _place(ctx: typer.Context, name: str) -> Path | str:
+    path = place_of(name)
+    if isinstance(path, str):
+        return path
     if not path.is_dir():
         message = f"{show.text(name)} is not a directory"
         raise typer.BadParameter(message, ctx=ctx, param_hint="DIRECTORY")

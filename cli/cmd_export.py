@@ -27,7 +27,7 @@ def formats() -> None:
 @app.command()
 def openclaw(
     ctx: typer.Context,
-    path: Annotated[str, typer.Argument(metavar="[PATH]", help="The file to write; - is stdout.")] = "-",
+    path: Annotated[str, typer.Argument(metavar="PATH", help="The file to write; - is stdout.")] = "-",
     prefix: PrefixOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     no_transcripts: Annotated[
@@ -35,9 +35,11 @@ def openclaw(
     ] = False,
     store: StoreOption = None,
 ) -> None:
-    """Write a sessions.json, ordered by key: to stdout, or to a file that appears when it is whole (0600).
+    """Write a sessions.json, ordered by key, to stdout or to a file of mode 0600 that appears when it is complete.
 
     Every session is written as of one moment of its own; other sessions may change meanwhile.
+
+    The log of each session is written beside it, as the transcript that its `sessionFile` or `sessionId` names.
     """
     from . import openclaw_export as sessions_json
 
@@ -60,35 +62,53 @@ def openclaw(
 
 
 def _write_transcripts(store: Store, prefix: str | None, directory: Path, *, force: bool) -> None:
-    """Write the log of each session that has one to a file of JSON lines, before sessions.json appears."""
-    from . import openclaw_export, transcripts
+    """Write the log of each session that has one to a file of JSON lines, before sessions.json appears.
+
+    A file of ids stands beside it where an import would not find the same ones.
+    """
+    from . import openclaw_export, transcript_files, transcripts
 
     for name, key in _transcript_names(store, prefix).items():
         session = store.get(key)
-        if session is not None and session.log:
-            with openclaw_export.replacing(directory / name, force=force) as out:
-                out.writelines(transcripts.as_lines(session))
+        if session is None or not session.log:
+            continue
+        ids, beside = transcripts.ids_beside(session), directory / (name + transcript_files.IDS)
+        if ids:
+            with openclaw_export.replacing(beside, force=force) as out:
+                out.writelines(ids)
+        with openclaw_export.replacing(directory / name, force=force) as out:
+            out.writelines(line for line, _ in transcripts.as_lines(session))
+        if not ids:
+            openclaw_export.take_away(beside, force=force)
 
 
 def _transcript_names(store: Store, prefix: str | None) -> dict[str, str]:
     """Return the key of a session with a log for each file to write.
 
-    Raises CommandError where two different logs need one name: a copied session has the `sessionId` of its source.
+    Raises CommandError where an import would give a session another one's log: a copied session has the `sessionId` of
+    its source, and their logs may differ, or one of them may have none.
     """
     from . import transcripts
 
-    names: dict[str, str] = {}
+    written: dict[str, str] = {}
+    others: list[str] = []  # sessions that write none of the files
     for key in _keys(store, prefix):
         session = store.get(key)
-        if session is None or not session.log:
+        if session is None:
             continue
         name = transcripts.file_name(key, dict(session.data))
-        other = store.get(names.setdefault(name, key))
-        if other is not None and other.key != key and not transcripts.same(session, other):
+        if session.log and written.setdefault(name, key) == key:
+            continue
+        others.append(key)
+    for key in others:
+        session = store.get(key)
+        found = None if session is None else transcripts.first_of(key, dict(session.data), written)
+        other = None if found is None else store.get(written[found])
+        if session is not None and other is not None and not transcripts.same(session, other):
             pair = f"{show.text(other.key)} and {show.text(key)}"
-            message = f"{pair} have one sessionId and different logs, which cannot share {show.text(name)}"
+            message = f"{pair} have different logs and would share the transcript {show.text(str(found))}"
             raise exits.CommandError(message, "give one of them another sessionId, or pass --no-transcripts")
-    return names
+    return written
 
 
 def _refuse_damaged(store: Store) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import exits, output, show
+from . import exits, output, parse, show
 from .options import JsonOption, KeyArgument, StoreOption, open_existing, plain_app
 
 if TYPE_CHECKING:
@@ -19,7 +19,12 @@ app = plain_app()
 def get(
     ctx: typer.Context,
     key: KeyArgument,
-    field: Annotated[str | None, typer.Argument(help="Print only this field.", show_default=False)] = None,
+    field: Annotated[
+        str | None, typer.Argument(metavar="FIELD", help="Print only this field.", show_default=False)
+    ] = None,
+    rev: Annotated[
+        str | None, typer.Option("--rev", metavar="N", help="As it was at this revision, if its history holds that.")
+    ] = None,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -27,8 +32,9 @@ def get(
 
     With --json the entry stands in `data`, beside its revision and its version (for `set --expect`).
     """
+    number = None if rev is None else parse.number(rev, "--rev")
     with open_existing(ctx, store) as opened:
-        session = opened[key]
+        session = opened.get(key, rev=number) or opened[key]
     if field is not None and field not in session.data:
         names = ", ".join(map(show.text, session.data)) or "no field at all"
         raise exits.CommandError(f"session {show.text(key)!r} has no field {show.text(field)!r}", f"it has {names}")

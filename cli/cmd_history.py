@@ -21,8 +21,8 @@ _FIELDS_SHOWN = 6
 def history(ctx: typer.Context, key: KeyArgument, store: StoreOption = None, json: JsonOption = False) -> None:
     """List a session's revisions: when, by whom, which fields.
 
-    Oldest first, as far back as the session's file goes. With --json every revision comes whole, in `data`.
-    `inspect KEY --history` shows values that changed.
+    The oldest comes first, as far back as the session's file goes. --json prints every revision whole, in `data`.
+    `inspect KEY --history` shows the values that changed.
     """
     with open_existing(ctx, store) as opened:
         revisions = opened.history(key) or [opened[key]]

@@ -47,7 +47,7 @@ class Outcome:
     created: int = 0
     unchanged: int = 0
     overwritten: int = 0
-    transcripts: int = 0  # that were read
+    transcripts: int | None = 0  # that were read; None: they were not asked for
     items: int = 0  # of transcripts
     conflicts: list[str] = field(default_factory=list)
 
@@ -65,16 +65,18 @@ def openclaw(
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything; write nothing.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Let the source win where the store holds something else.")
+        bool, typer.Option("--overwrite", help="Overwrite sessions that differ in the store.")
     ] = False,
     skip_invalid: Annotated[
         bool,
         typer.Option(
-            "--skip-invalid", help="Leave out what the store cannot hold; keep it in STORE.skipped-TIME.jsonl."
+            "--skip-invalid",
+            help="Skip entries and lines that the store cannot hold; keep them in STORE.skipped-TIME.jsonl.",
         ),
     ] = False,
     replace_invalid: Annotated[
-        bool, typer.Option("--replace-invalid", help="Put U+FFFD for halves of emoji (lone surrogates), and say where.")
+        bool,
+        typer.Option("--replace-invalid", help="Replace halves of emoji (lone surrogates) by U+FFFD, and say where."),
     ] = False,
     no_transcripts: Annotated[
         bool, typer.Option("--no-transcripts", help="Leave out the transcripts that lie beside the file.")
@@ -86,10 +88,11 @@ def openclaw(
 ) -> None:
     """Import OpenClaw's sessions. Checks all of the source first; never changes it.
 
-    Safe to run twice, and to run again after it was interrupted. A session that the store holds already, and
-    differently, is kept as it is in the store and reported (exit code 4), unless --overwrite.
+    You may run it twice, and again after an interruption. If the store has a session with other fields, the store's
+    stays and is reported (exit code 4), unless you pass --overwrite.
 
-    The transcripts beside it become the logs of the sessions; lines that a log has already are not added again.
+    Transcripts beside the file become the logs of the sessions. A line that a log has already is not added again.
+    A line's id is its own, or the one that an export kept beside it, or its number.
 
     `updatedAt` becomes the time of the last change: ISO 8601, or a number whose magnitude tells its unit (below 10^11
     seconds, below 10^14 milliseconds, then micro- and nanoseconds).
@@ -100,11 +103,12 @@ def openclaw(
     source = sessions.read(Path(path), skip_invalid=skip_invalid, replace_invalid=replace_invalid)
     if source.warning:
         output.message(f"Note: {source.warning}")
-    logs = {} if no_transcripts else _transcripts(source)
-    outcome = Outcome(transcripts=len(logs))
+    logs = {} if no_transcripts else _transcripts(source, skip=skip_invalid, repair=replace_invalid)
+    outcome = Outcome(transcripts=None if no_transcripts else len(logs))
     opened = _open(ctx, store, lock_timeout, actor or "import:openclaw", dry_run=dry_run)
     try:
-        kept = _keep_odd(source, to) if source.odd and not dry_run else None
+        beside = to if isinstance(to, Path) else source.path
+        kept = _keep_odd(source, beside) if source.odd and not dry_run else None
         with progress.bar("Checking" if dry_run else "Importing", _AGAIN) as shown:
             _import(source, logs, opened, outcome, shown, dry_run=dry_run, overwrite=overwrite)
     finally:
@@ -118,7 +122,7 @@ def _open(ctx: typer.Context, store: str | None, lock_timeout: str, actor: str, 
     from shardstore.errors import StoreNotFound
 
     try:
-        return open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=not dry_run)
+        return open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=not dry_run, announce=False)
     except StoreNotFound:
         if dry_run:
             return None
@@ -132,12 +136,25 @@ def _keep_odd(source: Source, store: Path) -> Path:
     return keep_lines(store, [one.as_line() for one in source.odd])
 
 
-def _transcripts(source: Source) -> dict[str, list[Line]]:
-    """Read the transcripts that lie beside a sessions.json, by key."""
+def _transcripts(source: Source, *, skip: bool, repair: bool) -> dict[str, list[Line]]:
+    """Read the transcripts that lie beside a sessions.json, by key.
+
+    Raises CommandError for a line that no log can hold; with `skip` it is put with the source's odd entries.
+    """
     from . import transcripts
 
-    found = {key: transcripts.find(source.path, entry) for key, entry in source.entries.items()}
-    return {key: transcripts.read(path) for key, path in found.items() if path is not None}
+    logs: dict[str, list[Line]] = {}
+    for key, entry in source.entries.items():
+        path = transcripts.find(source.path, key, entry)
+        if path is None:
+            continue
+        logs[key], odd, replaced = transcripts.read(path, key, repair=repair)
+        if odd and not skip:
+            hint = "nothing was imported; --skip-invalid leaves such lines out, --no-transcripts all transcripts"
+            raise exits.CommandError(f"{show.text(odd[0].place)}: {show.text(odd[0].reason)}", hint)
+        source.odd.extend(odd)
+        source.replaced.extend(replaced)
+    return logs
 
 
 def _import(
@@ -216,6 +233,8 @@ def _merge(
         outcome.unchanged += 1
     else:
         _differs(store, current, entry, outcome, overwrite=overwrite)
+        if not overwrite:
+            return False  # it stays as it is, its log too
     new = transcripts.missing(current, lines) if lines else 0
     outcome.items += new
     if new and store is not None:
@@ -279,7 +298,7 @@ def _for_programs(source: Source, outcome: Outcome, kept: Path | None, *, dry_ru
         "overwritten": outcome.overwritten,
         "items": outcome.items,
         "conflicts": outcome.conflicts,
-        "skipped": [{"key": one.key, "path": one.where, "reason": one.reason} for one in source.odd],
+        "skipped": [one.told() for one in source.odd],
         "skipped_file": os.fspath(kept) if kept else None,
         "replaced": [{"key": one.key, "path": one.where} for one in source.replaced],
         "transcripts": os.fspath(source.transcripts),
@@ -288,16 +307,25 @@ def _for_programs(source: Source, outcome: Outcome, kept: Path | None, *, dry_ru
 
 def _print_report(source: Source, outcome: Outcome, kept: Path | None, *, dry_run: bool) -> None:
     counts = {"new": outcome.created, "unchanged": outcome.unchanged, "overwritten": outcome.overwritten}
-    counts["skipped"] = len(source.odd)
+    lines = sum(one.line > 0 for one in source.odd)
+    counts["skipped"] = len(source.odd) - lines
     told = ", ".join(f"{number:,} {what}" for what, number in counts.items() if number) or "nothing to do"
     told += f"; {outcome.items:,} new items of transcripts" if outcome.items else ""
+    told += f"; {show.count(lines, 'line')} of transcripts skipped" if lines else ""
     verb = "would import" if dry_run else "imported"
     output.line(f"{verb} {show.count(len(source.entries), 'session')}: {told}")
     _tell([f"replaced by U+FFFD in {show.text(one.key)}: {show.cut(one.where)}" for one in source.replaced])
-    _tell([f"skipped {show.text(o.key)}: {show.cut(o.where)}: {show.text(o.reason)}" for o in source.odd])
+    _tell(
+        [
+            f"skipped {show.text(o.key)}: {show.text(o.place) if o.line else show.cut(o.where)}: {show.text(o.reason)}"
+            for o in source.odd
+        ]
+    )
     if kept is not None:
-        output.message(f"{show.count(len(source.odd), 'skipped session')} kept in {show.text(os.fspath(kept))}")
-    if not outcome.transcripts:
+        numbers = {"skipped session": counts["skipped"], "skipped line": lines}
+        many = " and ".join(show.count(number, what) for what, number in numbers.items() if number)
+        output.message(f"{many} kept in {show.text(os.fspath(kept))}")
+    if outcome.transcripts == 0:
         output.message(f"no transcripts were read from {show.text(os.fspath(source.transcripts))}")
 
 

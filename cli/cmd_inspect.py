@@ -31,28 +31,30 @@ FILTERED_LIMIT = 20  # sessions shown when a filter is given but no --limit
 def inspect(
     ctx: typer.Context,
     key: Annotated[
-        str | None, typer.Argument(metavar="[KEY]", help="Look at this session.", autocompletion=complete_key)
+        str | None, typer.Argument(metavar="KEY", help="Look at this session.", autocompletion=complete_key)
     ] = None,
     history: Annotated[bool, typer.Option("--history", help="With KEY: who changed what between revisions.")] = False,
     where: WhereOption = None,
     prefix: PrefixOption = None,
-    active: Annotated[str | None, typer.Option("--active", metavar="2h", help="Updated within this time.")] = None,
+    active: Annotated[
+        str | None, typer.Option("--active", metavar="2h", help="Only sessions updated within this time.")
+    ] = None,
     older_than: Annotated[
-        str | None, typer.Option("--older-than", metavar="30d", help="Not updated for this long.")
+        str | None, typer.Option("--older-than", metavar="30d", help="Only sessions not updated for this long.")
     ] = None,
     larger_than: Annotated[
-        str | None, typer.Option("--larger-than", metavar="100KB", help="Entries larger than this.")
+        str | None, typer.Option("--larger-than", metavar="100KB", help="Only entries larger than this.")
     ] = None,
     sort: SortOption = None,
     limit: Annotated[
-        str | None, typer.Option("--limit", "-n", metavar="N", help="Show at most so many.  [default: 20]")
+        str | None, typer.Option("--limit", "-n", metavar="N", help="Show at most N.  [default: 20]")
     ] = None,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what is in a store and what goes on there.
+    """Show the contents and the state of a store.
 
-    With KEY one session, with a filter the sessions that match. Reads only: it works on a read-only copy as well.
+    With KEY it shows one session, with a filter those that match. It only reads, so it works on a read-only copy too.
     """
     matching = _matching(where, prefix, active, older_than, larger_than)
     asked_for_list = bool(matching or sort or limit is not None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,11 +13,12 @@ from . import damage, output, parse, show, tables
 from .options import JsonOption, PrefixOption, SortOption, StoreOption, WhereOption, open_existing, plain_app
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from shardstore import SessionInfo
+    from shardstore import SessionInfo, Store
 
 app = plain_app()
+_READABLE_S = 0.2
 
 
 @app.command("list")
@@ -24,40 +27,67 @@ def list_(
     prefix: PrefixOption = None,
     where: WhereOption = None,
     sort: SortOption = None,
-    limit: Annotated[str | None, typer.Option("--limit", "-n", metavar="N", help="At most so many.")] = None,
-    offset: Annotated[str, typer.Option("--offset", metavar="N", help="Skip so many first.")] = "0",
+    limit: Annotated[str | None, typer.Option("--limit", "-n", metavar="N", help="At most N sessions.")] = None,
+    offset: Annotated[str, typer.Option("--offset", metavar="N", help="Skip the first N.")] = "0",
     after: Annotated[
-        str | None, typer.Option("--after", metavar="CURSOR", help="Go on behind this row; --json prints cursors.")
+        str | None,
+        typer.Option("--after", metavar="CURSOR", help="Continue behind this row; --json prints the cursors."),
     ] = None,
     fields: Annotated[
         str | None, typer.Option("--fields", metavar="A,B", help="Show these fields, whatever their size.")
     ] = None,
     group_by: Annotated[
-        str | None, typer.Option("--group-by", metavar="FIELD", help="Print how many have each value of a field.")
+        str | None,
+        typer.Option("--group-by", metavar="FIELD", help="Print how many sessions have each value of a field."),
     ] = None,
-    count: Annotated[bool, typer.Option("--count", help="Print only how many match.")] = False,
+    count: Annotated[bool, typer.Option("--count", help="Print only the number of matches.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print it again whenever a session changes, until interrupted.")
+    ] = False,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
     """List sessions, the last updated first.
 
-    Damaged sessions are left out: one line on stderr says how many there are, and `damaged` with --json.
+    Damaged sessions are left out. One line on stderr says how many there are; with --json, `damaged` does.
     """
     most = None if limit is None else parse.number(limit, "--limit")
     skipped = parse.number(offset, "--offset")
     names = None if fields is None else [name for name in fields.split(",") if name]
     matching: dict[str, Any] = {"prefix": prefix, "where": parse.conditions(where)}
     with open_existing(ctx, store) as opened:
-        if count:
-            return _count(opened.count(**matching), damage.tell(opened), as_json=json)
-        if group_by is not None:
-            return _groups(group_by, opened.list(**matching, order_by=group_by, fields=[group_by]), as_json=json)
-        order = sort or "-updated_at"
-        found = opened.list(**matching, order_by=order, limit=most, offset=skipped, after=after, fields=names)
-        damaged = damage.tell(opened)
-    if json:
-        return output.json_rows("sessions", map(as_json, found), damaged=damaged)
-    return print_table(found, names or ())
+
+        def once() -> None:
+            if count:
+                return _count(opened.count(**matching), damage.tell(opened), as_json=json)
+            if group_by is not None:
+                return _groups(group_by, opened.list(**matching, order_by=group_by, fields=[group_by]), as_json=json)
+            order = sort or "-updated_at"
+            found = opened.list(**matching, order_by=order, limit=most, offset=skipped, after=after, fields=names)
+            damaged = damage.tell(opened)
+            if json:
+                return output.json_rows("sessions", map(as_json, found), damaged=damaged)
+            return print_table(found, names or ())
+
+        if follow:
+            _follow(opened, prefix, once, as_json=json)
+        else:
+            once()
+
+
+def _follow(store: Store, prefix: str | None, once: Callable[[], None], *, as_json: bool) -> None:
+    """Print a list again and again: whenever something changed, and not much more often than anybody can read."""
+    from shardstore.errors import WatchExpired
+
+    while True:
+        with store.watch(prefix) as watch, suppress(WatchExpired):  # then the list says what there is
+            while True:
+                if not as_json:
+                    output.new_page()
+                once()
+                next(watch)
+                time.sleep(_READABLE_S)
+                watch.ready()
 
 
 def _groups(field: str, found: list[SessionInfo], *, as_json: bool) -> None:

@@ -22,24 +22,22 @@ _LINE_MIN = 24
 def log(
     ctx: typer.Context,
     key: KeyArgument,
-    count: Annotated[str, typer.Option("--lines", "-n", metavar="N", help="The newest so many items.")] = "20",
+    count: Annotated[str, typer.Option("--lines", "-n", metavar="N", help="The newest N items.")] = "20",
     start: Annotated[str | None, typer.Option("--from", metavar="N", help="From the item at this index on.")] = None,
-    stop: Annotated[str | None, typer.Option("--to", metavar="M", help="Up to, and without, this index.")] = None,
+    stop: Annotated[str | None, typer.Option("--to", metavar="M", help="Up to the item before this index.")] = None,
     grep: Annotated[
-        str | None, typer.Option("--grep", metavar="TEXT", help="Only items that hold this text, in any case.")
+        str | None,
+        typer.Option("--grep", metavar="TEXT", help="Only items that contain this text, in upper or lower case."),
     ] = None,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with what is added, until interrupted.")
-    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new items until interrupted.")] = False,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
     """Print a session's log, the newest items or a range.
 
-    One line an item: its index, time, role, and the first line of what it says.
+    Each item is one line: its index, time, role, and the first line of its text.
 
-    With --json every item comes whole; with --follow --json as one object a line. With --grep, -n counts items that
-    match.
+    --json prints items whole; --follow --json prints one object a line. With --grep, -n counts the items that match.
     """
     first, last = _index(start, "--from"), _index(stop, "--to")
     newest = parse.number(count, "--lines")

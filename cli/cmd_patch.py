@@ -27,7 +27,7 @@ def patch(
     key: KeyArgument,
     fields: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FIELD=JSON...", help="model=gpt-5 totalTokens=12 'origin={\"to\": 7}'"),
+        typer.Argument(metavar="FIELD=JSON", help="model=gpt-5 totalTokens=12 'origin={\"to\": 7}'"),
     ] = None,
     unset: Annotated[
         list[str] | None, typer.Option("--unset", metavar="FIELD", help="Remove a field. Repeatable.")
@@ -40,10 +40,9 @@ def patch(
 ) -> None:
     """Set and unset single fields of a session.
 
-    Makes the session, and the store, where there is none, and says so; with --no-create exit code 3.
+    Creates a missing session, and a missing store, and says so. With --no-create it exits with 3 instead.
 
-    Every other field stays what it is at that moment. A value that is no JSON is taken as text: status=done is the
-    same as 'status="done"'.
+    All other fields keep their values. A value that is not JSON is text: status=done is the same as 'status="done"'.
     """
     changes = parse.assignments(fields)
     if not changes and not unset:

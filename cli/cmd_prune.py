@@ -31,10 +31,10 @@ def prune(
     ctx: typer.Context,
     older_than: Annotated[
         str | None,
-        typer.Option("--older-than", metavar="30d", help="Remove what was not updated for this long."),
+        typer.Option("--older-than", metavar="30d", help="Remove sessions not updated for this long."),
     ] = None,
     max_entries: Annotated[
-        str | None, typer.Option("--max-entries", metavar="N", help="Keep the N last updated.")
+        str | None, typer.Option("--max-entries", metavar="N", help="Keep the N sessions updated last.")
     ] = None,
     max_bytes: Annotated[
         str | None,
@@ -48,7 +48,7 @@ def prune(
     ] = None,
     purge: Annotated[bool, typer.Option("--purge", help="Remove for good, instead of moving to archive/.")] = False,
     trust_clock: Annotated[
-        bool, typer.Option("--trust-clock", help="Purge though every session is older than the limit.")
+        bool, typer.Option("--trust-clock", help="Purge even if every session is older than the limit.")
     ] = False,
     show_all: Annotated[bool, typer.Option("--all", help="Print every action, however many.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; change nothing.")] = False,
@@ -59,11 +59,11 @@ def prune(
 ) -> None:
     """Move sessions out of the store, by the given rules.
 
-    Needs a rule: --older-than, --max-entries, --max-bytes or --where. --where and --prefix narrow what the other rules
-    count and remove; --where alone removes all that match.
+    You must give a rule: --older-than, --max-entries, --max-bytes or --where. --where and --prefix limit which sessions
+    the other rules count and remove. --where alone removes all that match.
 
-    Runs beside writers, one session locked at a time. Unless --purge, what is removed goes to archive/ (`restore KEY`
-    brings it back) and takes its space there until `archive purge`. Exit code 1 when something could not be done.
+    It runs beside writers and locks one session at a time. Without --purge the sessions move to archive/, and take
+    space there until `archive purge`. `restore KEY` brings one back. Exit code 1 if a part could not be done.
     """
     rules: dict[str, Any] = {
         "older_than": None if older_than is None else parse.duration(older_than, "--older-than"),
@@ -74,8 +74,8 @@ def prune(
         "keep": _keep(keep),
     }
     if not any(rules[name] for name in ("max_entries", "max_bytes", "where")) and rules["older_than"] is None:
-        message = "give --older-than, --max-entries, --max-bytes or --where"
-        raise typer.BadParameter(message, ctx=ctx, param_hint="--older-than")
+        message = "prune needs a rule: --older-than, --max-entries, --max-bytes or --where"
+        raise exits.CommandError(message, "`shardstore prune --help`", code=exits.USAGE)
     with (
         open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=False) as opened,
         progress.bar("Looking" if dry_run else "Pruning", _AGAIN) as shown,

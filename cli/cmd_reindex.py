@@ -15,15 +15,17 @@ app = plain_app()
 @app.command()
 def reindex(
     ctx: typer.Context,
-    fields: Annotated[list[str] | None, typer.Argument(metavar="FIELD...", show_default=False)] = None,
+    fields: Annotated[
+        list[str] | None, typer.Argument(metavar="FIELD", help="Names of the fields.", show_default=False)
+    ] = None,
     none: Annotated[bool, typer.Option("--none", help="Index no field.")] = False,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
     """Index these fields instead of the present ones.
 
-    Filtering and sorting by an indexed field costs as much as the rows it prints. Every session is read once; running
-    writers go on. Each process that has the store open follows by itself.
+    Filtering and sorting by an indexed field costs as much as the rows it prints. The command reads every session once,
+    beside running writers. Processes that have the store open use the new fields by themselves.
     """
     names = fields or []
     if bool(names) == none:

@@ -31,10 +31,10 @@ def rename(
     actor: ActorOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Move a session to another key. Its versions, times, history and log stay what they are.
+    """Move a session to another key. Its versions, times, history and log stay the same.
 
-    Exit code 3 when there is no such session, 4 when there is one with the new key already. After an interruption
-    both may be there; running it again finishes it.
+    Exit code 3 if there is no such session, 4 if the new key is taken. After an interruption both keys may be there;
+    running it again finishes the move.
     """
     with (
         receipts.interruptible(target),

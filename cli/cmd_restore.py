@@ -30,7 +30,7 @@ def restore(
     ctx: typer.Context,
     key: Annotated[
         str | None,
-        typer.Argument(metavar="[KEY]", help="Key of the session.", autocompletion=complete_key, show_default=False),
+        typer.Argument(metavar="KEY", help="Key of the session.", autocompletion=complete_key, show_default=False),
     ] = None,
     prefix: Annotated[
         str | None, typer.Option("--prefix", metavar="TEXT", help="Every archived session whose key begins with this.")
@@ -44,12 +44,12 @@ def restore(
     actor: ActorOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Bring back the session that was archived.
+    """Bring back an archived session.
 
-    The one archived last under this key. With --prefix, --since or both: under each of the keys.
+    It takes the newest archived file of KEY. With --prefix, --since or both, it takes the newest one of each key.
 
-    Exit code 3 when there is none in archive/, 4 when a session of this key is there already. With --prefix or --since
-    such sessions are left alone and named.
+    Exit code 3 if archive/ has none, 4 if the store has a session with this key. With --prefix or --since, such
+    sessions stay as they are and are named.
     """
     several = prefix is not None or since is not None
     if several == (key is not None):

@@ -37,8 +37,9 @@ def set_(
 ) -> None:
     """Replace a session's entry as a whole.
 
-    Makes the session, and the store, where there is none, and says so; with --no-create exit code 3. Beside
-    other writers use --expect (from `get --json` or `inspect`), or `patch` for single fields.
+    Creates a missing session, and a missing store, and says so. With --no-create it exits with 3 instead.
+
+    If others write to the session too, pass --expect with the version from `get --json`, or use `patch`.
     """
     fields = _entry(entry)
     with (
@@ -61,8 +62,9 @@ def _entry(text: str) -> dict[str, Any]:
     try:
         fields = parse.strict_json(sys.stdin.buffer.read() if text == "-" else text)
     except ValueError as error:  # also UnicodeDecodeError
-        raise typer.BadParameter(f"not a JSON object: {error}", param_hint=source) from None
+        message = f'not a JSON object: {error}; for example \'{{"status": "new"}}\''
+        raise typer.BadParameter(message, param_hint=source) from None
     if not isinstance(fields, dict):
-        message = f"an entry is a JSON object, this is {type(fields).__name__}"
+        message = f'an entry is a JSON object such as \'{{"status": "new"}}\', not a {type(fields).__name__}'
         raise typer.BadParameter(message, param_hint=source)
     return fields

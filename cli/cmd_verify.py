@@ -26,12 +26,12 @@ def verify(
     ctx: typer.Context,
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Salvage what is whole; the damaged original goes to quarantine/."),
+        typer.Option("--repair", help="Salvage the whole parts; the damaged original moves to quarantine/."),
     ] = False,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Check every file of the store. Exit code 5 when damage was found, also when it was repaired."""
+    """Check every file of the store. Exit code 5 if there was damage, even if it was repaired."""
     with open_existing(ctx, store) as opened, progress.bar("Reading", _AGAIN) as shown:
         report = opened.verify(repair=repair, progress=shown)
     if json:

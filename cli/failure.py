@@ -1,4 +1,4 @@
-"""What a person or a program is told when something failed: the error, what to do next, the exit code."""
+"""Report a failure to a person or a program: the error, the next step, the exit code."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def warn(
 
 def _report_usage(error: Any) -> int:
     """Report a mistake on the command line as typer does, escaped."""
-    if not _json_wanted():
+    if not json_wanted():
         shown = io.StringIO()
         error.show(file=shown)
         output.message(escape.lines(shown.getvalue().rstrip("\n")))
@@ -79,14 +79,14 @@ def _report_usage(error: Any) -> int:
 
 def _tell(failure: CommandError) -> None:
     message, hint = escape.text(failure.message), escape.text(failure.hint)
-    if _json_wanted():
+    if json_wanted():
         told = {"code": failure.code, "kind": KINDS[failure.code], "message": message, "next": hint or None}
         return output.json_message({"error": told})
     output.message(f"Error: {message}")
     return output.message(f"Next: {hint}") if hint else None
 
 
-def _json_wanted() -> bool:
+def json_wanted() -> bool:
     """Return whether --json was given; what failed may be the reading of the options itself."""
     return "--json" in sys.argv[1:]
 
@@ -117,7 +117,11 @@ def _in_its_own_words(error: Exception) -> CommandError:
     from shardstore import errors
 
     if isinstance(error, errors.SessionExists):  # its own advice names functions
-        return _error(f"session {error.key!r} exists already", code=exits.CONFLICT)
+        hint = "choose another key, or move that session away with `shardstore rename`"
+        return _error(f"session {error.key!r} exists already", hint, code=exits.CONFLICT)
+    if isinstance(error, errors.StoreNotFound):
+        hint = "check --store and SHARDSTORE_PATH; set, patch, append and import create a store"
+        return _error(f"no store at {error.root}", hint, code=exits.NO_STORE)
     code, hint = next((told for kind, told in _by_kind() if isinstance(error, kind)), (exits.ERROR, ""))
     return _error(str(error), hint, code=code)
 
@@ -131,11 +135,9 @@ def _by_kind() -> list[tuple[type[Exception] | tuple[type[Exception], ...], tupl
     from shardstore import errors
 
     return [
-        (errors.SessionNotFound, (exits.NO_SESSION, "`shardstore list --prefix ...` shows the keys there are")),
-        (
-            errors.StoreNotFound,
-            (exits.NO_STORE, "check --store and SHARDSTORE_PATH; set, patch, append, import make one"),
-        ),
+        (errors.SessionNotFound, (exits.NO_SESSION, "`shardstore list --prefix ...` shows the keys")),
+        (errors.StoreNotFound, (exits.NO_STORE, "")),
+        (errors.StoreUnavailable, (exits.ERROR, "check the URL, and that the server runs; `shardstore doctor URL`")),
         (errors.Conflict, (exits.CONFLICT, "")),
         (errors.CorruptShard, (exits.CORRUPT, "")),
         ((errors.InvalidKey, errors.InvalidEntry, errors.InvalidQuery), (exits.USAGE, "")),
@@ -147,8 +149,9 @@ def _locked(error: LockTimeout) -> CommandError:
     """Name the process that holds the lock, where the system tells."""
     from .holders import command_of
 
-    command = command_of(error.pid) if error.pid else ""
-    owner = f"process {error.pid}" if error.pid else "a process the system does not name"
+    command = command_of(error.pid) if error.pid and not error.holder else ""  # on another host it would be another's
+    name = error.holder or error.pid
+    owner = f"process {name}" if name else "a process the system does not name"
     owner += f" ({command})" if command else ""
     message = f"session {error.key!r} was locked for {error.waited:.1f} s by {owner}"
     return _error(message, "try again, or wait longer with --lock-timeout SECONDS", code=exits.LOCKED)

@@ -11,12 +11,13 @@ from . import show as looks
 from .cmd_list import as_json as info_as_json
 from .cmd_list import print_table
 from .holders import command_of
+from .population import Population, population
 
 if TYPE_CHECKING:
     from shardstore import LockHolder, SessionInfo, Store, StoreStats
 
 TOP = 10
-_ROOM = "(room at the ends of journals not counted: `compact` gives it back)"
+_NOT_COUNTED = "(preallocated space not counted)"
 
 
 def show(store: Store, *, as_json: bool) -> None:
@@ -25,15 +26,37 @@ def show(store: Store, *, as_json: bool) -> None:
     biggest = store.list(order_by="-size", limit=TOP)
     rewritten = store.list(order_by="-rev", limit=TOP)
     held = store.engine.holders()
+    kinds = population(store, TOP, indexed=stats.index_unusable is None)
     if as_json:
-        return output.json_object(_for_programs(store, stats, biggest, rewritten, held))
-    output.pairs(_facts(store, stats, held), whole=("Store",))
+        return output.json_object({**_for_programs(store, stats, biggest, rewritten, held), **_of_kinds(kinds)})
+    output.pairs([*_facts(store, stats, held), *_kinds(kinds)], whole=("Store",))
+    if kinds.running:
+        output.heading("Running, and changed longest ago")
+        print_table(kinds.running)
     if biggest:
         output.heading(_first(biggest, "biggest session"))
         print_table(biggest)
         output.heading(_first(rewritten, "most rewritten session"))
         print_table(rewritten)
     return None
+
+
+def _of_kinds(kinds: Population) -> dict[str, Any]:
+    return {
+        "by_prefix": [{"prefix": prefix, "count": count} for prefix, count in kinds.prefixes],
+        "by_status": [{"status": status, "count": count} for status, count in kinds.statuses],
+        "oldest_running": [info_as_json(info) for info in kinds.running],
+    }
+
+
+def _kinds(kinds: Population) -> list[tuple[str, str]]:
+    """Return how many sessions there are of each prefix and each status; nothing where they are all alike."""
+    facts = []
+    if len(kinds.prefixes) > 1:
+        facts.append(("Keys", ", ".join(f"{looks.text(prefix)} {count:,}" for prefix, count in kinds.prefixes)))
+    if kinds.statuses:
+        facts.append(("Status", ", ".join(f"{status} {count:,}" for status, count in kinds.statuses)))
+    return facts
 
 
 def _first(found: list[SessionInfo], thing: str) -> str:
@@ -58,7 +81,8 @@ def _for_programs(
 
 def _facts(store: Store, stats: StoreStats, held: list[LockHolder]) -> list[tuple[str, str]]:
     share = stats.bytes_dead / stats.bytes_total if stats.bytes_total else 0.0
-    dead = f"{looks.size(stats.bytes_dead)} ({share:.0%})"
+    dead = f"history and record overhead {looks.size(stats.bytes_dead)} ({share:.0%})"
+    live = f"entries {looks.size(stats.bytes_live)}"
     facts = [
         ("Store", looks.text(store.location)),
         (
@@ -67,16 +91,16 @@ def _facts(store: Store, stats: StoreStats, held: list[LockHolder]) -> list[tupl
         ),
         (
             "Size",
-            f"{looks.size(stats.bytes_total)}: {looks.size(stats.bytes_live)} live, {dead} history {_ROOM}",
+            f"{looks.size(stats.bytes_total)}: {live}, {dead} {_NOT_COUNTED}",
         ),
         ("Index", _index(stats)),
-        ("Kept", _kept(stats)),
+        ("Archive", _archive(stats)),
         ("Damage", _damage(stats)),
     ]
     return facts + [("Locks" if n == 0 else "", text) for n, text in enumerate(_locks(store, held))]
 
 
-def _kept(stats: StoreStats) -> str:
+def _archive(stats: StoreStats) -> str:
     return f"{looks.count(stats.archived, 'file')} in archive/, {looks.count(stats.quarantined, 'file')} in quarantine/"
 
 
@@ -98,6 +122,9 @@ def _locks(store: Store, held: list[LockHolder]) -> list[str]:
         return ["none held"]
     lines = []
     for one in held:
+        if store.root is None:  # the process may be on another host
+            lines.append(f"{looks.text(str(one.key))} held by {looks.text(one.path.rpartition('#')[2])}")
+            continue
         name = one.key if one.key is not None else os.path.relpath(one.path, store.location)
         lines.append(
             f"{looks.text(name)} held by {one.pid}" + (f" ({command_of(one.pid)})" if command_of(one.pid) else "")

@@ -21,16 +21,27 @@ _UNITS = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (1e20, 1e9))
 
 @dataclass(frozen=True)
 class Odd:
-    """An entry that the store cannot hold: `where` names the value, `raw` is its text in the source."""
+    """An entry, or a line of a transcript, that the store cannot hold; `raw` is its text in the source."""
 
     key: str
-    where: str
+    where: str  # the value in the entry, or the transcript's file
     reason: str
     raw: str
+    line: int = 0  # in the transcript; 0: it is an entry
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        return f"{self.where}, line {self.line}" if self.line else self.where
+
+    def told(self) -> dict[str, Any]:
+        """Return where it is and why, for programs."""
+        place = {"path": self.where, "line": self.line} if self.line else {"path": self.where}
+        return {"key": self.key, **place, "reason": self.reason}
 
     def as_line(self) -> str:
         """Return the entry as a line of JSON, exactly as the source has it; as `text` where that is no JSON."""
-        told = json.dumps({"key": self.key, "path": self.where, "reason": self.reason})
+        told = json.dumps(self.told())
         entry = f'"entry": {_one_line(self.raw)}' if _is_json(self.raw) else f'"text": {json.dumps(self.raw)}'
         return f"{told[:-1]}, {entry}}}"
 
@@ -56,8 +67,8 @@ class Checked:
         """Take an entry, repaired on demand, or put it with the odd ones."""
         replaced: list[Replaced] = []
         try:
-            name = _repaired(key, f"key {key!r}", key, replaced) if repair else key
-            value = _repaired(value, "entry", key, replaced) if repair else value
+            name = repaired(key, f"key {key!r}", key, replaced) if repair else key
+            value = repaired(value, "entry", key, replaced) if repair else value
             _check(name, value)
             if name in self.entries:
                 raise InvalidEntry("entry", "another session has this key once it is repaired")
@@ -122,7 +133,7 @@ def _objects(entry: Any) -> list[Any]:
     return found
 
 
-def _repaired(value: Any, where: str, key: str, replaced: list[Replaced]) -> Any:
+def repaired(value: Any, where: str, key: str, replaced: list[Replaced]) -> Any:
     """Return the value with U+FFFD for every half of a surrogate pair; note each place. Raises InvalidEntry."""
     if isinstance(value, str):
         if _SURROGATE.search(value) is None:
@@ -130,15 +141,15 @@ def _repaired(value: Any, where: str, key: str, replaced: list[Replaced]) -> Any
         replaced.append(Replaced(key, where))
         return _SURROGATE.sub(_REPLACEMENT, value)
     if isinstance(value, list):
-        return [_repaired(one, f"{where}[{n}]", key, replaced) for n, one in enumerate(value)]
+        return [repaired(one, f"{where}[{n}]", key, replaced) for n, one in enumerate(value)]
     if not isinstance(value, dict) or isinstance(value, Repeated):
         return value
     found: dict[str, Any] = {}
     for name, one in value.items():
-        whole = _repaired(name, f"{where}, name {name!r}", key, replaced)
+        whole = repaired(name, f"{where}, name {name!r}", key, replaced)
         if whole in found:
             raise InvalidEntry(where, f"name {whole!r} stands twice once it is repaired")
-        found[whole] = _repaired(one, f"{where}[{whole!r}]", key, replaced)
+        found[whole] = repaired(one, f"{where}[{whole!r}]", key, replaced)
     return found
 
 

@@ -49,6 +49,15 @@ def replacing(path: Path, *, force: bool) -> Iterator[BinaryIO]:
             raise
 
 
+def take_away(path: Path, *, force: bool) -> None:
+    """Remove a file of an earlier export that has no successor. Raises CommandError without `force`, if it is there."""
+    if not os.path.lexists(path):
+        return
+    if not force:
+        raise CommandError(f"{escape.text(str(path))} exists already", "--force removes it")
+    path.unlink()
+
+
 def _move(temp: Path, path: Path, *, force: bool) -> None:
     """Put the finished file in place; without `force`, link refuses a file that has appeared meanwhile."""
     if force:

@@ -1,6 +1,6 @@
 """What the commands have in common: the options that several take, and how a store is opened.
 
-Every parameter is text or a flag; see light.py.
+Every parameter is text or a flag; see plain_text.py.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import pwd
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import bash, escape, parse, progress
+from . import bash, escape, exits, failure, output, parse, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,25 +44,42 @@ def plain_app() -> typer.Typer:
     )
 
 
-def store_path(ctx: typer.Context, store: str | None) -> Path:
+def store_path(ctx: typer.Context, store: str | None) -> str | Path:
     """Return the store that is meant: the command's option, the one before the command, the environment. Or exit 2."""
     shared = ctx.find_object(Globals) or Globals()
-    named = store or shared.store or os.environ.get(PATH_VARIABLE)
-    if not named:
+    named = next((one for one in (store, shared.store, os.environ.get(PATH_VARIABLE)) if one is not None), "")
+    if not named:  # an empty --store is a shell variable that is not set: another store is not meant
         message = f"which store? Pass --store PATH or set {PATH_VARIABLE}"
         raise typer.BadParameter(message, ctx=ctx, param_hint="--store")
-    return Path(named)
+    return place_of(named)
+
+
+def place_of(named: str) -> str | Path:
+    """Return a URL as it is, and anything else as a path."""
+    return named if "://" in named else Path(named)
+
+
+def open_store(ctx: typer.Context, place: str | Path, **settings: Any) -> Store:
+    """Open a store. Raises what Store raises; a URL that means nothing is a mistake on the command line."""
+    from shardstore import Store
+
+    shared = ctx.find_object(Globals) or Globals()
+    where = place_of(place) if isinstance(place, str) else place
+    try:
+        return Store(where, allow_shared=shared.allow_shared, scan_progress=_scan_progress(), **settings)
+    except ModuleNotFoundError as error:
+        if error.name != "psycopg":
+            raise
+        raise exits.CommandError(str(error)) from None
+    except ValueError as error:
+        if isinstance(where, Path):
+            raise
+        raise typer.BadParameter(str(error), ctx=ctx, param_hint="--store") from None
 
 
 def open_existing(ctx: typer.Context, store: str | None, *, read_only: bool = False) -> Store:
     """Open a store that must be there. Raises StoreNotFound; makes nothing."""
-    from shardstore import Store
-
-    shared = ctx.find_object(Globals) or Globals()
-    path = store_path(ctx, store)
-    return Store(
-        path, create=False, read_only=read_only, allow_shared=shared.allow_shared, scan_progress=_scan_progress()
-    )
+    return open_store(ctx, store_path(ctx, store), create=False, read_only=read_only)
 
 
 def _scan_progress() -> Callable[[int, int], None] | None:
@@ -69,20 +87,36 @@ def _scan_progress() -> Callable[[int, int], None] | None:
 
 
 def open_for_writing(
-    ctx: typer.Context, store: str | None, *, lock_timeout: str, actor: str | None, create: bool
+    ctx: typer.Context,
+    store: str | None,
+    *,
+    lock_timeout: str,
+    actor: str | None,
+    create: bool,
+    announce: bool = True,
 ) -> Store:
-    """Open a store to change sessions in it; `create` makes it where there is none."""
-    from shardstore import Store
+    """Open a store to change sessions in it; `create` makes a missing one.
 
-    shared = ctx.find_object(Globals) or Globals()
-    return Store(
+    `announce`: name a new store on stderr, for its path may be a typo.
+    """
+    from shardstore import StoreNotFound
+
+    opened = partial(
+        open_store,
+        ctx,
         store_path(ctx, store),
-        create=create,
         lock_timeout=parse.seconds(lock_timeout, "--lock-timeout"),
         actor=actor or default_actor(),
-        allow_shared=shared.allow_shared,
-        scan_progress=_scan_progress(),
     )
+    try:
+        return opened(create=False)
+    except StoreNotFound:
+        if not create:
+            raise
+    made = opened(create=True)
+    if announce and not failure.json_wanted():
+        output.message(f"a new store: {escape.text(made.location)}")
+    return made
 
 
 def default_actor() -> str:
@@ -111,7 +145,7 @@ def complete_key(ctx: typer.Context, incomplete: str) -> list[str]:
 
 StoreOption = Annotated[
     str | None,
-    typer.Option("--store", "-s", metavar="PATH", help=f"Directory of the store (or set {PATH_VARIABLE})."),
+    typer.Option("--store", "-s", metavar="PATH", help=f"Directory or URL of the store (or set {PATH_VARIABLE})."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON with a schema_version, for programs.")]
 KeyArgument = Annotated[
@@ -119,7 +153,7 @@ KeyArgument = Annotated[
     typer.Argument(metavar="KEY", help="Key of the session.", autocompletion=complete_key, show_default=False),
 ]
 TargetArgument = Annotated[
-    str, typer.Argument(metavar="TARGET", help="Key that no session has yet.", show_default=False)
+    str, typer.Argument(metavar="TARGET", help="New key, which no session has yet.", show_default=False)
 ]
 WhereOption = Annotated[
     list[str] | None,
@@ -145,13 +179,13 @@ TimeoutOption = Annotated[
 ]
 ActorOption = Annotated[
     str | None,
-    typer.Option("--actor", metavar="NAME", help="Who the history says made the change.  [default: cli:<user>]"),
+    typer.Option("--actor", metavar="NAME", help="The name beside the change in the history.  [default: cli:<user>]"),
 ]
 CreateOption = Annotated[
     bool,
-    typer.Option("--create/--no-create", help="Make the session where there is none, or exit 3."),
+    typer.Option("--create/--no-create", help="Create a missing session, or exit with 3."),
 ]
 ExpectOption = Annotated[
     str | None,
-    typer.Option("--expect", metavar="VERSION", help="Only if the session is at this version; otherwise exit 4."),
+    typer.Option("--expect", metavar="VERSION", help="Write only if the session is at this version; else exit with 4."),
 ]

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from . import escape, exits, tables
@@ -23,6 +24,14 @@ SCHEMA_VERSION = 1
 def line(text: str = "") -> None:
     """Print one line of data."""
     _write(f"{text}\n".encode("utf-8" if _utf8() else sys.stdout.encoding, "backslashreplace"))
+
+
+def new_page() -> None:
+    """Begin a page: clear a terminal; elsewhere a line with the time stands in front of it."""
+    if sys.stdout.isatty():
+        _write(b"\x1b[H\x1b[2J")
+    else:
+        line(f"-- {datetime.now(UTC).strftime('%Y-%m-%d %H:%M:%S')}")
 
 
 def message(text: str) -> None:

@@ -22,18 +22,18 @@ _shown: list[Progress] = []  # the one that is on the screen: two would write ov
 
 @contextmanager
 def bar(title: str, left: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield `progress(done, total)`; what it was told last is part of the error when Ctrl-C comes.
+    """Yield `progress(done, total)`; the last numbers are part of the error when Ctrl-C comes.
 
     `left` says then what state things are in and how to go on. The bar is gone when the work is done.
     """
-    told = [0, 0]
+    reached = [0, 0]
     with (
-        exits.interruptible(left, lambda: f"{told[0]:,} of {told[1]:,} done" if told[1] else ""),
+        exits.interruptible(left, lambda: f"{reached[0]:,} of {reached[1]:,} done" if reached[1] else ""),
         _on_terminal(title) if sys.stderr.isatty() else nullcontext(_Lines(title).progress) as shown,
     ):
 
         def progress(done: int, total: int) -> None:
-            told[:] = done, total
+            reached[:] = done, total
             shown(done, total)
 
         yield progress

@@ -20,7 +20,7 @@ def interruptible(key: str) -> AbstractContextManager[None]:
 def written(session: Session, before: Session | None, *, as_json: bool) -> None:
     """Print what became of the session; its version is what --expect takes. `before`: what was read before writing.
 
-    A session that was made is told in capitals: a mistyped key makes one, too.
+    A new session stands in capitals: a mistyped key makes one, too.
     """
     created = before is None and session.rev == 1
     if as_json:
@@ -29,6 +29,15 @@ def written(session: Session, before: Session | None, *, as_json: bool) -> None:
     done = "CREATED, a new session" if created else f"revision {session.rev}"
     unchanged = "" if _changed(session, before) else " (nothing changed)"
     return output.message(f"{show.text(session.key)}: {done}{unchanged}, version {session.version}")
+
+
+def nothing(key: str, session: Session | None, *, as_json: bool) -> None:
+    """Print that no item came, so that nothing was changed or made. `session`: None where there is none."""
+    if as_json:
+        rev, version = (0, "absent") if session is None else (session.rev, session.version)
+        given = {"key": key, "rev": rev, "version": version, "created": False, "changed": False}
+        return output.json_object(given)
+    return output.message(f"{show.text(key)}: no item came from stdin; nothing was changed")
 
 
 def restored(session: Session, *, as_json: bool) -> None:

@@ -34,18 +34,23 @@ def create_many(  # noqa: PLR0913  # what Store.create_many is asked, and the se
         for key, data, at in rows:
             if batch.due:
                 batch.settle()
-            with batch.transaction(key, timeout) as txn:
-                if txn.state.exists:
-                    if not skip:
-                        raise SessionExists(key)
-                    batch.cover(txn)
-                    continue
-                draft = Draft(key, txn.state, engine.logs)
-                draft.replace(data)
-                change = draft.change()
-                assert change is not None
-                txn.commit(change, actor, durable=durable, at=at)
-                made += 1
+            txn = batch.transaction(key, timeout)
+            try:
+                with txn:
+                    if txn.state.exists:
+                        if not skip:
+                            raise SessionExists(key)
+                        batch.cover(txn)
+                        continue
+                    draft = Draft(key, txn.state, engine.logs)
+                    draft.replace(data)
+                    change = draft.change()
+                    assert change is not None
+                    txn.commit(change, actor, durable=durable, at=at)
+                    made += 1
+            except BaseException:
+                txn.abandon()
+                raise
     return made
 
 
@@ -57,11 +62,15 @@ def delete_all(engine: Engine, prefix: str, *, durable: bool, timeout: float | N
         for info in found:
             if batch.due:
                 batch.settle()
+            txn = batch.transaction(info.key, timeout, create=False)
             try:
-                with batch.transaction(info.key, timeout, create=False) as txn:
+                with txn:
                     txn.remove()
             except SessionNotFound:
                 continue  # somebody else was faster
+            except BaseException:
+                txn.abandon()
+                raise
             gone += 1
         batch.settle(names=True)
     return gone

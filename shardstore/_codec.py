@@ -41,7 +41,7 @@ def encode(value: Any, field: str) -> bytes:
         return raw
     if not _is_exact(value, raw):
         _explain(value, field, f"{kind.__name__} is not a JSON value")
-    if kind is not float and (b"[" in raw or b"{" in raw):
+    if kind is not float and (b"{" in raw or b"[" in raw):
         check_depth(raw, field)
     return raw
 
@@ -130,7 +130,7 @@ def _problem(item: Any, depth: int) -> str | None:
     elif kind is dict or kind is list:
         problem = None if depth <= DEPTH_MAX else f"nested more than {DEPTH_MAX} levels deep, or inside itself"
     elif kind not in _PLAIN:
-        problem = f"{kind.__name__} is not a JSON value; convert it first"
+        problem = f"{kind.__name__} is not a JSON value; shardstore.jsonable converts many types"
     return problem
 
 

@@ -63,7 +63,7 @@ class DraftLog(MutableSequence[Any]):
         return self._low
 
     def find(self, id: str) -> int | None:  # noqa: A002  # as in append
-        """Return the index of the item with this id; None where no item that stands has it."""
+        """Return the index of the item with this id; None if no item in the log has it."""
         if id in self._ids:
             return next(n for n, item in enumerate(self._added, self._high - self._low) if item.id == id)
         number = find_number(self._source, self._key, self._log, id)
@@ -92,7 +92,7 @@ class DraftLog(MutableSequence[Any]):
     # Changing
 
     def append(self, value: Any, id: str | None = None) -> bool:  # type: ignore[override]  # noqa: A002
-        """Add an item at the end; return False, and add nothing, where an item that stands has this id."""
+        """Add an item at the end; return False, and add nothing, if an item in the log has this id."""
         return self.add_encoded(codec.encode_item(value, f"log[{len(self)}]"), id)
 
     def add_encoded(self, raw: bytes, name: str | None, *, at: int = 0, actor: str = "") -> bool:

@@ -18,6 +18,7 @@ import time
 from collections import deque
 from typing import Any, Final
 
+from shardstore import _events as events
 from shardstore.errors import NestedUpdate
 
 # In Python 3.11 a garbage collection may run in the middle of ContextVar.set. A finalizer that sets a variable then
@@ -108,7 +109,8 @@ class FifoMutex:
 
     def _wait(self, token: Token, timeout: float | None) -> bool:
         """Stand in the queue until it is our turn; return whether it came."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        began = time.monotonic()
+        deadline = None if timeout is None else began + timeout
         waiter = _Waiter(token)
         try:
             self.queue.append(waiter)
@@ -117,6 +119,8 @@ class FifoMutex:
                 if deadline is not None and time.monotonic() >= deadline:
                     return not self._withdraw(waiter)
                 self._hand_over()
+            if (waited := time.monotonic() - began) >= events.SLOW_S:
+                events.note("locks", events.WARNING, "waited %.1f s for session %r in this process", waited, self.name)
         except BaseException:
             if not self._withdraw(waiter):
                 self.leave(token)
@@ -205,6 +209,24 @@ def inside_update() -> bool:
     return any(token[1].holds(token) for token in _inside.get())
 
 
+def count_inside(token: Token) -> None:
+    """Have the nesting guard count this chain of calls as inside: another one entered for it."""
+    _kept = _keep_context()
+    _inside.set((*_inside.get(), token))
+
+
+def count_outside(token: Token) -> None:
+    """Take `count_inside` back."""
+    _kept = _keep_context()
+    _inside.set(tuple([o for o in _inside.get() if o is not token]))
+
+
+def refuse_inside(token: Token | None, name: str) -> None:
+    """Raise NestedUpdate where this chain of calls is inside of what the token stands for."""
+    if token is not None and any(one is token for one in _inside.get()):
+        raise NestedUpdate(name)
+
+
 class Visit:
     """A short stay in a mutex, by whoever does not wait for it.
 
@@ -220,6 +242,11 @@ class Visit:
     def try_enter(self) -> bool:
         """Enter if nobody is inside or waiting; return whether this visit is inside."""
         return self._mutex.try_enter(self._token)
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether it entered, and did not leave."""
+        return self._mutex.holds(self._token)
 
     def go_inside(self) -> None:
         """Have the nesting guard count this visit as an update; `leave` takes that back."""

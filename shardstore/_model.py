@@ -13,6 +13,9 @@ DAY_US: Final = 86_400_000_000
 TIME_MAX_US: Final = 253_402_300_800_000_000  # the year 10000
 REV_MAX: Final = 2**53 - 1  # JavaScript and jq read larger numbers inexactly
 NEVER_WAS: Final = "absent"  # the version of a session that was never made
+UNKNOWN: Final = "?"  # in place of a version, for watchers: it could not be read
+DELETED: Final = "~"  # in front of a version, for watchers: the session was deleted
+UNSEEN: Final = "-"  # in place of a version, for watchers: nothing that they see changes
 
 
 class State(NamedTuple):
@@ -51,6 +54,19 @@ class State(NamedTuple):
 
 
 ABSENT: Final = State()
+
+
+def seen_of(state: State) -> str:
+    """Return what a watcher has seen of a session, as a text that differs where a watcher sees a difference."""
+    return state.version if state.exists or not state.rev else f"{DELETED}{state.version}"
+
+
+class Seen(NamedTuple):
+    """A session that a watcher sees to be another than before."""
+
+    key: str
+    before: str  # what was seen of it before, as by `seen_of`, or UNKNOWN
+    state: State
 
 
 class Change(NamedTuple):

@@ -91,8 +91,9 @@ class _Run:
         if self._batch.due:
             self.settle()
         key = removal.info.key
+        txn = self._batch.transaction(key, 0.0, create=False)
         try:
-            with self._batch.transaction(key, 0.0, create=False) as txn:
+            with txn:
                 if txn.state.version != removal.info.version:
                     raise SessionNotFound(key)
                 size = txn.size
@@ -109,6 +110,9 @@ class _Run:
             raise
         except (ShardStoreError, OSError) as error:
             self.skipped.append(Skipped("", key, str(error), failed=True))
+        except BaseException:
+            txn.abandon()
+            raise
 
     def settle(self) -> None:
         """Sync the group, and report what is in it: as done, or where that failed as failed."""

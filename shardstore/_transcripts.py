@@ -11,7 +11,8 @@ from shardstore import _codec as codec
 from shardstore._draft_log import check_id
 from shardstore._log import Item, LogChange
 from shardstore._model import Change
-from shardstore.draft import Delete, Draft
+from shardstore._wake import Rests
+from shardstore.draft import Delete, Draft, changed_fields
 from shardstore.errors import InvalidEntry, LogReplaced, SessionExists, SessionNotFound
 from shardstore.log import Log, read_items
 
@@ -26,10 +27,8 @@ if TYPE_CHECKING:
 
 _ONE_ITEM: Final = (Mapping, str, bytes, bytearray)  # in place of a list of items: a mistake
 _BATCH: Final = 256  # items that a follower reads at a time
-_NO_FIELDS: Final = Change({}, [])
+_new = tuple.__new__  # half the price of calling the class
 _RETRIES: Final = 100  # of a read whose log file was replaced meanwhile; each replacement is somebody's commit
-_POLL_S: Final = 0.005  # seconds between two looks of a follower, after an item ...
-_POLL_MAX_S: Final = 0.25  # ... and when it has been quiet for a while
 
 
 class NewItems:
@@ -48,15 +47,20 @@ class NewItems:
             return False
         return all(name is not None and draft.log.find(name) is not None for name in names)
 
+    def is_plain(self, patch: Patch, state: State) -> bool:
+        """Return whether no draft is needed. Most appends give the fields themselves, and no ids."""
+        return self._names is None and state.fields is not None and (patch is None or type(patch) is dict)
+
+    def plain_change(self, patch: Any, state: State) -> Change | None:
+        """Return the change that adds the items and sets the fields; None where that is nothing. REQUIRES: is_plain."""
+        changed = changed_fields(state, patch) if patch else {}
+        if not self._raws:
+            return Change(changed, []) if changed else None
+        added = _new(LogChange, (None, None, None, tuple([_new(Item, (raw, None, 0, "")) for raw in self._raws])))
+        return _new(Change, (changed, [], False, False, added))
+
     def change(self, draft: Draft, patch: Patch) -> Change | None:
         """Return the change that adds those that are not known, and then runs the patch; None where that is nothing."""
-        if self._names is None and not callable(patch):  # most appends: no draft of the log is needed
-            apply_patch(draft, patch)
-            fields = draft.change() or _NO_FIELDS
-            if not self._raws:
-                return None if fields is _NO_FIELDS else fields
-            added = LogChange(None, None, None, tuple([Item(raw) for raw in self._raws]))
-            return Change(fields.changed, fields.removed, fields.whole, fields.delete, added)
         for number, raw in enumerate(self._raws):
             draft.log.add_encoded(raw, None if self._names is None else self._names[number])
         apply_patch(draft, patch)
@@ -128,8 +132,9 @@ class Follower:
         self._incarnation = state.incarnation
         end = state.log.end
         self._next = end if start is None else max(state.log.dropped, end + start) if start < 0 else start
+        self._begun = False  # whether the log was as long as that once
         self._found: Iterator[Any] = iter(())
-        self._pause = _POLL_S
+        self.rests: Rests = Rests(store.engine.changes_in(key))
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -141,19 +146,21 @@ class Follower:
             if self._store is None:
                 raise StopIteration
             if not self._look(self._store.engine):
-                time.sleep(self._pause)
-                self._pause = min(2 * self._pause, _POLL_MAX_S)
+                self.rests.wait(self.rests.pause())
 
     def ready(self) -> list[Any]:
         """Return the items that have come and were not returned yet, without waiting; empty after `close`."""
+        found, self._found = list(self._found), iter(())  # a look puts others in their place
         if self._store is not None:
             self._look(self._store.engine)
-        found, self._found = list(self._found), iter(())
+            found += self._found
+            self._found = iter(())
         return found
 
     def close(self) -> None:
         """End the iteration."""
         self._store, self._found = None, iter(())
+        self.rests.close()
 
     def _look(self, engine: Engine) -> bool:
         """Read what was added; return whether that is anything."""
@@ -161,16 +168,21 @@ class Follower:
         if not state.exists:
             return False
         if state.incarnation != self._incarnation:
-            self._incarnation, self._next = state.incarnation, state.log.dropped  # deleted and made again
+            self._next = state.log.dropped if self._incarnation else self._next  # deleted and made again, or just made
+            self._incarnation = state.incarnation
         log = state.log
-        start = min(max(self._next, log.dropped), log.end)
+        if self._next > log.end and not self._begun:
+            return False  # the first item wanted has not come
+        self._begun = True
+        start = min(max(self._next, log.dropped), log.end)  # the end where the log was cut
         try:
             items = read_items(engine.logs, self._key, log, start, min(log.end, start + _BATCH))
         except LogReplaced:
             return False  # by a commit of this moment: look again
         self._next = start + len(items)
         if items:
-            self._found, self._pause = iter([codec.loads(item.raw) for item in items]), _POLL_S
+            self._found = iter([codec.loads(item.raw) for item in items])
+            self.rests.begin()
         return bool(items)
 
 
@@ -200,19 +212,21 @@ class Pair:
         try:
             for key in sorted(self._keys, key=_digest):
                 left = None if self._timeout is None else max(0.0, self._timeout - (time.monotonic() - began))
-                self._entered[key] = engine.transaction(key, left, create=key == target).__enter__()
+                self._entered[key] = engine.transaction(key, left, create=key == target)
+                self._entered[key].__enter__()
         except BaseException:
-            self.__exit__()
+            self.abandon()
             raise
         return self._entered[source], self._entered[target]
 
     def __exit__(self, *_: object) -> None:
-        try:
-            while self._entered:
-                self._entered.popitem()[1].__exit__(None, None, None)
-        finally:
-            if self._entered:  # the first one could not be left well: the other one must be left all the same
-                self.__exit__()
+        for key in reversed(self._entered):
+            self._entered[key].__exit__(None, None, None)
+
+    def abandon(self) -> None:
+        """Leave what is still entered: one could not be left well, or an exception from outside came in between."""
+        for txn in self._entered.values():
+            txn.abandon()
 
 
 def _digest(key: str) -> bytes:

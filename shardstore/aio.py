@@ -1,8 +1,8 @@
-"""A Store for asyncio: the same verbs, awaited. No call stops the event loop while it waits for a lock or a disk.
+"""A Store for event loops: the same verbs, awaited. No call stops the loop while it waits for a lock or a disk.
 
-`get` and `exists` run on the loop: they wait for nobody. Every other verb runs in a small pool of threads. Calls that
-write to one session stand in a queue, in their order, and one of them at a time takes a thread. So a session that
-somebody holds takes one thread, however many tasks wait for it.
+What takes microseconds is done on the loop: `get` and `exists` of a session that is open here, the newest items of its
+log, and a relaxed write that finds its session free. Everything else runs in a few threads. Calls that write to one
+session begin in their order; those that wait together share one lock, one thread and one sync.
 
 A cancelled call that has not begun does nothing. One that has begun cannot be taken back: the task waits for its end,
 and is cancelled then. So nothing is committed after the `await` has returned.
@@ -10,37 +10,35 @@ and is cancelled then. So nothing is committed after the `await` has returned.
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-import threading
-import time
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypedDict, TypeVar, Unpack, overload
 
+from shardstore._aio.caller import AT_ONCE, NOT_AT_HAND, Caller, as_on_a_loop
+from shardstore._aio.home import Home
+from shardstore._aio.woken import Woken
+from shardstore._imports import late_imports
 from shardstore.archive import Archive
-from shardstore.errors import LockTimeout, StoreClosed
+from shardstore.log import NOT_ON_A_LOOP, Log
+from shardstore.session import Session
 from shardstore.store import Store
 
 if TYPE_CHECKING:
+    import builtins  # inside the class, `list` is the verb
     import os
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
     from types import TracebackType
 
     from shardstore._transcripts import Follower
-    from shardstore.session import Session
     from shardstore.store import Durability, OnDamage
+    from shardstore.typed import AsyncTypedStore
     from shardstore.types import Where
+    from shardstore.watch import Change, Watch
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_THREADS: Final = 16  # calls of one AsyncStore that are under way at a time
-_SOON_S: Final = 0.01  # a queue that took no longer is not counted: another view costs more than it mends
+_M = TypeVar("_M")  # a model
+_I = TypeVar("_I")  # an item of a log
 _STEP: Final = 64  # items that `async for` fetches at a time
-_PAUSE_S: Final = 0.005  # between two looks of `follow`, after an item ...
-_PAUSE_MAX_S: Final = 0.25  # ... and when it has been quiet for a while
 
 
 class Options(TypedDict, total=False):
@@ -64,144 +62,6 @@ class View(TypedDict, total=False):
     actor: str | None
 
 
-class _Queues:
-    """Who may write to which session next. Used on one loop."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # of each session that a call is at
-
-    async def enter(self, key: str, deadline: float | None) -> None:
-        """Wait until every earlier call on the session is over. Raises LockTimeout."""
-        queue = self._waiting.get(key)
-        if queue is None:
-            self._waiting[key] = deque()
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue.append(turn)
-        began = time.monotonic()
-        try:
-            async with asyncio.timeout(_left(deadline)):
-                await turn
-        except BaseException as error:
-            if turn.done() and not turn.cancelled():  # handed over in this very moment: pass it on
-                self.leave(key)
-            if isinstance(error, TimeoutError):
-                raise LockTimeout(key, time.monotonic() - began) from None
-            raise
-
-    def leave(self, key: str) -> None:
-        """Hand over to whoever waits longest. A call that was cancelled is not waiting any more."""
-        queue = self._waiting[key]
-        while queue:
-            turn = queue.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        del self._waiting[key]
-
-
-class _Workers:
-    """The queues and the threads of an AsyncStore and of its views, on the loop that they are used on."""
-
-    def __init__(self) -> None:
-        self.views = 1
-        self._binding = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._queues = _Queues()
-        self._threads: ThreadPoolExecutor | None = None
-
-    async def call(self, keys: Collection[str], store: Store, run: Callable[[Store], _T]) -> _T:
-        """Run a verb in a thread, when every earlier call on the same sessions is over. Returns or raises as it."""
-        threads = self.bind()
-        limit = store.lock_timeout if keys else None  # bulk verbs wait so long for each session, not from the call on
-        deadline = None if limit is None else time.monotonic() + limit
-        entered: list[str] = []
-        try:
-            for key in sorted(set(keys)):  # all in the same order: two calls on two sessions never wait for each other
-                await self._queues.enter(key, deadline)
-                entered.append(key)
-            context = contextvars.copy_context()  # it knows which sessions the caller is inside of: NestedUpdate
-            return await _end_of(threads, lambda: context.run(_run_until, deadline, store, run))
-        finally:
-            for key in entered:
-                self._queues.leave(key)
-
-    def leave(self) -> None:
-        """Count one view less; the last one ends the threads, none of which has anything to do."""
-        self.views -= 1
-        if not self.views and self._threads is not None:
-            self._threads.shutdown()
-
-    def bind(self) -> ThreadPoolExecutor:
-        """Return the threads. Raises RuntimeError on another loop than the one that is in use."""
-        loop = asyncio.get_running_loop()
-        with self._binding:
-            if self._loop is not loop:
-                if self._loop is not None and not self._loop.is_closed():
-                    raise RuntimeError("this AsyncStore is in use on another event loop; share its Store instead")
-                self._loop, self._queues = loop, _Queues()
-            if self._threads is None:
-                self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="shardstore")
-            return self._threads
-
-
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-
-def _run_until(deadline: float | None, store: Store, run: Callable[[Store], _T]) -> _T:
-    """Run a verb that may wait until the deadline: time spent in a queue counts as waiting for the lock."""
-    left, limit = _left(deadline), store.lock_timeout
-    if left is None or limit is None or limit - left < _SOON_S:
-        return run(store)
-    try:
-        with store.using(lock_timeout=left) as hurried:
-            return run(hurried)
-    except LockTimeout as error:
-        error.waited += limit - left
-        raise
-
-
-async def _end_of(threads: ThreadPoolExecutor, run: Callable[[], _T]) -> _T:
-    """Run something in a thread. Cancelled before it began, it never does; after that, its end is waited for."""
-    results: list[_T] = []
-    errors: list[BaseException] = []
-    end: Future[None] = Future()
-
-    def begin() -> None:  # a future of asyncio cannot carry every exception: StopIteration would hang its task
-        if not end.set_running_or_notify_cancel():
-            return
-        try:
-            results.append(run())
-        except BaseException as error:  # noqa: BLE001  # raised again below
-            errors.append(error)
-        end.set_result(None)
-
-    try:
-        threads.submit(begin)
-    except RuntimeError:  # no thread could be started; the work may stand in the executor's queue all the same
-        if end.cancel():
-            raise
-    await _wait_for(asyncio.wrap_future(end), end.cancel)
-    if errors:
-        raise errors.pop()
-    return results.pop()
-
-
-async def _wait_for(end: asyncio.Future[Any], cancel: Callable[[], bool]) -> None:
-    """Wait for an end, also when cancelled meanwhile, unless `cancel` prevents the beginning; then raise that."""
-    cancelled: asyncio.CancelledError | None = None
-    while not end.done():
-        try:
-            await asyncio.wait({end})
-        except asyncio.CancelledError as error:
-            if cancel():
-                raise
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
-
-
 def _named(names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
     """Return the keys among the arguments of a call; what is no key the verb itself refuses."""
     given = [args[place] if place < len(args) else kwargs.get(name) for place, name in enumerate(names)]
@@ -220,6 +80,53 @@ def _verb(
     return call
 
 
+def _commit(
+    verb: Callable[Concatenate[Store, _P], _T],
+    *,
+    creates: bool = True,
+    reads_log: Callable[[tuple[Any, ...], dict[str, Any]], bool] | None = None,
+) -> Callable[Concatenate[AsyncStore, _P], Coroutine[Any, Any, _T]]:
+    """Return a verb of Store that makes one commit as one of AsyncStore. It shares locks and syncs with others.
+
+    creates: whether it makes an absent session. reads_log: whether a call may need items that are not in memory; None:
+        it reads files in any case, and is never done on the loop.
+    """
+
+    @wraps(verb)
+    async def call(store: AsyncStore, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        key: Any = args[0] if args else kwargs.get("key")
+
+        def run(sync: Store) -> _T:
+            return verb(sync, *args, **kwargs)
+
+        if type(key) is not str:
+            return await store._call((), run)  # noqa: SLF001  # it raises what it raises for no key
+        if reads_log is not None:
+            result = store._at_once(key, run, reads_log=reads_log(args, kwargs))  # noqa: SLF001
+            if result is not NOT_AT_HAND:
+                if store._home.at_once >= AT_ONCE:  # noqa: SLF001
+                    await store._breathe()  # noqa: SLF001
+                return result
+        makes = creates and kwargs.get("create", True) is True
+        return await store._queued(key, run, creates=makes)  # noqa: SLF001
+
+    return call
+
+
+def _never(_args: tuple[Any, ...], _kwargs: dict[str, Any]) -> bool:
+    return False
+
+
+def _perhaps(_args: tuple[Any, ...], _kwargs: dict[str, Any]) -> bool:
+    return True
+
+
+def _append_reads_log(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Return whether an append looks for known ids, or runs a function that may read the log."""
+    patch = args[2] if len(args) > 2 else kwargs.get("patch")  # noqa: PLR2004  # key, items, patch
+    return kwargs.get("ids") is not None or callable(patch)
+
+
 def _archive_verb(
     verb: Callable[Concatenate[Archive, _P], _T], *names: str
 ) -> Callable[Concatenate[AsyncArchive, _P], Coroutine[Any, Any, _T]]:
@@ -233,14 +140,17 @@ def _archive_verb(
     return call
 
 
-class AsyncStore:
-    """A Store for asyncio: its verbs with the same arguments, results and errors, to be awaited.
+class AsyncStore(Caller):
+    """A Store for asyncio or trio: its verbs with the same arguments, results and errors, to be awaited.
 
     root: a path, with the settings of a Store; or a Store, whose sessions and settings this one shares. Both are closed
         independently. Opening a path touches the disk, so do it before the loop runs.
 
-    Mutators are plain functions, called in a thread. Waiting behind earlier calls counts towards `lock_timeout`. One
-    event loop uses it at a time; for several, share one Store between several of these.
+    Mutators are plain functions. With durability="relaxed" they may be called on the loop, otherwise in a thread.
+    Waiting behind earlier calls counts towards `lock_timeout`. One event loop uses it at a time; for several, share one
+    Store between several of these.
+
+    A session that it returns has `len(session.log)`; items that are not in memory are a TypeError: await `log`.
 
     Raises as Store; RuntimeError for a call on another event loop.
     """
@@ -249,51 +159,26 @@ class AsyncStore:
         if isinstance(root, Store):
             if options:
                 raise TypeError("AsyncStore(store) has the settings of that Store; change them by store.using(...)")
-            self._join(root.using(), _Workers())
+            self._join(root.using(), Home())
         else:
-            self._join(Store(root, **options), _Workers())
+            self._join(Store(root, **options), Home())
 
     def using(self, **settings: Unpack[View]) -> Self:
         """Return another AsyncStore on the same sessions, with other settings, as `Store.using` does."""
         view = type(self).__new__(type(self))
-        view._join(self._opened().using(**settings), self._workers)  # noqa: SLF001  # made here
-        self._workers.views += 1
+        view._join(self._opened().using(**settings), self._home)  # noqa: SLF001  # made here
         return view
-
-    def _join(self, store: Store, workers: _Workers) -> None:
-        self._store = store
-        self._workers = workers
-        self._under_way = 0
-        self._idle: asyncio.Future[None] | None = None  # what `close` waits for
-        self._closing: asyncio.Task[None] | None = None
-        self.root: Path | None = store.root
-        self.location: str = store.location
-
-    async def _call(self, keys: Collection[str], run: Callable[[Store], _T]) -> _T:
-        store = self._opened()
-        self._under_way += 1
-        try:
-            return await self._workers.call(keys, store, run)
-        finally:
-            self._under_way -= 1
-            if not self._under_way and self._idle is not None and not self._idle.done():
-                self._idle.set_result(None)
-
-    def _opened(self) -> Store:
-        if self._closing is not None:
-            raise StoreClosed
-        return self._store
 
     # Writing: in the order of the calls on each session
 
-    update: Final = _verb(Store.update, "key")
-    patch: Final = _verb(Store.patch, "key")
-    append: Final = _verb(Store.append, "key")
-    create: Final = _verb(Store.create, "key")
-    get_or_create: Final = _verb(Store.get_or_create, "key")
-    replace: Final = _verb(Store.replace, "key")
-    delete: Final = _verb(Store.delete, "key")
-    revert: Final = _verb(Store.revert, "key")
+    update: Final = _commit(Store.update, reads_log=_perhaps)
+    patch: Final = _commit(Store.patch, reads_log=_never)
+    append: Final = _commit(Store.append, reads_log=_append_reads_log)
+    create: Final = _commit(Store.create, reads_log=_never)
+    get_or_create: Final = _commit(Store.get_or_create)
+    replace: Final = _commit(Store.replace, reads_log=_never)
+    delete: Final = _commit(Store.delete, creates=False, reads_log=_perhaps)
+    revert: Final = _commit(Store.revert, creates=False)
     erase_history: Final = _verb(Store.erase_history, "key")
     copy: Final = _verb(Store.copy, "source", "target")
     rename: Final = _verb(Store.rename, "source", "target")
@@ -303,16 +188,34 @@ class AsyncStore:
     # Reading
 
     async def get(self, key: str, *, rev: int | None = None) -> Session | None:
-        """Return the session as `Store.get` does: on the loop, at once; an earlier revision in a thread."""
-        if rev is None:
-            return self._opened().get(key)
-        return await self._call((), lambda store: store.get(key, rev=rev))
+        """Return the session as `Store.get` does: at once where it is open here, otherwise in a thread."""
+        if rev is not None or not self._is_ready(key):
+            return await self._call((), lambda store: store.get(key, rev=rev))
+        state = self._store.engine.read(key)
+        if self._home.at_once >= AT_ONCE:
+            await self._breathe()
+        return Session(key, state, NOT_ON_A_LOOP) if state.fields is not None else None
 
     async def exists(self, key: str) -> bool:
         """Return whether there is a session. Raises as `get`."""
-        return self._opened().exists(key)
+        return await self.get(key) is not None
 
-    log: Final = _verb(Store.log)
+    async def log(self, key: str, start: int | None = None, stop: int | None = None) -> builtins.list[Any]:
+        """Return the items log[start:stop] as `Store.log` does: at once where they are in memory."""
+        if self._is_ready(key):
+            state = self._store.engine.read(key)
+            places = range(state.log.length)[start:stop]
+            if state.exists and 0 < len(places) <= _STEP and state.log.dropped + places[0] >= state.log.kept:
+                return Log(key, state.log, None)[start:stop]
+        return await self._call((), lambda store: store.log(key, start, stop))
+
+    def _is_ready(self, key: str) -> bool:
+        """Return whether a session can be read on the loop."""
+        store, home = self._opened(), self._home
+        home.lanes()
+        home.at_once += 1
+        return type(key) is str and store.engine.is_ready(key)
+
     history: Final = _verb(Store.history)
     get_many: Final = _verb(Store.get_many)
     list: Final = _verb(Store.list)
@@ -336,23 +239,58 @@ class AsyncStore:
         while end is None:
             items, end = await self._call((), lambda _store: _step(found))
             for item in items:
-                yield item
+                yield as_on_a_loop(item)
         if not isinstance(end, StopIteration):
             raise end
 
     def follow(self, key: str, start: int | None = None) -> AsyncGenerator[Any, None]:
         """Return an iterator for `async for` over the items of one log as they come, as `Store.follow` does."""
-        return self._followed(self._opened().follow(key, start))
+        store = self._opened()
+        begun = None if store.engine.remote else store.follow(key, start)
+        return self._followed(begun, lambda sync: sync.follow(key, start))
 
-    async def _followed(self, follower: Follower) -> AsyncGenerator[Any, None]:
-        pause = _PAUSE_S
-        while True:
-            items = await self._call((), lambda _store: follower.ready())
-            for item in items:
-                yield item
-            pause = _PAUSE_S if items else min(2 * pause, _PAUSE_MAX_S)
-            if not items:
-                await asyncio.sleep(pause)
+    async def _followed(self, begun: Follower | None, begin: Callable[[Store], Follower]) -> AsyncGenerator[Any, None]:
+        follower: Follower = begun if begun is not None else await self._call((), begin)
+        woken = Woken(self._home.lanes().loop, follower.rests)
+        try:
+            await self._call((), woken.listen)
+            while True:
+                items = await self._call((), lambda _store: follower.ready())
+                for item in items:
+                    yield item
+                if not items:
+                    await woken.wait(follower.rests.pause())
+        finally:
+            follower.close()
+
+    token: Final = _verb(Store.token)
+
+    def watch(
+        self, prefix: str | None = None, *, since: str | None = None, timeout: float | None = None
+    ) -> AsyncGenerator[Change, None]:
+        """Return an iterator for `async for` over changes as they come, as `Store.watch` does.
+
+        Without `since` it begins at the first step: to begin earlier, take a token first. Raises at that step.
+        """
+        return self._watched(lambda store: store.watch(prefix, since=since, timeout=timeout))
+
+    async def _watched(self, begin: Callable[[Store], Watch]) -> AsyncGenerator[Change, None]:
+        watch = await self._call((), begin)
+        woken = Woken(self._home.lanes().loop, watch.rests)
+        try:
+            await self._call((), woken.listen)
+            while True:
+                self._opened()
+                found = await self._call((), lambda _store: watch.ready()) if watch.may_have_news() else []
+                for change in found:
+                    yield change
+                if not found:
+                    pause = watch.pause()
+                    if pause is None:
+                        return
+                    await woken.wait(pause)
+        finally:
+            watch.close()
 
     # Maintenance
 
@@ -367,22 +305,25 @@ class AsyncStore:
         """What `prune` moved out of the store: list, restore, restore_many, purge."""
         return AsyncArchive(self)
 
+    # Models
+
+    @overload
+    def typed(self, model: type[_M], *, default: _M | Callable[[], _M] | None = None) -> AsyncTypedStore[_M, Any]: ...
+    @overload
+    def typed(
+        self, model: type[_M], *, default: _M | Callable[[], _M] | None = None, item: type[_I]
+    ) -> AsyncTypedStore[_M, _I]: ...
+    def typed(
+        self, model: type[_M], *, default: _M | Callable[[], _M] | None = None, item: type[Any] | None = None
+    ) -> AsyncTypedStore[_M, Any]:
+        """Return the verbs of this store for sessions of one model, as `Store.typed` does."""
+        with late_imports:
+            from shardstore._typed.form import Form
+            from shardstore.typed import AsyncTypedStore
+
+        return AsyncTypedStore(self, Form(model, default, item))
+
     # Life
-
-    async def close(self) -> None:
-        """Close it, when the calls made before have ended. Every later call but this one raises StoreClosed."""
-        if self._closing is None:
-            self._workers.bind()
-            self._closing = asyncio.create_task(self._close())
-        await _wait_for(self._closing, lambda: False)
-        self._closing.result()
-
-    async def _close(self) -> None:
-        if self._under_way:
-            self._idle = asyncio.get_running_loop().create_future()
-            await self._idle
-        await self._workers.call((), self._store, Store.close)
-        self._workers.leave()
 
     async def __aenter__(self) -> Self:
         return self

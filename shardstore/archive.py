@@ -1,4 +1,4 @@
-"""`store.archive`: what prune moved out of the store, and the way back."""
+"""`store.archive`: the sessions that prune moved out of the store, and their way back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Archive:
         self._check_writable = check_writable
 
     def list(self, prefix: str | None = None) -> builtins.list[ArchivedFile]:
-        """Return what lies in the archive, and in quarantine, what was moved there first in front.
+        """Return the files in the archive and in quarantine, the oldest first.
 
         prefix: only sessions whose key begins so. Raises InvalidQuery, StoreIOError.
 
@@ -41,7 +41,7 @@ class Archive:
         return self._engine.archived(prefix)
 
     def restore(self, key: str) -> Session:
-        """Bring back what was archived last of a session, with its history; return it.
+        """Bring back the newest archived file of a session, with its history; return the session.
 
         Raises SessionNotFound if nothing is archived, SessionExists if the session is there, CorruptShard if the
         archived copy is damaged (it stays where it is), LockTimeout.
@@ -50,9 +50,9 @@ class Archive:
         return Session(key, self._engine.restore(key, self._timeout), self._engine.logs)
 
     def restore_many(self, prefix: str | None = None, since: datetime | None = None) -> RestoreReport:
-        """Bring back what was archived last of each session; return which came back.
+        """Bring back the newest archived file of each session; return the keys that came back.
 
-        prefix: only sessions whose key begins so. since: an aware datetime; only what was archived then or later.
+        prefix: only sessions whose key begins so. since: an aware datetime; only files archived then or later.
 
         A session that is there already, or in use, stays as it is and is reported; so is an archived copy that is
         damaged, which stays in the archive. Syncs are shared. Stopped anywhere, it can run again.
@@ -79,7 +79,7 @@ class Archive:
         dry_run: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> PurgeReport:
-        """Remove for good what was archived more than `older_than` ago; what lies in quarantine stays.
+        """Remove for good the files archived more than `older_than` ago; files in quarantine stay.
 
         older_than: a timedelta, or seconds; 0 means all of it. dry_run: report, and remove nothing.
         progress(done, total) is called along the way. Raises InvalidQuery for a malformed limit, before anything is

@@ -1,10 +1,10 @@
-"""What a mutator receives: the entry as it is on the disk inside the lock, decoded only where it is touched."""
+"""The object that a mutator changes: the entry as it is on the disk, decoded only where it is touched."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
 from collections.abc import Set as AbstractSet
-from types import CoroutineType
+from types import CoroutineType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self, final
 
 from shardstore import _codec as codec
@@ -13,6 +13,8 @@ from shardstore._model import Change, State
 from shardstore.errors import InvalidEntry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from shardstore.log import LogSource
     from shardstore.session import Session
 
@@ -36,10 +38,10 @@ _NO_NAMES: Final[AbstractSet[str]] = frozenset()
 
 
 class Draft(MutableMapping[str, Any]):
-    """A session's fields to be changed in place. Nested values are plain dicts and lists, the caller's to mutate.
+    """A session's fields to be changed in place. Nested values are plain dicts and lists, yours to change.
 
-    A value is decoded when it is first touched and compared with what is stored when the mutator is done, so the
-    cost of an update is that of the fields it touches, not of the entry. `copy()` gives a plain dict.
+    A value is decoded when you first touch it, and compared with the stored one when the mutator is done. So an update
+    costs as much as the fields that it touches, not as the entry. `copy()` returns a plain dict.
     """
 
     _session: Session  # set by `committed`
@@ -116,6 +118,11 @@ class Draft(MutableMapping[str, Any]):
         return {name: self[name] for name in self}
 
     @property
+    def raw(self) -> Mapping[str, bytes]:
+        """The fields as JSON texts, as they are committed: what is changed in the draft does not show."""
+        return MappingProxyType(self._raw)
+
+    @property
     def exists(self) -> bool:
         """Whether there is a session; else committing this draft makes one."""
         return self._state.exists
@@ -158,9 +165,13 @@ class Draft(MutableMapping[str, Any]):
         if not isinstance(result, Mapping | Delete):
             if isinstance(result, CoroutineType):
                 result.close()  # else Python warns, elsewhere, that it was never awaited
+                raise TypeError(
+                    "a mutator runs inside the session's lock, so it cannot be a coroutine: await first, then update "
+                    "with the result"
+                )
             raise TypeError(
-                f"a mutator returns None, a mapping or DELETE, not {type(result).__name__}; it runs inside the "
-                "session's lock, so it cannot be a coroutine: await first, then update with the result"
+                f"a mutator returns None, a mapping of all fields or DELETE, not {type(result).__name__}; to change "
+                "some fields, change the draft and return nothing"
             )
         own = [*self._handed, *self._touched.values()]
         if any(result is value for value in own):
@@ -219,3 +230,39 @@ class Draft(MutableMapping[str, Any]):
         kept = [name for name in raw if name in new]
         order = kept + [name for name in changed if name not in raw]
         return Change(changed, removed) if order == [*new] else Change(new, _NONE, whole=True)
+
+
+def patcher(fields: Mapping[str, Any], unset: Iterable[str]) -> Callable[[Draft], None]:
+    """Return the mutator that sets some fields and removes others. Raises InvalidEntry where a field is in both."""
+    if not isinstance(fields, Mapping):
+        raise InvalidEntry("entry", f"{type(fields).__name__} is not a mapping of fields")
+    removed = (unset,) if isinstance(unset, str) else tuple(unset)
+    both = [name for name in removed if name in fields]
+    if both:
+        raise InvalidEntry(f"entry[{both[0]!r}]", "both given a value and unset")
+
+    def change(draft: Draft) -> None:
+        for name in fields:
+            draft[name] = fields[name]
+        for name in removed:
+            draft.pop(name, None)
+
+    return change
+
+
+def changed_fields(state: State, fields: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return what setting these fields changes, encoded, as a Draft finds it. Raises InvalidEntry.
+
+    REQUIRES: the session exists.
+    """
+    before, changed = state.fields, {}
+    assert before is not None
+    for name, value in fields.items():
+        if type(name) is not str:
+            raise InvalidEntry("entry", f"field name {name!r} is {type(name).__name__}, not str")
+        encoded, old = codec.encode(value, name), before.get(name)
+        if old != encoded:
+            if old is None:
+                codec.encode_key(name)
+            changed[name] = encoded
+    return changed

@@ -4,14 +4,15 @@ A verb knows a transaction on one session and nothing else: no path, no shard, n
 durable as asked, and tells whatever lists sessions, in one step, so that no caller can forget it. The values in the
 middle are the same for every engine: a State, and a Change (_model.py).
 
-Engines: files (_files/engine.py) and memory (_memory.py, for tests). They never import each other.
+Engines: files (_files/engine.py), PostgreSQL (_postgres/engine.py) and memory (_memory/, for tests). They never
+import each other.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from shardstore._files.engine import open_engine as open_files
 from shardstore._imports import late_imports
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from shardstore._model import Change, State
+    from shardstore._inside import Token
+    from shardstore._model import Change, Seen, State
     from shardstore.errors import CorruptShard
     from shardstore.log import LogSource
     from shardstore.query import Query
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]
 
+_POSTGRES = ("postgresql", "postgres")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -54,6 +57,13 @@ class Transaction(Protocol):
 
     def __exit__(self, *exc: object) -> None:
         """Unlock. What was not committed never happened."""
+
+    def abandon(self) -> None:
+        """Unlock, where it is still locked by this thread: an exception from outside came as `with` began or ended.
+
+        Whoever enters a transaction calls this behind every exception. A finalizer alone would not do: the exception's
+        traceback keeps the transaction alive for as long as somebody looks at it.
+        """
 
     def commit(self, change: Change, actor: str, *, durable: bool, at: int | None = None) -> None:
         """Commit a change; `at`: when it was made, in microseconds since the epoch, if not now.
@@ -76,6 +86,23 @@ class Transaction(Protocol):
     @property
     def size(self) -> int:
         """The bytes that the session takes where it is kept."""
+
+
+class Visit(Transaction, Protocol):
+    """A transaction that may commit more than once: each commit is a record of its own."""
+
+    rewrite_due: bool  # something was left for `Engine.tend`
+
+    @property
+    def key(self) -> str:
+        """The session's."""
+
+    @property
+    def token(self) -> Token | None:
+        """What stands for it in the nesting guard, while it is inside."""
+
+    def settle(self) -> None:
+        """Sync what was committed. Raises CommitUncertain: then none of it is known to be safe."""
 
 
 class Batch(Protocol):
@@ -107,10 +134,41 @@ class Batch(Protocol):
         """Sync what was done; with `names`, also what others removed. Raises CommitUncertain."""
 
 
+class Changes(Protocol):
+    """What changes from a place on. Used by one thread."""
+
+    @property
+    def token(self) -> str:
+        """The place up to which everything was returned, and `advance` called."""
+
+    @property
+    def ahead(self) -> str:
+        """The place behind what the last look returned."""
+
+    def may_have_news(self) -> bool:
+        """Return False where nothing has changed since the last look: a call or two of the system, no more."""
+
+    def look(self) -> list[Seen]:
+        """Return each session that is another one than the watcher knows, once, as it is now.
+
+        Until `advance` is called, the next look returns the same again. Raises WatchExpired.
+        """
+
+    def advance(self) -> None:
+        """Go on behind what the last look returned."""
+
+    def is_unsettled(self) -> bool:
+        """Return whether a look may find something though nothing in `Engine.changes_in` changes any more."""
+
+    def close(self) -> None:
+        """Close what is open."""
+
+
 class Engine(Protocol):
     """One opened place of sessions. Shared by every Store object on it; safe between threads and across fork."""
 
     process: str  # the actor of whoever gave no name
+    remote: bool  # reading a session asks another machine, which an event loop must not wait for
 
     @property
     def location(self) -> str:
@@ -135,6 +193,24 @@ class Engine(Protocol):
         An absent session may be made, or with create=False is SessionNotFound. Raises InvalidKey.
         """
 
+    # For an event loop, which may not wait
+
+    def is_ready(self, key: str) -> bool:
+        """Return whether `read` takes microseconds. Raises InvalidKey, or returns False for what is no key."""
+
+    def at_hand(self, key: str) -> Visit | None:
+        """Return a visit that is inside, if that takes microseconds; its relaxed commits do too. None where not."""
+
+    def group(self, key: str, timeout: float | None, *, create: bool) -> Visit | None:
+        """Return a visit, to be entered by `with`; None where this engine makes a transaction of each commit.
+
+        It may be to an absent session; with create=False it may raise SessionNotFound. Nothing that was committed is
+        acknowledged before `settle`.
+        """
+
+    def tend(self, key: str, timeout: float | None) -> None:
+        """Finish what a visit at hand has left. Raises what a commit does."""
+
     def batch(self, *, durable: bool) -> Batch:
         """Return a batch, to be entered by `with`."""
 
@@ -152,6 +228,17 @@ class Engine(Protocol):
 
     def history(self, key: str) -> list[State]:
         """Return the states of the present incarnation that are kept, oldest first."""
+
+    # Watching
+
+    def token(self, *, write: bool) -> str:
+        """Return where the store is now, for `changes`. `write`: what makes watching cheap may be written."""
+
+    def changes(self, prefix: str, since: str | None, *, write: bool) -> Changes:
+        """Return what changes from a token on, or from now on. Raises WatchExpired."""
+
+    def changes_in(self, key: str | None) -> str | None:
+        """Return the directory in which something is written when the session, or None: any, changes; else None."""
 
     # Lists, exact as of some moment during the call. `refresh`: what makes lists fast may be written.
 
@@ -220,14 +307,39 @@ def open_engine(  # the settings of a store
     if not text:
         raise ValueError("root is empty; name a directory, for example Store('sessions')")
     scheme = _SCHEME.match(text)
+    if scheme is not None and scheme[1] in _POSTGRES:
+        opened: Engine = _import_postgres().open_engine(text, create=create, read_only=read_only, indexed=indexed)
+        return opened
     if scheme is not None:
-        raise ValueError(f"no engine for {scheme[1]}:// URLs; name a directory, for example Store('sessions')")
+        raise ValueError(f"no engine for {scheme[1]}:// URLs; name a directory, or postgresql://host/database")
     return open_files(text, create=create, read_only=read_only, allow_shared=allow_shared, indexed=indexed)
 
 
-def doctor(directory: Path) -> DoctorReport:
-    """Try in a directory, by files of its own, which are removed, whether a store would be safe there."""
+def _import_postgres() -> Any:
+    """Import the engine, and psycopg with it, when the first database is named. Raises ModuleNotFoundError."""
+    try:
+        with late_imports:
+            from shardstore._postgres import engine
+    except ImportError as error:
+        if "psycopg" not in str(error):
+            raise
+        raise ModuleNotFoundError(
+            "a store in PostgreSQL needs psycopg 3; install it with: pip install 'shardstore[postgres]'", name="psycopg"
+        ) from error
+    return engine
+
+
+def doctor(place: Path | str) -> DoctorReport:
+    """Try in a directory, by files of its own, which are removed, whether a store would be safe there.
+
+    A text is the URL of a database, whose server is asked.
+    """
+    if isinstance(place, str):
+        _import_postgres()
+        from shardstore._postgres.doctor import examine as examine_server
+
+        return examine_server(place)
     with late_imports:
         from shardstore._files.maintenance.doctor import examine
 
-    return examine(directory)
+    return examine(place)

@@ -5,8 +5,10 @@
     │   └── RevisionNotFound                its journal does not hold this revision
     ├── SessionExists                       create() met a session
     ├── LogReplaced(LookupError)            the file that held a session's log was replaced since it was read
+    ├── WatchExpired                        the store does not know any more what changed since this token
     ├── Conflict                            the expected version is not the current one
     ├── LockTimeout(TimeoutError)           another writer of this session held its lock too long
+    ├── HoldExpired(TimeoutError)           this writer held a session's lock too long; nothing was written
     ├── NestedUpdate(RuntimeError)          an update from inside a mutator of the same session
     ├── StoreBusy(RuntimeError)             a call from beneath which the store is in the middle of something
     ├── CorruptShard                        a file is damaged; nothing was overwritten
@@ -15,6 +17,7 @@
     ├── InvalidQuery(ValueError)            a malformed where, order, limit or retention rule
     ├── StoreNotFound(FileNotFoundError)    no store there, or it vanished
     ├── StoreIncomplete(FileNotFoundError)  a part of the store is gone: a half-restored or half-copied tree
+    ├── StoreUnavailable(ConnectionError)   the database server cannot be reached; nothing was changed
     ├── StoreClosed                         the store object was closed
     ├── UnsafeStore(PermissionError)        other users could write to the store
     ├── UnsupportedFormat                   written by another version, or not a store
@@ -44,6 +47,7 @@ __all__ = [
     "Conflict",
     "CorruptShard",
     "DamagedSessions",
+    "HoldExpired",
     "InvalidEntry",
     "InvalidKey",
     "InvalidQuery",
@@ -61,10 +65,12 @@ __all__ = [
     "StoreIOError",
     "StoreIncomplete",
     "StoreNotFound",
+    "StoreUnavailable",
     "UnknownField",
     "UnsafeStore",
     "UnsupportedFileSystem",
     "UnsupportedFormat",
+    "WatchExpired",
 ]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -143,6 +149,19 @@ class LogReplaced(ShardStoreError, LookupError):
         super().__init__(f"the log of session {key!r} was replaced since it was read; get the session again")
 
 
+class WatchExpired(ShardStoreError):
+    """The store does not know any more what changed since a token: take a new one, list, and watch from there.
+
+    So it is when the index was made anew, when the token is too old, or when it is of another store.
+    """
+
+    def __init__(self, reason: str = "the token is too old, or of another store") -> None:
+        super().__init__(f"{reason}; take a new token(), list, and watch from there")
+        self.reason = reason
+
+    _fields = ("reason",)
+
+
 class Conflict(ShardStoreError):
     """The session is not at the version that was expected; nothing was written. `.key .expected .found`.
 
@@ -162,38 +181,79 @@ class Conflict(ShardStoreError):
 
 
 class LockTimeout(ShardStoreError, TimeoutError):
-    """The session's lock was not free in time; nothing was written. `.key .waited .pid`.
+    """The session's lock was not free in time; nothing was written. `.key .waited .pid .holder`.
 
     `.waited` is in seconds and counts from the call. `.pid` is the holder's, or None where the system does not show it;
-    it is looked up when it is first asked for, which takes milliseconds, and may be another one's by then.
+    it is looked up when it is first asked for, which takes milliseconds, and may be another one's by then. `.holder`
+    describes the holder where a process id alone would not do, as on another host.
     """
 
     key: str
     waited: float
 
     def __init__(
-        self, key: str, waited: float, pid: int | None = None, *, find: Callable[[], int | None] | None = None
+        self,
+        key: str,
+        waited: float,
+        pid: int | None = None,
+        holder: str | None = None,
+        *,
+        find: Callable[[], int | tuple[int | None, str | None] | None] | None = None,
     ) -> None:
         self.key, self.waited = key, waited
-        self._pid, self._find = pid, find
+        self._pid, self._holder, self._find = pid, holder, find
         super().__init__(key)
+
+    def _look(self) -> None:
+        find, self._find = self._find, None
+        if find is not None:
+            found = find()
+            self._pid, self._holder = found if isinstance(found, tuple) else (found, None)
 
     @property
     def pid(self) -> int | None:
         """The process that holds the lock; None where the system does not show it."""
-        find, self._find = self._find, None
-        if find is not None:
-            self._pid = find()
+        self._look()
         return self._pid
+
+    @property
+    def holder(self) -> str | None:
+        """The holder for people, where its process id alone does not name it: "4711@host"."""
+        self._look()
+        return self._holder
+
+    def of(self, waited: float) -> LockTimeout:
+        """Return the error of another call, which waited for the same lock so many seconds."""
+        return LockTimeout(self.key, waited, self._pid, self._holder, find=self._find)
 
     def __str__(self) -> str:
         """Return the message, with the holder."""
-        owner = f"held by process {self.pid}" if self.pid else "its holder is unknown"
+        name = self.holder or self.pid
+        owner = f"held by process {name}" if name else "its holder is unknown"
         return f"session {self.key!r} was locked for {self.waited:.1f} s ({owner}); try again or raise lock_timeout"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Rebuild in another process with the holder as seen from this one."""
-        return (type(self), (self.key, self.waited, self.pid))
+        return (type(self), (self.key, self.waited, self.pid, self.holder))
+
+
+class HoldExpired(ShardStoreError, TimeoutError):
+    """This writer held a session's lock longer than the store's hold_timeout; nothing was written. `.key .limit`.
+
+    The server gave the lock to others meanwhile. Read the session again, and do slow work before the update.
+    """
+
+    _fields = ("key", "limit")
+
+    key: str
+    limit: float
+
+    def __init__(self, key: str, limit: float) -> None:
+        self.key, self.limit = key, limit
+        super().__init__(
+            f"session {key!r} was held longer than hold_timeout={limit:g} s, so its lock was given to others; "
+            "nothing was written"
+        )
 
 
 class NestedUpdate(ShardStoreError, RuntimeError):
@@ -266,7 +326,7 @@ class StoreNotFound(ShardStoreError, FileNotFoundError):
 
     def __init__(self, root: str) -> None:
         self.root = root
-        super().__init__(errno.ENOENT, f"no store at {root}")
+        super().__init__(errno.ENOENT, f"no store at {root}; check the path, and whether its disk is mounted")
         self.filename = root
 
 
@@ -288,6 +348,22 @@ class StoreIncomplete(ShardStoreError, FileNotFoundError):
             "or run verify(repair=True) or `shardstore verify --repair`, which makes it anew, without sessions",
         )
         self.filename = path
+
+
+class StoreUnavailable(ShardStoreError, ConnectionError):
+    """The database server cannot be reached, or went away before anything was changed. `.location`.
+
+    Calls wait within lock_timeout for a server that is restarting, unless a mutator has run already.
+    """
+
+    _fields = ("location", "reason")
+
+    location: str
+    reason: str
+
+    def __init__(self, location: str, reason: str) -> None:
+        self.location, self.reason = location, reason
+        super().__init__(errno.ECONNREFUSED, f"{location} cannot be reached: {reason}; nothing was changed")
 
 
 class StoreClosed(ShardStoreError):

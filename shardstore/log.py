@@ -51,6 +51,21 @@ class LogSource(Protocol):
         """Return the number of the settled item with this id that stands; None where there is none."""
 
 
+class NotOnALoop:
+    """The source of a session that AsyncStore returned: reading a file would stop the event loop."""
+
+    def read(self, key: str, log: LogState, start: int, stop: int, *, values: bool = False) -> list[Item]:  # noqa: ARG002
+        """Raise TypeError."""
+        raise TypeError(f"these items of {key!r} are not in memory; use `await store.log({key!r}, start, stop)`")
+
+    def number_of(self, key: str, log: LogState, name: str) -> int | None:  # noqa: ARG002
+        """Raise TypeError."""
+        raise TypeError(f"not all items of {key!r} are in memory; use `await store.log({key!r}, start, stop)`")
+
+
+NOT_ON_A_LOOP: Final = NotOnALoop()
+
+
 def read_items(  # noqa: PLR0913  # a place in a log, and what of it
     source: LogSource | None, key: str, log: LogState, start: int, stop: int, *, values: bool = False
 ) -> list[Item]:
@@ -89,9 +104,9 @@ def find_number(source: LogSource | None, key: str, log: LogState, name: str) ->
 class Log(Sequence[Any]):
     """The items of a session, as they were when the session was read. Immutable.
 
-    `log[-20:]` reads the newest 20 and no more, however long the log is. An item is decoded at each use, and is the
-    caller's own. `len` always answers; reading items raises LogReplaced when the file that holds them was replaced
-    since (get the session again), and CorruptShard when it is damaged there.
+    `log[-20:]` reads the newest 20 and no more, however long the log is. An item is decoded at each use, and is
+    yours to change. `len` always answers. Reading items raises LogReplaced if the file that holds them was replaced
+    since (get the session again), and CorruptShard if that file is damaged there.
     """
 
     __slots__ = ("_key", "_log", "_source")
@@ -138,7 +153,7 @@ class Log(Sequence[Any]):
         return self._log.dropped
 
     def find(self, id: str) -> int | None:  # noqa: A002  # as in append
-        """Return the index of the item with this id; None where no item that stands has it."""
+        """Return the index of the item with this id; None if no item in the log has it."""
         number = find_number(self._source, self._key, self._log, id)
         return None if number is None else number - self._log.dropped
 
@@ -147,7 +162,7 @@ class Log(Sequence[Any]):
         return [item.id for item in self._slice(range(len(self))[start:stop])]
 
     def entries(self, start: int | None = None, stop: int | None = None) -> list[LogItem]:
-        """Return log[start:stop] with what is known of each item."""
+        """Return log[start:stop] as LogItems: index, id, time and actor beside each value."""
         places = range(len(self))[start:stop]
         return [
             LogItem(index, item.id, moment(item.at), item.actor, codec.loads(item.raw))

@@ -14,7 +14,7 @@ class Action:
     action: str
     key: str | None
     size: int  # bytes of the file it concerns
-    why: str
+    why: str  # for people
     age: float | None = None  # seconds since the session's last change
     bytes_freed: int = 0
 
@@ -25,7 +25,7 @@ class Skipped:
 
     path: str  # relative to the root
     key: str | None
-    why: str
+    why: str  # for people
     failed: bool = False  # it should have been done and could not be; a busy session is not a failure
 
 
@@ -117,7 +117,7 @@ class Problem:
     # A problem: damaged, log, line-endings, misplaced, unreadable, incomplete, lost, index.
     # A note: torn, unused-log, future, temp, foreign, mode.
     kind: str
-    detail: str
+    detail: str  # for people
     repaired: bool = False
     lost: bool = False  # something acknowledged cannot be brought back; what was found is kept in quarantine/
 
@@ -128,9 +128,9 @@ class VerifyReport:
 
     problems: tuple[Problem, ...]
     notes: tuple[Problem, ...] = ()
-    shards: int = 0
-    records: int = 0
-    sessions: int = 0
+    shards: int = 0  # files that were read
+    records: int = 0  # that were read in them
+    sessions: int = 0  # that exist
 
     @property
     def ok(self) -> bool:
@@ -143,16 +143,16 @@ class StoreStats:
     """The outcome of Store.stats. Sizes in bytes."""
 
     sessions: int
-    tombstones: int
-    bytes_live: int
-    bytes_dead: int
-    bytes_total: int
+    tombstones: int  # deleted sessions whose file is still there
+    bytes_live: int  # of the entries, as compact JSON
+    bytes_dead: int  # of the journals beyond that: older records, and what each record adds to an entry
+    bytes_total: int  # of the journals
     pending_changes: int  # shards that the next list reads
-    archived: int
-    quarantined: int
+    archived: int  # files in archive/
+    quarantined: int  # files in quarantine/
     damaged: tuple[str, ...]  # shards, relative to the root, that could not be read
     index_unusable: str | None  # why every shard had to be read; None: the index answered
-    format: int
+    format: int  # of the files, as shardstore.json has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ class LockHolder:
 
     key: str | None  # None where the file does not show it
     path: str  # of the file that is locked
-    pid: int
+    pid: int  # of the process that holds it
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ class Check:
 
     name: str
     status: Literal["pass", "warn", "fail"]
-    detail: str
+    detail: str  # for people
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,14 @@
-"""What the verbs return: immutable snapshots. Nothing done to them reaches the store."""
+"""The results of the verbs: immutable snapshots. Nothing done to them reaches the store."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shardstore import _codec as codec
-from shardstore.log import Log, moment
+from shardstore.log import NOT_ON_A_LOOP, Log, moment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
 class Session(Mapping[str, Any]):
     """One session as it was at one moment. Immutable; equal to another exactly when key and version are.
 
-    `session["field"]` decodes that field alone and returns a fresh copy each time; `.data` is the whole entry as a
-    dict, made on first use, the caller's own.
+    `session["field"]` decodes that field alone and returns a new copy each time. `.data` is the whole entry as a dict
+    of your own, made on first use.
 
-    After a delete, `exists` and `bool(session)` are False and `data` is empty; rev, version and times are the delete's.
+    After a delete, `exists` and `bool(session)` are False, and `data` is empty. Rev, version and times are those of the
+    delete.
     A session that never was has rev 0 and version "absent".
     """
 
@@ -48,7 +50,7 @@ class Session(Mapping[str, Any]):
 
     @property
     def data(self) -> dict[str, Any]:
-        """The entry, as a dict of the caller's own: changing it changes nothing else."""
+        """The entry, as a dict of your own: changing it changes nothing else."""
         try:
             return self._data
         except AttributeError:
@@ -62,7 +64,7 @@ class Session(Mapping[str, Any]):
 
     @property
     def version(self) -> str:
-        """The name of this content: opaque, never the same for two contents, not even after delete and create."""
+        """The name of this content: opaque, and never the same for two contents, also after delete and create."""
         return self._state.version
 
     @property
@@ -72,7 +74,7 @@ class Session(Mapping[str, Any]):
 
     @property
     def updated_at(self) -> datetime:
-        """When it last changed, in UTC; after each earlier change, unless the clock had been a day ahead."""
+        """When it last changed, in UTC; later than any earlier change, unless the clock was a day ahead."""
         return moment(self._state.updated_at)
 
     @property
@@ -84,6 +86,11 @@ class Session(Mapping[str, Any]):
     def size(self) -> int:
         """Bytes of the entry as compact JSON."""
         return self._state.size
+
+    @property
+    def raw(self) -> Mapping[str, bytes]:
+        """The fields as JSON texts, as they are stored, for whoever hands them on without decoding them."""
+        return MappingProxyType(self._fields())
 
     @property
     def log(self) -> Log:
@@ -127,6 +134,11 @@ class Session(Mapping[str, Any]):
 
 
 _NOTHING: Final[dict[str, bytes]] = {}
+
+
+def unread(session: Session) -> Session:
+    """Return the same session, for an event loop: items of its log that are not in memory are a TypeError."""
+    return Session(session.key, session._state, NOT_ON_A_LOOP)  # noqa: SLF001  # one class in two
 
 
 COLUMNS: Final = {
@@ -209,7 +221,7 @@ class SessionInfo:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The values that the list shows, decoded anew at each use: the caller's own."""
+        """The values that the list shows, as a new dict of your own at each use."""
         fields: dict[str, Any] = codec.loads(self._row.fields)
         if self._only is not None:
             return {name: fields[name] for name in self._only if name in fields}

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self, TypeVar, overload
 
+from shardstore import _events as events
 from shardstore._imports import late_imports
 from shardstore._model import NEVER_WAS
 from shardstore._transcripts import Follower, NewItems, Pair, copy_of, read_log
-from shardstore.draft import Draft
+from shardstore.draft import Draft, patcher
 from shardstore.engine import Engine, open_engine
 from shardstore.errors import (
     Conflict,
@@ -43,11 +44,13 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from types import TracebackType
 
-    from shardstore._model import State
+    from shardstore._model import Change, State
     from shardstore.archive import Archive
     from shardstore.engine import Transaction
     from shardstore.reports import CompactReport, EraseReport, PruneReport, StoreStats, VerifyReport
+    from shardstore.typed import TypedStore
     from shardstore.types import JSON, Mutator, Where
+    from shardstore.watch import Watch
 
 Durability = Literal["commit", "relaxed"]
 Expect = Session | SessionInfo | str
@@ -58,6 +61,8 @@ _ENCODABLE: Final = re.compile("[^\ud800-\udfff]*", re.DOTALL)
 _TEXT: Final = re.compile("[^\ud800-\udfff]{1,256}", re.DOTALL)
 _PAIR: Final = (2, 3)  # members
 _V = TypeVar("_V")
+_M = TypeVar("_M")  # a model
+_I = TypeVar("_I")  # an item of a log
 _UNCHANGED: Final[Any] = object()  # a setting of `using` that was not given
 
 
@@ -65,7 +70,7 @@ class Store:
     """A session store. Safe to share between threads and across fork.
 
     root: a directory, made on first use.
-    durability: "commit": what a call did survives a power cut once it returned; "relaxed": it survives the death of
+    durability: "commit": once a call returned, its effect survives a power cut; "relaxed": it survives the death of
         the process.
     lock_timeout: seconds that a write may wait for its session, counted from the call; None: for ever.
     actor: 1 to 256 characters that stand in every record written; by default the process id.
@@ -99,10 +104,8 @@ class Store:
         self._read_only = read_only
         self._scan_progress = scan_progress
         fields = None if indexed is None else _field_names(indexed)
-        self._join(
-            open_engine(root, create=create, read_only=read_only, allow_shared=allow_shared, indexed=fields),
-            Path(os.path.abspath(root)),
-        )
+        engine = open_engine(root, create=create, read_only=read_only, allow_shared=allow_shared, indexed=fields)
+        self._join(engine, None if engine.root is None else Path(os.path.abspath(root)))
 
     @classmethod
     def memory(
@@ -165,7 +168,7 @@ class Store:
     def _join(self, engine: Engine, root: Path | None) -> None:
         self.root: Path | None = root
         self.location: str = engine.location
-        self._engine: Engine = engine
+        self._engine: Engine = engine if events.wrap is None else events.wrap(engine)
 
     # Writing
 
@@ -173,8 +176,9 @@ class Store:
         """Change a session by a function that runs inside its lock, on what is committed at that moment.
 
         key: text of 1 to 4,096 bytes of UTF-8.
-        fn: is called with a Draft, which it changes, or returns a mapping of all fields, or DELETE. What it leaves as
-            it was is not written; an exception writes nothing. It is no coroutine: await first, then update.
+        fn: is called with a Draft, which it changes, or returns a mapping of all fields, or DELETE. Fields that it
+            leaves as they were are not written; an exception writes nothing. It is no coroutine: await first,
+            then update.
         create: an absent session is made, even if `fn` adds no field; False raises SessionNotFound.
         expect: a Session, SessionInfo or version; unless it is the present one, `fn` is not called: Conflict.
 
@@ -189,23 +193,28 @@ class Store:
         if self._read_only:
             self._check_writable()
         logs = self._engine.logs
-        with self._engine.transaction(key, self.lock_timeout, create=create or expect is not None) as txn:
-            if expect is not None:
-                _check_expected(key, txn.state, expect, create=create)
-            draft = Draft(key, txn.state, logs)
-            draft.accept(fn(draft))
-            change = draft.change()
-            if change is not None:
-                txn.commit(change, self._actor or self._engine.process, durable=self._durable)
-            state = txn.state
+        txn = self._engine.transaction(key, self.lock_timeout, create=create or expect is not None)
+        try:
+            with txn:
+                if expect is not None:
+                    _check_expected(key, txn.state, expect, create=create)
+                draft = Draft(key, txn.state, logs)
+                draft.accept(fn(draft))
+                change = draft.change()
+                if change is not None:
+                    txn.commit(change, self._actor or self._engine.process, durable=self._durable)
+                state = txn.state
+        except BaseException:
+            txn.abandon()
+            raise
         return Session(key, state, logs)
 
     def edit(self, key: str, *, create: bool = True, expect: Expect | None = None) -> Edit:
         """Update as a with block: the draft is committed at its end; an exception writes nothing.
 
-        `draft.delete()` and `draft.replace(mapping)` do what a mutator's result does; `draft.session` is the committed
-        session afterwards. Arguments and errors are those of `update`. Await nothing inside: the session's other
-        writers would wait for it.
+        `draft.delete()` and `draft.replace(mapping)` do the same as a mutator's result. `draft.session` is the
+        committed session afterwards. Arguments and errors are those of `update`. Await nothing inside: the session's
+        other writers would wait for it.
 
         >>> with store.edit("agent:main") as draft:
         ...     draft["status"] = "running"
@@ -232,18 +241,7 @@ class Store:
         >>> store.patch("agent:main", {"model": "m-2"}, unset=["error"])["model"]
         'm-2'
         """
-        fields = {} if fields is None else _mapping(fields)
-        removed = (unset,) if isinstance(unset, str) else tuple(unset)
-        both = [name for name in removed if name in fields]
-        if both:
-            raise InvalidEntry(f"entry[{both[0]!r}]", "both given a value and unset")
-
-        def change(draft: Draft) -> None:
-            for name in fields:
-                draft[name] = fields[name]
-            for name in removed:
-                draft.pop(name, None)
-
+        change = patcher({} if fields is None else fields, unset)
         return self.update(key, change, create=create, expect=expect)
 
     def create(
@@ -251,7 +249,7 @@ class Store:
     ) -> Session:
         """Create a session and return it. Raises SessionExists if it is there, otherwise as `update`.
 
-        at: for importers, when it last changed where it comes from; a moment in the future counts as now.
+        at: for importers, the time of its last change in the source; a moment in the future counts as now.
 
         >>> store.create("agent:new", {"status": "new"}).rev
         1
@@ -259,15 +257,20 @@ class Store:
         _mapping(data)
         since = _microseconds(at)
         self._check_writable()
-        with self._engine.transaction(key, self.lock_timeout) as txn:
-            if expect is not None:
-                _check_version(key, txn.state, expect)
-            if txn.state.exists:
-                raise SessionExists(key)
-            draft = Draft(key, txn.state, self._engine.logs)
-            draft.replace(data)
-            self._commit(txn, draft, at=since)
-            return Session(key, txn.state, self._engine.logs)
+        txn = self._engine.transaction(key, self.lock_timeout)
+        try:
+            with txn:
+                if expect is not None:
+                    _check_version(key, txn.state, expect)
+                if txn.state.exists:
+                    raise SessionExists(key)
+                draft = Draft(key, txn.state, self._engine.logs)
+                draft.replace(data)
+                self._commit(txn, draft, at=since)
+                return Session(key, txn.state, self._engine.logs)
+        except BaseException:
+            txn.abandon()
+            raise
 
     def get_or_create(self, key: str, data: Mapping[str, object] | Callable[[], Mapping[str, object]]) -> Session:
         """Return the session, made from `data` if absent; all concurrent callers get the same one.
@@ -311,12 +314,17 @@ class Store:
         """
         self._check_writable()
         try:
-            with self._engine.transaction(key, self.lock_timeout, create=False) as txn:
-                if expect is not None:
-                    _check_version(key, txn.state, expect)
-                draft = Draft(key, txn.state, self._engine.logs)
-                draft.delete()
-                self._commit(txn, draft)
+            txn = self._engine.transaction(key, self.lock_timeout, create=False)
+            try:
+                with txn:
+                    if expect is not None:
+                        _check_version(key, txn.state, expect)
+                    draft = Draft(key, txn.state, self._engine.logs)
+                    draft.delete()
+                    self._commit(txn, draft)
+            except BaseException:
+                txn.abandon()
+                raise
         except SessionNotFound:
             if expect is not None and _version(expect) != NEVER_WAS:
                 raise Conflict(key, _version(expect), None) from None
@@ -337,7 +345,7 @@ class Store:
             one that was stopped.
 
         Once it returned, every session made or skipped survives a power cut, as `durability` says. An error leaves
-        what was made before it, which is synced. Raises SessionExists, otherwise as `create`.
+        the sessions made before it, synced. Raises SessionExists, otherwise as `create`.
 
         >>> store.create_many({"agent:a": {"n": 1}, "agent:b": {"n": 2}})
         2
@@ -415,15 +423,31 @@ class Store:
         """
         new = NewItems(items, ids)
         self._check_writable()
-        with self._engine.transaction(key, self.lock_timeout, create=create) as txn:
-            draft = Draft(key, txn.state, self._engine.logs)
-            if not new.all_known(draft):
-                if expect is not None:
-                    _check_version(key, txn.state, expect)
-                change = new.change(draft, patch)
+        txn = self._engine.transaction(key, self.lock_timeout, create=create)
+        try:
+            with txn:
+                state = txn.state
+                if new.is_plain(patch, state):
+                    if expect is not None:
+                        _check_version(key, state, expect)
+                    change = new.plain_change(patch, state)
+                else:
+                    change = self._append_change(key, state, new, patch, expect)
                 if change is not None:
                     txn.commit(change, self._actor or self._engine.process, durable=self._durable)
-            return Session(key, txn.state, self._engine.logs)
+                return Session(key, txn.state, self._engine.logs)
+        except BaseException:
+            txn.abandon()
+            raise
+
+    def _append_change(self, key: str, state: State, new: NewItems, patch: Any, expect: Expect | None) -> Change | None:
+        """Return the change of an append that needs a draft; None where every item is known."""
+        draft = Draft(key, state, self._engine.logs)
+        if new.all_known(draft):
+            return None
+        if expect is not None:
+            _check_version(key, state, expect)
+        return new.change(draft, patch)
 
     def log(self, key: str, start: int | None = None, stop: int | None = None) -> builtins.list[Any]:
         """Return the items log[start:stop] of a session, as a slice does: `store.log(key, -20)` is the newest 20.
@@ -448,6 +472,40 @@ class Store:
         """
         return Follower(self, key, start)
 
+    # Watching
+
+    def watch(self, prefix: str | None = None, *, since: str | None = None, timeout: float | None = None) -> Watch:
+        """Return an iterator over changes of sessions as they come: (key, kind, rev, version, updated_at, token).
+
+        prefix: only keys that begin so.
+        since: a token, of `token()` or of an earlier change; None: from this call on.
+        timeout: the iteration ends after so many seconds without a change; None: it never does.
+
+        A session that changed comes at least once, as it is now: several commits may be one change, and a later change
+        is never older. One that was made and deleted meanwhile comes as deleted. It waits for no writer, and looks at
+        least once a second. `close()` ends it.
+
+        Raises WatchExpired, also later on, if the store no longer knows what changed; otherwise as `list`.
+
+        >>> token = store.token()
+        >>> done = store.patch("agent:main", {"status": "done"})
+        >>> [(change.key, change.kind) for change in store.watch("agent:", since=token, timeout=0)]
+        [('agent:main', 'changed')]
+        """
+        with late_imports:
+            from shardstore.watch import Watch
+
+        with _typed("watching"):
+            return Watch(self, prefix, since, timeout, write=not self._read_only)
+
+    def token(self) -> str:
+        """Return the place where the store is now, for `watch`: take it, list, then watch(since=it); nothing is missed.
+
+        It may be kept, and used in another process. Raises as `list`.
+        """
+        with _typed("watching"):
+            return self._engine.token(write=not self._read_only)
+
     # Sessions whole
 
     def copy(self, source: str, target: str, *, stop: int | None = None) -> Session:
@@ -460,12 +518,17 @@ class Store:
         [{'role': 'user', 'content': 'hi'}]
         """
         self._check_writable()
-        with Pair(self._engine, source, target, self.lock_timeout) as (one, other):
-            if other.state.exists:
-                raise SessionExists(target)
-            change = copy_of(self._engine, source, one.state, stop)
-            other.commit(change, self._actor or self._engine.process, durable=self._durable)
-            return Session(target, other.state, self._engine.logs)
+        pair = Pair(self._engine, source, target, self.lock_timeout)
+        try:
+            with pair as (one, other):
+                if other.state.exists:
+                    raise SessionExists(target)
+                change = copy_of(self._engine, source, one.state, stop)
+                other.commit(change, self._actor or self._engine.process, durable=self._durable)
+                return Session(target, other.state, self._engine.logs)
+        except BaseException:
+            pair.abandon()
+            raise
 
     def rename(self, source: str, target: str, *, expect: Expect | None = None) -> Session:
         """Move a session to another key; return it. It keeps its incarnation, versions, times, history and log.
@@ -476,18 +539,23 @@ class Store:
         'agent:kept'
         """
         self._check_writable()
-        with Pair(self._engine, source, target, self.lock_timeout) as (one, other):
-            if expect is not None:
-                _check_version(source, one.state, expect)
-            if other.state.exists and other.state.version != one.state.version:
-                raise SessionExists(target)
-            one.rename(other)
-            return Session(target, other.state, self._engine.logs)
+        pair = Pair(self._engine, source, target, self.lock_timeout)
+        try:
+            with pair as (one, other):
+                if expect is not None:
+                    _check_version(source, one.state, expect)
+                if other.state.exists and other.state.version != one.state.version:
+                    raise SessionExists(target)
+                one.rename(other)
+                return Session(target, other.state, self._engine.logs)
+        except BaseException:
+            pair.abandon()
+            raise
 
     def erase_history(self, key: str) -> EraseReport:
-        """Remove for good what a session was before: old revisions, dropped and replaced items, copies set aside.
+        """Remove for good the past of a session: old revisions, dropped and replaced items, copies set aside.
 
-        The session stays as it is. The report says what was removed, and what the store cannot reach.
+        The session stays as it is. The report names the files that went, and the places that the store cannot reach.
         Raises SessionNotFound; otherwise as `update`.
 
         >>> store.erase_history("agent:chat").unreached[0]
@@ -553,14 +621,14 @@ class Store:
     ) -> Iterator[Session]:
         """Return an iterator over whole sessions, in the order of their files, which is the fastest to read.
 
-        Takes `prefix` and `where` as `list` does. Which keys is decided at the first step, the rest at each session's
-        own: one that is gone by then, or does not match any more, is left out.
+        Takes `prefix` and `where` as `list` does. The keys are chosen at the first step, and each session is read at
+        its own: one that is gone by then, or no longer matches, is left out.
 
         on_damage: "raise" raises CorruptShard where a session that may belong here is damaged; "skip" leaves it out.
         Raises InvalidQuery.
 
-        >>> sum(session.size for session in store.sessions("agent:"))
-        11
+        >>> [session.data for session in store.sessions("agent:a")]
+        [{'n': 1}]
         """
         with late_imports:
             from shardstore._bulk import sessions
@@ -607,14 +675,22 @@ class Store:
     ) -> builtins.list[SessionInfo]:
         """List sessions from the index: exact as of some moment during the call.
 
-        `where`: {field: value} or {field: (op, value)} with op one of == != < <= > >= in exists. `order_by`: a field,
-        updated_at, created_at, size, log_length, rev or key; with a leading "-" descending. Both are quickest for the
-        store's `indexed` fields. `after`: go on behind this SessionInfo of an earlier list, or its `.cursor`; a session
-        that did not move meanwhile is neither skipped nor repeated. `fields`: show these fields, whatever their size.
-        `updated_since`, `updated_before` (aware datetimes) and `larger_than` (bytes) narrow the list further.
+        prefix: only keys that begin with this.
+        where: {field: value} or {field: (op, value)} with op one of == != < <= > >= in exists.
+        order_by: a field, updated_at, created_at, size, log_length, rev or key; with a leading "-" descending. Like
+            `where`, it is quickest for the store's `indexed` fields.
+        limit, offset: at most so many, and how many to leave out in front of them.
+        after: continue behind this SessionInfo of an earlier list, or its `.cursor`. A session that did not move
+            meanwhile is neither skipped nor repeated. Not together with offset.
+        fields: show these fields, whatever their size; None: those whose values are small.
+        updated_since, updated_before: aware datetimes.
+        larger_than: bytes of the entry.
 
         Warns (DamagedSessions) where sessions are left out because their files are damaged, and (UnknownField) where
         nothing matches and no session has a field of that name. Raises InvalidQuery.
+
+        >>> [info.key for info in store.list("agent:", {"status": ("!=", "done")}, order_by="key", limit=1)]
+        ['agent:a']
         """
         bounds = _bounds(updated_since, updated_before, larger_than)
         query = parse(prefix, where, order_by, limit, offset, bounds, after, fields)
@@ -633,7 +709,7 @@ class Store:
         updated_before: datetime | None = None,
         larger_than: int | None = None,
     ) -> int:
-        """Count what `list` would return. Warns and raises as it does."""
+        """Count the sessions that `list` would return. Warns and raises as it does."""
         query = parse(prefix, where, bounds=_bounds(updated_since, updated_before, larger_than))
         with _typed("counting"):
             found = self._engine.count(query, **self._how_to_list())
@@ -668,7 +744,7 @@ class Store:
     # Maintenance
 
     def compact(self, *, dry_run: bool = False, progress: Callable[[int, int], None] | None = None) -> CompactReport:
-        """Run the housekeeping: rewrite grown journals, give unused space back, sweep what is dead, tend the index.
+        """Run the housekeeping: rewrite grown journals, give unused space back, sweep dead files, tend the index.
 
         Removes no session; `prune` does. Runs beside writers: one session is locked at a time, a busy one is skipped
         and reported. Stopped anywhere it loses nothing, and it can run again.
@@ -681,7 +757,9 @@ class Store:
         """
         self._check_writable(harmless=dry_run)
         with _typed("compacting"):
-            return self._engine.compact(dry_run=dry_run, progress=progress, scan_progress=self._scan_progress)
+            report = self._engine.compact(dry_run=dry_run, progress=progress, scan_progress=self._scan_progress)
+        _note_maintenance("compact", report)
+        return report
 
     def prune(  # noqa: PLR0913  # each is a rule of its own
         self,
@@ -725,7 +803,7 @@ class Store:
             raise InvalidQuery("prune needs a rule: older_than, max_entries, max_bytes or where")
         self._check_writable(harmless=dry_run)
         with _typed("pruning"):
-            return prune(
+            report = prune(
                 self._engine,
                 rules,
                 purge=purge,
@@ -734,10 +812,12 @@ class Store:
                 progress=progress,
                 scan_progress=self._scan_progress,
             )
+        _note_maintenance("prune", report)
+        return report
 
     @property
     def archive(self) -> Archive:
-        """What `prune` moved out of the store: list, restore, purge."""
+        """The sessions that `prune` moved out of the store: list, restore, purge."""
         with late_imports:
             from shardstore.archive import Archive
 
@@ -746,7 +826,7 @@ class Store:
     def verify(self, *, repair: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """Check every session, every record, and the index against the sessions.
 
-        repair: what can be salvaged of a damaged session becomes readable again, and the damaged original is moved to
+        repair: the whole parts of a damaged session become readable again, and the damaged original is moved to
             quarantine; nothing is deleted. Without it no session is changed, but unless this Store is read-only the
             damage is noted for lists, and `stats().damaged` names it from then on.
         progress(done, total) is called along the way. Raises StoreNotFound, StoreIOError.
@@ -757,10 +837,15 @@ class Store:
         if repair:
             self._check_writable()
         with _typed("verifying"):
-            return self._engine.verify(repair=repair, note=not self._read_only, progress=progress)
+            report = self._engine.verify(repair=repair, note=not self._read_only, progress=progress)
+        for one in report.problems:
+            events.note(
+                "damage", events.WARNING, "verify: %s: %s%s", one.path, one.detail, " (repaired)" * one.repaired
+            )
+        return report
 
     def stats(self) -> StoreStats:
-        """Return counts and sizes of the sessions, and of what waits for maintenance.
+        """Return counts and sizes of the sessions, and of the work that waits for maintenance.
 
         Raises StoreNotFound, StoreIOError.
         """
@@ -771,7 +856,7 @@ class Store:
         """Have these fields indexed instead of the present ones, in every process that has the store open.
 
         fields: at most 64 names. Reads every session once, beside running writers.
-        Raises ValueError for what is no list of names, StoreIOError.
+        Raises ValueError for anything but a list of names, StoreIOError.
 
         >>> store.reindex(["status", "user"])
         """
@@ -779,6 +864,38 @@ class Store:
         self._check_writable()
         with _typed("indexing"):
             self._engine.reindex(names, self._scan_progress)
+
+    # Models
+
+    @overload
+    def typed(self, model: type[_M], *, default: _M | Callable[[], _M] | None = None) -> TypedStore[_M, Any]: ...
+    @overload
+    def typed(
+        self, model: type[_M], *, default: _M | Callable[[], _M] | None = None, item: type[_I]
+    ) -> TypedStore[_M, _I]: ...
+    def typed(
+        self, model: type[_M], *, default: _M | Callable[[], _M] | None = None, item: type[Any] | None = None
+    ) -> TypedStore[_M, Any]:
+        """Return the verbs of this Store for sessions of one model, with models in place of mappings.
+
+        model: a dataclass, a TypedDict, a pydantic model or a msgspec.Struct.
+        default: what an absent session begins with, or a function that makes it; by default `model()`.
+        item: the type of the log's items: one of the above, or any other type that JSON has a form for.
+
+        Raises TypeError for a model that JSON has no form for.
+
+        >>> from dataclasses import dataclass
+        >>> @dataclass
+        ... class Chat:
+        ...     turns: int = 0
+        >>> store.typed(Chat).update("agent:typed", lambda chat: Chat(chat.turns + 1)).value
+        Chat(turns=1)
+        """
+        with late_imports:
+            from shardstore._typed.form import Form
+            from shardstore.typed import TypedStore
+
+        return TypedStore(self, Form(model, default, item))
 
     # Life
 
@@ -831,30 +948,35 @@ class Edit:
         entered, self._txn = self._txn, None
         if entered is None:
             raise RuntimeError("what edit() returned was entered before; call edit() for each with block")
-        self._inside = txn = entered.__enter__()
         try:
+            self._inside = txn = entered.__enter__()
             if self._expect is not None:
                 _check_expected(self._key, txn.state, self._expect, create=self._create)
             self._draft = Draft(self._key, txn.state, self._store._engine.logs)  # noqa: SLF001
         except BaseException:
             self._inside = None
-            txn.__exit__(None, None, None)
+            entered.abandon()
             raise
         return self._draft
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        txn, draft = self._inside, self._draft
-        self._inside = None
-        if txn is None or draft is None:
-            raise RuntimeError("this edit() is over")
+        txn = self._inside
         try:
-            if kind is None:
-                self._store._commit(txn, draft)  # noqa: SLF001  # one class in two
-                draft.committed(Session(self._key, txn.state, self._store._engine.logs))  # noqa: SLF001
-        finally:
-            txn.__exit__(kind, error, trace)
+            draft, self._inside = self._draft, None
+            if txn is None or draft is None:
+                raise RuntimeError("this edit() is over")
+            try:
+                if kind is None:
+                    self._store._commit(txn, draft)  # noqa: SLF001  # one class in two
+                    draft.committed(Session(self._key, txn.state, self._store._engine.logs))  # noqa: SLF001
+            finally:
+                txn.__exit__(kind, error, trace)
+        except BaseException:
+            if txn is not None:
+                txn.abandon()
+            raise
 
 
 @contextmanager
@@ -866,6 +988,15 @@ def _typed(doing: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise_io_error(error, doing)
+
+
+def _note_maintenance(verb: str, report: CompactReport | PruneReport) -> None:
+    """Note what was done to whom, and what failed."""
+    failed = sum(skipped.failed for skipped in report.skipped)
+    level = events.WARNING if failed else events.INFO
+    if not report.dry_run:
+        message = "%s: %d done, %d failed, %d bytes freed"
+        events.note("maintenance", level, message, verb, len(report.actions), failed, report.bytes_freed)
 
 
 class _Closed:

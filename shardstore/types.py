@@ -1,4 +1,4 @@
-"""Types for the annotations of whoever uses shardstore."""
+"""Types for the annotations in your code."""
 
 from __future__ import annotations
 

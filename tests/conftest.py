@@ -45,7 +45,7 @@ def nothing_stays_open() -> Iterator[None]:
     before = leftovers.channels()
     yield
     assert leftovers.connections() == []
-    assert {fd: name for fd, name in leftovers.channels().items() if before.get(fd) != name} == {}
+    assert leftovers.left_open(before) == {}
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +68,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture
 def root(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """Give a path for a store, and check the store when the test ends, unless the test says that it damages it."""
+    """Yield a path for a store, and check the store when the test ends, unless the test says that it damages it."""
     base = Path(tempfile.mkdtemp(prefix="shardstore-test-", dir=working_directory()))
     path = base / "sessions"
     try:
@@ -84,14 +84,14 @@ def root(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 @pytest.fixture
 def store(root: Path) -> Iterator[Store]:
-    """Give a new store."""
+    """Yield a new store."""
     with Store(root) as opened:
         yield opened
 
 
 @pytest.fixture
 def open_store(root: Path) -> Iterator[Callable[..., Store]]:
-    """Give a function that opens the same store again, with options."""
+    """Yield a function that opens the same store again, with options."""
     opened: list[Store] = []
 
     def again(**options: Any) -> Store:
@@ -113,7 +113,7 @@ def _crew_for_life() -> Iterator[Peers]:
 
 @pytest.fixture
 def crew(_crew_for_life: Peers) -> Iterator[Callable[[int], Peers]]:
-    """Give a function that lends other processes, which tests share; a test that kills one starts its own."""
+    """Yield a function that lends other processes, which tests share; a test that kills one starts its own."""
     lent = Peers()
 
     def lend(count: int) -> Peers:
@@ -136,7 +136,7 @@ def crew(_crew_for_life: Peers) -> Iterator[Callable[[int], Peers]]:
 
 @pytest.fixture(scope="session")
 def readable_copy() -> Iterator[ReadableCopy]:
-    """Give a copy of the checkout that every user can import from."""
+    """Yield a copy of the checkout that every user can import from."""
     place = Path(tempfile.mkdtemp(prefix="shardstore-copy-", dir=working_directory()))
     try:
         yield ReadableCopy(place)

@@ -37,7 +37,7 @@ class Spec:
         return cast("Peer", module.STORE(root, **self.options))
 
     def missing(self) -> str | None:
-        """Say why this store cannot run here, or None when it can."""
+        """Return why this store cannot run here, or None when it can."""
         try:
             found = importlib.util.find_spec(self.needs) is not None
         except ModuleNotFoundError:

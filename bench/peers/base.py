@@ -81,7 +81,7 @@ class Peer:
         return 0
 
     def close(self) -> None:
-        """Give up every handle."""
+        """Close every handle."""
 
 
 def newest_of(entries: Iterable[tuple[str, Entry]], limit: int, status: str | None) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, cast
 
 from bench.workloads import (
+    asynchronous,
     bulk,
     churn,
     cold,
@@ -25,6 +26,8 @@ from bench.workloads import (
     touch,
     transcript,
     turn,
+    typed,
+    watching,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +50,6 @@ class Workload(Protocol):
 
 _MODULES: tuple[ModuleType, ...] = (
     touch, get, turn, floor, sessionsjson, hotkey, spread, fanout, mixed, durable, durable_spread,
-    listing, indexed, indexcost, rebuild, churn, bulk, cold, memory, transcript,
+    listing, indexed, indexcost, rebuild, churn, bulk, cold, memory, transcript, typed, watching, asynchronous,
 )  # fmt: skip
 WORKLOADS: dict[str, Workload] = {module.NAME: cast("Workload", module) for module in _MODULES}

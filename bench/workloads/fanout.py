@@ -42,7 +42,7 @@ def cases(stage: Stage) -> Iterator[Case]:
 
 
 def step(peer: Peer, child: str, number: int) -> int:
-    """Do the n-th thing in a child's life; return 1 when it was the increment on the parent."""
+    """Run the n-th step of a child; return 1 when it was the increment on the parent."""
     if number == 0:
         peer.create(child, entry("1 KB"))
     elif number == STEPS - 1:

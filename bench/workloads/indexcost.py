@@ -60,7 +60,7 @@ class _NoIndex:
     """Stands in for the index of an open store and marks nothing: what an update would cost without one."""
 
     def mark_changed(self, name: str) -> None:
-        """Do nothing."""
+        """Mark nothing."""
 
 
 @contextmanager

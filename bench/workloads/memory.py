@@ -95,16 +95,16 @@ def _operations(stage: Stage, store: str) -> Iterator[Callable[[float], Metrics]
         if store != "python alone":
             with opened(store, root) as peer:
                 peer.fill(sessions(SESSIONS))
-        yield lambda _: _resident(PROBES[store][0], root, stage.plan.operations)
+        yield lambda _: resident(PROBES[store][0], root, stage.plan.operations)
 
 
 @contextmanager
 def _list(size: int, stage: Stage, store: str) -> Iterator[Callable[[float], Metrics]]:
     root = stage.root if store == "python alone" else store_of(stage, size, store)
-    yield lambda _: _resident(PROBES[store][1], root, 0)
+    yield lambda _: resident(PROBES[store][1], root, 0)
 
 
-def _resident(code: str, root: Path, count: int) -> Metrics:
+def resident(code: str, root: Path, count: int) -> Metrics:
     """Run a probe in a bare Python; return what it says: MB before, MB after."""
     before, after = map(float, outside.run(outside.python(RESIDENT + code, root, count)).split())
     return {"resident_mb": after, "grown_mb": after - before}

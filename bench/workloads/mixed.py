@@ -52,7 +52,7 @@ class Host:
         self.now = 1_771_290_458_500
 
     def do(self, operation: str, key: str) -> None:
-        """Do one operation of the mix."""
+        """Run one operation of the mix."""
         self.now += 1
         stamp = {"updatedAt": self.now}
         match operation:

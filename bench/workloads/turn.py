@@ -32,7 +32,7 @@ def cases(stage: Stage) -> Iterator[Case]:
 
 
 def reply(peer: Peer, number: int) -> None:
-    """Do what a host does to its session entry while it answers once."""
+    """Change the session entry as a host does while it answers once."""
     peer.patch(HOT, {**ROUTE, "lastInteractionAt": number})
     for place, fields in enumerate(PATCHES):
         # A patch that changes nothing may be free: every one of these changes something.

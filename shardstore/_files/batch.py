@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from shardstore._files.engine import FileEngine
     from shardstore._files.shard import Shard
     from shardstore._model import State
-    from shardstore.engine import Transaction
     from shardstore.reports import ArchivedFile
 
 
@@ -57,7 +56,7 @@ class FileBatch:
         txn.syncs = self._syncs
         return txn
 
-    def cover(self, txn: Transaction) -> None:
+    def cover(self, txn: object) -> None:
         """Have what is committed of a session synced with the group. REQUIRES: inside `with txn`."""
         assert isinstance(txn, FileTransaction)
         if self._syncs.durable:

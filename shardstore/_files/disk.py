@@ -10,8 +10,14 @@ import fcntl
 import os
 import stat
 import sys
+import time
+from typing import TYPE_CHECKING
 
+from shardstore import _events as events
 from shardstore._files.layout import DIRECTORY_MODE, FILE_MODE, GROUP_DIRECTORY_MODE, GROUP_FILE_MODE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # O_NONBLOCK: opening a planted FIFO must not hang
 WRITE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -26,13 +32,26 @@ if sys.platform == "darwin":
 
     def sync(fd: int) -> None:
         """Put a file's bytes and size on the medium; on macOS fsync alone stops at the drive's cache."""
-        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+        if events.measured is not None:
+            _measure(fcntl.fcntl, fd, fcntl.F_FULLFSYNC)
+        else:
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
 
 else:
 
     def sync(fd: int) -> None:
         """Put a file's bytes, and as much of its metadata as reading them takes, on the medium."""
-        os.fdatasync(fd)
+        if events.measured is not None:
+            _measure(os.fdatasync, fd)
+        else:
+            os.fdatasync(fd)
+
+
+def _measure(call: Callable[..., object], *args: int) -> None:
+    began = time.monotonic()
+    call(*args)
+    if events.measured is not None:
+        events.measured("sync", time.monotonic() - began)
 
 
 def sync_directory(path: str | os.PathLike[str]) -> None:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from shardstore._files.batch import FileBatch
     from shardstore._files.transaction import FileTransaction
+    from shardstore._files.watch.changes import FileChanges
+    from shardstore._files.watch.scan import ScanChanges
+    from shardstore._log import Item
     from shardstore._model import State
     from shardstore.query import Query
     from shardstore.reports import (
@@ -62,7 +65,11 @@ def open_engine(  # the settings of a store
     if not allow_shared:
         check_owner(layout)
     if indexed is not None and set(indexed) != set(settings.indexed):
-        raise ValueError(f"the indexed fields are {settings.indexed!r}, not {indexed!r}; Store.reindex changes them")
+        asked = list(indexed)
+        raise ValueError(
+            f"the store indexes the fields {list(settings.indexed)}, not {asked}; open it without indexed=, "
+            f"or call reindex({asked})"
+        )
     try:
         status = os.stat(place)
     except FileNotFoundError:
@@ -85,6 +92,8 @@ def open_engine(  # the settings of a store
 class FileEngine:
     """The shards and the index of one store."""
 
+    remote = False
+
     def __init__(self, identity: tuple[int, int], layout: Layout, indexed: tuple[str, ...]) -> None:
         self.layout = layout
         self.root = Path(layout.root)
@@ -94,6 +103,7 @@ class FileEngine:
         self.index = Index(layout, indexed, self.pool)
         self.pool.mark_changed = self.index.mark_changed
         self.transaction: Callable[..., FileTransaction] = self.pool.transaction
+        self.at_hand: Callable[[str], FileTransaction | None] = self.pool.at_hand
         self.process = str(os.getpid())
         self._members = 0  # Store objects that use it
         self.ended = False  # the last of them was closed
@@ -118,6 +128,24 @@ class FileEngine:
         if statx_wanted:
             load_statx()
         return self.pool.shard(key).read().state
+
+    # For an event loop
+
+    def is_ready(self, key: str) -> bool:
+        """Return whether reading a session takes one look at an open file."""
+        return self.pool.small(key) is not None
+
+    def group(self, key: str, timeout: float | None, *, create: bool) -> FileTransaction:
+        """Return a transaction that may commit more than once. `settle` syncs all of it."""
+        txn = self.pool.transaction(key, timeout, create=create)
+        txn.put_off = True
+        txn.present = False  # each commit has its own rule
+        return txn
+
+    def tend(self, key: str, timeout: float | None) -> None:
+        """Finish what a transaction at hand has left: rewrite the journal. Raises what a commit does."""
+        with self.pool.transaction(key, timeout, create=False) as txn:
+            txn.tend()
 
     def batch(self, *, durable: bool) -> FileBatch:
         """Return a batch of transactions whose syncs are shared."""
@@ -183,6 +211,28 @@ class FileEngine:
                 if may_begin(os.path.basename(path), prefix) and (error.key or prefix).startswith(prefix):
                     yield error
 
+    # Watching
+
+    def token(self, *, write: bool) -> str:
+        """Return where the store is now. Raises StoreNotFound, StoreIOError."""
+        lister = self.index.lister()
+        with late_imports:
+            from shardstore._files.watch import here
+
+        return here(lister, write=write)
+
+    def changes(self, prefix: str, since: str | None, *, write: bool) -> FileChanges | ScanChanges:
+        """Return what changes from a token on, or from now on. Raises WatchExpired, StoreNotFound, StoreIOError."""
+        lister = self.index.lister()
+        with late_imports:
+            from shardstore._files.watch import open_changes
+
+        return open_changes(lister, prefix, since, write=write)
+
+    def changes_in(self, key: str | None) -> str:
+        """Return the directory in which a commit to the session, or to any session, writes something."""
+        return os.fspath(self.layout.index) if key is None else os.path.dirname(self.place(key))
+
     # Maintenance. Each imports its module when it is called: `shardstore get` starts without them.
 
     def compact(self, *, dry_run: bool, progress: Progress | None, scan_progress: Progress | None) -> CompactReport:
@@ -243,6 +293,20 @@ class FileEngine:
 
         return lock_holders(self.layout)
 
+    def journal(self, key: str) -> tuple[bytes, list[Item]]:
+        """Return a session's journal, and the settled items of its log. Raises CorruptShard, LogReplaced."""
+        with late_imports:
+            from shardstore._files.transfer import read_whole
+
+        return read_whole(self, key)
+
+    def put_journal(self, txn: FileTransaction, key: str, data: bytes, items: Iterable[Item]) -> None:
+        """Put a journal in the place of a session's own, inside its transaction."""
+        with late_imports:
+            from shardstore._files.transfer import put_whole
+
+        put_whole(self, txn, key, data, items)
+
     # Life
 
     def join(self) -> None:
@@ -275,7 +339,7 @@ def _let_go(pool: Pool, index: Index) -> None:
     The garbage collector calls this in the middle of anything, so nothing here waits for a lock.
     """
     pool.let_go()
-    index.let_go()
+    index.close()
 
 
 def _after_fork() -> None:

@@ -12,17 +12,21 @@ import os
 import stat
 import time
 import weakref
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple
 
+from shardstore import _events as events
 from shardstore._files import disk
 from shardstore._files.locks.flock import KernelLock, descriptors
 from shardstore._files.locks.identity import FileIdentity, identity_of
+from shardstore._files.synced import SyncedFile
 from shardstore._journal.replay import EMPTY, Journal, read_records, replay
-from shardstore.errors import CorruptShard, ShardStoreError, raise_io_error, raise_uncertain
+from shardstore.errors import CorruptShard, ShardStoreError, raise_io_error
 
 FILE_BYTES_MAX: Final = 1 << 30
+_LONG_BYTES: Final = 512  # of a record that is not durable, which nothing would gain from space behind it
 SPACE_MIN, SPACE_STEP = 4096, 65536  # bytes: the file grows to 4 KB, doubles to 64 KB, then grows by 64 KB
-_CHECK_BYTES: Final = 24  # in front of the logical end, that must still be there
+_CHECK_BYTES: Final = 1024  # in front of the logical end, that must still be there: of most records all, its crc too
+_WRITE_NS: Final = 1_000_000_000  # nanoseconds that a file's time may lie before the end of our own write
 _FEW_BYTES: Final = 8192  # the space behind a journal is up to 64 KB, and need not be read with each record
 LOOK_S: Final = 0.01  # seconds between a reader's looks at the mtime: each makes the next commit dearer (identity.py)
 HOT_NS: Final = 5_000_000  # nanoseconds after the newest commit that it knows, within which a writer does not look
@@ -53,27 +57,23 @@ def size_with_space(end: int) -> int:
     return -(-end // SPACE_STEP) * SPACE_STEP
 
 
-class JournalFile:
+class JournalFile(SyncedFile):
     """A descriptor of a shard's file.
 
     Whoever closes it has to see to it that no other thread is using it; everything else may be called at once from
     several threads, one of which may be a writer.
     """
 
-    __slots__ = ("__weakref__", "_look_due", "_synced", "device", "fd", "inode", "known", "links", "lock",
-                 "name_synced", "path", "size", "torn", "writable")  # fmt: skip
+    __slots__ = ("__weakref__", "_look_due", "device", "inode", "known", "links", "lock", "size", "torn", "writable")
 
     def __init__(self, lock: KernelLock, fd: int, path: str, status: os.stat_result, *, writable: bool) -> None:
+        super().__init__(fd, path)
         self.lock = lock  # it closes the descriptor, and does so once
-        self.fd = fd
-        self.path = path
         self.writable = writable
         self.links, self.inode, self.size, self.device = identity_of(status)
         self.known = _UNREAD
         self.torn = b""  # what the writer that is inside found behind the journal; no reader sets it
         self._look_due = 0.0  # time.monotonic from which on the mtime is looked at again
-        self._synced = 0  # every byte before this one is known to be on the medium
-        self.name_synced = False  # the file's name is known to be
         open_files.add(self)
 
     @classmethod
@@ -138,9 +138,12 @@ class JournalFile:
         self.lock.after_fork()
 
     def is_named(self, found: FileIdentity) -> bool:
-        """Return whether this is still the file that its path names, by a fresh look at the path."""
+        """Return whether this is still the file that its path names, by a fresh look at the path.
+
+        Not after a failed sync: then it is to be opened again, and read from the disk.
+        """
         _, inode, _, device = found
-        return inode == self.inode and device == self.device
+        return inode == self.inode and device == self.device and not self.failed
 
     # Reading
 
@@ -167,8 +170,8 @@ class JournalFile:
     def _changed(self, known: Known, found: bytes, *, locked: bool) -> Journal:
         """Return the journal, where these bytes are not what was remembered, or the mtime is due to be looked at.
 
-        The mtime proves nothing while it stands still. But where it moved though nothing was appended, somebody wrote
-        into the file by hand, and it is read again from the start.
+        The mtime proves nothing while it stands still. But where it moved, back too, though nothing was appended,
+        somebody wrote into the file by hand, or put a backup into it, and it is read again from the start.
         """
         journal, check, seen, torn = known
         due = time.monotonic() + LOOK_S
@@ -176,7 +179,7 @@ class JournalFile:
         if len(check) > 1 and found.startswith(check[:-1]):
             if len(found) == len(check) and found != check:
                 return self._read_on(journal, mtime) or self._reread(journal, locked=locked)  # the new lines will do
-            if mtime <= seen and not (torn and locked):
+            if 0 <= seen - mtime <= _WRITE_NS and not (torn and locked):
                 self._look_due = due
                 return journal  # nothing changed; where `found` is short, there is no space behind the journal
         return self._reread(EMPTY, locked=locked)
@@ -215,7 +218,8 @@ class JournalFile:
             time.sleep(0.0005 * attempt)
         assert found.damage is not None
         self._distrust()
-        raise CorruptShard(self.path, found.damage.offset, found.damage.reason, found.journal.state.key)
+        damage, key = found.damage, found.journal.state.key
+        raise events.damaged(CorruptShard(self.path, damage.offset, damage.reason, key))
 
     def _distrust(self) -> None:
         """Have the file read anew before its next use. The journal stays: a writer that is inside writes behind it."""
@@ -224,11 +228,19 @@ class JournalFile:
 
     # Writing. REQUIRES, for everything below: the caller holds the lock, and `journal` is what it read under it.
 
-    def append(self, line: bytes, after: Journal) -> None:
-        """Write one record, which leads to the journal `after`. Raises StoreFull, StoreIOError: nothing was changed."""
+    def append(self, line: bytes, after: Journal, *, durable: bool = True) -> None:
+        """Write one record, which leads to the journal `after`. Raises StoreFull, StoreIOError: nothing was changed.
+
+        Space is written for later records, whose syncs are then cheap; not behind a long one that is not durable.
+        """
         need = after.end
         end = need - len(line)
-        data = line if need <= self.size else line.ljust(size_with_space(need) - end, b"\n")
+        if need <= self.size:
+            data = line
+        elif durable or len(line) < _LONG_BYTES:
+            data = line.ljust(size_with_space(need) - end, b"\n")
+        else:
+            data = line + b"\n"
         try:
             written = os.pwrite(self.fd, data, end)
             if written < len(line):
@@ -239,39 +251,6 @@ class JournalFile:
         if need > self.size:
             self.size = max(need, end + written)
         self.known = _new(Known, (after, line[-_CHECK_BYTES:] + b"\n", time.time_ns(), b""))
-
-    def sync_before(self, end: int) -> None:
-        """Put the file's name and all bytes before `end` on the medium, so that a durable record may follow them.
-
-        Whoever created the name or wrote the bytes may have died before its sync. So what this descriptor has not
-        synced itself proves nothing. Raises CommitUncertain.
-        """
-        if not self.name_synced:
-            self.sync_name()
-        if self._synced < end:
-            self.sync(end)
-
-    def sync(self, end: int) -> None:
-        """Put all bytes before `end` on the medium. Raises CommitUncertain: then close the file and read it again."""
-        try:
-            disk.sync(self.fd)
-        except OSError as error:
-            self._uncertain(error, "syncing a commit")
-        self._synced = end
-
-    def sync_name(self) -> None:
-        """Put the file's name on the medium. Raises CommitUncertain."""
-        try:
-            disk.sync_directory(os.path.dirname(self.path))
-        except OSError as error:
-            self._uncertain(error, "syncing a directory")
-        self.name_synced = True
-
-    def _uncertain(self, error: OSError, doing: str) -> NoReturn:
-        """Have the kernel forget what it kept of the file, as far as it obeys, and raise CommitUncertain."""
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        raise_uncertain(error, doing, self.path)
 
     def _cut_back(self, end: int) -> None:
         """Take back a write that failed half way; a reader has seen at most a torn tail."""
@@ -350,7 +329,7 @@ class JournalFile:
         disk.write_all(self.fd, line.ljust(size_with_space(len(line)), b"\n"), 0)
         disk.sync(self.fd)
         self.known = Known(after, line[-_CHECK_BYTES:] + b"\n", time.time_ns())
-        self._synced = len(line)
+        self.synced = self.reach = len(line)
         self.size = size_with_space(len(line))
 
 

@@ -12,11 +12,13 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from shardstore._files import disk, log_lines
+from shardstore import _events as events
+from shardstore._files import disk
 from shardstore._files.file import read_file
 from shardstore._files.layout import Layout, log_name, new_log_id, shard_name
 from shardstore._files.log_cache import NEWEST, Known, KnownIds, Newest, id_key, look_at, nothing_known
 from shardstore._files.log_reader import OpenedLog
+from shardstore._journal import log_lines
 from shardstore._log import Item, LogState, Settled
 from shardstore.errors import CorruptShard, LogReplaced, ShardStoreError, raise_io_error
 
@@ -104,7 +106,8 @@ class LogFiles:
         journal, _ = read_file(self.layout.shard_path(name))
         state = journal.state
         if state.exists and state.log.settled.file == settled.file:
-            raise CorruptShard(self.path(name, settled), 0, "the log's file is missing", key) from None
+            error = CorruptShard(self.path(name, settled), 0, "the log's file is missing", key)
+            raise events.damaged(error) from None
         raise LogReplaced(key) from None
 
     def whole_items(self, name: str, settled: Settled) -> dict[int, Item]:
@@ -154,9 +157,10 @@ class LogFiles:
         yield from log.pending
 
     def _append(self, name: str, key: str, log: LogState) -> Settled | None:
-        """Append the pending items behind the end; None where the file has another name too.
+        """Append the pending items behind the end; None where the file is to be copied instead.
 
-        Such a file is somebody's backup, or another session's since a rename that died: it is copied instead.
+        That is one with another name too: somebody's backup, or another session's since a rename that died. And one
+        that holds other items behind the end: somebody put an older journal back, and snapshots still name them.
         """
         settled = log.settled
         path = self.path(name, settled)
@@ -172,7 +176,7 @@ class LogFiles:
                 status = os.fstat(fd)
                 if status.st_size < settled.end:
                     raise CorruptShard(path, status.st_size, "the log's file is shorter than the journal says", key)
-                if status.st_nlink > 1:
+                if status.st_nlink > 1 or not _is_free(fd, status.st_size, settled.end, data):
                     return None
                 _write(fd, data, settled.end)
             finally:
@@ -221,6 +225,11 @@ class LogFiles:
             disk.copy_access(source, fd)
         finally:
             os.close(source)
+
+
+def _is_free(fd: int, size: int, end: int, data: bytes) -> bool:
+    """Return whether nothing stands behind the end but what is about to be written, by a settle that died."""
+    return size == end or (size - end <= len(data) and data.startswith(disk.read_all(fd, end, size - end)))
 
 
 def _write(fd: int, data: bytes, end: int) -> None:

@@ -94,7 +94,8 @@ def read_settings(layout: Layout) -> Settings:
     except (codec.JSONDecodeError, KeyError, TypeError):
         raise UnsupportedFormat(f"{layout.marker} is not the marker of a store; restore it from a backup") from None
     if found != FORMAT:
-        raise UnsupportedFormat(f"{layout.root} has format {found}, this version reads format {FORMAT}; upgrade it")
+        known = f"this shardstore reads format {FORMAT}"
+        raise UnsupportedFormat(f"{layout.root} has format {found}, and {known}; upgrade shardstore")
     return settings
 
 

@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from shardstore import _codec as codec
+from shardstore import _events as events
 from shardstore._files import disk
 from shardstore._files.layout import FILE_MODE, PREFIXES, Layout, lost_name, parse_lost
 from shardstore.errors import raise_io_error
@@ -28,6 +29,7 @@ def make_prefix(layout: Layout, prefix: str) -> None:
         for directory, parent in ((str(layout.shards), str(layout.root)), (path, str(layout.shards))):
             disk.make_directory(directory)
             disk.sync_directory(parent)
+        events.note("store", events.WARNING, "made the lost directory %s again; verify names it until --repair", path)
     except OSError as error:
         raise_io_error(error, "making a directory of the store again", path)
 

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Final
 from shardstore._files.layout import Layout, shard_name
 from shardstore._files.locks.fairness import QueueFile
 from shardstore._files.logfile import LogFiles
-from shardstore._files.shard import Shard
+from shardstore._files.shard import AT_HAND, Shard
 from shardstore._files.transaction import FileTransaction
+from shardstore.errors import ShardStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SHARDS_MAX: Final = 256
+SMALL_BYTES: Final = 256 * 1024  # of a file
 CACHED_BYTES_MAX: Final = 64 * 1024 * 1024
 _CHECK_BYTES_EVERY: Final = 16  # shards opened
 _BUSY_AT_MOST: Final = 32  # shards in use that are looked past for one that is not
@@ -32,7 +34,7 @@ class Pool:
         self.layout = layout
         self.logs = LogFiles(str(layout.root))
         self.logs.free_descriptors = self.close_idle
-        self.mark_changed: Callable[[str], None] = _without_index  # set by the engine before the first transaction
+        self.mark_changed: Callable[..., None] = _without_index  # set by the engine before the first transaction
         self._queue_file = QueueFile(layout.marker)
         self._limit = _descriptor_limit()
         self._shards: OrderedDict[str, Shard] = OrderedDict()
@@ -49,6 +51,12 @@ class Pool:
             return self.admit(key)
         return shard
 
+    def small(self, key: str) -> Shard | None:
+        """Return the shard of a key if its file is open and small: then reading it takes next to no time."""
+        shard = self._shards.get(key) if type(key) is str else None
+        file = None if shard is None else shard.file
+        return shard if file is not None and file.size <= SMALL_BYTES else None
+
     def transaction(self, key: str, timeout: float | None, *, create: bool = True) -> FileTransaction:
         """Return a transaction on a session; the `with` locks it, waiting up to `timeout` seconds (None: for ever).
 
@@ -64,8 +72,25 @@ class Pool:
             txn: FileTransaction = shard.spare.pop()
         except IndexError:
             txn = FileTransaction(shard, self.mark_changed)
-        txn.timeout, txn.create, txn.present, txn.syncs = timeout, create, not create, None
+        txn.timeout, txn.create, txn.present, txn.syncs, txn.apart = timeout, create, not create, None, False
         return txn
+
+    def at_hand(self, key: str) -> FileTransaction | None:
+        """Return a transaction that is inside, if that takes no waiting; it only appends. None where it would wait."""
+        shard = self.small(key)
+        if shard is None:
+            return None
+        txn = self.transaction(key, AT_HAND, create=False)
+        txn.append_only = True
+        try:
+            txn.__enter__()
+        except ShardStoreError:  # whoever tries again in a thread gets the error
+            return None
+        file = shard.file
+        if file is not None and file.links == 1 and not file.torn:
+            return txn
+        txn.__exit__()
+        return None
 
     def transaction_on_file(
         self, shard: Shard, timeout: float = 0.0, *, read: bool = True, create: bool = False
@@ -179,7 +204,7 @@ class Pool:
             shard.after_fork()
 
 
-def _without_index(_name: str) -> None:
+def _without_index(*_: object) -> None:
     """Ignore a change: this pool has no index beside it."""
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from shardstore import _events as events
 from shardstore._files.file import JournalFile, read_file, read_journal
 from shardstore._files.layout import is_shard_of
 from shardstore._files.locks.fairness import FairLock, QueueFile
@@ -21,7 +22,7 @@ from shardstore._files.locks.identity import NO_FILE, FileIdentity, PathIdentity
 from shardstore._files.missing import make_prefix
 from shardstore._inside import FifoMutex, Visit
 from shardstore._journal import replay
-from shardstore.errors import CorruptShard, LockTimeout, StoreIncomplete, StoreIOError, StoreNotFound, raise_io_error
+from shardstore.errors import CorruptShard, LockTimeout, StoreIncomplete, StoreNotFound, raise_io_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _REPLACED_OFTEN: Final = 8
+AT_HAND: Final = -1.0  # a timeout: no waiting at all, and no opening
 _NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
@@ -82,7 +84,7 @@ class Shard:
         """Return the journal if it is this session's. Raises CorruptShard: a file shows whose it is."""
         key = journal.state.key
         if key is not None and key != self.key and self._bound:
-            raise CorruptShard(self.path, 0, f"the file belongs to session {key!r}", self.key)
+            raise events.damaged(CorruptShard(self.path, 0, f"the file belongs to session {key!r}", self.key))
         return journal
 
     # Reading
@@ -116,13 +118,23 @@ class Shard:
             if not self._using and visit.try_enter():
                 self.drop_file()
                 file = self.file = self._open(write=False)
-                if file is not None:
-                    return file.refresh(locked=False)
-                return self._absent()
-        finally:
-            visit.leave()
+                journal = self._absent() if file is None else file.refresh(locked=False)
+                visit.leave()
+                return journal
+        except BaseException:
+            self._abandon(visit)
+            raise
         journal, _ = read_file(self.path)
         return self._absent() if journal is replay.EMPTY else journal
+
+    def _abandon(self, visit: Visit) -> None:
+        """End a visit that an exception interrupted, perhaps as it began to leave, and close what it had locked.
+
+        A finalizer alone would not do: the exception's traceback keeps the visit alive.
+        """
+        if visit.is_inside:
+            self.drop_file()
+        visit.leave()
 
     def _absent(self) -> Journal:
         """Return the journal of a session without a file.
@@ -141,27 +153,24 @@ class Shard:
         For the index, which waits for nobody. Raises CorruptShard, StoreIOError, OSError.
         """
         visit = Visit(self.mutex)
-        file = None
         try:
             if not visit.try_enter():
                 return None
-            file = self.file
-            if file is None or not file.writable or not file.lock.try_acquire():
-                file = None
-                return None
-            if not file.is_named(self.named.current()):
-                return None
-            return self.check_key(file.refresh(locked=True))
-        except FileNotFoundError:
-            return None
-        finally:
-            try:
-                if file is not None:
+            journal, file = None, self.file
+            if file is not None and file.writable and file.lock.try_acquire():
+                try:
+                    if file.is_named(self.named.current()):
+                        journal = self.check_key(file.refresh(locked=True))
+                finally:
                     file.lock.release()
-            except StoreIOError:
-                self.drop_file()  # closing gives the lock back for certain
-            finally:
-                visit.leave()
+            visit.leave()
+        except FileNotFoundError:
+            self._abandon(visit)
+            return None
+        except BaseException:
+            self._abandon(visit)  # closing the file gives its lock back for certain
+            raise
+        return journal
 
     def history(self) -> list[State]:
         """Return the states of this incarnation that its journal holds, oldest first; empty when it is absent."""
@@ -188,7 +197,7 @@ class Shard:
             raise_lock_error(error)
         found = unpack_identity(named.answer) if named.ask() == 0 else self._look(file)
         file.links, inode, file.size, device = found
-        if inode == file.inode and device == file.device:
+        if inode == file.inode and device == file.device and not file.failed:
             return file
         file.lock.release()  # else it would be held while this process stands in line
         return None
@@ -206,9 +215,13 @@ class Shard:
     def lock_in_turn(self, began: float, timeout: float | None, *, create: bool) -> JournalFile | None:
         """Lock the file that the path names, whatever that takes; None where there is none and none was to be made.
 
-        `began`: the time.monotonic that the timeout counts from. Raises LockTimeout, StoreIOError.
+        `began`: the time.monotonic that the timeout counts from. With AT_HAND: lock the open file, if nobody is to have
+        it first. Raises LockTimeout, StoreIOError.
         """
         deadline = None if timeout is None else began + timeout
+        if timeout == AT_HAND:
+            return self._lock_at_hand()
+        asked = time.monotonic()
         try:
             attempt = 0
             while True:
@@ -222,12 +235,25 @@ class Shard:
                     if not self.fair.wait(file.lock, deadline, self.turn):
                         raise self.timed_out(began)
                     file.links, inode, file.size, device = self._look(file)
-                    if inode == file.inode and device == file.device:
+                    if inode == file.inode and device == file.device and not file.failed:
                         return file  # else what was locked was replaced, or removed, while we waited
                 if not self._open_named(create=create):
                     return None
         finally:
             self.fair.leave()
+            if (waited := time.monotonic() - asked) >= events.SLOW_S:
+                events.note("locks", events.WARNING, "waited %.1f s for session %r", waited, self.key)
+
+    def _lock_at_hand(self) -> JournalFile | None:
+        """Lock the open file if that takes no waiting; None where not."""
+        file = self.file
+        if file is None or not file.writable or not self.fair.try_politely(file.lock, self.turn):
+            return None
+        file.links, inode, file.size, device = self._look(file)
+        if inode == file.inode and device == file.device and not file.failed:
+            return file
+        file.lock.release()
+        return None
 
     def timed_out(self, began: float) -> LockTimeout:
         """Return the error for a lock that was not free in time. Whoever asks it for the holder looks then."""
@@ -288,10 +314,10 @@ class Shard:
             file, self.file = self.file, None
             if file is None:
                 return
-            if not self._using:
+            if not self._using and not file.waiting:
                 file.close()
-            else:  # by a frame beneath this one, which a signal handler interrupted: closed when that is done with it
-                file.lock.release()
+            else:  # by a frame beneath this one, which a signal handler interrupted, or by those who wait for a sync
+                file.lock.release()  # it is closed when they are done with it
 
     # Life
 
@@ -302,8 +328,10 @@ class Shard:
             if self._using or not visit.try_enter():
                 return False
             self.drop_file()
-        finally:
             visit.leave()
+        except BaseException:
+            self._abandon(visit)
+            raise
         return True
 
     def after_fork(self) -> None:

@@ -16,6 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, Self
 
+from shardstore import _events as events
 from shardstore._codec import ENTRY_BYTES_MAX
 from shardstore._files import disk
 from shardstore._files.file import FILE_BYTES_MAX, JournalFile
@@ -25,7 +26,7 @@ from shardstore._files.logfile import LogFiles, discard, give_name
 from shardstore._journal.record import next_record, whole_record
 from shardstore._journal.replay import EMPTY, Journal, with_key
 from shardstore._log import NO_LOG, NOWHERE, SETTLE_BYTES, moved_to
-from shardstore._model import ABSENT
+from shardstore._model import ABSENT, UNKNOWN, UNSEEN
 from shardstore.errors import (
     CommitUncertain,
     CorruptShard,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from shardstore._files.shard import Shard
+    from shardstore._files.synced import Waiting
     from shardstore._files.syncs import Syncs
     from shardstore._inside import Token
     from shardstore._model import Change, State
@@ -65,16 +67,22 @@ class FileTransaction:
         "_mark_changed",
         "_shard",
         "_token",
+        "_unsynced",
+        "_waiting",
+        "apart",
+        "append_only",
         "create",
         "journal",
         "present",
+        "put_off",
         "read",
+        "rewrite_due",
         "state",
         "syncs",
         "timeout",
     )
 
-    def __init__(self, shard: Shard, mark_changed: Callable[[str], None]) -> None:
+    def __init__(self, shard: Shard, mark_changed: Callable[..., None]) -> None:
         self._shard = shard
         self._mark_changed = mark_changed  # tells the index; may raise, then nothing is committed
         self._token: Token | None = None
@@ -85,6 +93,12 @@ class FileTransaction:
         self.present = False  # whether an absent session is SessionNotFound
         self.read = True  # whether the journal is read first; a damaged one cannot be
         self.syncs: Syncs | None = None  # of the batch that this is part of, where its syncs may wait
+        self.apart = True  # whether a commit is synced before it returns; else at the latest when the `with` is over
+        self.put_off = False  # whether the sync of several commits is put off until `settle`
+        self.append_only = False  # whether a grown journal is left to be rewritten later
+        self.rewrite_due = False  # that was done
+        self._unsynced = 0  # where the last record ends whose sync was put off
+        self._waiting: Waiting | None = None  # for a sync that others do
 
     def __enter__(self) -> Self:
         """Lock and read. Raises NestedUpdate, LockTimeout, SessionNotFound, CorruptShard, StoreNotFound, StoreIOError.
@@ -114,9 +128,10 @@ class FileTransaction:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let the next writer in."""
+        """Let the next writer in. Raises CommitUncertain where the sync that a commit shares fails."""
         shard, token = self._shard, self._token
         mutex, file = shard.mutex, shard.file
+        waiting, self._waiting = self._waiting, None
         try:
             if shard.created and self._holds():
                 shard.remove_if_empty()
@@ -131,13 +146,24 @@ class FileTransaction:
             raise
         finally:
             shard.turn += 1
+            self._unsynced, self.put_off, self.append_only, self.rewrite_due = 0, False, False, False
             mutex.leave(token)  # type: ignore[arg-type]
         if shard.retired:  # a spare would keep it alive in a circle, and its descriptor open
             shard.spare.clear()
         elif self.read and not shard.spare:  # one that reads nothing would take what is there for absent
             shard.spare.append(self)
+        if waiting is not None:
+            waiting.wait()
+        elif file is not None and file.waiting and not mutex.queue:
+            file.wake_one()
         if statx_wanted:
             load_statx()
+
+    def abandon(self) -> None:
+        """Unlock where an exception from outside came as `with` began or ended. Does nothing for another thread's."""
+        token = self._token
+        if token is not None and token[0] == threading.get_ident():  # else it was left, and somebody else uses it again
+            self._abort(None)
 
     def __del__(self) -> None:
         if getattr(self, "_token", None) is not None:  # not there where `__init__` was interrupted
@@ -181,25 +207,27 @@ class FileTransaction:
         if change.delete and journal.state.log.settled.file:
             self._delete_with_log(change, actor, at)
             return
-        line, state = next_record(journal.state, change, shard.key, actor, durable=durable, at=at)
+        end = journal.end
+        # A record that says `durable` follows synced bytes. One that follows those of its group does not say so.
+        proves = durable and not file.synced < end <= file.reach
+        line, state = next_record(journal.state, change, shard.key, actor, durable=proves, at=at)
         if state.entry_bytes > ENTRY_BYTES_MAX:
             raise InvalidEntry("entry", f"{state.entry_bytes:,} bytes of JSON; at most {ENTRY_BYTES_MAX:,} are allowed")
-        end = journal.end
         after = _new(Journal, (state, end + len(line), journal.records + 1, line[8:16], journal.crlf))
-        self._mark_changed(shard.name)
+        self._mark_changed(shard.name, shard.key, journal.state)
         inline = state.log.bytes
         grown = after.end > REWRITE_BYTES + REWRITE_FACTOR * (state.entry_bytes + inline) or inline > SETTLE_BYTES
         if (grown or file.links > 1 or file.torn) and self._commit_otherwise(file, state, grown=grown, durable=durable):
             return
         later = None if end else self.syncs  # only the first record of a file has nothing before it
         try:
-            if durable and later is None:
+            if proves and later is None:
                 self._sync_before(file, end)
-            file.append(line, after)
+            file.append(line, after, durable=durable)
             if later is not None:
                 later.add_file(file, after.end)
             elif durable:
-                file.sync(after.end)
+                self._sync(file, after.end)
         except CommitUncertain:
             shard.drop_file()
             raise
@@ -208,6 +236,26 @@ class FileTransaction:
                 raise
             self.remove(durable=durable)  # deleting must work on a full disk: no file is an absent session too
         self.journal, self.state = after, state
+
+    def _sync(self, file: JournalFile, end: int) -> None:
+        """Sync a commit, or have it share a sync with those that come behind it. Raises CommitUncertain."""
+        if self.put_off and not self.apart:
+            file.reach = self._unsynced = end
+            return
+        self._waiting = None if self.apart else file.share(end, behind=bool(self._shard.mutex.queue))
+        if self._waiting is None:
+            file.sync(end)
+
+    def settle(self) -> None:
+        """Sync what was put off. Raises CommitUncertain: then none of it is known to be on the medium."""
+        end, self._unsynced = self._unsynced, 0
+        if not end:
+            return
+        try:
+            self._file().sync(end)
+        except CommitUncertain:
+            self._shard.drop_file()
+            raise
 
     def _sync_before(self, file: JournalFile, end: int) -> None:
         """Put on the medium what a durable record stands on. Where no descriptor is left, close idle ones first."""
@@ -219,7 +267,9 @@ class FileTransaction:
         """Delete a session and the file of its log. Durable in any mode: the file must not go before the session."""
         state = self.journal.state
         self.journal = self.journal._replace(state=state._replace(log=NO_LOG))
+        apart, self.apart = self.apart, True
         self.commit(change, actor, durable=True, at=at)
+        self.apart = apart
         self._discard_log(state.log.settled.file)
 
     def _commit_otherwise(self, file: JournalFile, state: State, *, grown: bool, durable: bool) -> bool:
@@ -227,6 +277,10 @@ class FileTransaction:
 
         A file with a second name is somebody's backup: it is copied, never written through.
         """
+        if self.append_only:  # neither a torn tail nor a second name: `at_hand` looked
+            self.rewrite_due = True
+            return False
+        self.settle()  # what was put off is in the file that may go now
         if file.links > 1 and not state.exists:
             self.remove(durable=durable)
             self.state = state
@@ -248,6 +302,13 @@ class FileTransaction:
             return False
         return True
 
+    def tend(self) -> None:
+        """Rewrite the journal if it has grown, as a commit would. Raises StoreIOError, CorruptShard."""
+        file, state = self._file(), self.state
+        if file.links == 1 and state.exists and _has_grown(self.journal.end, state):
+            self.repair_tail()
+            self.rewrite()
+
     def rewrite(self, state: State | None = None, *, anew: bool = False) -> None:
         """Put a journal of one record in the file's place: the present state, or the one given.
 
@@ -257,7 +318,7 @@ class FileTransaction:
         shard, file = self._shard, self._file()
         before = self.journal.state.log.settled.file
         state = self._settled(self.journal.state if state is None else state, anew=anew)
-        self._mark_changed(shard.name)
+        self.mark_changed()
         line = whole_record(state)
         after = Journal(state, len(line), 1, line[8:16])
         temp = shard.layout.shard_path(temp_name(shard.name))
@@ -271,6 +332,7 @@ class FileTransaction:
         self._go_on_with(fresh)
         if before and before != state.log.settled.file:
             self._discard_log(before)
+        events.note("journal", events.INFO, "rewrote session %r in %d bytes", shard.key, len(line))
 
     def _settled(self, state: State, *, anew: bool) -> State:
         """Return the state with its log where it is to stand from now on. Raises StoreIOError, CorruptShard."""
@@ -310,7 +372,7 @@ class FileTransaction:
         """
         shard = self._shard
         try:
-            self._mark_changed(shard.name)
+            self._mark_changed(shard.name, shard.key, self.state)
             os.rename(fresh.path, shard.path)
         except BaseException as error:
             fresh.close()
@@ -338,7 +400,8 @@ class FileTransaction:
     def remove(self, *, durable: bool = True) -> None:
         """Remove the file: the session is absent from then on, and its next incarnation begins a new journal."""
         path, log = self._shard.path, self.journal.state.log.settled.file
-        self._mark_changed(self._shard.name)
+        self.settle()
+        self.mark_changed()
         try:
             os.unlink(path)
         except OSError as error:
@@ -364,12 +427,19 @@ class FileTransaction:
         shard, file, other = self._shard, self._file(), target._shard
         target.repair_tail()
         data, after = with_key(self.read_whole()[: self.journal.end], other.key)
-        target.mark_changed()
+        target._mark_changed(other.name, other.key, target.state)
         log = self.state.log.settled.file
         if log:
             self._give_log(log_path(shard.layout, other.name, log))
         temp = shard.layout.shard_path(temp_name(other.name))
         target._go_on_with(other.with_descriptor(lambda: file.replace(temp, data, after, other.path)))
+
+    def replace_by(self, data: bytes, after: Journal, temp: str) -> None:
+        """Put a whole journal in the file's place, by way of `temp`. Raises StoreIOError, CommitUncertain."""
+        shard, file = self._shard, self._file()
+        self.repair_tail()
+        self._mark_changed(shard.name)
+        self._go_on_with(shard.with_descriptor(lambda: file.replace(temp, data, after)))
 
     def _give_log(self, path: str) -> None:
         """Link the log's file to a second name, where the session will be, on the medium. Raises StoreIOError."""
@@ -395,7 +465,7 @@ class FileTransaction:
     def move_to(self, target: str, doing: str) -> None:
         """Move the file out of the store's shards; `doing` completes an error's "while ..."."""
         path = self._shard.path
-        self._mark_changed(self._shard.name)
+        self.mark_changed()
         try:
             disk.make_directory(os.path.dirname(target))
             os.rename(path, target)
@@ -463,8 +533,10 @@ class FileTransaction:
         """Keep the torn tail, if there is one, in quarantine/ and cut it off."""
         file, shard = self._file(), self._shard
         if file.torn:
-            self._mark_changed(shard.name)
-            file.repair_tail(f"{shard.layout.root}/{QUARANTINE}/{stamped_name(shard.name)}", self.journal.end)
+            self.mark_changed()
+            kept_as = f"{shard.layout.root}/{QUARANTINE}/{stamped_name(shard.name)}"
+            file.repair_tail(kept_as, self.journal.end)
+            events.note("journal", events.WARNING, "cut a torn commit off session %r; it is in %s", shard.key, kept_as)
 
     def read_whole(self) -> bytes:
         """Return the file's bytes, for salvage. Raises StoreIOError."""
@@ -473,6 +545,16 @@ class FileTransaction:
             return disk.read_all(file.fd, 0, file.size)
         except OSError as error:
             raise_io_error(error, "reading a damaged shard", self._shard.path)
+
+    @property
+    def key(self) -> str:
+        """The session's."""
+        return self._shard.key
+
+    @property
+    def token(self) -> Token | None:
+        """What stands for this visit in the nesting guard."""
+        return self._token
 
     @property
     def size(self) -> int:
@@ -485,8 +567,10 @@ class FileTransaction:
         return self._file().size
 
     def mark_changed(self) -> None:
-        """Have the next list read this shard: somebody found it damaged."""
-        self._mark_changed(self._shard.name)
+        """Mark the session changed, before its files change otherwise than by a commit, or because they are damaged."""
+        shard, state = self._shard, self.state
+        seen = state if state.exists else UNSEEN if self.read else UNKNOWN
+        self._mark_changed(shard.name, state.key or shard.key, seen)
 
     def _file(self) -> JournalFile:
         """Return the file whose lock is held."""
@@ -494,3 +578,9 @@ class FileTransaction:
         if file is None or not self._holds():
             raise StoreClosed("this process does not hold the lock any more: it forked inside the update")
         return file
+
+
+def _has_grown(end: int, state: State) -> bool:
+    """Return whether a journal of `end` bytes is to be rewritten. `commit` has the same rule in its own words."""
+    inline = state.log.bytes
+    return end > REWRITE_BYTES + REWRITE_FACTOR * (state.entry_bytes + inline) or inline > SETTLE_BYTES

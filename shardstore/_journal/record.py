@@ -15,7 +15,7 @@ from zlib import crc32
 
 from shardstore import _codec as codec
 from shardstore._journal.log import MEMBERS, change_members, is_change, stamped, whole_member
-from shardstore._log import NO_LOG, LogChange, LogState, applied
+from shardstore._log import ITEM_OVERHEAD, NO_LOG, Item, LogChange, LogState, applied
 from shardstore._model import REV_MAX, TIME_MAX_US, Change, State, newest_commit, order_time
 from shardstore.errors import InvalidEntry
 
@@ -97,7 +97,21 @@ def _other_change(
 
 def _log_change(log: LogState, change: LogChange, now: int, actor: str) -> tuple[LogState, bytes]:
     """Return the log after a change, and the members of the record that make it."""
-    return applied(log, stamped(change, now, actor)), change_members(change)
+    cut, drop, rep, add = change
+    if cut is not None or drop is not None or rep:
+        return applied(log, stamped(change, now, actor)), change_members(change)
+    dropped, kept, pending, size, settled, replaced, names = log
+    raws, items = [], []
+    plain = names is None
+    for raw, name, at, by in add:  # most changes: in one loop, for every append pays for it
+        raws.append(raw)
+        items.append(_new(Item, (raw, name, at or now, by if at else actor)))
+        size += len(raw) + ITEM_OVERHEAD
+        plain = plain and name is None and not at
+    if not plain:
+        return applied(log, LogChange(add=tuple(items))), change_members(change)
+    after = _new(LogState, (dropped, kept, (*pending, *items), size, settled, replaced, None))
+    return after, b'"add":[%b]' % b",".join(raws)
 
 
 def _entry_bytes(fields: dict[str, bytes]) -> int:
@@ -115,9 +129,14 @@ def whole_record(state: State) -> bytes:
     return b'{"crc":"%08x",%b\n' % (crc32(rest), rest)
 
 
-def with_key(text: bytes, key: str) -> bytes:
-    """Return the first record of an incarnation, or of a file, as the one of another key. Its tag stays what it was."""
+def with_key(text: bytes, key: str, log: str | None = None) -> bytes:
+    """Return the first record of an incarnation, or of a file, as the one of another key. Its tag stays what it was.
+
+    log: the id of the file that its log has from now on, where it has one.
+    """
     given = codec.loads(text)
+    if log is not None and "file" in given.get("log", ()):
+        given["log"]["file"] = log
     tag = given.pop("crc")
     head = {
         name: given.pop(name) for name in ("rev", "at", "by", "durable", "id", "key", "created", "tag") if name in given

@@ -211,7 +211,7 @@ def _log_refusal(log: LogState, given: dict[str, Any]) -> str:
 
 
 def replay(data: bytes, start: Journal = EMPTY) -> Replay:
-    """Read a journal, or what was added to one since `start`, and judge what cannot be read."""
+    """Read a journal, or what was added to one since `start`, and classify what cannot be read."""
     journal, why = read_records(data, start)
     if not why:
         return Replay(journal)
@@ -230,14 +230,14 @@ def history(data: bytes) -> Iterator[State]:
         before, (journal, _) = journal, read_records(data, journal, place=journal.end, most=1)
 
 
-def with_key(data: bytes, key: str) -> tuple[bytes, Journal]:
+def with_key(data: bytes, key: str, log: str | None = None) -> tuple[bytes, Journal]:
     """Return the present incarnation of a whole journal as a journal of another key, and what it leads to.
 
-    Versions stay what they are: the first record carries its tag along.
+    Versions stay what they are: the first record carries its tag along. log: the id of its log's file from now on.
     """
     lines = [line if record.is_intact(line) else line[:-1] for line in data.split(b"\n")[:-1]]
     start = max(n for n, line in enumerate(lines) if "id" in codec.loads(line))
-    text = b"\n".join([record.with_key(lines[start], key), *lines[start + 1 :], b""])
+    text = b"\n".join([record.with_key(lines[start], key, log), *lines[start + 1 :], b""])
     journal, why = read_records(text, EMPTY)
     assert not why, why
     return text, journal

@@ -72,7 +72,7 @@ def _newline_changed(tail: bytes) -> bool:
 
 
 def _sector_missing(tail: bytes, offset: int, stop: int) -> bool:
-    """Return whether a sector of tail[:stop] was never written: all zero, or still the newlines of the room.
+    """Return whether a sector of tail[:stop] was never written: all zero, or still preallocated newlines.
 
     `offset` is the place of tail[0] in the file. A sector that reaches past `stop` is known to be written.
     """

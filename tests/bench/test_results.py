@@ -9,7 +9,7 @@ from bench.results import Results, Row
 
 
 def results(*rows: tuple[str, str, str, dict[str, float]]) -> Results:
-    """Make results of these places, each with a single round."""
+    """Return results of these places, each with a single round."""
     conditions = {
         "machine": "m", "cores": 2, "memory_gb": 1.0, "load_before": 0, "system": "s", "python": "p", "sqlite": "3", "images": [],
         "filesystem": "ext4", "commit": "", "when": "", "versions": {}, "stores": {}, "plan": {},
@@ -169,3 +169,11 @@ def test_a_comparison_has_a_line_for_each_place_that_both_have():
     assert len(lines) == 2
     assert "0.50x" in lines[1]
     assert "faster" in lines[1]
+
+
+def test_each_table_names_the_durability_of_its_columns():
+    """One level is named once; with several, each column is named with its own."""
+    alike = results(*[("touch", "update 1 KB", store, {"p50_us": 1.0}) for store in ("shardstore", "sqlite")])
+    assert report.grids(alike)[0].about.endswith(" Durability: relaxed.")
+    mixed = results(*[("cold", "get", store, {"p50_us": 1.0}) for store in ("shardstore", "sqlite-full", "bare query")])
+    assert report.grids(mixed)[0].about.endswith(" Durability: relaxed for shardstore; commit for SQLite WAL FULL.")

@@ -24,7 +24,7 @@ SOURCES = Path(__file__).parents[2]
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Stage:
-    """Give a stage of the quick plan."""
+    """Return a stage of the quick plan."""
     return Stage(Plan.brief(rounds=2, warm_up=0.001), tmp_path)
 
 

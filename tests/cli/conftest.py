@@ -15,7 +15,7 @@ from tests.conftest import verify
 
 @pytest.fixture
 def shell(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shell]:
-    """Give a shell in a directory of its own; what is in its store afterwards must be sound."""
+    """Yield a shell in a directory of its own; what is in its store afterwards must be sound."""
     made = Shell(tmp_path)
     yield made
     if request.node.get_closest_marker("damages") is None and (made.store / "shardstore.json").exists():
@@ -24,7 +24,7 @@ def shell(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shell]:
 
 @pytest.fixture
 def busy(shell: Shell) -> Shell:
-    """Give a shell whose store holds a few sessions of different size, age and status."""
+    """Return a shell whose store holds a few sessions of different size, age and status."""
     with Store(shell.store, durability="relaxed", actor="agent:main") as store:
         store.create(LONG, {"status": "done", "totalTokens": 12, "prompt": "x" * 3000})
         store.create("agent:main:main", {"status": "running", "totalTokens": 5, "origin": {"to": "ä🏡"}})

@@ -43,5 +43,5 @@ class Mutated(Shell):
 
 
 def mutated(shell: Shell, *swaps: tuple[str, str]) -> Mutated:
-    """Make a shell on the same store with protections taken out."""
+    """Return a shell on the same store with protections taken out."""
     return Mutated(shell.directory, shell.variables, swaps)

@@ -37,7 +37,7 @@ class Done:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Make an environment without a terminal, a width or a store, and with the given variables."""
+    """Return an environment without a terminal, a width or a store, and with the given variables."""
     clean = {name: value for name, value in os.environ.items() if name not in _INHERITED}
     return {**clean, "LC_ALL": "C.UTF-8", **variables}
 

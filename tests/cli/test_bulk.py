@@ -10,7 +10,7 @@ from tests.cli.shell import Shell
 
 @pytest.fixture
 def many(shell: Shell) -> Shell:
-    """Give a shell whose store holds twelve sessions of one agent and one of another."""
+    """Return a shell whose store holds twelve sessions of one agent and one of another."""
     with Store(shell.store, durability="relaxed") as store:
         store.create_many([(f"agent:{n:02d}", {"n": n}) for n in range(12)])
         store.create("other", {})

@@ -7,10 +7,13 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
+from shardstore_cli import transcripts
 
 from shardstore import Store
+from shardstore import _codec as codec
 from tests.cli.shell import COMMAND, Shell, environment
 
 CHAT = [
@@ -32,7 +35,7 @@ CHAT = [
 
 @pytest.fixture
 def chat(shell: Shell) -> Shell:
-    """Give a shell whose store holds one conversation."""
+    """Return a shell whose store holds one conversation."""
     with Store(shell.store, actor="agent:main") as store:
         store.append("chat", CHAT, {"status": "running"}, ids=[f"m{n}" for n in range(len(CHAT))])
     return shell
@@ -113,6 +116,30 @@ def test_append_refuses_what_is_no_json(shell: Shell) -> None:
     assert shell("append", "chat", "hello").code == 2
     assert shell("append", "chat", "1", "--no-create").code in (3, 10)
     assert not shell.store.exists() or shell("get", "chat").code == 3
+
+
+@pytest.mark.parametrize("nothing", ["", "\n", " \r\n\n"])
+def test_append_of_nothing_changes_and_makes_nothing(shell: Shell, nothing: str) -> None:
+    """A pipe whose producer found nothing: no session, no store, and no patch either."""
+    done = shell("append", "chat", "-", "--patch", "status=x", stdin=nothing)
+    assert (done.code, done.out, "no item came" in done.err, shell.store.exists()) == (0, "", True, False)
+    with Store(shell.store) as store:
+        assert shell("append", "chat", "-", "--json", stdin=nothing).json["version"] == "absent"
+        assert list(store) == []
+        before = store.append("chat", [1])
+        told = shell("append", "chat", "-", "--patch", "status=x", "--json", stdin=nothing).json
+        assert (told["created"], told["changed"], told["version"]) == (False, False, before.version)
+        assert store["chat"].version == before.version
+
+
+@pytest.mark.parametrize("without", ['{"n":2}', '{"uuid":null}', '{"uuid":true}', '{"uuid":["u"]}', "2"])
+def test_append_with_an_id_field_needs_it_in_every_item(shell: Shell, without: str) -> None:
+    """An item without an id would come twice when the pipe is run again; all or nothing, and the line is named."""
+    done = shell("append", "chat", "-", "--id-field", "uuid", stdin=f'{{"uuid":"u1"}}\n\n{without}\n{{"uuid":3}}\n')
+    assert (done.code, "line 3" in done.err, "'uuid'" in done.err, shell.store.exists()) == (2, True, True, False)
+    assert shell("append", "chat", "-", "--id-field", "uuid", stdin='{"uuid":"u1"}\n{"uuid":3}\n').code == 0
+    with Store(shell.store) as store:
+        assert store["chat"].log.ids() == ["u1", "3"]
 
 
 def test_copy_and_rename(chat: Shell) -> None:
@@ -198,7 +225,8 @@ def test_import_refuses_a_broken_transcript_and_can_leave_it_out(shell: Shell) -
     done = shell("import", "openclaw", path)
     assert (done.code, "s-1.jsonl, line 5" in done.err, "--no-transcripts" in done.err) == (1, True, True)
     assert not shell.store.exists()
-    assert shell("import", "openclaw", path, "--no-transcripts").code == 0
+    alone = shell("import", "openclaw", path, "--no-transcripts")
+    assert (alone.code, alone.err) == (0, ""), "nothing is said of transcripts that nobody asked for"
     with Store(shell.store) as store:
         assert len(store["agent:main:main"].log) == 0
 
@@ -209,7 +237,7 @@ def test_export_writes_what_import_reads(shell: Shell) -> None:
     target = shell.directory / "out"
     target.mkdir()
     assert shell("export", "openclaw", target / "sessions.json").code == 0
-    assert sorted(path.name for path in target.iterdir())[-2:] == ["s-2.jsonl", "sessions.json"]
+    assert sorted(path.name for path in target.iterdir())[-2:] == ["s-2-topic.jsonl", "sessions.json"]
     assert (target / "s-1.jsonl").read_text().count("\n") == 4
     assert shell("export", "openclaw", target / "alone.json", "--no-transcripts").code == 0
     with Store(shell.store) as store:
@@ -219,6 +247,127 @@ def test_export_writes_what_import_reads(shell: Shell) -> None:
     assert shell("import", "openclaw", target / "sessions.json").code == 0
     with Store(shell.store) as store:
         assert {key: store.log(key) for key in store} == before
+
+
+def _there_and_back(shell: Shell, *more: str) -> dict[str, list[tuple[str | None, object]]]:
+    """Export, delete every session, import; return ids and items by key."""
+    target = shell.directory / "out" / "sessions.json"
+    target.parent.mkdir(exist_ok=True)
+    done = shell("export", "openclaw", target, *more)
+    assert done.code == 0, done.err
+    with Store(shell.store) as store:
+        for key in list(store):
+            store.delete(key)
+        done = shell("import", "openclaw", target)
+        assert done.code == 0, done.err
+        return {key: [(item.id, item.value) for item in store[key].log.entries()] for key in store}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"sessionId": "s-1"},
+        {"sessionId": "s-1", "sessionFile": "/home/somebody/topic.jsonl"},
+        {},
+        {"sessionId": "../s-1"},
+        {"sessionId": 5, "sessionFile": "sessions.json"},
+        {"sessionId": None},
+        {"sessionFile": "x.jsonl.ids"},
+    ],
+    ids=str,
+)
+def test_an_import_finds_what_an_export_wrote(shell: Shell, fields: dict[str, object]) -> None:
+    """Whatever the entry says of its transcript's name, and ids that were given with ids= come back too."""
+    with Store(shell.store) as store:
+        store.append("agent:one", [{"n": 1}, "two", {"id": "own"}, 4], fields, ids=["a", "b", "own", "line:1"])
+        store.append("agent:two", [{"n": 9}], ids=["z"])
+        store.create("agent:three", {"sessionId": "s-3"})
+    found = _there_and_back(shell)
+    assert found == {
+        "agent:one": [("a", {"n": 1}), ("b", "two"), ("own", {"id": "own"}), ("line:1", 4)],
+        "agent:two": [("z", {"n": 9})],
+        "agent:three": [],
+    }
+    assert _there_and_back(shell, "--force") == found
+    with Store(shell.store) as store:
+        with store.edit("agent:one") as draft:
+            del draft.log[:2]
+        store.delete("agent:two")
+        store.append("agent:two", [{"n": 10}])
+    again = _there_and_back(shell, "--force")
+    assert again["agent:one"] == found["agent:one"][2:]
+    assert again["agent:two"] == [("line:1", {"n": 10})], "an id of an earlier export"
+
+
+def test_items_that_hold_one_id_are_all_kept(shell: Shell) -> None:
+    """Two lines may hold the same `id`; a second import still adds nothing."""
+    items = [{"id": "x", "n": 1}, {"id": "x", "n": 2}, {"id": "x#2"}, {"id": "line:2"}, {"n": 5}, {"id": ""}]
+    with Store(shell.store) as store:
+        store.append("a", items, {"sessionId": "s-1"})
+        found = _there_and_back(shell)["a"]
+        assert [value for _, value in found] == items
+        assert [name for name, _ in found] == ["x", "x#2", "x#2#2", "line:2", "line:5", ""]
+        assert shell("import", "openclaw", shell.directory / "out", "--json").json["items"] == 0
+
+
+def test_a_damaged_file_of_ids_is_named(shell: Shell) -> None:
+    """Its items would come a second time, under other ids."""
+    with Store(shell.store) as store:
+        store.append("a", [1], {"sessionId": "s-1"}, ids=["one"])
+    assert shell("export", "openclaw", shell.directory / "sessions.json").code == 0
+    (shell.directory / "s-1.jsonl.ids").write_text('{"n":1,\n')
+    done = shell("import", "openclaw", shell.directory / "sessions.json")
+    assert (done.code, "s-1.jsonl.ids, line 1" in done.err) == (1, True)
+
+
+def test_lines_that_no_log_can_hold_are_skipped_on_demand(shell: Shell) -> None:
+    """Each is named with its file and line, and kept; the others are imported, and half a pair is repaired."""
+    path = openclaw(shell)
+    transcript = path.replace("sessions.json", "s-1.jsonl")
+    with open(transcript, "ab") as file:
+        file.write(b'{"half": \n{"id":"ok"}\n{"bad":"\\ud83e"}\n\xff\n[NaN]\n{"a":1,"a":2}\n{"id":"end"}\n')
+    refused = shell("import", "openclaw", path)
+    assert (refused.code, f"{transcript}, line 5" in refused.err, "--skip-invalid" in refused.err) == (1, True, True)
+    assert not shell.store.exists()
+    done = shell("import", "openclaw", path, "--skip-invalid", "--json").json
+    assert [(one["key"], one["path"], one["line"]) for one in done["skipped"]] == [
+        ("agent:main:main", transcript, number) for number in (5, 7, 8, 9, 10)
+    ]
+    with open(done["skipped_file"]) as file:
+        kept = [json.loads(line) for line in file]
+    assert [one["line"] for one in kept] == [5, 7, 8, 9, 10]
+    assert (kept[0]["text"], kept[1]["entry"], kept[4]["entry"]) == ('{"half": ', {"bad": "\ud83e"}, {"a": 2})
+    with Store(shell.store) as store:
+        assert [item.get("id") for item in store.log("agent:main:main", -2)] == ["ok", "end"]
+        store.delete("agent:main:main")
+    told = shell("import", "openclaw", path, "--skip-invalid", "--replace-invalid")
+    assert (told.code, "4 lines of transcripts skipped" in told.out) == (0, True)
+    assert f"{transcript}, line 8: byte 0 is not UTF-8" in told.err
+    assert f"replaced by U+FFFD in agent:main:main: {transcript}, line 7['bad']" in told.err
+    assert "4 skipped lines kept in" in told.err
+    with Store(shell.store) as store:
+        assert store.log("agent:main:main", -2, -1) == [{"bad": "\ufffd"}]
+
+
+def test_a_transcript_may_be_longer_than_one_append(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything was checked before: no session in the middle may be refused for the length of its transcript."""
+    lines = [transcripts.Line(b'{"n":%d,"text":"%b"}' % (n, b"x" * 1_000), f"line:{n}", 0) for n in range(300)]
+    monkeypatch.setattr(codec, "ENTRY_BYTES_MAX", 100_000)
+    with Store(root) as store:
+        assert transcripts.bring(store, "k", {"a": 1}, lines, at=None)
+        assert len(store.log("k")) == 300
+
+
+def test_a_conflict_leaves_the_log_alone_too(shell: Shell) -> None:
+    """A session that the store holds differently stays as it is: its log may have been rewound on purpose."""
+    path = openclaw(shell)
+    with Store(shell.store) as store:
+        store.append("agent:main:main", ["mine"], {"status": "newer"})
+        before = store["agent:main:main"].version
+        assert shell("import", "openclaw", path).code == 4
+        assert store["agent:main:main"].version == before
+        assert shell("import", "openclaw", path, "--overwrite").code == 0
+        assert len(store["agent:main:main"].log) == 5
 
 
 @pytest.mark.parametrize("more", [(), ("--force",)])
@@ -240,6 +389,16 @@ def test_export_refuses_to_write_two_logs_to_one_file(shell: Shell, more: tuple[
         store.patch("b", {"sessionId": "s-2"})
         assert shell("export", "openclaw", target, "--force").code == 0
         assert (shell.directory / "s-2.jsonl").read_text() == '{"n":1}\n{"n":2}\n'
+
+
+def test_export_refuses_to_lead_an_import_to_another_log(shell: Shell) -> None:
+    """A branch without items has its source's sessionId: an import would give it the source's items."""
+    with Store(shell.store) as store:
+        store.append("a", [{"n": 1}], {"sessionId": "s-1"})
+        store.copy("a", "b", stop=0)
+        store.patch("b", {"sessionFile": "none.jsonl"})
+    done = shell("export", "openclaw", shell.directory / "sessions.json")
+    assert (done.code, "a and b" in done.err, (shell.directory / "sessions.json").exists()) == (1, True, False)
 
 
 def test_inspect_shows_the_log(chat: Shell) -> None:

@@ -137,7 +137,7 @@ def _damage(shell: Shell, slug: str = "agent-main-main") -> None:
 
 
 def _told_of_damage(shell: Shell) -> list[bool]:
-    """Say of each way to list whether it told that sessions were left out."""
+    """Return for each way to list whether it warned that sessions were left out."""
     told = []
     for words in (("list",), ("list", "--count"), ("inspect", "--prefix", "agent:")):
         text, data = shell(*words), shell(*words, "--json")

@@ -158,7 +158,7 @@ def test_inspect_sums_up_the_store(busy: Shell) -> None:
         "most rewritten",
     ):
         assert expected in text
-    assert "room at the ends of journals not counted" in busy("inspect").out
+    assert "preallocated space not counted" in busy("inspect").out
     told = busy("inspect", "--json").json
     assert told["schema_version"] == 1
     assert told["sessions"] == 3
@@ -292,3 +292,34 @@ def test_the_environment_names_the_store(busy: Shell) -> None:
     before = busy("--store", busy.store, "get", "agent:ops:hook", named=False, SHARDSTORE_PATH="/nowhere")
     assert before.json == {"status": "failed"}
     assert os.listdir(busy.directory) == ["store"]
+
+
+def test_stats_are_numbers(busy: Shell) -> None:
+    told = busy("stats", "--json").json
+    assert (told["sessions"], told["damaged"], told["locks_held"]) == (3, [], 0)
+    assert "sessions" in busy("stats").out
+    lines = busy("stats", "--prometheus").out.splitlines()
+    assert f'shardstore_sessions{{store="{busy.store}"}} 3' in lines
+    assert len(lines) == 33
+    for n in range(0, 33, 3):
+        name = lines[n].split()[2]
+        assert lines[n].startswith(f"# HELP {name} ")
+        assert lines[n + 1] == f"# TYPE {name} gauge"
+        assert lines[n + 2].startswith(f'{name}{{store="')
+        assert lines[n + 2].rsplit(" ", 1)[1].isdigit()
+    assert busy("stats", "--prometheus", "--json").code == 2
+
+
+def test_an_earlier_revision_is_printed_and_put_back(busy: Shell) -> None:
+    busy("set", "k", '{"n": 1}')
+    busy("patch", "k", "n=2")
+    assert busy("get", "k", "n", "--rev", "1").out == "1\n"
+    assert busy("get", "k", "--rev", "9", "--json").code == 3
+    assert busy("get", "k", "--rev", "first").code == 2
+    done = busy("revert", "k", "1", "--json")
+    assert (done.code, done.json["rev"], done.json["changed"]) == (0, 3, True)
+    assert busy("get", "k", "n").out == "1\n"
+    assert "nothing changed" in busy("revert", "k", "1").err
+    assert busy("revert", "k", "9").code == 3
+    assert busy("revert", "nobody", "1").code == 3
+    assert busy("revert", "k", "2", "--expect", "x").code == 4

@@ -40,7 +40,7 @@ def test_progress_is_shown_on_a_terminal_only(shell: Shell) -> None:
 
 @pytest.fixture
 def slow(shell: Shell) -> Iterator[Shell]:
-    """Give a shell whose store takes a second to be read: one session has a long history."""
+    """Return a shell whose store takes a second to be read: one session has a long history."""
     with Store(shell.store) as store:
         store.create("k", {"n": 0})
         path = next((shell.store / "shards").glob("*/*.jsonl"))

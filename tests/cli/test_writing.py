@@ -127,3 +127,19 @@ def test_set_makes_nothing_when_told_so(shell: Shell) -> None:
     refused = shell("set", "agent:mian", "{}", "--no-create")
     assert (refused.code, refused.out) == (3, "")
     assert shell("set", KEY, '{"n": 2}', "--no-create", "--json").json["rev"] == 2
+
+
+def test_a_command_that_makes_a_store_says_so(shell: Shell) -> None:
+    """A mistyped --store makes a store; whoever typed it must see that, once."""
+    made, again = shell("set", KEY, "{}"), shell("set", KEY, "{}")
+    assert f"a new store: {shell.store}" in made.err
+    assert "a new store" not in again.err
+
+
+def test_an_empty_store_option_is_refused(shell: Shell) -> None:
+    """A shell variable that is not set does not send the command to the store that SHARDSTORE_PATH names."""
+    shell("set", KEY, '{"n": 1}')
+    for words in (("--store", "", "get", KEY), ("get", KEY, "--store", "")):
+        refused = shell(*words, named=False, SHARDSTORE_PATH=str(shell.store))
+        assert (refused.code, refused.out) == (2, "")
+        assert "Pass --store PATH" in " ".join(refused.err.split())

@@ -5,13 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from shardstore import Draft, Session, Store
+from tests.contract.awaited import AwaitedStore
 from tests.support import disk
 from tests.support.actions import add_one, in_child, sleep_until, wait_for
 from tests.support.peer import Peer, hear, one_peer, say
+from tests.support.postgres import shared_server
 from tests.support.sound import check_store
 
 
@@ -19,6 +22,8 @@ class Backend(ABC):
     """One place for one store. A kind of store is held to the contract by one subclass of this, named in BACKENDS."""
 
     in_files: ClassVar[bool]  # tests marked `files` are for it; they may use the path `root`
+    modules: ClassVar[tuple[str, ...]] = ()  # of the contract, that are run on it by default; none: all
+    leaves_out: ClassVar[tuple[str, ...]] = ()  # tests that are not for it
     shared_between_processes: ClassVar[bool]  # tests marked `processes` are for it; then it can be pickled
 
     def __init__(self, root: Path) -> None:
@@ -44,6 +49,9 @@ class Backend(ABC):
     @abstractmethod
     def check(self) -> None:
         """Check the store when the test ends, as tests.support.sound does."""
+
+    def drop(self) -> None:
+        """Remove the store, and what `another` made, where the path `root` is not all there is."""
 
 
 class FileBackend(Backend):
@@ -98,7 +106,96 @@ class MemoryBackend(Backend):
             check_store(self._store)
 
 
-BACKENDS: dict[str, type[Backend]] = {"files": FileBackend, "memory": MemoryBackend}
+class PostgresBackend(Backend):
+    """The store in a schema of a PostgreSQL database, which is dropped when the test ends."""
+
+    in_files = False
+    shared_between_processes = True
+
+    def __init__(self, root: Path, server: str | None = None) -> None:
+        super().__init__(root)
+        self.server = shared_server() if server is None else server
+        self.schema = f"t_{blake2b(str(root).encode(), digest_size=8).hexdigest()}"
+
+    @property
+    def url(self) -> str:
+        """The URL of the store."""
+        return f"{self.server}{'&' if '?' in self.server else '?'}schema={self.schema}"
+
+    def with_options(self, *settings: str) -> str:
+        """Return the URL with settings of the server for every connection."""
+        return f"{self.url}&options={'%20'.join('-c%20' + one.replace('=', '%3D') for one in settings)}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.root, self.server)
+
+    def open(self, **options: Any) -> Store:
+        return Store(self.url, **options)
+
+    def written(self) -> object:
+        """A lock changes only xmax of a row; xmin names the transaction that wrote it."""
+        return self._rows("session", "line", "item", "archive")
+
+    def committed(self) -> object:
+        return self.written()
+
+    def _rows(self, *tables: str) -> dict[tuple[str, str], tuple[str, str]]:
+        with connect(self.server) as database:
+            if not database.execute("SELECT to_regclass(%s)", (f"{self.schema}.line",)).fetchone()[0]:
+                return {}
+            return {
+                (table, place): (written, row)
+                for table in tables
+                for place, written, row in database.execute(
+                    f"SELECT ctid::text, xmin::text, t::text FROM {self.schema}.{table} t"
+                ).fetchall()
+            }
+
+    def another(self, name: str) -> Self:
+        return type(self)(self.root.with_name(name), self.server)
+
+    def check(self) -> None:
+        if self._rows("store"):
+            with self.open(create=False) as store:
+                before = self.written()
+                check_store(store)
+                assert self.written() == before, "checking a store changed its sessions"
+
+    def drop(self) -> None:
+        with connect(self.server) as database:
+            database.execute("SET client_min_messages = warning")
+            database.execute(f"DROP SCHEMA IF EXISTS {self.schema} CASCADE")
+
+
+@contextmanager
+def connect(server: str) -> Iterator[Any]:
+    """Connect to a server, past the store."""
+    import psycopg
+
+    with psycopg.connect(server, autocommit=True) as database:
+        yield database
+
+
+class AwaitedBackend(FileBackend):
+    """The store in files behind an AsyncStore. `make test-awaited` runs all of the contract, `make test` a part."""
+
+    leaves_out = (  # exceptions that end a loop; what holds in one thread alone
+        "test_an_exception_in_a_mutator_writes_nothing_and_frees_the_lock",
+        "test_the_guard_is_gone_after_a_failed_mutator",
+        "test_nesting_is_seen_by_another_task_of_the_same_thread",
+    )
+    modules = ("test_update", "test_create", "test_replace_delete", "test_nested", "test_log", "test_errors")
+
+    def open(self, **options: Any) -> Any:
+        return AwaitedStore(super().open(**options))
+
+
+BACKENDS: dict[str, type[Backend]] = {
+    "awaited": AwaitedBackend,
+    "files": FileBackend,
+    "memory": MemoryBackend,
+    "postgres": PostgresBackend,
+}
 
 
 class Elsewhere:

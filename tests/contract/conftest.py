@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,34 +12,45 @@ import pytest
 from shardstore import Store
 from tests.contract.backend import BACKENDS, Backend, Elsewhere
 from tests.support.peer import Peers
+from tests.support.postgres import server_or_skip
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test on every backend that it is for, and in some modules (BOTH_DURABILITIES) at each durability."""
     if "backend" in metafunc.fixturenames:
         marks = {mark.name for mark in metafunc.definition.iter_markers()}
-        metafunc.parametrize("backend", [name for name in BACKENDS if is_for(BACKENDS[name], marks)], indirect=True)
+        module = metafunc.module.__name__.rpartition(".")[2]
+        test = metafunc.function.__name__
+        names = [name for name, kind in BACKENDS.items() if is_for(kind, marks, module) and test not in kind.leaves_out]
+        metafunc.parametrize("backend", names, indirect=True)
     if "store" in metafunc.fixturenames and getattr(metafunc.module, "BOTH_DURABILITIES", False):
         metafunc.parametrize("store", ["commit", "relaxed"], indirect=True)
 
 
-def is_for(backend: type[Backend], marks: set[str]) -> bool:
+def is_for(backend: type[Backend], marks: set[str], module: str) -> bool:
     """Return whether a test with these markers is for this backend."""
+    if backend.modules and module not in backend.modules and not os.environ.get("SHARDSTORE_TEST_WHOLE_CONTRACT"):
+        return False
     return (backend.in_files or "files" not in marks) and (backend.shared_between_processes or "processes" not in marks)
 
 
 @pytest.fixture
 def backend(request: pytest.FixtureRequest, root: Path) -> Iterator[Backend]:
-    """Give the place where this test's store is; it is checked when the test ends."""
+    """Yield the place where this test's store is; it is checked when the test ends."""
+    if request.param == "postgres":
+        server_or_skip()
     made = BACKENDS[request.param](root)
-    yield made
-    if request.node.get_closest_marker("damages") is None:
-        made.check()
+    try:
+        yield made
+        if request.node.get_closest_marker("damages") is None:
+            made.check()
+    finally:
+        made.drop()
 
 
 @pytest.fixture
 def store_factory(backend: Backend) -> Iterator[Callable[..., Store]]:
-    """Give a function that opens the one store of this test, again each time, with options."""
+    """Yield a function that opens the one store of this test, again each time, with options."""
     opened: list[Store] = []
 
     def factory(**options: Any) -> Store:
@@ -52,7 +64,7 @@ def store_factory(backend: Backend) -> Iterator[Callable[..., Store]]:
 
 @pytest.fixture
 def elsewhere(request: pytest.FixtureRequest, backend: Backend) -> Elsewhere:
-    """Give a way to read the store as whoever remembers nothing of it: in another process, where it has others."""
+    """Return a way to read the store as whoever remembers nothing of it: in another process, where it has others."""
     if not backend.shared_between_processes:
         return Elsewhere(None, backend)
     crew: Callable[[int], Peers] = request.getfixturevalue("crew")
@@ -61,5 +73,5 @@ def elsewhere(request: pytest.FixtureRequest, backend: Backend) -> Elsewhere:
 
 @pytest.fixture
 def store(request: pytest.FixtureRequest, store_factory: Callable[..., Store]) -> Store:
-    """Give a new store."""
+    """Return a new store."""
     return store_factory(durability=getattr(request, "param", "commit"))

@@ -10,7 +10,7 @@ SETTLES = 300 * 1024  # bytes of items that are surely more than a journal keeps
 
 
 def message(number: int, size: int = 10) -> dict[str, Any]:
-    """Make an item with a number and about so many bytes."""
+    """Return an item with a number and about so many bytes."""
     return {"n": number, "role": "user", "content": "x" * size}
 
 

@@ -25,7 +25,7 @@ KEYS = [f"agent:{n:02d}" for n in range(30)]
 
 @pytest.fixture
 def filled(store: Store) -> Store:
-    """Give a store of thirty sessions of one agent and one of another."""
+    """Return a store of thirty sessions of one agent and one of another."""
     store.create_many({key: {"n": n, "even": n % 2 == 0} for n, key in enumerate(KEYS)})
     store.create("other", {"n": -1})
     return store

@@ -135,7 +135,7 @@ OPERATIONS = st.one_of(
 
 
 def run(log: Any, operation: tuple[Any, ...]) -> None:
-    """Do one operation on a list, or on a draft's log."""
+    """Apply one operation to a list, or to a draft's log."""
     name, *args = operation
     if name in ("append", "extend"):
         getattr(log, name)(*args)

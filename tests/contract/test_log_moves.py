@@ -176,6 +176,38 @@ def taken(items: Iterator[object], count: int) -> list[object]:
     return [next(items) for _ in range(count)]
 
 
+def test_a_follower_loses_nothing_between_next_and_ready(store: Store) -> None:
+    """What one look found and was not returned yet comes before what the next one finds."""
+    store.append("k", ["a", "b", "c"])
+    follower = store.follow("k", -3)
+    assert next(follower) == "a"
+    store.append("k", ["d"])
+    assert follower.ready() == ["b", "c", "d"]
+    assert follower.ready() == []
+    follower.close()
+
+
+def test_a_follower_waits_for_the_first_item_wanted(store: Store) -> None:
+    """Its number may lie beyond the end; once the log was that long, a cut takes the follower to the new end."""
+    store.append("k", list(range(3)))
+    follower = store.follow("k", 5)
+    assert follower.ready() == []
+    store.append("k", [3, 4])
+    assert follower.ready() == []
+    store.append("k", [5, 6])
+    assert follower.ready() == [5, 6]
+    with store.edit("k") as draft:
+        del draft.log[2:]
+    assert follower.ready() == []
+    store.append("k", ["again"])
+    assert follower.ready() == ["again"]
+    follower.close()
+    early = store.follow("late", 1)
+    store.append("late", ["a", "b"])
+    assert early.ready() == ["b"]
+    early.close()
+
+
 def test_follow_yields_what_comes(store: Store) -> None:
     """From now on, from the newest few, or from a position; across drops, deletes and the settle limit."""
     store.append("k", [0, 1, 2])

@@ -24,7 +24,7 @@ ENTRIES: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def filled(store: Store) -> Store:
-    """Give a store with ENTRIES in it, made in this order."""
+    """Return a store with ENTRIES in it, made in this order."""
     for key, entry in ENTRIES.items():
         store.create(key, entry)
     return store

@@ -23,7 +23,7 @@ from tests.contract.backend import Backend
 
 @pytest.fixture
 def filled(store: Store) -> Store:
-    """Give a store of ten sessions, oldest first, the even ones done."""
+    """Return a store of ten sessions, oldest first, the even ones done."""
     for n in range(10):
         store.create(f"s{n}", {"n": n, "status": "running" if n % 2 else "done", "blob": "x" * 1_000})
         time.sleep(0.003)

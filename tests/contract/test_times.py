@@ -18,7 +18,7 @@ A_DAY = timedelta(days=1)
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Give a function that sets the clock of this process forward or back, in seconds."""
+    """Return a function that sets the clock of this process forward or back, in seconds."""
     real = time.time_ns
 
     def move(seconds: float) -> None:

@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 
 from shardstore import Store
-from shardstore._files.log_lines import parse_line, seed_of
+from shardstore._journal.log_lines import parse_line, seed_of
 from tests.support import disk
 from tests.support.peer import REPOSITORY
 

@@ -10,10 +10,22 @@ from tests.support.peer import REPOSITORY
 
 TESTS = REPOSITORY / "tests"
 
+# Packages that are tested as one thing, from outside.
+PACKAGES: dict[str, tuple[str, ...]] = {
+    "shardstore/_aio": ("aio/test_aio.py",),
+    "shardstore/_files/watch": ("index/test_watch.py", "contract/test_watch.py"),
+    "shardstore/_memory": ("unit/test_memory.py", "contract/test_store.py"),
+    "shardstore/_postgres": ("contract/test_store.py", "postgres/test_scenarios.py", "postgres/test_faults.py"),
+    "shardstore/_typed": ("unit/test_typed.py", "contract/test_typed.py"),
+}
 # Modules whose tests have another name, and the modules of the command line, several of which one file tests.
 COVERED: dict[str, tuple[str, ...]] = {
     "shardstore/_files/engine": ("unit/test_files_engine.py",),
-    "shardstore/_files/log_lines": ("unit/test_log_values.py", "docs/test_log_format.py"),
+    "shardstore/_copy_store": ("cli/test_database.py",),
+    "shardstore/_files/transfer": ("cli/test_database.py",),
+    "shardstore/_projection": ("index/test_rows.py",),
+    "shardstore/_wake": ("contract/test_watch.py", "index/test_watch.py"),
+    "shardstore/_journal/log_lines": ("unit/test_log_values.py", "docs/test_log_format.py"),
     "shardstore/_journal/log": ("unit/test_log_values.py",),
     "shardstore/_log": ("unit/test_log_values.py",),
     "shardstore/_draft_log": ("contract/test_log_draft.py",),
@@ -25,11 +37,11 @@ COVERED: dict[str, tuple[str, ...]] = {
     # The command line: each command runs as its users run it, several commands in a file.
     "cli/app": ("cli/test_exits.py",),
     "cli/main": ("cli/test_startup.py", "cli/test_interrupts.py"),
-    "cli/light": ("cli/test_startup.py",),
     "cli/actions": ("cli/test_maintenance.py",),
     "cli/bash": ("cli/test_completion.py",),
     "cli/changes": ("cli/test_reading.py",),
     "cli/chat": ("cli/test_log.py",),
+    "cli/transcript_files": ("cli/test_log.py",),
     "cli/transcripts": ("cli/test_log.py",),
     "cli/damage": ("cli/test_reading.py",),
     "cli/failure": ("cli/test_messages.py", "cli/test_exits.py"),
@@ -65,6 +77,12 @@ COVERED: dict[str, tuple[str, ...]] = {
     "cli/cmd_restore": ("cli/test_maintenance.py", "cli/test_bulk.py"),
     "cli/cmd_set": ("cli/test_writing.py",),
     "cli/cmd_verify": ("cli/test_maintenance.py",),
+    "cli/cmd_copy_store": ("cli/test_database.py",),
+    "cli/cmd_revert": ("cli/test_reading.py",),
+    "cli/cmd_stats": ("cli/test_reading.py",),
+    "cli/cmd_watch": ("cli/test_watch.py",),
+    "cli/plain_text": ("cli/test_startup.py",),
+    "cli/population": ("cli/test_watch.py", "cli/test_reading.py"),
 }
 
 
@@ -90,18 +108,19 @@ def test_each_module_has_a_test_file(module: str) -> None:
     """One of its name where such tests are, or those that COVERED names."""
     name = f"test_{Path(module).name.lstrip('_')}.py"
     own = [folder / name for folder in folders(module) if (folder / name).exists()]
-    named = [TESTS / path for path in COVERED.get(module, ())]
+    named = [TESTS / path for path in COVERED.get(module) or PACKAGES.get(str(Path(module).parent), ())]
     assert all(path.exists() for path in named), f"{module}: a file that COVERED names is gone"
     assert own or named, f"{module} has no {name}; write one, or name in COVERED what tests it"
 
 
 def test_the_table_names_only_modules_that_exist() -> None:
     assert set(COVERED) - set(modules()) == set()
+    assert set(PACKAGES) - {str(Path(module).parent) for module in modules()} == set()
 
 
 @pytest.mark.parametrize("command", [module for module in modules() if module.startswith("cli/cmd_")])
 def test_the_file_of_a_command_runs_it(command: str) -> None:
     """A command's name stands in each file that is said to test it."""
-    verb = command.removeprefix("cli/cmd_")
+    verb = command.removeprefix("cli/cmd_").replace("_", "-")
     for path in COVERED[command]:
         assert f'"{verb}"' in (TESTS / path).read_text(), f"{path} never runs {verb!r}"

@@ -103,7 +103,7 @@ def test_every_module_can_be_imported_alone() -> None:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert outcome.returncode == 0, outcome.stderr
 

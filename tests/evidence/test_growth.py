@@ -35,6 +35,20 @@ def test_55334_a_hot_session_does_not_grow(root: Path) -> None:
     assert list((root / "shards").rglob(".tmp*")) == []
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/io"), reason="needs Linux's count of written bytes")
+def test_a_transcript_writes_little_more_than_its_items(root: Path) -> None:
+    """An item of 1 KB and three fields, relaxed: the record, its copy in the log's file, and a share of the rewrites."""
+
+    def written() -> int:
+        return int(Path("/proc/self/io").read_text().partition("wchar: ")[2].split()[0])
+
+    with Store(root, durability="relaxed") as store:
+        before, count = written(), 1_500
+        for n in range(count):
+            store.append("k", [{"role": "user", "content": "x" * 1_000}], {"n": n, "tokens": 3 * n, "status": n % 2})
+        assert (written() - before) / count < 2_500
+
+
 def test_120521_a_no_op_writes_nothing(root: Path) -> None:
     """An identical 100 KB entry "written" by every verb leaves revision, bytes and times as they were."""
     lost_updates.no_change_writes_nothing(root)

@@ -47,10 +47,10 @@ class Actor:
         self._marked_ahead = False  # the session of the commit that is due
         self.pool.mark_changed = self._mark_changed
 
-    def _mark_changed(self, name: str) -> None:
+    def _mark_changed(self, name: str, *seen: Any) -> None:
         """Mark as changed, as every commit does first."""
         if not self._marked_ahead:
-            self.index.mark_changed(name)
+            self.index.mark_changed(name, *seen)
 
     def write(self, key: str, **fields: Any) -> None:
         """Patch some fields, as Store.update does: lock, read, mark as changed, commit, unlock."""
@@ -116,7 +116,7 @@ class Actor:
     @property
     def lister(self) -> Lister:
         """What answers lists."""
-        return self.index._open()
+        return self.index.lister()
 
     @property
     def place(self) -> Place:
@@ -182,7 +182,7 @@ def key_of(data: bytes) -> str:
 
 
 def is_current(root: Path) -> bool:
-    """Tell whether a list would take its answer from the catalog alone."""
+    """Return whether a list would take its answer from the catalog alone."""
     one = Actor(root)
     try:
         return pending(one.lister) == (0, None)
@@ -191,7 +191,7 @@ def is_current(root: Path) -> bool:
 
 
 def usable(root: Path) -> bool:
-    """Tell whether a list would believe the catalog."""
+    """Return whether a list would believe the catalog."""
     one = Actor(root)
     try:
         return pending(one.lister)[1] is None

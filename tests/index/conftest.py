@@ -14,7 +14,7 @@ from tests.index.actors import Actor, close_all
 
 @pytest.fixture
 def actor(root: Path) -> Callable[..., Actor]:
-    """Give a function that makes another process, as it were, on the same store."""
+    """Return a function that makes another process, as it were, on the same store."""
 
     def make(indexed: tuple[str, ...] = ()) -> Actor:
         return Actor(root, indexed)
@@ -38,7 +38,7 @@ def eager(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture
 def pair(actor: Callable[[], Actor]) -> tuple[Actor, Actor]:
-    """Give a writer and a lister with some sessions and an index."""
+    """Return a writer and a lister with some sessions and an index."""
     writer, lister = actor(), actor()
     for n in range(12):
         writer.write(f"k{n}", n=n)
@@ -48,7 +48,7 @@ def pair(actor: Callable[[], Actor]) -> tuple[Actor, Actor]:
 
 @pytest.fixture
 def filled(store: Store) -> Store:
-    """Give a store with an index and a change that the next list refreshes."""
+    """Return a store with an index and a change that the next list refreshes."""
     for n in range(5):
         store.create(f"k{n}", {"n": n})
     assert len(store.list()) == 5

@@ -13,7 +13,7 @@ _open: dict[str, Store] = {}
 
 
 def store(root: str) -> Store:
-    """Give this process's store; one of an earlier test is closed."""
+    """Return this process's store; one of an earlier test is closed."""
     if root not in _open:
         for other in _open.values():
             other.close()

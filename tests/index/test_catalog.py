@@ -34,7 +34,7 @@ def session(key: str, **fields: Any) -> Indexed:
 
 @pytest.fixture
 def made(tmp_path: Path) -> Iterator[Catalog]:
-    """Give a catalog of three sessions, a damaged shard and a deleted one, open to be written."""
+    """Yield a catalog of three sessions, a damaged shard and a deleted one, open to be written."""
     path = str(tmp_path / "catalog")
     fresh = Catalog.create(path, ["n"])
     batch = [session("a", n=1), session("b", n=2), session("c")]
@@ -93,7 +93,7 @@ def test_an_indexed_field_is_searched_by_its_index(root: Path, monkeypatch: pyte
         def explained(*args: Any, **kwargs: Any) -> Any:
             return _Explaining(real(*args, **kwargs), plans)
 
-        store._engine.index._open().place.close_idle()
+        store._engine.index.lister().place.close_idle()
         monkeypatch.setattr(catalog.sqlite3, "connect", explained)
         for query in (
             {"where": {"status": "idle"}, "limit": 5},

@@ -44,7 +44,7 @@ def mounted(image: Path, place: Path) -> Iterator[None]:
 
 @pytest.fixture(params=[*MAKE])
 def image(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """Give a new file system in a file, and beside it a directory to mount it on."""
+    """Yield a new file system in a file, and beside it a directory to mount it on."""
     kind = request.param
     if os.geteuid() != 0 or not os.path.exists("/dev/loop-control") or shutil.which(MAKE[kind][0]) is None:
         pytest.skip(f"mounting an image of {kind} takes root, loop devices and {MAKE[kind][0]}")
@@ -83,7 +83,7 @@ def look(root: str) -> tuple[dict[str, Any], dict[str, Any], str | None, bool]:
     """In a child: list, read every shard, and say why the index was made anew."""
     with Store(root) as store:
         listed = {info.key: info.fields for info in store.list()}
-        problem = store._engine.index._open().problem
+        problem = store._engine.index.lister().problem
         return listed, truth(Path(root)), problem, store.verify().ok
 
 

@@ -62,7 +62,7 @@ def test_cut_off_anywhere(pair: tuple[Actor, Actor], kind: str) -> None:
 
 
 def whole_lines(path: Path, size: int) -> bool:
-    """Tell whether a file cut off there shows nothing: it ends with a line, behind its last seal."""
+    """Return whether a file cut off there shows nothing: it ends with a line, behind its last seal."""
     data = path.read_bytes()[:size]
     return data.endswith(b"\n") and b" = " in data
 

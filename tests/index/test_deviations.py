@@ -42,7 +42,7 @@ def check(root: Path, *actors: Actor) -> None:
 
 
 def two(root: Path) -> tuple[Actor, Actor]:
-    """Give two processes and an index that is up to date."""
+    """Return two processes and an index that is up to date."""
     writer, lister = Actor(root), Actor(root)
     writer.write("s", n=0)
     writer.write("t", n=0)
@@ -128,11 +128,11 @@ def killed_after_the_commit(root: Path, patch: Patch) -> None:
         pool = mine._engine.pool
         mark = pool.mark_changed
 
-        def marking(name: str) -> None:
+        def marking(name: str, *seen: Any) -> None:
             steps.append("mark")
             if len(steps) == 2:
                 os._exit(0)
-            mark(name)
+            mark(name, *seen)
 
         pool.mark_changed = marking
         real = JournalFile.append
@@ -357,9 +357,9 @@ SCENARIOS: list[Scenario] = [
 ]
 
 WITHOUT_LOCKS = [(ShardReader, "_read_locked", (("if not try_lock(fd):", "if False:"), ("unlock(fd)", "pass")))]
-WITHOUT_MARKING_AGAIN = [(refresh, "read_locked", (("file.append(name)", "pass"),))]
+WITHOUT_MARKING_AGAIN = [(refresh, "read_locked", (('file.append(change(name, UNSEEN, ""))', "pass"),))]
 UNLINKED_LATE = (
-    ("if rotates:\n                unlink(old.path)", "if False:\n                pass"),
+    ("if rotates:  # from here on", "if False:  # from here on"),
     ("changes = read_locked(", "if rotates: unlink(old.path)\n            changes = read_locked("),
 )
 MARKED_LATE = (
@@ -390,8 +390,11 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
                 FileTransaction,
                 "commit",
                 (
-                    ("self._mark_changed(shard.name)", "pass"),
-                    ("file.append(line, after)", "file.append(line, after); self._mark_changed(shard.name)"),
+                    ("self._mark_changed(shard.name, shard.key, journal.state)", "pass"),
+                    (
+                        "file.append(line, after)",
+                        "file.append(line, after); self._mark_changed(shard.name, shard.key, journal.state)",
+                    ),
                 ),
             )
         ],
@@ -414,7 +417,7 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
     ),
     "a damaged change believed": (
         change_with_a_wrong_byte,
-        [(ChangeFile, "read", (('if line[:9] != b"%08x " % crc32(text, seed):', "if False:"),))],
+        [(ChangeFile, "lines", (("if any(", "if False and any("),))],
     ),
     "the catalog not compared with its seal": (
         noise_in_the_catalog,

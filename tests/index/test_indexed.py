@@ -53,7 +53,7 @@ def test_every_process_follows_a_reindex(root: Path) -> None:
         fill(store)
         assert peer.run(moves.counted, str(root), "idle") == 10
         store.reindex(["status"])
-        assert store._engine.index._open().place.indexed == ("status",)
+        assert store._engine.index.lister().place.indexed == ("status",)
         assert peer.run(moves.counted, str(root), "idle") == 10
         assert peer.run(_indexed, str(root)) == ("status",)
         assert store.count(where={"status": "idle"}) == 10
@@ -65,7 +65,7 @@ def test_every_process_follows_a_reindex(root: Path) -> None:
 
 
 def _indexed(root: str) -> tuple[str, ...]:
-    return moves.store(root)._engine.index._open().place.indexed
+    return moves.store(root)._engine.index.lister().place.indexed
 
 
 # Cursors

@@ -200,7 +200,7 @@ def test_a_parent_that_dies_leaves_the_index_lock_to_others(root: Path) -> None:
     def parent() -> None:
         mine = Store(root)
         mine.list()
-        place = mine._engine.index._open().place
+        place = mine._engine.index.lister().place
         file = place.change_file(change_file(root).name)
         assert file.lock()
         if os.fork() == 0:
@@ -268,7 +268,7 @@ def test_a_copy_of_the_store_made_by_a_process_that_has_it_open(root: Path, tmp_
             assert numbers(store)["k1"] == turn
             with Store(copy) as copied:
                 assert numbers(copied) == numbers(store)
-                assert copied._engine.index._open().problem is not None
+                assert copied._engine.index.lister().problem is not None
 
 
 def test_another_sqlite_connection_of_the_same_process(root: Path) -> None:

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardstore._files.index.rows import CUT_ANY, Indexed, Other, Projection
+from shardstore._files.index.rows import Indexed, Other, Projection
 from shardstore._files.layout import shard_name
 from shardstore._journal import replay as journal
 from shardstore._order import sort_key
+from shardstore._projection import CUT_ANY
 from shardstore.session import SessionInfo
 from tests.support import disk
 

@@ -96,13 +96,13 @@ def test_the_fault_of_one_file_hides_no_other(one: Actor, monkeypatch: pytest.Mo
     """A file that cannot be opened is unreadable; where descriptors run out, idle ones are closed first."""
     real, freed = os.open, []
 
-    def refuse(path: Any, *args: Any) -> int:
+    def refuse(path: Any, *args: Any, **kwargs: Any) -> int:
         raise OSError(number, os.strerror(number), path)
 
-    def short(path: Any, *args: Any) -> int:
+    def short(path: Any, *args: Any, **kwargs: Any) -> int:
         if not freed:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        return real(path, *args)
+        return real(path, *args, **kwargs)
 
     reader = shards.ShardReader(one.layout, one.place.shards.projection, lambda: freed.append(1) or 1)  # type: ignore[func-returns-value]
     monkeypatch.setattr(shards.os, "open", refuse)
@@ -110,6 +110,7 @@ def test_the_fault_of_one_file_hides_no_other(one: Actor, monkeypatch: pytest.Mo
     monkeypatch.setattr(shards.os, "open", short)
     assert isinstance(reader.read(NAME), Indexed)
     assert freed == [1]
+    monkeypatch.undo()  # before a fixture removes the store
 
 
 def test_what_is_kept_is_bounded(actor: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ NAMES = [shard_name(key) for key in ("a", "b")]
 
 @pytest.fixture
 def made(tmp_path: Path) -> ChangeFile:
-    """Give a change file that names two shards in front of a mark."""
+    """Return a change file that names two shards in front of a mark."""
     file = ChangeFile.create(str(tmp_path))
     file.unlock()
     for name in NAMES:

@@ -46,5 +46,5 @@ keys = st.text(
 
 
 def same(one: object, other: object) -> bool:
-    """Tell whether two JSON values are one: types, signs and order included, which == is not."""
+    """Return whether two JSON values are one: types, signs and order included, which == is not."""
     return repr(one) == repr(other)

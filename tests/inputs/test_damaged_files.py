@@ -27,7 +27,7 @@ STATES: list[dict[str, Any]] = [
 def shard(
     request: pytest.FixtureRequest, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Store, Path, bytes, list[int]]:
-    """Give a store, its one shard of three records, the shard's bytes, and where each record ends."""
+    """Return a store, its one shard of three records, the shard's bytes, and where each record ends."""
     monkeypatch.setattr("shardstore._files.file._READER_RETRIES", 1)  # nobody else writes: what looks damaged is
     store = Store(root, durability="relaxed" if request.param == "relaxed" else "commit")
     request.addfinalizer(store.close)

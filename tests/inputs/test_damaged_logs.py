@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from shardstore import CorruptShard, LogReplaced, SessionNotFound, Store
+from tests.scenarios import logs
 from tests.support import actions, disk
 from tests.support.peer import one_peer
 
@@ -39,7 +40,7 @@ def log_of(root: Path, key: str) -> Path:
 
 @pytest.fixture
 def chat(store: Store, root: Path) -> Path:
-    """Make a session whose log has a file; return that."""
+    """Create a session whose log has a file; return the file."""
     fill(store, KEY, COUNT)
     return log_of(root, KEY)
 
@@ -270,6 +271,52 @@ def test_unused_files_are_notes_and_compact_sweeps_them(store: Store, root: Path
     assert not chat.exists()
 
 
+def emptied(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+@pytest.mark.parametrize("lose", [Path.unlink, emptied])
+def test_the_log_of_a_lost_journal_is_kept(store: Store, root: Path, chat: Path, lose: Callable[[Path], None]) -> None:
+    """Its file may be all that is left of an acknowledged log: compact moves it to quarantine/."""
+    items = chat.read_bytes()
+    lose(disk.shard(root, KEY))
+    notes = [note.detail for note in store.verify().notes if note.kind == "unused-log"]
+    assert ["empty or gone" in note for note in notes] == [True]
+    kept = [action for action in store.compact().actions if action.action == "sweep-log"]
+    assert [(action.bytes_freed, f"quarantine/{chat.name}" in action.why) for action in kept] == [(0, True)]
+    assert (root / "quarantine" / chat.name).read_bytes() == items
+    assert not chat.exists()
+
+
+def test_a_newer_log_is_kept_beside_an_older_journal(store: Store, root: Path, chat: Path) -> None:
+    """Somebody put the journal alone back: it names a file that was replaced since."""
+    older = disk.shard(root, KEY).read_bytes()
+    with store.edit(KEY) as draft:
+        draft.log[:] = [message(n, 2_000) for n in range(COUNT)]
+    newer = log_of(root, KEY)
+    items = newer.read_bytes()
+    disk.edit(disk.shard(root, KEY), older)
+    with pytest.raises(CorruptShard):
+        store.log(KEY)
+    store.compact()
+    assert (root / "quarantine" / newer.name).read_bytes() == items
+
+
+def test_the_log_of_a_deleted_session_is_not_kept(store: Store, root: Path, chat: Path) -> None:
+    """A delete that died before it removed the log: what its user wanted gone goes, with the tombstone."""
+    items = chat.read_bytes()
+    store.delete(KEY)
+    chat.write_bytes(items)
+    store.compact()
+    assert not chat.exists()
+    assert not (root / "quarantine" / chat.name).exists()
+    fill(store, KEY, COUNT)
+    chat.write_bytes(items)
+    store.compact()
+    assert not (root / "quarantine" / chat.name).exists()
+    assert len(store.log(KEY)) == COUNT
+
+
 def test_compact_gives_back_the_space_of_dropped_items(store: Store, root: Path, chat: Path) -> None:
     """The file is written anew when most of it is dead; items, ids, positions and version stay."""
     with store.edit(KEY) as draft:
@@ -359,3 +406,7 @@ def test_ids_that_went_with_a_backup_are_new_again(root: Path, tmp_path: Path, h
         assert store["k"].log.find("i700") is None
         assert store["k"].log.find("o300") == 700
         assert len(store.append("k", [{"n": 700}], ids=["i700"]).log) == 801
+
+
+def test_an_older_journal_put_back_alone(root: Path) -> None:
+    logs.an_older_journal_put_back_alone(root)

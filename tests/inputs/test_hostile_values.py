@@ -23,7 +23,7 @@ QUICK = settings(deadline=None, max_examples=80, suppress_health_check=[HealthCh
 
 @pytest.fixture
 def relaxed(root: Path) -> Iterator[Store]:
-    """Give a store that does not sync."""
+    """Yield a store that does not sync."""
     with Store(root, durability="relaxed") as store:
         yield store
 

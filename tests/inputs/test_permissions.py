@@ -23,7 +23,7 @@ AsNobody = Callable[..., Any]
 
 @pytest.fixture
 def as_nobody(readable_copy: ReadableCopy) -> AsNobody:
-    """Give a way to run a function in a process without privileges: permission bits do not bind root."""
+    """Return a way to run a function in a process without privileges: permission bits do not bind root."""
 
     def run(function: Callable[..., Any], *args: Any) -> Any:
         with one_peer(cwd=readable_copy.place, **readable_copy.environment()) as peer:
@@ -41,7 +41,7 @@ def _give_up_root(name: str, *args: Any) -> Any:
 
 
 def _own(root: Path, *, writable: bool) -> None:
-    """Give the whole store to whom the child will be, and take the right to write away."""
+    """Hand the whole store to the user that the child will be, and take the right to write away."""
     os.chmod(root.parent, 0o755)
     for directory, _, files in os.walk(root, topdown=False):
         for name in files:
@@ -57,7 +57,7 @@ def _set(path: Path, mode: int) -> None:
 
 @pytest.fixture
 def read_only(root: Path) -> Path:
-    """Give a store with three sessions, one of them deleted, that its owner may only read."""
+    """Return a store with three sessions, one of them deleted, that its owner may only read."""
     with Store(root) as store:
         for n in range(3):
             store.create(f"k{n}", {"n": n, "status": "done"})

@@ -77,7 +77,7 @@ def edit(target: str, *changes: tuple[str, str]) -> None:
 
 
 def nothing(result: Any = None) -> Callable[[Any], Any]:
-    """Make a function that does nothing and returns `result`."""
+    """Return a function that does nothing and returns `result`."""
     return lambda original: lambda *args, **kwargs: result
 
 
@@ -218,12 +218,7 @@ def look_remembered() -> None:
 
 @mutation("looking at the modification time", "disks.a_changed_byte_is_refused")
 def time_never_looked_at() -> None:
-    import os
-
-    def fstat(fd: int) -> Any:
-        return _Altered(os.fstat(fd), st_mtime_ns=0)
-
-    swap("shardstore._files.file:os", lambda original: _Altered(original, fstat=fstat))
+    edit("shardstore._files.file:JournalFile._changed", ("0 <= seen - mtime <= _WRITE_NS", "True"))
 
 
 class _Altered:
@@ -551,7 +546,7 @@ def batch_covers_nothing() -> None:
 
 @mutation("reporting a failed sync", "disks.a_failed_sync_is_uncertain_and_never_retried")
 def failed_sync_ignored() -> None:
-    swap("shardstore._files.file:JournalFile._uncertain", nothing())
+    swap("shardstore._files.synced:SyncedFile._uncertain", nothing())
 
 
 @mutation("never syncing twice", "disks.a_failed_sync_is_uncertain_and_never_retried")
@@ -600,7 +595,7 @@ def sync_before_removed() -> None:
 
 @mutation("syncing a durable record", "disks.a_durable_commit_is_synced_before_it_returns")
 def sync_after_removed() -> None:
-    edit("shardstore._files.transaction:FileTransaction.commit", ("file.sync(after.end)", "pass"))
+    edit("shardstore._files.transaction:FileTransaction._sync", ("file.sync(end)", "pass"))
 
 
 @mutation(
@@ -625,15 +620,73 @@ def lost_directory_not_recorded() -> None:
 
 @mutation("telling the index of a change", "populations.list_knows_a_commit_whose_writer_died")
 def index_not_told() -> None:
-    edit("shardstore._files.transaction:FileTransaction.commit", ("self._mark_changed(shard.name)", "pass"))
+    edit(
+        "shardstore._files.transaction:FileTransaction.commit",
+        ("self._mark_changed(shard.name, shard.key, journal.state)", "pass"),
+    )
 
 
 @mutation("telling the index before the commit, not after it", "populations.list_knows_a_commit_whose_writer_died")
 def index_told_after_the_commit() -> None:
     edit(
         "shardstore._files.transaction:FileTransaction.commit",
-        ("self._mark_changed(shard.name)", "pass"),
-        ("self.journal, self.state = after, state", "self._mark_changed(shard.name)"),
+        ("self._mark_changed(shard.name, shard.key, journal.state)", "pass"),
+        ("self.journal, self.state = after, state", "self._mark_changed(shard.name, shard.key, journal.state)"),
+    )
+
+
+# Watching
+
+
+@mutation(
+    "looking again at a session whose writer had marked it and not committed",
+    "watching.a_commit_that_was_only_marked_is_seen_later",
+)
+def marked_taken_for_committed() -> None:
+    swap("shardstore._files.watch.changes:FileChanges._is_inside", nothing(False))
+
+
+@mutation(
+    "a watcher's mark, which has every later commit marked again",
+    "watching.a_session_that_changes_again_is_seen_again",
+)
+def watcher_without_mark() -> None:
+    edit("shardstore._files.watch.changes:FileChanges._read", ("length = file.write(MARK)", "length = 0"))
+
+
+@mutation("what was deleted, for a watcher", "watching.a_session_made_and_deleted_between_two_looks_is_seen")
+def deletion_forgotten() -> None:
+    def forgetting(original: Any) -> Any:
+        return lambda known, now, inside: original(known, now, inside=inside) if getattr(now, "exists", False) else None
+
+    swap("shardstore._files.watch.changes:_seen", forgetting)
+
+
+@mutation("noticing that the index was made anew", "watching.an_index_made_anew_ends_a_watch")
+def rebuilt_index_not_noticed() -> None:
+    edit("shardstore._files.watch.changes:FileChanges._lines", ("file.is_named()", "True"))
+    edit(
+        "shardstore._files.watch.changes:FileChanges.may_have_news",
+        ("(status.st_ino, status.st_dev) != file.identity or", ""),
+    )
+
+
+@mutation(
+    "the beginning of a change file that goes on from another one", "watching.a_change_file_that_goes_on_is_followed"
+)
+def new_change_file_read_from_its_end() -> None:
+    edit("shardstore._files.watch.changes:FileChanges._lines", ("place = file.start", "place = file.size()"))
+
+
+@mutation("what a look found, until it is kept", "watching.an_interrupted_look_loses_nothing")
+def advanced_before_it_is_kept() -> None:
+    edit(
+        "shardstore.watch:Watch.look",
+        (
+            "seen = self._changes.look()",
+            "seen = self._changes.look(); ahead = self._changes.ahead; self._changes.advance()",
+        ),
+        ("[self._changes.ahead]", "[ahead]"),
     )
 
 
@@ -649,8 +702,8 @@ def removed_without_archive() -> None:
 def archived_before_it_is_told() -> None:
     edit(
         "shardstore._files.transaction:FileTransaction.move_to",
-        ("self._mark_changed(self._shard.name)", "pass"),
-        ("self._is_gone()", "self._mark_changed(self._shard.name); self._is_gone()"),
+        ("self.mark_changed()", "pass"),
+        ("self._is_gone()", "self.mark_changed(); self._is_gone()"),
     )
 
 
@@ -724,9 +777,14 @@ def chosen_is_removed() -> None:
 # Exceptions from outside, and handlers that use the store
 
 
-@mutation("unlocking a session whose transaction is dropped", "interrupts.an_exception_unlocks_what_was_just_entered")
+@mutation("unlocking a session whose transaction is dropped", "interrupts.an_exception_unlocks_an_edit")
 def dropped_transactions_stay() -> None:
     swap("shardstore._files.transaction:FileTransaction.__del__", nothing())
+
+
+@mutation("unlocking while the exception is kept", "interrupts.an_exception_unlocks_while_its_traceback_is_kept")
+def finalizers_alone_unlock() -> None:
+    swap("shardstore._files.transaction:FileTransaction.abandon", nothing())
 
 
 @mutation("giving back whatever was taken", "interrupts.an_exception_unlocks_what_was_just_entered")
@@ -774,6 +832,11 @@ def log_without_committed_end() -> None:
     swap("shardstore._files.logfile:LogFiles._append", behind_everything)
 
 
+@mutation("looking what stands behind the end of a log's file", "logs.an_older_journal_put_back_alone")
+def written_over_newer_items() -> None:
+    swap("shardstore._files.logfile:_is_free", nothing(True))
+
+
 @mutation("the new name of what replaces a log's file", "logs.a_snapshot_never_reads_what_came_later")
 def log_name_reused() -> None:
     import os
@@ -800,29 +863,152 @@ def ids_not_looked_up() -> None:
     swap("shardstore._draft_log:DraftLog.find", nothing(None))
 
 
+@mutation(
+    "waiting for the shared sync",
+    "groups.each_is_acknowledged_after_its_sync",
+    "groups.a_failed_sync_fails_all_that_share_it",
+)
+def shared_sync_not_waited_for() -> None:
+    swap("shardstore._files.synced:Waiting.wait", nothing())
+
+
+@mutation(
+    "counting what was written before a sync began, and nothing later",
+    "groups.a_record_written_during_a_sync_waits_for_the_next",
+)
+def sync_covers_what_came_later() -> None:
+    edit("shardstore._files.synced:SyncedFile._sync", ("self.synced = reach", "self.synced = max(reach, self.reach)"))
+
+
+@mutation("sharing a sync", "groups.commits_that_wait_share_a_sync")
+def nobody_shares_a_sync() -> None:
+    swap("shardstore._files.synced:SyncedFile.share", nothing(None))
+
+
+@mutation("an end to the wait for those behind", "groups.a_slow_mutator_delays_nobody_before_it")
+def waits_for_the_slow() -> None:
+    edit("shardstore._files.synced:Waiting.wait", ("timeout=self._longest", "timeout=-1"))
+
+
+@mutation("failing all that a failed sync was for", "groups.a_failed_sync_fails_all_that_share_it")
+def failed_sync_forgotten() -> None:
+    edit("shardstore._files.synced:SyncedFile._sync", ("self.failed = True", "self.synced = reach"))
+
+
+@mutation("the order of waiting threads", "groups.commits_that_wait_share_a_sync")
+def newest_thread_first() -> None:
+    edit("shardstore._inside:FifoMutex._hand_over", ("self.queue[0]", "self.queue[-1]"))
+
+
+@mutation(
+    "saying only of a record behind synced bytes that it is durable",
+    "groups.only_the_first_of_a_group_follows_synced_bytes",
+)
+def whole_group_says_durable() -> None:
+    edit(
+        "shardstore._files.transaction:FileTransaction.commit",
+        ("proves = durable and not file.synced < end <= file.reach", "proves = durable"),
+    )
+
+
 @mutation("waiting for the end of a call that began", "awaited.a_call_that_began_is_waited_for")
 def begun_call_left_alone() -> None:
-    edit("shardstore.aio:_wait_for", ("cancelled = error", "raise"))
+    edit("shardstore._aio.lanes:Lanes._end_of", ("if not call.withdraw():", "if call.withdraw() is None:"))
 
 
-@mutation("taking back a call that no thread took yet", "awaited.a_call_that_no_thread_took_is_cancelled_whole")
+@mutation(
+    "taking back a call that no thread took yet",
+    "awaited.a_call_that_no_thread_took_is_cancelled_whole",
+    "awaited.a_call_that_waits_for_a_lock_is_cancelled_at_once",
+)
 def cancelled_call_begins() -> None:
-    edit("shardstore.aio:_end_of", ("end.cancel)", "lambda: True)"))
+    swap("shardstore._aio.calls:Place.withdraw", nothing(True))
 
 
 @mutation(
     "passing on a turn that came with the cancellation", "awaited.a_turn_that_comes_with_the_cancellation_is_passed_on"
 )
 def turn_lost() -> None:
-    edit("shardstore.aio:_Queues.enter", ("self.leave(key)", "pass"))
+    edit("shardstore._aio.lanes:Lanes.enter", ("self.leave(key)", "pass"))
 
 
-@mutation("the order of a session's queue", "awaited.calls_on_one_key_commit_in_their_order")
+@mutation("the order of a session's lane", "awaited.calls_on_one_key_commit_in_their_order")
 def newest_call_first() -> None:
-    edit("shardstore.aio:_Queues.leave", ("queue.popleft()", "queue.pop()"))
+    edit(
+        "shardstore._aio.lanes:Lanes.add",
+        ("refuse_inside(lane.inside, key)\n        lane.calls.append(", "lane.calls.appendleft("),
+    )
+    edit("shardstore._aio.caller:Caller._at_once", ("if not self._relaxed", "if True"))
+
+
+@mutation("standing behind the calls made before, also on the loop", "awaited.a_relaxed_call_stands_behind_the_others")
+def lane_passed_by() -> None:
+    edit("shardstore._aio.caller:Caller._at_once", ("key in self._home.lanes().by_key", "False"))
 
 
 @mutation("one thread for the calls on a session", "awaited.calls_that_wait_for_one_key_take_one_thread")
-def queue_not_stood_in() -> None:
-    edit("shardstore.aio:_Queues.enter", ("if queue is None:", "if True:"))
-    swap("shardstore.aio:_Queues.leave", nothing(None))
+def lane_not_stood_in() -> None:
+    edit("shardstore._aio.lanes:Lanes.add", ("self.by_key.get(key)", "None"))
+    edit("shardstore._aio.lanes:Lanes._go_on", ("del self.by_key[lane.key]", "self.by_key.pop(lane.key, None)"))
+
+
+@mutation("threads of their own for waiting", "awaited.keys_held_elsewhere_starve_no_other")
+def waits_where_others_work() -> None:
+    edit(
+        "shardstore._aio.lanes:Lanes._go_on",
+        ("waits = busy or place.alone", "waits = True"),
+        ("(self._waiting if waits else self._working).run(", "self._working.run("),
+    )
+    swap("shardstore._aio.lanes:_WAIT_S", lambda _seconds: 60.0)
+
+
+@mutation("syncing a visit before its calls return", "awaited.calls_of_one_visit_share_a_sync")
+def visit_not_synced() -> None:
+    edit("shardstore._aio.lanes:Service._visit", ("visit.settle()", "pass"))
+
+
+@mutation("failing every call of a visit whose sync fails", "awaited.a_failed_sync_fails_every_call_of_the_visit")
+def visit_acknowledged_in_spite() -> None:
+    edit("shardstore._aio.lanes:Service._visit", ("call.error or copy.copy(lost)", "call.error"))
+
+
+@mutation("leaving a rewrite to a thread", "awaited.a_rewrite_is_left_to_a_thread")
+def rewrites_on_the_loop() -> None:
+    edit("shardstore._files.pool:Pool.at_hand", ("txn.append_only = True", "pass"))
+
+
+@mutation("letting other tasks go on", "awaited.calls_on_the_loop_let_other_tasks_go_on")
+def never_turns() -> None:
+    swap("shardstore._aio.caller:Caller._breathe", _does_not_wait)
+
+
+def _does_not_wait(_original: Any) -> Any:
+    async def nothing_at_all(_self: Any) -> None:
+        """Return at once."""
+
+    return nothing_at_all
+
+
+@mutation("merging a changed model into what is stored", "typed.what_the_model_does_not_know_survives")
+def stored_members_overwritten() -> None:
+    swap("shardstore._typed.draft:merged", lambda _: lambda _stored, _before, after: after)
+
+
+@mutation("comparing with the model as it was", "typed.what_the_model_only_spells_otherwise_is_not_written")
+def whole_model_written() -> None:
+    swap("shardstore._typed.draft:same", nothing(False))
+
+
+@mutation("reading a changed model again before it is committed", "typed.what_could_not_be_read_again_is_not_written")
+def changed_model_trusted() -> None:
+    edit("shardstore._typed.draft:TypedDraft._write", ("if not form.is_strict:", "if False:"))
+
+
+@mutation("comparing the token of a lease", "examples.a_lease_has_one_owner_at_a_time")
+def any_token_writes() -> None:
+    swap("examples.lease:_check", nothing(None))
+
+
+@mutation("counting the calls of other processes", "examples.a_rate_limit_is_never_exceeded")
+def limit_ignored() -> None:
+    edit("examples.rate_limit:take", ("len(calls) >= limit and", "False and"))

@@ -36,6 +36,16 @@ def replaced_file_unseen() -> None:
     swap("shardstore._files.file:JournalFile.is_named", nothing(True))
 
 
+@mutation("the checksum in the tail check", "people.a_backup_of_equal_length_is_seen_at_once")
+def tail_check_without_checksum() -> None:
+    swap("shardstore._files.file:_CHECK_BYTES", lambda original: 24)
+
+
+@mutation("looking for a time that was set back", "people.a_backup_of_equal_length_is_seen_by_its_time")
+def times_only_go_forward() -> None:
+    swap("shardstore._files.file:_WRITE_NS", lambda original: 1 << 62)
+
+
 # What is gone
 
 

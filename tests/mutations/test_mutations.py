@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-import tests.mutations.people  # noqa: F401 - registers its mutations
+import tests.mutations.people
+import tests.mutations.postgres  # noqa: F401
 from tests.mutations.catalogue import MUTATIONS, TargetGone, edit, swap
 from tests.support.mutate import VARIABLE
 from tests.support.peer import REPOSITORY, environment
+from tests.support.postgres import server_or_skip
 from tests.support.run import HELD_NOT
 
 PAIRS = [(name, scenario) for name, one in MUTATIONS.items() for scenario in one.scenarios]
@@ -24,11 +26,19 @@ LINUX_ONLY = {
     "failed_sync_ignored",
     "failed_sync_retried",
     "sync_where_readers_wait",
+    "shared_sync_not_waited_for",
     "sync_before_removed",
+    "sync_covers_what_came_later",
     "sync_after_removed",
     "line_not_looked_at",
     "log_not_synced",
     "line_not_stood_in",
+    "visit_not_synced",
+    "visit_acknowledged_in_spite",
+    "nobody_shares_a_sync",
+    "failed_sync_forgotten",
+    "newest_thread_first",
+    "whole_group_says_durable",
 }
 
 
@@ -50,6 +60,8 @@ def run(scenario: str, root: Path, mutation: str = "") -> subprocess.CompletedPr
 )
 def test_without_its_protection_the_scenario_fails(root: Path, name: str, scenario: str) -> None:
     """The scenario fails by its own assertion, or an error of the store; neither by accident, nor not at all."""
+    if ".postgres:" in scenario:
+        server_or_skip()
     if name in LINUX_ONLY and sys.platform != "linux":
         pytest.skip("needs what only Linux has")
     outcome = run(scenario, root, name)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from shardstore import Conflict, Store, StoreNotFound
+from shardstore import Conflict, CorruptShard, Store, StoreNotFound
 from tests.scenarios import people
 from tests.scenarios.people import KEY
 from tests.support import actions, disk
@@ -54,7 +54,7 @@ KEYS = [KEY, "k1", "k2", "new"]
 
 
 def grow(store: Store, backup: Path) -> str:
-    """Make sessions, back the store up, and go on; return the newest version of KEY."""
+    """Create sessions, back the store up, and go on; return the newest version of KEY."""
     for key in KEYS[:3]:
         store.patch(key, {"n": 1})
     store.list()
@@ -112,6 +112,13 @@ def test_lists_after_a_backup_was_put_back(root: Path, how: str, heal: str) -> N
 def test_one_file_put_back(root: Path) -> None:
     """It is read at once, and what was remembered of it is not used again."""
     people.what_was_put_back_is_read_at_once(root)
+
+
+@pytest.mark.parametrize(
+    "scenario", [people.a_backup_of_equal_length_is_seen_at_once, people.a_backup_of_equal_length_is_seen_by_its_time]
+)
+def test_a_file_of_equal_length_put_back(root: Path, scenario: Callable[[Path], None]) -> None:
+    scenario(root)
 
 
 def test_a_root_renamed_and_replaced_while_it_is_open(root: Path) -> None:
@@ -172,3 +179,26 @@ def keep_writing(root: Path, keys: list[str], seed: int, seconds: float) -> None
                 store.delete(key)
             else:
                 store.update(key, actions.add_one)
+
+
+@pytest.mark.damages("a copy that is not of one moment")
+def test_a_copy_that_caught_a_log_between_its_files(root: Path) -> None:
+    """The log's file was copied before a commit and the journal after it: named, and whole once both are copied again."""
+    copy = root.parent / "copy"
+    with Store(root) as store:
+        store.append(KEY, [{"n": n, "text": "x" * 1_000} for n in range(400)])
+        shutil.copytree(root, copy)
+        store.append(KEY, [{"n": n, "text": "x" * 1_000} for n in range(400, 800)], {"n": 800})
+        shard = disk.shard(root, KEY)
+        shutil.copy2(shard, copy / shard.relative_to(root))
+        with Store(copy, create=False) as opened:
+            assert opened[KEY]["n"] == 800
+            assert [problem.kind for problem in opened.verify().problems if problem.kind != "index"] == ["log"]
+            with pytest.raises(CorruptShard):
+                opened.log(KEY)
+        for path in shard.parent.glob(f"{shard.stem}*"):
+            shutil.copy2(path, copy / path.relative_to(root))
+        with Store(copy, create=False) as opened:
+            assert opened.log(KEY) == store.log(KEY)
+            opened.compact()
+            assert opened.verify().ok

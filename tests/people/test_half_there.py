@@ -20,7 +20,7 @@ OLD = [f"agent:old:{number}" for number in range(5)]
 
 
 def fill(root: Path) -> None:
-    """Make a store with a few sessions."""
+    """Create a store with a few sessions."""
     with Store(root) as store:
         for key in OLD:
             store.create(key, {"key": key})

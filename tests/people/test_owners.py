@@ -27,7 +27,7 @@ AsUser = Callable[..., Any]
 
 @pytest.fixture
 def as_user(readable_copy: ReadableCopy) -> AsUser:
-    """Give a way to run a function of this module as another user."""
+    """Return a way to run a function of this module as another user."""
 
     def run(user: int, group: int, function: Callable[..., Any], *args: Any) -> Any:
         with one_peer(cwd=readable_copy.place, **readable_copy.environment()) as peer:
@@ -37,7 +37,7 @@ def as_user(readable_copy: ReadableCopy) -> AsUser:
 
 
 def become(user: int, group: int, name: str, *args: Any) -> Any:
-    """Give root up, and call a function of this module."""
+    """Drop the rights of root, and call a function of this module."""
     os.setgroups([])
     os.setgid(group)
     os.setuid(user)
@@ -46,7 +46,7 @@ def become(user: int, group: int, name: str, *args: Any) -> Any:
 
 
 def place_for(root: Path, user: int, group: int, mode: int) -> None:
-    """Make the directory of a store for somebody, and open the way to it."""
+    """Create the directory of a store for somebody, and open the way to it."""
     root.parent.chmod(0o755)
     root.mkdir()
     os.chown(root, user, group)
@@ -66,7 +66,7 @@ def owners(root: Path, *, index: bool = False) -> set[tuple[int, int]]:
 
 
 def fill(root: str) -> int:
-    """Make sessions, some of them with a journal that compact rewrites, and one that is deleted."""
+    """Create sessions, some of them with a journal that compact rewrites, and one that is deleted."""
     with Store(root) as store:
         for number in range(4):
             for turn in range(30):

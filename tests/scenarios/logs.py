@@ -11,7 +11,7 @@ from typing import Any
 
 from shardstore import CorruptShard, LockTimeout, LogReplaced, SessionExists, SessionNotFound, Store
 from shardstore._files import logfile, transaction
-from tests.support import actions
+from tests.support import actions, disk
 from tests.support.peer import Peer, Peers, peers
 
 KEY = "agent:main:chat"
@@ -91,7 +91,7 @@ class Race:
     """Writers that are killed and stopped, beside readers of tails, cuts, compaction, archive and restore."""
 
     def __init__(self, root: Path, seconds: float, writers: int, seed: int) -> None:
-        """Make the session."""
+        """Create the session."""
         small_settles()
         self.root, self.random = root, random.Random(seed)
         self.journals = [root.parent / f"acknowledged-{number}" for number in range(writers)]
@@ -275,3 +275,33 @@ def the_log_is_synced_before_the_journal_names_it(root: Path) -> None:
             assert settles > 2
         finally:
             disk.sync, os.rename = sync, rename
+
+
+def an_older_journal_put_back_alone(root: Path) -> None:
+    """Its log's file holds newer items behind the end: they are no part of what comes, and no snapshot reads a mixture."""
+
+    def some(first: int, stop: int, prefix: str, store: Store) -> None:
+        items = [{"n": number, "by": prefix, "text": "x" * 1_000} for number in range(first, stop)]
+        store.append(KEY, items, ids=[f"{prefix}{number}" for number in range(first, stop)])
+
+    with Store(root) as store:
+        some(0, 400, "i", store)
+        journal = disk.shard(root, KEY)
+        backup = journal.read_bytes()
+        some(400, 1_200, "i", store)
+        newer = store[KEY]
+        assert newer.log.find("i900") == 900
+        aside = journal.with_suffix(".aside")
+        aside.write_bytes(backup)
+        aside.replace(journal)
+        time.sleep(2 * disk.LOOK_S)
+        assert len(store[KEY].log) == 400
+        assert store[KEY].log.find("i900") is None
+        some(400, 750, "j", store)
+        assert [store[KEY].log.find(name) for name in ("j500", "i399", "i500")] == [500, 399, None]
+        some(500, 501, "j", store)
+        assert len(store[KEY].log) == 750, "an item that stands in the log was added a second time"
+        with suppress(LogReplaced):
+            assert [item["by"] for item in newer.log] == ["i"] * 1_200
+        assert [item["n"] for item in store[KEY].log] == list(range(750))
+        assert store.verify().ok

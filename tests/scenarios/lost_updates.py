@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,20 @@ def _edit(store: Store, key: str, warm: Any) -> None:
         assert draft["b"] == 2
         draft["a"] = 2
     _both(store, key, store[key])
+
+
+@dataclass
+class Typed:
+    a: int
+    b: int
+
+
+def _typed(store: Store, key: str, warm: Any) -> None:
+    def change(value: Typed) -> None:
+        assert value.b == 2
+        value.a = 2
+
+    _both(store, key, store.typed(Typed).update(key, change).session)
 
 
 def _both(store: Store, key: str, session: Any) -> None:
@@ -181,6 +196,7 @@ WRITERS: dict[str, Callable[[Store, str, Any], None]] = {
     "update": _update,
     "patch": _patch,
     "edit": _edit,
+    "typed": _typed,
     "replace": _replace,
     "delete": _delete,
     "create": _create,

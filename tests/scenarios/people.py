@@ -27,6 +27,7 @@ from shardstore import (
     StoreIncomplete,
     UnsafeStore,
 )
+from shardstore._files import file as files
 from tests.scenarios.lost_updates import raises
 from tests.support import actions, disk, mutate
 from tests.support.peer import one_peer
@@ -142,6 +143,44 @@ def what_was_put_back_is_read_at_once(root: Path) -> None:
 
 
 # Acknowledged things that are gone
+
+
+def a_backup_of_equal_length_is_seen_at_once(root: Path) -> None:
+    """Also by a writer in a hurry, which does not look at the time: the record in it is another one."""
+    with mock.patch.object(files, "HOT_NS", 60 * 10**9):
+        _put_back_in_place(root, "x" * 500, times=False)
+
+
+def a_backup_of_equal_length_is_seen_by_its_time(root: Path) -> None:
+    """Where the records end alike for long, the file's time tells, which `cp -a` sets back."""
+    _put_back_in_place(root, "x" * 5_000, times=True)
+
+
+def _put_back_in_place(root: Path, note: str, *, times: bool) -> None:
+    """Write one of two histories of equal length over the other one, into the same file."""
+    with Store(root, durability="relaxed") as store:
+        store.create(KEY, {"n": 0, "note": ""})
+        path = disk.shard(root, KEY)
+        before = path.read_bytes()
+        store.patch(KEY, {"n": 1, "note": note})
+        backup, status = path.read_bytes(), path.stat()
+        disk.edit(path, before)
+    time.sleep(1.1 if times else 0)
+    with Store(root, durability="relaxed") as store:
+        store.patch(KEY, {"n": 2, "note": note})
+        assert len(path.read_bytes()) == len(backup)
+        with path.open("rb+") as file:
+            file.write(backup)
+        if times:
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+            time.sleep(2 * disk.LOOK_S)
+            assert store[KEY]["n"] == 1
+        assert store.update(KEY, add_ten)["n"] == 11
+        assert store.verify().ok
+
+
+def add_ten(draft: Any) -> None:
+    draft["n"] += 10
 
 
 def emptied(path: Path) -> int:

@@ -21,7 +21,7 @@ PARENT = "agent:main:main"
 
 
 def entry(size: int, seed: int = 0) -> dict[str, Any]:
-    """Make an entry of about `size` bytes of which all but 1 KB are two blobs, as agent hosts write them."""
+    """Return an entry of about `size` bytes of which all but 1 KB are two blobs, as agent hosts write them."""
     rng = random.Random(seed)
     words = "session agent tool memory search browser exec cron route channel skill write read plan".split()
     text = " ".join(rng.choice(words) for _ in range(max(0, size - 1_000) // 6))
@@ -40,7 +40,7 @@ def entry(size: int, seed: int = 0) -> dict[str, Any]:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """Give the value that `share` of the values do not exceed."""
+    """Return the value that `share` of the values do not exceed."""
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 

@@ -30,7 +30,7 @@ SHARED = [f"shared:{n}" for n in range(6)]
 
 @pytest.fixture
 def arena(request: pytest.FixtureRequest, testrun_uid: str) -> Path:
-    """Give the directory that all parts of this run share, named by the run."""
+    """Return the directory that all parts of this run share, named by the run."""
     del request
     base = Path(working_directory() or tempfile.gettempdir(), f"shardstore-hammer-{testrun_uid}")
     base.mkdir(mode=0o700, exist_ok=True)
@@ -114,7 +114,7 @@ def check(root: Path, totals: dict[str, int], private: dict[str, Any]) -> None:
 
 
 def hammer(root: str, me: str, stop: float) -> tuple[dict[str, int], dict[str, Any]]:
-    """Do a busy host's mix of operations until the time is up; return what was acknowledged."""
+    """Run a busy host's mix of operations until the time is up; return what was acknowledged."""
     rng = random.Random(me)
     added: dict[str, int] = {}
     private: dict[str, Any] = {}

@@ -44,7 +44,7 @@ def shards(root: str | Path) -> list[Path]:
 
 
 def line(record: dict[str, Any]) -> bytes:
-    """Make one journal line of a record (without its crc)."""
+    """Return one journal line of a record (without its crc)."""
     rest = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()[1:]
     return b'{"crc":"%08x",' % zlib.crc32(rest) + rest + b"\n"
 
@@ -183,7 +183,7 @@ def journal(root: str | Path, key: str) -> list[dict[str, Any]]:
 
 
 def end(data: bytes) -> int:
-    """Give the logical end: the offset after the last record's newline."""
+    """Return the logical end: the offset after the last record's newline."""
     stripped = len(data.rstrip(b"\n"))
     return stripped + 1 if stripped else 0
 

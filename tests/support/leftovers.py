@@ -10,12 +10,14 @@ import gc
 import os
 import sqlite3
 import sys
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+_ENDING_S = 5.0
 _CHANNELS = ("pipe:", "socket:", "anon_inode:", "/dev/pt")
 _shared: set[str] = set()  # names of channels, which the system gives to one only
 _dropped: list[str] = []  # the files of connections that nobody closed
@@ -98,6 +100,17 @@ def _of_multiprocessing() -> list[int]:
     fds = [getattr(getattr(tracker, "_resource_tracker", None), "_fd", None)]
     fds.append(getattr(getattr(server, "_forkserver", None), "_forkserver_alive_fd", None))
     return [fd for fd in fds if fd is not None]
+
+
+def left_open(before: dict[int, str]) -> dict[int, str]:
+    """Return the channels that were not open before; a thread that was told to end has a while to close its own."""
+    ends = time.monotonic() + _ENDING_S
+    while True:
+        left = {fd: name for fd, name in channels().items() if before.get(fd) != name}
+        if not left or time.monotonic() > ends:
+            return left
+        gc.collect()
+        time.sleep(0.01)
 
 
 def share(*fds: int) -> None:

@@ -11,7 +11,8 @@ def apply_from_environment() -> None:
     """Break what the environment says; do nothing where it says nothing."""
     name = os.environ.get(VARIABLE)
     if name:
-        import tests.mutations.people  # noqa: F401 - registers its mutations
+        import tests.mutations.people
+        import tests.mutations.postgres  # noqa: F401
         from tests.mutations.catalogue import MUTATIONS
 
         MUTATIONS[name].apply()

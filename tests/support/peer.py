@@ -42,7 +42,7 @@ class PeerSilent(AssertionError):
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """Make the environment in which a child finds this checkout, whatever its working directory."""
+    """Return the environment in which a child finds this checkout, whatever its working directory."""
     paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **extra}
 
@@ -106,7 +106,7 @@ class Peer:
         return value
 
     def tell(self, value: Any = None) -> None:
-        """Give the running function what it waits for in `hear`."""
+        """Send the running function what it waits for in `hear`."""
         _send(self._in, ("tell", value))
 
     def signal(self, number: int) -> None:

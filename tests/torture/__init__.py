@@ -1,1 +1,1 @@
-"""The proof harness: kill, fail, tear and race the store, then ask whether anything acknowledged was lost."""
+"""The proof harness: kill, fail, cut off and race the store, then ask whether anything acknowledged was lost."""

@@ -51,13 +51,13 @@ def brief(text: str) -> str:
 
 
 def scratch(prefix: str = "torture-") -> Path:
-    """Make a directory for stores: in memory where the system has such a place."""
+    """Return a directory for stores: in memory where the system has such a place."""
     where = MEMORY if os.access(MEMORY, os.W_OK) else None
     return Path(tempfile.mkdtemp(prefix=prefix, dir=where))
 
 
 def quicken() -> None:
-    """Make children cheap: import now what each would import.  Only for a process that opens no store itself."""
+    """Import now what each child would import, so that it starts fast. Only for a process that opens no store itself."""
     for package in ("shardstore", "shardstore_cli"):  # the commands are imported by the import alone
         try:
             top = importlib.import_module(package)
@@ -165,7 +165,7 @@ class Arena:
     """One operation, its template, and the copies it is tried on."""
 
     def __init__(self, directory: Path, op: Operation) -> None:
-        """Make the template and measure the truth before and after."""
+        """Create the template and measure the truth before and after."""
         self.op, self.directory = op, directory
         self.template, self.work = directory / "template", directory / "work"
         self.template.mkdir(parents=True)

@@ -30,7 +30,7 @@ class DiskOutage(Outage):
     """One workload on one file system."""
 
     def __init__(self, directory: Path, kind: str, workload: str, durability: str, mutant: str | None) -> None:
-        """Make the file system, prepare the store on it, and run the workload on the logging disk."""
+        """Create the file system, prepare the store on it, and run the workload on the logging disk."""
         self.workload, self.durability, self.mutant, self.kind = WORKLOADS[workload], durability, mutant, kind
         self.image, log = directory / "image", directory / "log"
         self.grave, self.count = directory / "grave", 0

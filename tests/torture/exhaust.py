@@ -113,7 +113,7 @@ class Campaign:
             self._fail("short", SizeLimit(limit))
 
     def run(self, until: float) -> None:
-        """Make the plan of the mode, and try what it holds until the time is over."""
+        """Plan the mode, and try what it holds until the time is over."""
         getattr(self, self.args.mode.replace("-", "_"))()
         for at in spread(len(self.plan)) if until < math.inf else range(len(self.plan)):
             if time.monotonic() > until:

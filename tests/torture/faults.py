@@ -37,12 +37,12 @@ class Fault:
 
     @contextlib.contextmanager
     def armed(self) -> Iterator[None]:
-        """Make it happen inside the block, in the process that runs the operation."""
+        """Cause the fault inside the block, in the process that runs the operation."""
         yield
 
     @contextlib.contextmanager
     def attached(self, pid: int) -> Iterator[None]:
-        """Make it happen inside the block, from the parent."""
+        """Cause the fault inside the block, from the parent."""
         yield
 
 

@@ -27,7 +27,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
 
 
 def environment() -> dict[str, str]:
-    """Make the environment in which a tool finds this checkout first."""
+    """Return the environment in which a tool finds this checkout first."""
     paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
@@ -62,7 +62,7 @@ def tool(module: str, *args: str, timeout: float = 900.0, expect_complaints: boo
 
 
 def seconds(share: float) -> str:
-    """Give a part's time as an argument: `share` seconds of a run of 20 minutes, as `make torture MINUTES=...` scales it."""
+    """Return a part's time as an argument: `share` seconds of a run of 20 minutes, as `make torture MINUTES=...` scales it."""
     return f"{share * float(os.environ.get('SHARDSTORE_TORTURE_MINUTES', '20')) / 20:.1f}"
 
 

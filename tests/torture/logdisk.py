@@ -215,7 +215,7 @@ class BaseImage:
                     self.parts.append((at, data))
 
     def write(self, path: Path, writes: list[Entry]) -> None:
-        """Make the image in which exactly these writes arrived, in order."""
+        """Create the image in which exactly these writes arrived, in order."""
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             os.ftruncate(fd, self.size)
@@ -237,7 +237,7 @@ SIZES = {"ext4": 24 << 20, "ext4-nojournal": 24 << 20, "xfs": 320 << 20, "btrfs"
 
 
 def why_not(kind: str) -> str | None:
-    """Say why a file system of this kind cannot be put on a logging disk here, or None when it can."""
+    """Return why a file system of this kind cannot be put on a logging disk here, or None when it can."""
     if os.name != "posix" or sys.platform != "linux":
         return "needs Linux"
     if os.geteuid() != 0:
@@ -255,7 +255,7 @@ def why_not(kind: str) -> str | None:
 
 
 def make_image(kind: str, path: Path) -> None:
-    """Make an image with a new file system."""
+    """Create an image with a new file system."""
     with path.open("wb") as file:
         file.truncate(SIZES[kind])
     tool, options, _ = FILE_SYSTEMS[kind]

@@ -93,7 +93,7 @@ def shard_of(root: Path, key: str) -> Path:
 
 
 def populate(root: Path, count: int) -> None:
-    """Make a store with `count` sessions and a current index."""
+    """Create a store with `count` sessions and a current index."""
     with Store(root) as store:
         for n in range(count):
             store.update(SESSIONS[n], lambda d, n=n: d.update(entry(n)))
@@ -105,12 +105,12 @@ def nothing(root: Path) -> None:
 
 
 def three(root: Path) -> None:
-    """Make three sessions, listed once."""
+    """Create three sessions, listed once."""
     populate(root, 3)
 
 
 def almost_rewritten(root: Path) -> None:
-    """Make three; the next patch of MAIN finds a journal so long that it is rewritten."""
+    """Create three; the next patch of MAIN finds a journal so long that it is rewritten."""
     three(root)
     with Store(root) as store:
         for i in range(200):
@@ -124,7 +124,7 @@ def almost_rewritten(root: Path) -> None:
 
 
 def almost_grown(root: Path) -> None:
-    """Make three; the next record of MAIN does not fit into the room of its file."""
+    """Create three; the next record of MAIN does not fit into the preallocated space."""
     three(root)
     shard = shard_of(root, MAIN)
     with Store(root) as store:
@@ -132,11 +132,11 @@ def almost_grown(root: Path) -> None:
             if shard.stat().st_size - len(shard.read_bytes().rstrip()) < 400:
                 return
             store.patch(MAIN, {"tick": i})
-    raise AssertionError("1,000 patches and the room is not used up")
+    raise AssertionError("1,000 patches and the preallocated space is not used up")
 
 
 def torn(root: Path) -> None:
-    """Make three, with the first half of a record at the end of MAIN's journal."""
+    """Create three, with the first half of a record at the end of MAIN's journal."""
     three(root)
     shard = shard_of(root, MAIN)
     data = shard.read_bytes()
@@ -146,14 +146,14 @@ def torn(root: Path) -> None:
 
 
 def deleted(root: Path) -> None:
-    """Make three and delete MAIN."""
+    """Create three and delete MAIN."""
     three(root)
     with Store(root) as store:
         assert store.delete(MAIN)
 
 
 def eight(root: Path) -> None:
-    """Make eight, of which the odd ones changed after the last list, and one more that was deleted."""
+    """Create eight, of which the odd ones changed after the last list, and one more that was deleted."""
     populate(root, 8)
     with Store(root) as store:
         store.update("gone", lambda d: d.update(x=1))
@@ -163,7 +163,7 @@ def eight(root: Path) -> None:
 
 
 def noted(root: Path) -> None:
-    """Make eight, one of them changed by another process too."""
+    """Create eight, one of them changed by another process too."""
     eight(root)
     pid = os.fork()
     if pid == 0:
@@ -174,13 +174,13 @@ def noted(root: Path) -> None:
 
 
 def without_index(root: Path) -> None:
-    """Make eight; somebody removed the index."""
+    """Create eight; somebody removed the index."""
     eight(root)
     shutil.rmtree(root / "index")
 
 
 def damaged(root: Path) -> None:
-    """Make three; the third of MAIN's five records is damaged, whole durable ones are behind it."""
+    """Create three; the third of MAIN's five records is damaged, whole durable ones are behind it."""
     three(root)
     with Store(root) as store:
         for n in range(1, 5):
@@ -192,14 +192,14 @@ def damaged(root: Path) -> None:
 
 
 def archived(root: Path) -> None:
-    """Make eight and archive four of them."""
+    """Create eight and archive four of them."""
     eight(root)
     with Store(root) as store:
         _compact(store, root)
 
 
 def export(root: Path) -> None:
-    """Make an empty store and, beside it, the sessions.json of another host with three entries."""
+    """Create an empty store and, beside it, the sessions.json of another host with three entries."""
     Store(root).close()
     source = root.parent / "openclaw"
     source.mkdir(exist_ok=True)
@@ -251,22 +251,22 @@ def _fill(root: Path, count: int) -> None:
 
 
 def short_log(root: Path) -> None:
-    """Make three; MAIN has three items, all in its journal."""
+    """Create three; MAIN has three items, all in its journal."""
     _fill(root, 3)
 
 
 def almost_settled(root: Path) -> None:
-    """Make three; the next item of MAIN settles its log for the first time."""
+    """Create three; the next item of MAIN settles its log for the first time."""
     _fill(root, 6)
 
 
 def long_log(root: Path) -> None:
-    """Make three; MAIN has a settled file and six items in its journal: the next one is settled too."""
+    """Create three; MAIN has a settled file and six items in its journal: the next one is settled too."""
     _fill(root, 13)
 
 
 def _cut_log(root: Path) -> None:
-    """Make three; MAIN's settled items were cut, so that the next item settles into a new file."""
+    """Create three; MAIN's settled items were cut, so that the next item settles into a new file."""
     long_log(root)
     with Store(root) as store, store.edit(MAIN) as draft:
         del draft.log[3:]
@@ -275,7 +275,7 @@ def _cut_log(root: Path) -> None:
 
 
 def dropped_log(root: Path) -> None:
-    """Make three; most of MAIN's settled file is dropped items."""
+    """Create three; most of MAIN's settled file is dropped items."""
     long_log(root)
     with Store(root) as store, store.edit(MAIN) as draft:
         del draft.log[:5]
@@ -283,7 +283,7 @@ def dropped_log(root: Path) -> None:
 
 
 def archived_log(root: Path) -> None:
-    """Make three; MAIN, with its settled log, is archived."""
+    """Create three; MAIN, with its settled log, is archived."""
     long_log(root)
     with Store(root) as store:
         _archive(store, root)
@@ -428,7 +428,7 @@ def _read(store: Store) -> None:
 
 
 def _backed_up(store: Store) -> None:
-    """Give MAIN's file a second name, as a backup of hard links does: the next change writes a new file."""
+    """Link MAIN's file to a second name, as a backup of hard links does: the next change writes a new file."""
     _touch(store)
     os.link(shard_of(store.root, MAIN), store.root.parent / "backup")
 

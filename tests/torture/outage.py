@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from shardstore import Store
+from shardstore._aio.visits import Inside
 from shardstore._files import syncs, transaction
 
 from .arena import Child, descriptors, go_on, in_child, listed, quicken, scratch, verified
@@ -77,6 +78,28 @@ class Relaxed:
         """Patch through a store of its own on the same root."""
         with Store(store.root, durability="relaxed") as other:
             return other.patch(MAIN, self.fields)
+
+
+class Grouped(Relaxed):
+    """A durable patch of MAIN in a visit that later steps share; its acknowledgement comes with theirs."""
+
+    visit: Any = None  # while one is under way
+
+    def __call__(self, store: Store) -> Any:
+        """Patch in the visit, which the first of them enters."""
+        if Grouped.visit is None:
+            Grouped.visit = store.engine.group(MAIN, 10.0, create=True)
+            Grouped.visit.__enter__()
+        inside: Any = Inside(store.engine, store.engine.logs)
+        inside.join(Grouped.visit)
+        return store.on(inside, 0.0).patch(MAIN, self.fields)
+
+
+def _end_group(_store: Store) -> None:
+    """Sync what the visit has written, and leave it: now all of it is acknowledged."""
+    visit, Grouped.visit = Grouped.visit, None
+    visit.settle()
+    visit.__exit__(None, None, None)
 
 
 def _all_at_once(_store: Store) -> None:
@@ -141,6 +164,34 @@ WORKLOADS = {
             Relaxed(n=7),
             Relaxed(n=8),
             _patch(MAIN, n=9),
+        ),
+    ),
+    "group": Workload(
+        three,
+        (
+            _patch(MAIN, n=1),
+            Grouped(n=2),
+            Grouped(n=3, filler="f" * 1200),
+            Grouped(n=4),
+            _end_group,
+            Grouped(n=5),
+            Grouped(n=6, filler="g" * 1200),
+            _end_group,
+            Relaxed(n=7),
+            Grouped(n=8),
+            Grouped(n=9, filler="h" * 700),
+            _end_group,
+            _patch(MAIN, n=10),
+        ),
+    ),
+    "group-rewrite": Workload(
+        almost_rewritten,
+        (
+            Grouped(n=98),
+            Grouped(n=99, filler="y" * 1500),
+            Grouped(n=100),
+            _end_group,
+            _patch(MAIN, n=101),
         ),
     ),
     "compact": Workload(
@@ -216,6 +267,8 @@ MUTANTS = {
     "no-crc": "any line counts as whole",
     "acknowledged-too-early": "a batch does not sync what it wrote",
     "batch-without-names": "a batch syncs files and no directories",
+    "group-not-synced": "a visit acknowledges what it did not sync",
+    "group-says-durable": "every record of a group says that it follows synced bytes",
     "no-log-sync": "the log's file is not synced before the journal names what is in it",
     "no-committed-end": "a settle goes on behind whatever stands in the log's file",
     "log-name-reused": "what replaces a log's file gets the same name",
@@ -258,6 +311,12 @@ def mutate(name: str | None) -> None:
     elif name == "batch-without-names":
         assert syncs.Syncs.add_names
         syncs.Syncs.add_names = lambda *_: None  # type: ignore[method-assign]
+    elif name == "group-not-synced":
+        assert transaction.FileTransaction.settle
+        transaction.FileTransaction.settle = lambda _self: None  # type: ignore[method-assign]
+    elif name == "group-says-durable":
+        real: Any = transaction.next_record
+        transaction.next_record = lambda *args, durable, **kwargs: real(*args, durable=True, **kwargs)
     elif name in _LOG_MUTANTS:
         _LOG_MUTANTS[name]()
     else:
@@ -320,7 +379,7 @@ class Outage:
     def __init__(
         self, directory: Path, workload: Workload, durability: str, mutant: str | None, *, outside: bool
     ) -> None:
-        """Make the template and record the workload."""
+        """Create the template and record the workload."""
         self.workload, self.durability, self.mutant = workload, durability, mutant
         self.base = directory / "base"
         self.root = self.base / "home" / "store"
@@ -436,7 +495,7 @@ class Outage:
 
 
 def after_a_restart() -> None:
-    """Make this process believe that the machine was started again.  Fails where the store asks in another way."""
+    """Convince this process that the machine was started again. Fail where the store asks in another way."""
     from shardstore._files.index import life
 
     if life.boot_id.__name__ not in life.life_of.__code__.co_names:

@@ -200,7 +200,7 @@ class Attack:
         signal.setitimer(signal.ITIMER_REAL, 1e-3)
 
     def _fork(self, store: Store, chance: random.Random) -> None:
-        """Make a child that reads, lists and writes beside its parent."""
+        """Create a child that reads, lists and writes beside its parent."""
         key = f"child:{chance.randrange(4)}"
         child = actions.in_child(lambda: (store.get(KEYS[0]), store.list(limit=3), store.update(key, actions.add_one)))
         if actions.wait_for(child, 30.0) != 0:
@@ -349,7 +349,7 @@ def stop_and_continue(attack: Attack) -> None:
 
 
 def maintain_as_root(attack: Attack) -> None:
-    """Do everything that root may be asked to do in a user's store."""
+    """Run everything that root may be asked to do in a user's store."""
     with Store(attack.root, allow_shared=True) as store:
         attack.chance.choice(
             [store.compact, store.verify, lambda: store.verify(repair=True), store.list, store.stats]

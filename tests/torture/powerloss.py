@@ -150,7 +150,7 @@ def read_tree(root: Path) -> Tree:
 
 
 def write_tree(root: Path, tree: Tree) -> None:
-    """Make a directory hold exactly this tree."""
+    """Write exactly this tree into a directory."""
     root.mkdir(parents=True, exist_ok=True)
     for directory, names, files in os.walk(root, topdown=False):
         below = os.path.relpath(directory, root)
@@ -388,7 +388,7 @@ class Disk:
         self.pending: list[tuple[set[str], Callable[[dict[str, int | None]], None]]] = []
 
     def apply(self, op: Op) -> None:
-        """Do one operation."""
+        """Apply one operation."""
         kind, *args = op
         if kind == "write":
             self.files[args[0]].write(args[1], args[2])

@@ -31,7 +31,7 @@ def read(path: Path) -> Rows:
 
 
 def run(found: Rows) -> Iterator[str]:
-    """Say what ran where, and how it ended."""
+    """Return what ran where, and how it ended."""
     head = next((r for r in found if r["part"] == "run"), None)
     over = next((r for r in found if r["part"] == "over"), None)
     ends = Counter(r["outcome"] for r in found if r["part"] == "end")
@@ -46,7 +46,7 @@ def run(found: Rows) -> Iterator[str]:
 
 
 def interruptions(found: Rows) -> Iterator[str]:
-    """Give the table of killed and failed calls: one row for a mode."""
+    """Yield the table of killed and failed calls: one row for a mode."""
     yield "| fault | operations | tries | what came of it | left out: alike / no time | complaints |"
     yield "|---|---|---|---|---|---|"
     for mode, what in MODES.items():
@@ -62,7 +62,7 @@ def interruptions(found: Rows) -> Iterator[str]:
 
 
 def outages(found: Rows) -> Iterator[str]:
-    """Give the table of power cuts: one row for a disk and a durability, one for a mutant."""
+    """Yield the table of power cuts: one row for a disk and a durability, one for a mutant."""
     yield "| disk | durability | workloads | states opened | left out: no time | complaints |"
     yield "|---|---|---|---|---|---|"
     groups: dict[tuple[str, str], Rows] = defaultdict(list)
@@ -81,7 +81,7 @@ def outages(found: Rows) -> Iterator[str]:
 
 
 def races(found: Rows) -> Iterator[str]:
-    """Give the sums of the races, and each part of the soak."""
+    """Yield the sums of the races, and each part of the soak."""
     mine = [r for r in found if r["part"] == "histories"]
     names = ("histories", "undecided", "operations", "lists", "pending", "kills", "complaints")
     yield "- Races: " + ", ".join(f"{sum(r[k] for r in mine):,} {k}" for k in names)
@@ -110,7 +110,7 @@ def races(found: Rows) -> Iterator[str]:
 
 
 def ends(found: Rows) -> Iterator[str]:
-    """Give the table of parts: tests, their end, their time; then what failed and what was skipped, and why."""
+    """Yield the table of parts: tests, their end, their time; then what failed and what was skipped, and why."""
     yield "| part | passed | failed | skipped | seconds |"
     yield "|---|---|---|---|---|"
     groups: dict[str, Rows] = defaultdict(list)
@@ -141,7 +141,7 @@ def placeless(reason: str) -> str:
 
 
 def tables(path: Path) -> str:
-    """Make everything as Markdown."""
+    """Return everything as Markdown."""
     found = read(path)
     return "\n\n".join("\n".join(part(found)) for part in (run, interruptions, outages, races, ends))
 

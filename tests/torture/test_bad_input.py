@@ -58,7 +58,7 @@ entries = st.dictionaries(names, values, max_size=4)
 
 @st.composite
 def journals(draw: st.DrawFn) -> bytes:
-    """Make a whole journal: incarnations of a session with changes in them, and room behind."""
+    """Return a whole journal: incarnations of a session with changes in them, and preallocated space behind."""
     lines, at, rev, alive = [], 1763800000000000, 0, False
     current: dict[str, Any] = {}
     durable = draw(st.booleans())
@@ -117,7 +117,7 @@ def read(data: bytes) -> Any:
 
 @st.composite
 def damaged(draw: st.DrawFn) -> tuple[bytes, bytes]:
-    """Make a journal and a damaged copy of it."""
+    """Return a journal and a damaged copy of it."""
     whole = draw(journals())
     data = bytearray(whole)
     for _ in range(draw(st.integers(1, 3))):
@@ -254,7 +254,7 @@ def test_many_senseless_records(whole: bytes, record: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
-    """Give a directory."""
+    """Yield a directory."""
     path = scratch("fuzz-")
     yield path
     shutil.rmtree(path, ignore_errors=True)
@@ -269,7 +269,7 @@ def shard_path(root: Path, key: str) -> Path:
 
 @pytest.fixture(scope="module")
 def planted(place: Path) -> tuple[Path, Path]:
-    """Give a store and the path of the fuzzed session's shard."""
+    """Return a store and the path of the fuzzed session's shard."""
     root = place / "planted"
     return root, shard_path(root, KEY)
 

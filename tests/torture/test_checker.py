@@ -11,7 +11,7 @@ from .linearizable import LOG, PENDING, STEPS, Op, Rejected, State, check, froze
 
 
 def ops(*rows: tuple) -> list[Op]:
-    """Make a history of (process, call, back, kind, args, result)."""
+    """Return a history of (process, call, back, kind, args, result)."""
     return [Op(*row) for row in rows]
 
 

@@ -20,7 +20,7 @@ from .harness import report
 
 @pytest.fixture
 def small(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """Give a small real file system."""
+    """Yield a small real file system."""
     kind, size, options = request.param
     reason = logdisk.why_not(kind)
     if reason is not None and "fuse" not in reason.lower():

@@ -38,7 +38,7 @@ VICTIM, OTHER, THIRD = "agent:main:victim", "agent:main:other", "agent:main:thir
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """Give a directory of its own, whatever is planted in it."""
+    """Yield a directory of its own, whatever is planted in it."""
     path = scratch("hostile-")
     yield path
     for directory, names, _ in os.walk(path):
@@ -50,7 +50,7 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def root(place: Path) -> Path:
-    """Give a store with three sessions and a current index, which no process has open."""
+    """Return a store with three sessions and a current index, which no process has open."""
     root = place / "store"
     with Store(root) as store:
         for key in (VICTIM, OTHER, THIRD):
@@ -164,7 +164,7 @@ def _sparse(path: Path, size: int) -> None:
 
 
 def outside_of(place: Path) -> Path:
-    """Make a directory with a file that nobody may touch."""
+    """Return a directory with a file that nobody may touch."""
     outside = place / "outside"
     outside.mkdir()
     (outside / "file").write_text("mine\n")
@@ -371,7 +371,7 @@ AsNobody = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def as_nobody(readable_copy: ReadableCopy) -> AsNobody:
-    """Give a way to run a script as user 65534."""
+    """Return a way to run a script as user 65534."""
     prelude = "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
 
     def run(script: str, *args: str) -> subprocess.CompletedProcess[str]:

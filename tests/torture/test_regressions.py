@@ -36,7 +36,7 @@ KEY, OTHER = "agent:main:main", "agent:main:other"
 
 @pytest.fixture
 def root() -> Iterator[Path]:
-    """Give a store of two sessions that nobody has open."""
+    """Yield a store of two sessions that nobody has open."""
     base = scratch("regression-")
     with Store(base / "store") as store:
         for key in (KEY, OTHER):
@@ -50,7 +50,7 @@ def root() -> Iterator[Path]:
 def fails(
     module: Any, name: str, error: int, when: Callable[..., bool] = lambda *_: True, times: int = 1
 ) -> Iterator[list[int]]:
-    """Make a function fail, `times` times, where `when(its arguments)`; give how often it did."""
+    """Replace a function by one that fails `times` times where `when(its arguments)`; yield how often it did."""
     function, count = getattr(module, name), [0]
 
     def failing(*args: Any, **kwargs: Any) -> Any:
@@ -163,7 +163,7 @@ def test_an_unlock_that_fails_neither_hides_a_commit_nor_keeps_the_lock(root: Pa
 
 
 def test_a_shard_being_opened_is_not_evicted_when_descriptors_run_out(root: Path) -> None:
-    """With EMFILE the pool dropped the very shard that was being opened: a second gate, and a descriptor for ever."""
+    """With EMFILE the pool dropped the very shard that was being opened: a second mutex, and a descriptor for ever."""
     before = descriptors()
     with Store(root) as store:
         store.get(OTHER)
@@ -304,7 +304,7 @@ def test_a_close_that_fails_does_not_hide_a_commit(root: Path) -> None:
 
 
 def test_an_index_file_that_cannot_be_looked_at_leaks_no_descriptor(root: Path) -> None:
-    """The noter left its descriptor open when fstat failed."""
+    """The tracker left its descriptor open when fstat failed."""
     real = os.fstat
 
     def failing(fd: int) -> os.stat_result:

@@ -37,7 +37,7 @@ FAKETIME = next(
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """Give a directory."""
+    """Yield a directory."""
     path = Path(tempfile.mkdtemp(prefix="soak-"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
@@ -169,7 +169,7 @@ ODD_KEYS = [
 
 
 def use_odd_keys(root: Path) -> None:
-    """Make sessions whose names a file system might take for one, and find each."""
+    """Create sessions whose names a file system might take for one, and find each."""
     with Store(root) as store:
         for n, key in enumerate(ODD_KEYS):
             store.create(key, {"n": n})

@@ -16,14 +16,17 @@ import pytest
 
 from tests.docs.test_package import wheel  # noqa: F401  # the fixture
 
-USER_CODE = Path(__file__).with_name("user_code.py")
+USER_CODE = [Path(__file__).with_name(name) for name in ("user_code.py", "typed_code.py")]
+MISTAKES = {"user_code.py": 10, "typed_code.py": 8}
+STRICT = ("--strict", "--warn-unused-ignores", "--no-incremental", *MISTAKES)
 TOOLS = Path(sys.executable).parent
 
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[Path]:
-    """Give a directory with a user's code and nothing else: what the checkers know of the package is installed."""
-    shutil.copy(USER_CODE, tmp_path)
+    """Yield a directory with a user's code and nothing else: what the checkers know of the package is installed."""
+    for path in USER_CODE:
+        shutil.copy(path, tmp_path)
     yield tmp_path
 
 
@@ -50,27 +53,31 @@ def _unpacked(wheel: Path, elsewhere: Path) -> Path:
 
 def test_mypy_accepts_the_editable_install(elsewhere: Path) -> None:
     """In an editable install mypy finds the package, and every deliberate mistake is found: no ignore is unused."""
-    done = _run("mypy", "--strict", "--warn-unused-ignores", "--no-incremental", USER_CODE.name, cwd=elsewhere)
+    done = _run("mypy", *STRICT, cwd=elsewhere)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_mypy_accepts_the_wheel(elsewhere: Path, wheel: Path) -> None:
     """The wheel carries its types."""
     site = _unpacked(wheel, elsewhere)
-    args = ("--strict", "--warn-unused-ignores", "--no-incremental", USER_CODE.name)
-    done = _run("mypy", *args, cwd=elsewhere, MYPYPATH=str(site))
+    done = _run("mypy", *STRICT[:4], cwd=elsewhere, MYPYPATH=str(site))
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_pyright_refuses_the_same_mistakes(elsewhere: Path) -> None:
     """Without the ignores, pyright complains of the deliberate mistakes and of nothing else."""
-    lines = USER_CODE.read_text().splitlines()
-    mistakes = {n for n, line in enumerate(lines) if "# type: ignore" in line and "no-untyped-def" not in line}
-    assert len(mistakes) == 10
-    (elsewhere / USER_CODE.name).write_text("\n".join(line.partition("  # type: ignore")[0] for line in lines))
-    done = _run("pyright", "--outputjson", USER_CODE.name, cwd=elsewhere)
+    mistakes = set()
+    for path in USER_CODE:
+        lines = path.read_text().splitlines()
+        made = {n for n, line in enumerate(lines) if "# type: ignore" in line and "no-untyped-def" not in line}
+        assert len(made) == MISTAKES[path.name]
+        mistakes |= {(path.name, n) for n in made}
+        (elsewhere / path.name).write_text("\n".join(line.partition("  # type: ignore")[0] for line in lines))
+    done = _run("pyright", "--outputjson", *MISTAKES, cwd=elsewhere)
     found = json.loads(done.stdout)["generalDiagnostics"]
-    complained = {one["range"]["start"]["line"] for one in found if one["severity"] == "error"}
+    complained = {
+        (Path(one["file"]).name, one["range"]["start"]["line"]) for one in found if one["severity"] == "error"
+    }
     assert complained == mistakes, found
 
 

@@ -11,7 +11,7 @@ AT = 1_763_800_000_000_000
 
 
 def lines(count: int, *, durable: bool, size: int = 20) -> list[bytes]:
-    """Make a journal of so many records: a put and changes."""
+    """Return a journal of so many records: a put and changes."""
     head: dict[str, Any] = {"durable": True} if durable else {}
     made = [
         disk.line(
@@ -26,6 +26,6 @@ def lines(count: int, *, durable: bool, size: int = 20) -> list[bytes]:
 
 
 def rev_or_damage(data: bytes) -> int | str:
-    """Give the revision a journal ends with (0: absent), or what is wrong with it."""
+    """Return the revision a journal ends with (0: absent), or what is wrong with it."""
     found = journal.replay(data)
     return found.journal.state.rev if found.damage is None else found.damage.reason

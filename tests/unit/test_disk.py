@@ -20,7 +20,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="other systems s
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Give the list of what is asked of the system, in order; everything is done."""
+    """Return the calls that the system gets, in order; each of them runs."""
     seen: list[str] = []
     for name in ("fdatasync", "fsync", "rename", "link", "unlink", "pwrite", "close"):
         real: Callable[..., Any] = getattr(os, name)

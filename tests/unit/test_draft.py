@@ -13,7 +13,7 @@ from shardstore.draft import Draft
 
 
 def draft(entry: dict[str, Any] | None) -> Draft:
-    """Make a draft of a session with this entry, or of an absent one."""
+    """Return a draft of a session with this entry, or of an absent one."""
     from shardstore import _codec as codec
 
     fields = None if entry is None else codec.encode_entry(entry)

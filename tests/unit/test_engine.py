@@ -27,7 +27,7 @@ def opened(root: Any) -> Engine:
     [
         ("", ValueError),
         (b"bytes", TypeError),
-        ("postgresql://host/db", ValueError),
+        ("mysql://host/db", ValueError),
         ("file:///tmp/x", ValueError),
         (3, TypeError),
     ],
@@ -112,7 +112,7 @@ class Interrupted(weakref.WeakValueDictionary[tuple[int, int], FileEngine]):
 
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> Interrupted:
-    """Give a registry that can be interrupted."""
+    """Return a registry that can be interrupted."""
     made = Interrupted()
     monkeypatch.setattr(engine_module, "_engines", made)
     return made

@@ -1,4 +1,4 @@
-"""The line before a lock, and the rounds of those who are busy."""
+"""The queue before a lock, and the time slices of busy processes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def marker(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def three(marker: Path) -> Iterator[list[Queue]]:
-    """Give three lines on one file, through three descriptors, as three processes have them."""
+    """Yield three queues on one file, through three descriptors, as three processes have them."""
     files = [QueueFile(marker) for _ in range(3)]
     yield [Queue(file, NAME) for file in files]
     for file in files:
@@ -164,7 +164,7 @@ def test_without_a_line_it_goes_on(marker: Path, mode: str, monkeypatch: pytest.
 
 @pytest.fixture
 def two(tmp_path: Path, marker: Path) -> Iterator[list[tuple[FairLock, KernelLock]]]:
-    """Give two processes' turns and locks of one shard."""
+    """Yield two processes' fair locks and kernel locks of one shard."""
     path = tmp_path / "shard"
     path.write_bytes(b"")
     files = [QueueFile(marker) for _ in range(2)]
@@ -177,7 +177,7 @@ def two(tmp_path: Path, marker: Path) -> Iterator[list[tuple[FairLock, KernelLoc
 
 
 def test_a_free_lock_is_left_to_those_in_line(two: list[tuple[FairLock, KernelLock]]) -> None:
-    """Who has had turns, and finds somebody in line, does not take the lock though it is free."""
+    """A process that used up its slice, and finds another in the queue, leaves the free lock to it."""
     (mine, lock), (theirs, other) = two
     assert mine.wait(lock, None, 0)
     mine.leave()
@@ -204,7 +204,7 @@ def test_the_first_turn_looks_at_no_line(two: list[tuple[FairLock, KernelLock]])
 
 
 def test_a_round_is_for_who_is_busy(two: list[tuple[FairLock, KernelLock]]) -> None:
-    """FairLock without a pause make the next rounds long; slow ones keep them short."""
+    """Updates without a pause make the next time slices long; slow ones keep them short."""
     (mine, lock), _ = two
     assert mine.wait(lock, None, 0)
     assert mine.ends == fairness.NEVER, "nobody waited yet"

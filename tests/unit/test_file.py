@@ -63,6 +63,26 @@ def test_what_was_appended_is_what_is_read(file: JournalFile, path: str) -> None
     other.close()
 
 
+def test_a_long_record_that_is_not_durable_brings_no_space(file: JournalFile, path: str) -> None:
+    """Writing the space costs as much as the record; a reader reads on where the file ends behind a blank line."""
+    append(file)
+    other = JournalFile.open(path, write=False)
+    assert other is not None
+    other.refresh(locked=False)
+    for number in range(20):
+        before = file.refresh(locked=True)
+        line, state = next_record(before.state, Change({"t": b'"%b"' % (b"x" * 1000)}, []), "k", "me", durable=False)
+        after = Journal(state, before.end + len(line), before.records + 1, line[8:16])
+        file.append(line, after, durable=False)
+        assert file.refresh(locked=True) is after
+        assert os.path.getsize(path) == file.size == max(4096, after.end + 1)
+        assert other.refresh(locked=False).state.rev == number + 2
+        assert other.refresh(locked=False) is other.known.journal
+    append(file, Change({"n": b"1"}, []))
+    assert os.path.getsize(path) == size_with_space(file.journal.end)
+    other.close()
+
+
 def test_there_is_no_file(tmp_path: Path) -> None:
     assert JournalFile.open(str(tmp_path / "none"), write=True) is None
     assert files.read_file(str(tmp_path / "none")) == (EMPTY, b"")

@@ -33,7 +33,7 @@ def test_the_last_store_object_of_a_root_gives_back(root: Path) -> None:
 
 
 def in_a_cycle(store: Store) -> None:
-    """Make a store that only the garbage collector finds."""
+    """Create a store that only the garbage collector finds."""
     store.me = store  # type: ignore[attr-defined]
 
 
@@ -178,6 +178,6 @@ def test_threads_that_list_first_share_what_they_open(root: Path) -> None:
 
             def first(gate: threading.Barrier = gate) -> object:
                 gate.wait(10)
-                return index._open()
+                return index.lister()
 
             assert len({id(wait()) for wait in [actions.in_background(first) for _ in range(4)]}) == 1

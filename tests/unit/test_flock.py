@@ -18,13 +18,13 @@ from tests.support.actions import in_background, in_child, wait_for
 
 
 def soon() -> float:
-    """Give a deadline that a free lock meets and a held one does not."""
+    """Return a deadline that a free lock meets and a held one does not."""
     return time.monotonic() + 0.15
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Iterator[Path]:
-    """Give a file to lock."""
+    """Yield a file to lock."""
     file = tmp_path / "file"
     file.write_bytes(b"")
     yield file
@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def two(path: Path) -> Iterator[tuple[flock.KernelLock, flock.KernelLock, Path]]:
-    """Give two locks on one file, through two descriptors, as two processes have them."""
+    """Yield two locks on one file, through two descriptors, as two processes have them."""
     fds = [os.open(path, os.O_RDWR) for _ in range(2)]
     locks = [flock.KernelLock(fd) for fd in fds]
     yield locks[0], locks[1], path
@@ -56,7 +56,7 @@ def test_the_kernel_lock_excludes(two: tuple[flock.KernelLock, flock.KernelLock,
 def test_a_wait_that_was_given_up_neither_keeps_nor_loses_the_lock(
     two: tuple[flock.KernelLock, flock.KernelLock, Path],
 ) -> None:
-    """The parked helper passes an unwanted turn on, and is taken over by a caller who comes back."""
+    """The lock waiter passes an unwanted lock on, and is taken over by a caller who comes back."""
     one, other, _ = two
     for _ in range(10):
         assert one.acquire(None)
@@ -74,7 +74,7 @@ def test_a_wait_that_was_given_up_neither_keeps_nor_loses_the_lock(
 
 
 def test_closing_while_a_helper_waits_leaves_nothing_locked(path: Path) -> None:
-    """A descriptor that is closed under a parked helper is closed by it, and its turn harms nobody."""
+    """A descriptor that is closed under a lock waiter is closed by it, and its lock harms nobody."""
     holder = flock.KernelLock(os.open(path, os.O_RDWR))
     waiter = flock.KernelLock(os.open(path, os.O_RDWR))
     assert holder.acquire(None)

@@ -20,7 +20,7 @@ SOON = 0.15  # seconds: a free mutex is entered, a held one is not
 
 @pytest.fixture
 def mutex(tmp_path: Path) -> FifoMutex:
-    """Give the mutex of a place of its own: a test may end while it is inside."""
+    """Return the mutex of a place of its own: a test may end while it is inside."""
     _inside.set(())
     return FifoMutex("agent:main", str(tmp_path))
 

@@ -18,7 +18,7 @@ COUNT = 400
 
 
 def item(number: int) -> Item:
-    """Make an item of a length of its own: some are longer than a probe."""
+    """Return an item of a length of its own: some are longer than a probe."""
     size = 12_000 if number % 97 == 5 else 30 * (number % 7)
     return Item(b'{"n":%d,"text":"%b"}' % (number, b"x" * size), f"id{number}" if number % 3 else None, 5, "me")
 
@@ -35,7 +35,7 @@ def files(root: Path) -> LogFiles:
 
 @pytest.fixture
 def settled(files: LogFiles) -> Settled:
-    """Give the file of a log whose first 100 items were dropped before."""
+    """Return the file of a log whose first 100 items were dropped before."""
     return files.write_new(NAME, LogState(), ITEMS, first=100)
 
 
@@ -61,9 +61,9 @@ def test_items_are_found_by_their_numbers(  # noqa: PLR0913  # a place, and two 
 
 def test_iterating_reads_some_at_a_time(files: LogFiles, settled: Settled, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_reader, "_CHUNK", 4_096)
-    read, asked = OpenedLog.read, []
+    read, asked = OpenedLog._quickly, []
     monkeypatch.setattr(
-        OpenedLog, "read", lambda self, start, stop: (asked.append(stop - start), read(self, start, stop))[1]
+        OpenedLog, "_quickly", lambda self, start, stop: (asked.append(stop - start), read(self, start, stop))[1]
     )
     with opened(files, settled) as file:
         assert list(file.iterate(100, 500)) == ITEMS

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shardstore._files.layout import is_shard_name, log_name, log_owner, new_log_id, parse_log, parse_temp, shard_name
-from shardstore._files.log_lines import encode_lines, parse_line, seed_of, whole_lines
+from shardstore._journal.log_lines import encode_lines, parse_line, seed_of, whole_lines
 from shardstore._journal.record import next_record, whole_record
 from shardstore._journal.replay import replay, salvage
 from shardstore._log import NO_LOG, Item, LogChange, LogState, Settled, applied, misfit, moved_to

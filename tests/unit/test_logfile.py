@@ -24,7 +24,7 @@ def items(start: int, stop: int) -> tuple[Item, ...]:
 
 @pytest.fixture
 def files(root: Path) -> LogFiles:
-    """Give the log files of a store whose session k has no log yet."""
+    """Return the log files of a store whose session k has no log yet."""
     with Store(root) as store:
         store.create(KEY, {})
     return LogFiles(str(root))
@@ -42,7 +42,7 @@ def path_of(files: LogFiles, log: LogState) -> Path:
 
 @pytest.fixture
 def log(files: LogFiles) -> LogState:
-    """Give a log of ten settled items."""
+    """Return a log of ten settled items."""
     return settled(files, LogState(pending=items(0, 10)))
 
 

@@ -20,7 +20,7 @@ KEYS = [f"k{number}" for number in range(30)]
 
 @pytest.fixture
 def engine(store: Store) -> FileEngine:
-    """Give an engine of 30 sessions, none of which is open."""
+    """Return an engine of 30 sessions, none of which is open."""
     for number, key in enumerate(KEYS):
         store.create(key, {"n": number})
     assert isinstance(store.engine, FileEngine)

@@ -16,7 +16,7 @@ from tests.support.actions import in_background
 
 @pytest.fixture
 def layout(root: Path) -> Layout:
-    """Give the paths of a store that is not there yet."""
+    """Return the paths of a store that is not there yet."""
     return Layout(root)
 
 

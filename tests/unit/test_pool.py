@@ -29,7 +29,7 @@ def store(root: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def another(root: Path, store: Store) -> Iterator[Pool]:
-    """Give what another process has open of the same store: nothing yet."""
+    """Yield what another process has open of the same store: nothing yet."""
     made = Pool(Layout(root))
     yield made
     made.close()
@@ -127,7 +127,7 @@ def test_every_number_of_foreign_records_is_read(root: Path, store: Store, anoth
 
 
 def known(store: Store) -> object:
-    """Give the state as the writer knows it."""
+    """Return the state as the writer knows it."""
     return store._engine.pool.shard(KEY).read()
 
 

@@ -25,7 +25,7 @@ def run(store: Store, rules: Retention = ALL, **options: Any) -> PruneReport:
 
 @pytest.fixture
 def filled(store: Store) -> Store:
-    """Give a store of three sessions."""
+    """Return a store of three sessions."""
     for key in "abc":
         store.create(key, {"n": 1})
     return store

@@ -20,11 +20,11 @@ FIRST = Change({"n": b"0", "name": b'"x"'}, [], whole=True)
 
 
 @pytest.mark.parametrize("durable", [True, False])
-@pytest.mark.parametrize("room", [0, 1, 500])
-def test_a_whole_journal(durable: bool, room: int) -> None:
-    """Every record counts; room behind them does not."""
+@pytest.mark.parametrize("space", [0, 1, 500])
+def test_a_whole_journal(durable: bool, space: int) -> None:
+    """Every record counts; space behind them does not."""
     made = lines(3, durable=durable)
-    found = journal.replay(b"".join(made) + b"\n" * room)
+    found = journal.replay(b"".join(made) + b"\n" * space)
     assert found.damage is None
     assert found.tail == b""
     assert (found.journal.state.rev, found.journal.state.key, found.journal.records, found.journal.end) == (
@@ -38,7 +38,7 @@ def test_a_whole_journal(durable: bool, room: int) -> None:
 
 
 def test_nothing_and_room_are_absent() -> None:
-    """An empty file, and one of room alone, hold no session."""
+    """An empty file, and one of space alone, hold no session."""
     for data in (b"", b"\n", b"\n" * 4_096):
         found = journal.replay(data)
         assert found == (EMPTY, b"", None)
@@ -108,12 +108,12 @@ def test_the_size_is_that_of_the_compact_json() -> None:
 
 
 def signed(rest: bytes) -> bytes:
-    """Make a line with a right checksum of anything."""
+    """Return a line with a right checksum of anything."""
     return b'{"crc":"%08x",%b\n' % (zlib.crc32(rest), rest)
 
 
 def strange(rng: random.Random, state: State) -> bytes:
-    """Make a line that no writer makes, mostly behind a right checksum."""
+    """Return a line that no writer makes, mostly behind a right checksum."""
     rev, at = state.rev + 1, state.updated_at
     tail = b'"rev":%d,"at":%d,"by":"x","set":{"n":1}' % (rev, at)
     return rng.choice([
@@ -135,7 +135,7 @@ def strange(rng: random.Random, state: State) -> bytes:
 
 
 def journal_of_any_kind(rng: random.Random) -> Iterator[bytes]:
-    """Make a journal of plain changes for the most part."""
+    """Yield a journal of plain changes for the most part."""
     line, state = next_record(ABSENT, FIRST, "key", "me", durable=False)
     yield line
     for _ in range(rng.randrange(12)):
@@ -254,7 +254,7 @@ def test_lines_that_end_in_cr_lf_are_read_and_told() -> None:
 
 
 def changes(*pairs: tuple[int, int]) -> bytes:
-    """Make a journal of records with these revisions and times."""
+    """Return a journal of records with these revisions and times."""
     first, *more = pairs
     head = {"rev": first[0], "at": first[1], "by": "x", "id": "0" * 24, "key": "k", "put": {"n": 1}}
     return disk.line(head) + b"".join(disk.line({"rev": r, "at": at, "by": "x", "set": {"n": r}}) for r, at in more)

@@ -16,7 +16,7 @@ DAY = 86_400
 
 
 def info(key: str, days: float, size: int = 100) -> SessionInfo:
-    """Make the line of a session that last changed so many days ago."""
+    """Return the line of a session that last changed so many days ago."""
     at = int((time.time() - days * DAY) * 1e6)
     return SessionInfo(Row(key, 1, "v", at, at, size, 0, b"{}"))
 

@@ -19,7 +19,7 @@ from tests.support import leftovers
 
 @pytest.fixture
 def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Syncs]:
-    """Give the syncs of a durable batch, where nothing syncs everything at once."""
+    """Return the syncs of a durable batch, where nothing syncs everything at once."""
     monkeypatch.setattr(syncfs, "is_trusted", lambda _fd: False)
     made = Syncs(str(tmp_path), durable=True)
     made.begin()
@@ -29,7 +29,7 @@ def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Syncs]:
 
 @pytest.fixture
 def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Give the paths that are synced from now on, in order."""
+    """Return the paths that are synced from now on, in order."""
     done: list[str] = []
     monkeypatch.setattr(disk, "sync", lambda fd: done.append(os.readlink(f"/proc/self/fd/{fd}")))
     monkeypatch.setattr(disk, "sync_directory", lambda path: done.append(str(path)))

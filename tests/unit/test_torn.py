@@ -15,16 +15,16 @@ SECTOR = 512  # bytes that a disk writes whole, as docs/internals/format.md has 
 
 
 @pytest.mark.parametrize("durable", [True, False])
-@pytest.mark.parametrize("room", [b"", b"\n" * 300])
-def test_a_tail_cut_anywhere_is_torn(durable: bool, room: bytes) -> None:
-    """However much of the last record reached the file, in room or at the end, the state is the one before it."""
+@pytest.mark.parametrize("space", [b"", b"\n" * 300])
+def test_a_tail_cut_anywhere_is_torn(durable: bool, space: bytes) -> None:
+    """However much of the last record reached the file, in space or at the end, the state is the one before it."""
     made = lines(3, durable=durable)
     before = b"".join(made[:2])
     for length in range(1, len(made[2])):
         tail = made[2][:length]
-        if room and length == len(made[2]) - 1:
-            continue  # its newline is the room's: the record is whole
-        found = journal.replay(before + tail + room)
+        if space and length == len(made[2]) - 1:
+            continue  # its newline is part of the space: the record is whole
+        found = journal.replay(before + tail + space)
         assert found.damage is None, f"{length} bytes: {found.damage}"
         assert found.journal.state.rev == 2
         assert found.journal.end == len(before)
@@ -95,10 +95,10 @@ def test_no_changed_bit_is_read_as_a_value(durable: bool) -> None:
     made = lines(3, durable=durable, size=5)
     data = b"".join(made)
     second = len(made[0]) + len(made[1])
-    for room in (b"", b"\n" * 100):
+    for space in (b"", b"\n" * 100):
         for place in range(len(data)):
             for bit in range(8):
-                changed = bytearray(data + room)
+                changed = bytearray(data + space)
                 changed[place] ^= 1 << bit
                 seen = rev_or_damage(bytes(changed))
                 if place < second:

@@ -25,7 +25,7 @@ MORE = Change({"n": b"1"}, [])
 
 @pytest.fixture
 def pool(root: Path) -> Iterator[Pool]:
-    """Give the shards of a store, and no index."""
+    """Yield the shards of a store, and no index."""
     Store(root).close()
     made = Pool(Layout(root))
     yield made
@@ -86,7 +86,7 @@ def test_the_index_is_told_before_each_change_of_a_file(root: Path, pool: Pool, 
     path = disk.shard(root, KEY)
     told: list[bytes] = []
 
-    def tell(name: str) -> None:
+    def tell(name: str, *_: object) -> None:
         assert path == root / "shards" / name
         told.append(path.read_bytes())
         if len(told) == 1:

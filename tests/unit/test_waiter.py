@@ -37,81 +37,81 @@ def queue() -> Iterator[Queue]:
     made.turn.release()  # no helper of this test stays behind
 
 
-def until_over(parked: LockWaiter) -> None:
+def until_over(helper: LockWaiter) -> None:
     deadline = time.monotonic() + 5
-    while not parked.over:
+    while not helper.over:
         assert time.monotonic() < deadline
         time.sleep(0.001)
 
 
 def test_the_turn_comes(queue: Queue) -> None:
-    parked = LockWaiter(7, queue.take, queue.release)
+    helper = LockWaiter(7, queue.take, queue.release)
     queue.turn.release()
-    assert parked.wait(time.monotonic() + 5)
-    assert parked.error is None
+    assert helper.wait(time.monotonic() + 5)
+    assert helper.error is None
     assert queue.released == []
 
 
 def test_giving_up_passes_the_turn_on(queue: Queue) -> None:
-    parked = LockWaiter(7, queue.take, queue.release)
+    helper = LockWaiter(7, queue.take, queue.release)
     began = time.monotonic()
-    assert not parked.wait(began + 0.05)
+    assert not helper.wait(began + 0.05)
     assert 0.04 < time.monotonic() - began < 1.0
     queue.turn.release()
-    until_over(parked)
+    until_over(helper)
     assert queue.released == [7], "the lock stayed with somebody who had given up"
-    assert not parked.rejoin()
+    assert not helper.rejoin()
 
 
 def test_a_wait_that_was_given_up_is_taken_over(queue: Queue) -> None:
-    parked = LockWaiter(7, queue.take, queue.release)
-    assert not parked.wait(time.monotonic() + 0.01)
-    assert parked.rejoin()
+    helper = LockWaiter(7, queue.take, queue.release)
+    assert not helper.wait(time.monotonic() + 0.01)
+    assert helper.rejoin()
     queue.turn.release()
-    assert parked.wait(time.monotonic() + 5)
+    assert helper.wait(time.monotonic() + 5)
     assert queue.released == []
 
 
 def test_abandoning_a_turn_that_came_gives_it_back(queue: Queue) -> None:
-    parked = LockWaiter(7, queue.take, queue.release)
+    helper = LockWaiter(7, queue.take, queue.release)
     queue.turn.release()
-    until_over(parked)
-    parked.abandon()
+    until_over(helper)
+    helper.abandon()
     assert queue.released == [7]
 
 
 def test_a_failure_is_told_and_nothing_is_released(queue: Queue) -> None:
     queue.error = OSError(37, "no locks")
-    parked = LockWaiter(7, queue.take, queue.release)
+    helper = LockWaiter(7, queue.take, queue.release)
     queue.turn.release()
-    assert parked.wait(time.monotonic() + 5)
-    assert parked.error is queue.error
-    parked.abandon()
+    assert helper.wait(time.monotonic() + 5)
+    assert helper.error is queue.error
+    helper.abandon()
     assert queue.released == []
 
 
 def test_a_descriptor_that_is_closed_meanwhile_is_closed_by_the_helper(queue: Queue, tmp_path: Path) -> None:
     fd = os.open(tmp_path, os.O_RDONLY)
-    parked = LockWaiter(fd, queue.take, queue.release)
-    assert not parked.wait(time.monotonic() + 0.01)
-    assert parked.inherit()
+    helper = LockWaiter(fd, queue.take, queue.release)
+    assert not helper.wait(time.monotonic() + 0.01)
+    assert helper.inherit()
     os.fstat(fd)
     queue.turn.release()
-    until_over(parked)
+    until_over(helper)
     deadline = time.monotonic() + 5
     with pytest.raises(OSError, match="Bad file descriptor"):
         while time.monotonic() < deadline:
             os.fstat(fd)
     assert queue.released == [fd]
-    assert not parked.inherit(), "it is over: the caller closes"
+    assert not helper.inherit(), "it is over: the caller closes"
 
 
 def test_helpers_are_used_again(queue: Queue) -> None:
     """A hundred waits, one after the other, take a few threads."""
     before = threading.active_count()
     for _ in range(100):
-        parked = LockWaiter(7, queue.take, queue.release)
+        helper = LockWaiter(7, queue.take, queue.release)
         queue.turn.release()
-        assert parked.wait(time.monotonic() + 5)
-        until_over(parked)
+        assert helper.wait(time.monotonic() + 5)
+        until_over(helper)
     assert threading.active_count() <= before + 3

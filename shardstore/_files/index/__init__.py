@@ -66,9 +66,9 @@ class Index:
         self._free_descriptors = open_shards.close_idle
         self._tracker = ChangeTracker(os.fspath(layout.index), open_shards.close_idle)
         self._lister: Lister | None = None
-        self.mark_changed: Callable[[str], None] = self._tracker.mark_changed
+        self.mark_changed: Callable[..., None] = self._tracker.mark_changed
 
-    def _open(self) -> Lister:
+    def lister(self) -> Lister:
         """Import and make what answers lists."""
         if self._lister is not None:
             return self._lister
@@ -94,7 +94,7 @@ class Index:
         whenever every shard has to be read; making the index anew calls it under the index lock. Warns
         (DamagedSessions) where sessions are left out. Raises StoreNotFound, StoreIOError.
         """
-        found, damaged = self._open().answer(
+        found, damaged = self.lister().answer(
             lambda view: (view.select(query), view.damaged()), refresh=refresh, progress=progress
         )
         _warn(damaged)
@@ -102,7 +102,7 @@ class Index:
 
     def count(self, query: Query, *, refresh: bool = True, progress: Progress | None = None) -> int:
         """Count what `select` would return, limits aside. Warns and raises as it does."""
-        found, damaged = self._open().answer(
+        found, damaged = self.lister().answer(
             lambda view: (view.count(query), view.damaged()), refresh=refresh, progress=progress
         )
         _warn(damaged)
@@ -115,12 +115,12 @@ class Index:
         """
         after: str | None = ""
         while after is not None:
-            keys, after = self._open().answer(_next_keys(after), refresh=refresh, progress=progress)
+            keys, after = self.lister().answer(_next_keys(after), refresh=refresh, progress=progress)
             yield from keys
 
     def status(self, *, refresh: bool = False, progress: Progress | None = None) -> Status:
         """Return how the index is doing. Raises StoreNotFound, StoreIOError."""
-        lister = self._open()
+        lister = self.lister()
         from shardstore._files.index.upkeep import pending
 
         totals, damaged = lister.answer(
@@ -131,46 +131,42 @@ class Index:
 
     def refresh(self, progress: Progress | None = None) -> None:
         """Refresh, comparing every directory: finds what was copied in or taken away by hand. Raises StoreIOError."""
-        self._open().refresh_all(progress)
+        self.lister().refresh_all(progress)
 
     def rebuild(self, progress: Progress | None = None) -> bool:
         """Rebuild the index unless somebody else is at it; return whether it was done. Raises StoreIOError."""
-        return self._open().rebuild(progress)
+        return self.lister().rebuild(progress)
 
     def reindex(self, fields: tuple[str, ...], progress: Progress | None = None) -> None:
         """Have these fields indexed, in every process that uses the store. Raises StoreIOError."""
-        self._open().reindex(fields, progress)
+        self.lister().reindex(fields, progress)
 
     def vacuum(self) -> int:
-        """Delete what was left lying in index/, and give unused room back; return the bytes freed."""
-        lister = self._open()
+        """Delete what was left lying in index/, and give unused space back; return the bytes freed."""
+        lister = self.lister()
         from shardstore._files.index.upkeep import vacuum
 
         return vacuum(lister)
 
     def audit(self, progress: Progress | None = None) -> list[tuple[str, str]]:
         """Return (path relative to ROOT/index, what is wrong) for each row that a list would wrongly believe."""
-        lister = self._open()
+        lister = self.lister()
         from shardstore._files.index.upkeep import audit
 
         return audit(lister, progress)
 
     def believed(self) -> dict[str, Believed]:
         """Return what lists would say of each session without reading its shard, by the shard's name."""
-        lister = self._open()
+        lister = self.lister()
         from shardstore._files.index.upkeep import believed
 
         return believed(lister)
 
     def close(self) -> None:
-        """Close what is open. The index can be used again."""
+        """Close what is open, waiting for nobody. The index can be used again."""
         self._tracker.close()
         if self._lister is not None:
             self._lister.place.close()
-
-    def let_go(self) -> None:
-        """Close what is open. Waits for nobody."""
-        self.close()
 
     def after_fork(self) -> None:
         """Drop, in a forked child, what it inherited, without touching the parent's."""

@@ -1,9 +1,13 @@
 """The change file: which shards may have changed since the catalog, and what the catalog looks like. Append-only text.
 
     shardstore changes.<random> <inode>
-    <crc32> 3f/slug~hash.jsonl                        a change: whoever holds this shard's lock may commit to it
-    <crc32> +                                         a mark: a refresh begins; changes in front of it spare no other
+    <crc32> < changes.<random>                        the file that this one goes on from, if it was not made anew
+    <crc32> 3f/slug~hash.jsonl <seen> "<key>"         a change: whoever holds this shard's lock may commit to it
+    <crc32> +                                         a mark: changes in front of it spare no other
     <crc32> = <mark> <inode> <size> <mtime> <ctime>   a seal: the catalog looks like this and knows all before <mark>
+
+<seen> is for watchers (_files/watch.py): the session's version, "absent", "?" where it is not known, or "-" where no
+watcher sees a difference. The key is left out where it is not known.
 
 Each line's checksum is seeded with the first line. A name is used once, and the first line holds the inode's number,
 so no other file, and no copy of this one, is taken for it. Where the name is gone, so is the index. The file's flock is
@@ -23,16 +27,19 @@ from contextlib import suppress
 from typing import Final, NamedTuple, Self
 from zlib import crc32
 
+from shardstore import _codec as codec
 from shardstore._files import disk
 from shardstore._files.layout import FILE_MODE
 from shardstore._files.locks.flock import descriptors, try_lock, unlock
 
 PREFIX: Final = "changes."
 TEMP_PREFIX: Final = ".tmp-"
-BYTES_MAX: Final = 1 << 20  # a refresh begins a new file past this
+BYTES_MAX: Final = 16 << 20  # a refresh begins a new file past this; the one before is kept for watchers
+BEFORE: Final = "changes-before"  # its name then
 MARK: Final = "+"
 
 _NAME: Final = re.compile(r"changes\.[0-9a-f]{16}")
+_HEAD: Final = re.compile(rb"shardstore (changes\.[0-9a-f]{16}) ")
 _FLAGS: Final = os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _HEAD_BYTES_MAX: Final = 128
 _MARK_END: Final = b" +\n"
@@ -51,6 +58,7 @@ class Pending(NamedTuple):
 
     names: set[str]  # of shards that may have changed
     seal: str | None  # the last one
+    end: int  # where it ends
 
 
 def change_files(directory: str) -> list[str]:
@@ -65,15 +73,23 @@ def change_files(directory: str) -> list[str]:
 
 
 def impostors(directory: str) -> list[str]:
-    """Return the names of change files that something else has: a link, a directory, a FIFO. Raises OSError."""
+    """Return the names of change files that something else has, and of the one before, if they are there.
+
+    That is a link, a directory, a FIFO. Raises OSError.
+    """
     files = change_files(directory)
-    return [name for name in os.listdir(directory) if _NAME.fullmatch(name) and name not in files]
+    return [name for name in os.listdir(directory) if name == BEFORE or (_NAME.fullmatch(name) and name not in files)]
 
 
 def discard(directory: str) -> None:
     """Unlink every change file: from here on no list goes by this index. Raises OSError."""
     for file in change_files(directory):
         unlink(f"{directory}/{file}")
+
+
+def change(name: str, seen: str, key: str) -> str:
+    """Return what stands in a change file of a change; `key` may be empty, or only the shard's name."""
+    return f"{name} {seen} {codec.dumps(key).decode()}" if key and key != name else f"{name} {seen}"
 
 
 def unlink(path: str) -> None:
@@ -103,16 +119,19 @@ class ChangeFile:
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", self.path)
         self.identity = (status.st_ino, status.st_dev)
-        self._seed = 0
+        self.name = file  # which it is, under any name
+        self._seed = self.start = 0  # the second: where the first line ends
 
     @classmethod
-    def create(cls, directory: str) -> Self:
-        """Create a new one, whose lock the caller holds from the start. Raises OSError."""
+    def create(cls, directory: str, before: str = "") -> Self:
+        """Create a new one, whose lock the caller holds from the start; `before`: it goes on from. Raises OSError."""
         name = f"{PREFIX}{os.urandom(8).hex()}"
         made = cls(directory, f"{TEMP_PREFIX}{name}", os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
             made.lock()
             made._write(made._begin(name))
+            if before:
+                made.write(f"< {before}")
             os.rename(made.path, f"{directory}/{name}")
         except BaseException:
             unlink(made.path)
@@ -122,16 +141,18 @@ class ChangeFile:
 
     @classmethod
     def open(cls, directory: str, file: str, *, write: bool) -> Self:
-        """Open one that is there. Raises OSError; Unusable for a copy, or what is none."""
+        """Open one that is there, also the one before. Raises OSError; Unusable for a copy, or what is none."""
         found = cls(directory, file, os.O_RDWR if write else os.O_RDONLY)
-        head = found._begin(file)
-        if os.pread(found.fd, _HEAD_BYTES_MAX, 0)[: len(head)] != head:
+        given = os.pread(found.fd, _HEAD_BYTES_MAX, 0)
+        match = _HEAD.match(given) if file == BEFORE else None
+        head = found._begin(match[1].decode() if match is not None else file)
+        if given[: len(head)] != head:
             raise Unusable(f"{file} begins as no change file does, or is a copy")
         return found
 
     def _begin(self, name: str) -> bytes:
         head = f"shardstore {name} {self.identity[0]}\n".encode()
-        self._seed = crc32(head)
+        self.name, self._seed, self.start = name, crc32(head), len(head)
         return head
 
     def close(self) -> None:
@@ -143,7 +164,8 @@ class ChangeFile:
                     os.close(fd)
 
     def __del__(self) -> None:
-        if getattr(self, "fd", -1) >= 0:  # not set where opening failed
+        # Not set where opening failed; None once the interpreter has cleared this module, at its end.
+        if getattr(self, "fd", -1) >= 0 and descriptors is not None:
             self.close()
 
     def has_name(self) -> bool:
@@ -185,20 +207,25 @@ class ChangeFile:
     def read(self, start: int) -> Pending:
         """Return what stands behind `start`, where a line begins. Raises Unusable, OSError."""
         names: set[str] = set()
-        seal, seed = None, self._seed
-        for line in self._lines(start):
-            text = line[9:]
-            if line[:9] != b"%08x " % crc32(text, seed):
-                raise Unusable("a line of the change file is damaged")
+        seal = None
+        texts, end = self.lines(start)
+        for text in texts:
             if text.startswith(b"="):
                 seal = text[2:].decode()
-            elif text != b"+":
-                names.add(text.decode())
-        return Pending(names, seal)
+            elif text != b"+" and not text.startswith(b"<"):
+                names.add(text.partition(b" ")[0].decode())
+        return Pending(names, seal, end)
 
     def read_all(self) -> Pending:
         """Return what stands behind the first line. Raises Unusable, OSError."""
         return self.read(len(self._begin(self.file)))
+
+    def lines(self, start: int) -> tuple[list[bytes], int]:
+        """Return the lines from a place on, without their checksums, and where they end. Raises Unusable, OSError."""
+        lines, seed = self._lines(start), self._seed
+        if any(line[:9] != b"%08x " % crc32(line[9:], seed) for line in lines):
+            raise Unusable("a line of the change file is damaged")
+        return [line[9:] for line in lines], start + sum(len(line) + 1 for line in lines)
 
     def _lines(self, start: int) -> list[bytes]:
         """Return the lines from a place on. One that is not finished is being written now, or damaged."""

@@ -5,15 +5,16 @@ The protocol, and why it is right, stand in docs/internals/index.md.
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from shardstore import _events as events
 from shardstore._files.index.catalog import looks
 from shardstore._files.index.changes import ChangeFile, Pending, Unusable, change_files, holds_index_lock
 from shardstore._files.index.rebuild import rebuild
-from shardstore._files.index.refresh import refresh, seal_of
+from shardstore._files.index.refresh import FAILURES, seal_of, where_usable
+from shardstore._files.index.refresh import refresh as bring_up_to_date
 from shardstore._files.index.views import CatalogView, ScanView
 from shardstore._files.marker import read_settings, write_settings
 from shardstore._inside import inside_update
@@ -30,11 +31,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _REREADS: Final = 64  # shards read again and again; a refresh costs about as much
+BEHIND_BYTES_MAX: Final = 64 << 10  # of changes that every list reads: watchers have them written again and again
 _TRIES: Final = 6
 _WAIT_S: Final = 0.25  # seconds that a list waits for who publishes, or makes the index anew
 _POLL_S: Final = 0.001
-
-_FAILURES: Final = (Unusable, OSError, sqlite3.Error)
 
 
 class _Again(Exception):
@@ -63,11 +63,12 @@ class Lister:
                 continue
             except ShardStoreError:
                 raise
-            except _FAILURES as problem:
+            except FAILURES as problem:
                 self.place.close_idle()
                 self.problem = str(problem) or type(problem).__name__
             if attempt and not self._mend(deadline, refresh=refresh, progress=progress):
                 break
+        events.note("index", events.WARNING, "reading every shard, for the index cannot be used: %s", self.problem)
         return ask(ScanView(self.place.shards, self._marked(), progress))
 
     def _from_catalog(self, ask: Callable[[View], T], *, refresh: bool) -> T:
@@ -87,9 +88,9 @@ class Lister:
     def _ask(self, catalog: Catalog, ask: Callable[[View], T], *, refresh: bool) -> T:
         meta, file, pending = self.begin(catalog)
         names = self._names(catalog, file, pending)
-        if refresh and self._refresh_pays(meta, names):
+        if refresh and self._refresh_pays(meta, names, pending.end - meta.mark):
             catalog.end()
-            self._refresh(catalog, file)
+            bring_up_to_date(self.place, catalog, file)
             raise _Again
         seal = seal_of(meta.mark, looks(self.place.catalog_path))
         if pending.seal != seal:
@@ -120,39 +121,27 @@ class Lister:
 
     # Refreshing
 
-    def _refresh_pays(self, meta: Meta, names: set[str]) -> bool:
-        """Count the shards that lists read since anybody's last refresh."""
+    def _refresh_pays(self, meta: Meta, names: set[str], size: int) -> bool:
+        """Count the shards that lists read since anybody's last refresh. `size`: bytes of changes since then."""
         if not names or inside_update():
             return False
         counted = (meta.file, meta.mark)
         if self._counted != counted:
             self._counted, self._rereads = counted, 0
         self._rereads += len(names)
-        if self._rereads < _REREADS:
+        if self._rereads < _REREADS and size < BEHIND_BYTES_MAX:
             return False
         self._rereads = 0
         return True
 
-    def _refresh(self, catalog: Catalog, file: ChangeFile) -> bool:
-        return refresh(self.place, catalog, file)
-
     def refresh_all(self, progress: Progress | None) -> None:
         """Refresh, and compare every directory: finds what was copied in or taken away by hand. Raises StoreIOError."""
         self.answer(lambda _: None, refresh=True, progress=progress)  # it is usable by now, or cannot be
-        catalog = None
-        try:
-            catalog = self.place.take(write=True)
+        with where_usable(), closing(self.place.take(write=True)) as catalog:
             _, file, _ = self.begin(catalog)
             self.place.directories.compare(self.place.shards, catalog, file.file, every=True)
             catalog.end()
-            self._refresh(catalog, file)
-        except ShardStoreError:
-            raise
-        except _FAILURES:
-            return
-        finally:
-            if catalog is not None:
-                catalog.close()
+            bring_up_to_date(self.place, catalog, file)
 
     # Mending
 
@@ -176,7 +165,7 @@ class Lister:
         """Wait for whoever publishes or makes the index, else make it; return whether to ask again."""
         if holds_index_lock(self.place.directory) or not self._wait(deadline):
             return False
-        with suppress(_Again, *_FAILURES):
+        with suppress(_Again, *FAILURES):
             self._from_catalog(lambda _: None, refresh=False)  # whoever was waited for may have finished it
             return True
         self.place.close_idle()
@@ -195,7 +184,7 @@ class Lister:
         for name in self._change_files():
             try:
                 file = ChangeFile.open(self.place.directory, name, write=False)
-            except _FAILURES:
+            except FAILURES:
                 continue
             while not file.lock():
                 if time.monotonic() > deadline or inside_update():
@@ -208,7 +197,7 @@ class Lister:
         """Return the shards that any change file names, as far as they can be read."""
         marked: set[str] = set()
         for name in self._change_files():
-            with suppress(*_FAILURES):
+            with suppress(*FAILURES):
                 marked |= ChangeFile.open(self.place.directory, name, write=False).read_all().names
         return marked
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
+from shardstore import _events as events
 from shardstore._files import disk
 from shardstore._files.index.catalog import CATALOG, Catalog, Meta, stamp
 from shardstore._files.index.changes import MARK, TEMP_PREFIX, ChangeFile, Unusable, change_files, impostors, unlink
@@ -33,6 +35,7 @@ def rebuild(place: Place, progress: Progress | None) -> bool:
 
     `progress` is called under the index lock; what it raises is raised, and the index is left as missing.
     """
+    began = time.monotonic()
     try:
         _make_directory(place.directory)
         with ExitStack() as stack:
@@ -47,6 +50,10 @@ def rebuild(place: Place, progress: Progress | None) -> bool:
             _fill(place, file, marked, progress)
     except (Unusable, sqlite3.Error):
         return False
+    took = time.monotonic() - began
+    events.note("index", events.INFO, "made the index anew in %.2f s: %s", took, place.directory)
+    if events.measured is not None:
+        events.measured("rebuild", took)
     return True
 
 

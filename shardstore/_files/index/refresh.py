@@ -6,19 +6,38 @@ when we come, and is marked again behind our mark; or has committed before, and 
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from typing import TYPE_CHECKING
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
+from shardstore import _events as events
 from shardstore._files.index.catalog import looks, stamp
-from shardstore._files.index.changes import BYTES_MAX, MARK, ChangeFile, Unusable, unlink
+from shardstore._files.index.changes import BEFORE, BYTES_MAX, MARK, ChangeFile, Unusable, change, unlink
 from shardstore._files.index.rows import Busy, Indexed, Other
+from shardstore._model import UNKNOWN, UNSEEN
 from shardstore.errors import ShardStoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from shardstore._files.index.catalog import Catalog, Meta
     from shardstore._files.index.place import Place
+
+
+FAILURES: Final = (Unusable, OSError, sqlite3.Error)  # for which an index cannot be used, or not be written
+
+
+@contextmanager
+def where_usable() -> Iterator[None]:
+    """Leave the block where the index cannot be used. Raises StoreNotFound, StoreIOError, which are OSErrors too."""
+    try:
+        yield
+    except ShardStoreError:
+        raise
+    except FAILURES:
+        return
 
 
 def refresh(place: Place, catalog: Catalog, file: ChangeFile) -> bool:
@@ -28,29 +47,32 @@ def refresh(place: Place, catalog: Catalog, file: ChangeFile) -> bool:
     """
     if not file.lock():
         return False
+    began = time.monotonic()
     try:
-        return _refresh(place, catalog, file)
-    except ShardStoreError:
-        raise
-    except (Unusable, OSError, sqlite3.Error):
+        with where_usable():
+            return _refresh(place, catalog, file)
         return False
     finally:
         file.unlock()
+        if events.measured is not None:
+            events.measured("refresh", time.monotonic() - began)
 
 
 def _refresh(place: Place, catalog: Catalog, old: ChangeFile) -> bool:
     """Refresh. REQUIRES: the index lock."""
     rotates = old.size() > BYTES_MAX
-    new = ChangeFile.create(place.directory) if rotates else old
+    new = ChangeFile.create(place.directory, old.file) if rotates else old
     try:
         with catalog.writing(exclusive=rotates):
             meta = catalog.meta()
             if meta.file != old.file or not old.is_named():
                 raise Unusable("another change file by now")
             suspects, compared = place.directories.suspects, place.directories.compared
+            for name in suspects and suspects - old.read(meta.mark).names:  # done by hand: so watchers hear of it
+                old.write(change(name, UNKNOWN, catalog.key_of(name) or ""))
             mark = new.append(MARK)
-            if rotates:
-                unlink(old.path)  # from here on whoever knows the old one alone looks for another
+            if rotates:  # from here on whoever knows the old one alone looks for another
+                os.rename(old.path, f"{place.directory}/{BEFORE}")
             pending = old.read(meta.mark)
             if pending.seal != seal_of(meta.mark, looks(place.catalog_path)):
                 raise Unusable("the catalog is not as it was sealed")
@@ -76,7 +98,7 @@ def read_locked(place: Place, file: ChangeFile, names: Iterable[str]) -> list[In
     for name in names:
         one = place.shards.read_locked(name)
         if isinstance(one, Busy):
-            file.append(name)
+            file.append(change(name, UNSEEN, ""))  # watchers have seen the change of whoever is inside
         else:
             found.append(one)
     return found

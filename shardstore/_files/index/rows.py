@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shardstore import _codec as codec
+from shardstore import _projection
 from shardstore._files.layout import HASH_HEX, SUFFIX, is_shard_of
-from shardstore._order import sort_key
+from shardstore._projection import CUT_BYTES_MAX, FIELDS_BYTES_MAX, VALUE_BYTES_MAX
 from shardstore.session import Row
 
 if TYPE_CHECKING:
@@ -14,10 +15,6 @@ if TYPE_CHECKING:
 
     from shardstore._journal.replay import Journal
 
-FIELDS_BYTES_MAX: Final = 4096  # of all values in a row together, as a JSON object
-VALUE_BYTES_MAX: Final = 256  # of one value, as JSON, that is shown unasked, or held of a larger entry
-CUT_BYTES_MAX: Final = 512  # of the list of those that are left out
-CUT_ANY: Final = b"*"  # instead of that list where it would be longer
 NO_FILE: Final = "no file"
 
 
@@ -60,13 +57,13 @@ def digest_of(name: str) -> bytes:
     return bytes.fromhex(name[-HASH_HEX - len(SUFFIX) : -len(SUFFIX)])
 
 
-class Projection:
-    """Which fields of an entry stand in its row: all of a small one; else the small ones, the indexed ones first."""
+class Projection(_projection.Projection):
+    """From a shard to its row."""
 
-    __slots__ = ("indexed", "settings")
+    __slots__ = ("settings",)
 
     def __init__(self, indexed: Iterable[str] | None) -> None:
-        self.indexed = tuple(indexed or ())
+        super().__init__(indexed)
         # A catalog that was made with others is made anew.
         self.settings = codec.dumps([VALUE_BYTES_MAX, FIELDS_BYTES_MAX, CUT_BYTES_MAX, *self.indexed]).decode()
 
@@ -78,39 +75,7 @@ class Projection:
         if state.fields is None or state.key is None:
             return Other(name, "absent", "deleted" if journal.records else "empty")
         facts = (state.key, state.rev, state.version, state.created_at, state.updated_at, state.size, state.log_length)
-        row = Row(*facts, *self._held(state.fields, state.size))
-        columns = self._columns(state.fields) if self.indexed else ()
+        row = Row(*facts, *self.held(state.fields, state.size))
+        columns = self.columns(state.fields)
         settled = state.log.settled.end
         return Indexed(name, row, state.size + state.log.bytes + settled, journal.end + settled, columns)
-
-    def _columns(self, entry: dict[str, bytes]) -> tuple[bytes | None, ...]:
-        return tuple([sort_key(codec.loads(entry[name])) if name in entry else None for name in self.indexed])
-
-    def _held(self, entry: dict[str, bytes], size: int) -> tuple[bytes, bytes | None, bytes | None]:
-        """Return the fields that a row holds, the names of the others, and the names of those that it hides."""
-        large = [name for name, raw in entry.items() if len(raw) > VALUE_BYTES_MAX]
-        if size <= FIELDS_BYTES_MAX:
-            return codec.join(entry), None, codec.dumps(large) if large else None
-        small = {name: raw for name, raw in entry.items() if len(raw) <= VALUE_BYTES_MAX}
-        fields = codec.join(small)
-        if len(fields) > FIELDS_BYTES_MAX:
-            small = self._fitting(small)
-            fields = codec.join(small)
-        cut = codec.dumps([name for name in entry if name not in small])
-        return fields, cut if len(cut) <= CUT_BYTES_MAX else CUT_ANY, None
-
-    def _fitting(self, small: dict[str, bytes]) -> dict[str, bytes]:
-        """Return as many fields as there is room for, the indexed ones first."""
-        chosen: dict[str, bytes] = {}
-        room = FIELDS_BYTES_MAX - 1  # for the opening brace; each field has a comma or the closing brace behind it
-        for name in dict.fromkeys([*(name for name in self.indexed if name in small), *small]):
-            need = len(codec.member(name)) + len(small[name]) + 1
-            if need <= room:
-                chosen[name] = small[name]
-                room -= need
-        return chosen
-
-
-def lacks(cut: bytes | None, name: str) -> bool:
-    """Return whether a field of this name may be among those that were left out of a row."""
-    return cut is not None and (cut == CUT_ANY or codec.dumps(name) in cut)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from shardstore._files.index.progress import Progress
     from shardstore._files.layout import Layout
+    from shardstore._model import State
 
 _KEPT_BYTES_MAX: Final = 32 << 20  # of entries of changed shards, kept until they change
 _KEPT_OVERHEAD: Final = 2048  # bytes, about, that keeping one takes beside its entry
@@ -67,6 +68,11 @@ class ShardReader:
     def read(self, name: str) -> Found:
         """Read a shard without its lock: its state as of some moment during the call. Raises StoreIOError."""
         return self._read(name, locked=False)[0]
+
+    def state(self, name: str) -> tuple[Found, State]:
+        """Read a shard without its lock; return what is committed of its session as well. Raises StoreIOError."""
+        found, journal = self._read(name, locked=False)
+        return found, journal.state
 
     def read_locked(self, name: str) -> Found:
         """Read a shard under its lock, or return Busy where the lock is not free right now. Raises StoreIOError."""

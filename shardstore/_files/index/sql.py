@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shardstore import _codec as codec
-from shardstore._files.index.rows import CUT_ANY
 from shardstore._order import sort_key, type_range
+from shardstore._projection import CUT_ANY
 from shardstore.session import COLUMNS
 
 if TYPE_CHECKING:

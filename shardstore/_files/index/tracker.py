@@ -10,11 +10,14 @@ import errno
 import os
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from shardstore._files.index.changes import ChangeFile, Unusable, change_files, discard
+from shardstore._files.index.changes import ChangeFile, Unusable, change, change_files, discard
+from shardstore._model import UNKNOWN, UNSEEN, seen_of
 from shardstore.errors import raise_io_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from shardstore._model import State
 
 _T = TypeVar("_T")
 _TRIES: Final = 100  # while others begin one change file after the other
@@ -40,8 +43,8 @@ class ChangeTracker:
         self._free_descriptors = free_descriptors
         self._seen: tuple[_Seen, ...] = ()
 
-    def mark_changed(self, name: str) -> None:
-        """Have every list from now on look at this shard.
+    def mark_changed(self, name: str, key: str = "", state: State | str = UNKNOWN) -> None:
+        """Have every list and every watcher from now on look at this shard. `state`: what it holds, or UNKNOWN, UNSEEN.
 
         REQUIRES: the caller holds the shard's lock until it has committed. Where the index cannot be told it is
         deleted, and the next list reads every shard. Raises StoreIOError where that fails as well: commit nothing then.
@@ -54,25 +57,29 @@ class ChangeTracker:
                     return
             elif not seen and not os.access(self._directory, os.F_OK):
                 return  # where there is no index, whoever makes one reads this shard under its lock
-            self._mark(name)
+            text = change(name, state if isinstance(state, str) else seen_of(state), key)
+            self._mark(name, text, remember=state is not UNSEEN)
         except (OSError, Unusable) as error:
             self._seen = ()
             if getattr(error, "errno", None) in _NO_DESCRIPTOR and self._free_descriptors():
-                self.mark_changed(name)
+                self.mark_changed(name, key, state)
             else:
                 self._discard()
 
-    def _mark(self, name: str) -> None:
+    def _mark(self, name: str, text: str, *, remember: bool) -> None:
         """Mark it in every change file there is; again, if one of them was replaced meanwhile."""
         for _ in range(_TRIES):
-            known = tuple([self._mark_in(seen, name) for seen in self._follow()])
+            known = tuple([self._mark_in(seen, name, text, remember=remember) for seen in self._follow()])
             self._seen = known
             if all(seen.file.has_name() for seen in known):
                 return
         raise Unusable("the change file does not stay")
 
-    def _mark_in(self, seen: _Seen, name: str) -> _Seen:
-        """Append the name unless it stands behind the last mark. Raises OSError."""
+    def _mark_in(self, seen: _Seen, name: str, text: str, *, remember: bool) -> _Seen:
+        """Append the change unless it stands behind the last mark. Raises OSError.
+
+        What no watcher sees is not remembered: it spares nobody the change that a commit makes.
+        """
         file, names, size = seen
         now = file.size()
         if now < size:
@@ -80,8 +87,9 @@ class ChangeTracker:
         if now > size and file.has_mark(size, now):
             names = set()
         if name not in names:
-            length = file.write(name)
-            names.add(name)
+            length = file.write(text)
+            if remember:
+                names.add(name)
             if file.size() == now + length:
                 now += length  # nothing came between: not to be searched again
         return _Seen(file, names, now)

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import os
-import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shardstore._files.index.audit import Audit
 from shardstore._files.index.catalog import CATALOG, looks, stamp
 from shardstore._files.index.changes import Unusable
 from shardstore._files.index.rebuild import sweep
-from shardstore._files.index.refresh import seal_of
+from shardstore._files.index.refresh import FAILURES, seal_of, where_usable
 from shardstore._files.layout import PREFIXES
 from shardstore.errors import ShardStoreError
 
 if TYPE_CHECKING:
+    from shardstore._files.index.catalog import Meta
+    from shardstore._files.index.changes import ChangeFile, Pending
     from shardstore._files.index.lister import Lister
     from shardstore._files.index.progress import Progress
 
 _WORTH_IT: Final = 0.25  # share of the catalog that is unused
 _LOOKS: Final = 5
-_FAILURES: Final = (Unusable, OSError, sqlite3.Error)
 
 
 def pending(lister: Lister) -> tuple[int, str | None]:
@@ -31,20 +32,22 @@ def pending(lister: Lister) -> tuple[int, str | None]:
             return _pending(lister), None
         except ShardStoreError:
             raise
-        except _FAILURES as error:
+        except FAILURES as error:
             problem = str(error)
     return 0, problem
 
 
 def _pending(lister: Lister) -> int:
-    catalog = lister.place.take(write=False)
-    try:
-        meta, file, changes = lister.begin(catalog)
-        if changes.seal != seal_of(meta.mark, looks(lister.place.catalog_path)) or not file.is_named():
+    return len(marked(lister)[2].names)
+
+
+def marked(lister: Lister) -> tuple[Meta, ChangeFile, Pending]:
+    """Return what the catalog goes with, which can be believed. Raises Unusable, OSError, sqlite3.Error."""
+    with closing(lister.place.take(write=False)) as catalog:
+        meta, file, pending = lister.begin(catalog)
+        if pending.seal != seal_of(meta.mark, looks(lister.place.catalog_path)) or not file.is_named():
             raise Unusable("the catalog is not as it was sealed")
-        return len(changes.names)
-    finally:
-        catalog.close()
+        return meta, file, pending
 
 
 def audit(lister: Lister, progress: Progress | None) -> list[tuple[str, str]]:
@@ -53,24 +56,16 @@ def audit(lister: Lister, progress: Progress | None) -> list[tuple[str, str]]:
     An index that is missing, damaged or behind is no problem: it knows that it is, and is made anew or refreshed.
     """
     place = lister.place
-    for _ in range(_LOOKS):
-        catalog = None
-        try:
-            catalog = place.take(write=False)
-            meta, file, changes = lister.begin(catalog)
-            found = Audit(catalog, place.shards, changes.names).problems(progress)
-            seal = seal_of(meta.mark, looks(place.catalog_path))
-            # What was marked as changed while we looked is no mistake.
-            changes = file.read(meta.mark)
-            if changes.seal == seal and file.is_named():
-                return [(CATALOG, wrong) for name, wrong in found.items() if name not in changes.names]
-        except ShardStoreError:
-            raise
-        except _FAILURES:
-            return []
-        finally:
-            if catalog is not None:
-                catalog.close()
+    with where_usable():
+        for _ in range(_LOOKS):
+            with closing(place.take(write=False)) as catalog:
+                meta, file, changes = lister.begin(catalog)
+                found = Audit(catalog, place.shards, changes.names).problems(progress)
+                seal = seal_of(meta.mark, looks(place.catalog_path))
+                # What was marked as changed while we looked is no mistake.
+                changes = file.read(meta.mark)
+                if changes.seal == seal and file.is_named():
+                    return [(CATALOG, wrong) for name, wrong in found.items() if name not in changes.names]
     return []
 
 
@@ -88,9 +83,7 @@ def believed(lister: Lister) -> dict[str, Believed]:
     A session that a writer marked as changed is left out: there the shard decides.
     """
     place = lister.place
-    catalog = None
-    try:
-        catalog = place.take(write=False)
+    with where_usable(), closing(place.take(write=False)) as catalog:
         meta, file, _ = lister.begin(catalog)
         rows = {}
         for prefix in PREFIXES:
@@ -102,34 +95,23 @@ def believed(lister: Lister) -> dict[str, Believed]:
         if changes.seal != seal_of(meta.mark, looks(place.catalog_path)) or not file.is_named():
             return {}
         return {name: row for name, row in rows.items() if name not in changes.names}
-    except ShardStoreError:
-        raise
-    except _FAILURES:
-        return {}
-    finally:
-        if catalog is not None:
-            catalog.close()
+    return {}
 
 
 def vacuum(lister: Lister) -> int:
-    """Delete what was left lying in index/, and give unused room back; return the bytes freed.
+    """Delete what was left lying in index/, and give unused space back; return the bytes freed.
 
     Nothing where somebody refreshes, or without the right to write.
     """
     before = _size(lister.place.directory)
-    try:
+    with where_usable():  # else the next list makes it anew
         _vacuum(lister)
-    except ShardStoreError:
-        raise
-    except _FAILURES:
-        return 0  # the next list makes it anew
     return max(0, before - _size(lister.place.directory))
 
 
 def _vacuum(lister: Lister) -> None:
     place = lister.place
-    catalog = place.take(write=True)
-    try:
+    with closing(place.take(write=True)) as catalog:
         meta, file, _ = lister.begin(catalog)
         catalog.end()
         if not file.lock():
@@ -142,8 +124,6 @@ def _vacuum(lister: Lister) -> None:
                 file.append(f"= {seal_of(meta.mark, stamp(place.catalog_path))}")
         finally:
             file.unlock()
-    finally:
-        catalog.close()
 
 
 def _size(directory: str) -> int:

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import heapq
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from shardstore import _codec as codec
-from shardstore._files.index.rows import Found, Indexed, is_damaged, lacks
+from shardstore._files.index.rows import Found, Indexed, is_damaged
 from shardstore._files.layout import shard_name
+from shardstore._projection import lacks
 from shardstore.query import Candidate, Query
 from shardstore.session import SessionInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from shardstore._files.index.catalog import Catalog
     from shardstore._files.index.progress import Progress
     from shardstore._files.index.shards import ShardReader
     from shardstore.session import Row
+
+T = TypeVar("T")
 
 _KEYS_AT_ONCE = 1000
 
@@ -120,14 +123,18 @@ class CatalogView:
     def _fresh(self) -> list[Row]:
         return [found.row for found in self._changed.values() if isinstance(found, Indexed)]
 
-    def select(self, query: Query) -> list[SessionInfo]:
-        """Answer a list."""
+    def _decide(self, ask: Callable[[Query], T], query: Query) -> T:
+        """Return an answer, once no session is newer than its row any more."""
         while True:
             try:
-                return self._select(query)
+                return ask(query)
             except _Newer as newer:
                 self._changed[newer.found.name] = newer.found
                 self._supersede(newer.found.name)
+
+    def select(self, query: Query) -> list[SessionInfo]:
+        """Answer a list."""
+        return self._decide(self._select, query)
 
     def _select(self, query: Query) -> list[SessionInfo]:
         if query.limit == 0:
@@ -179,15 +186,13 @@ class CatalogView:
 
     def count(self, query: Query) -> int:
         """Count the sessions that a list would return, limits aside."""
-        while True:
-            try:
-                counted = self._catalog.count(query, list(self._without))
-                if counted is not None:
-                    return counted + sum(1 for _ in self._admitted(query, self._fresh))
-                return sum(1 for _ in self._candidates(query)[0])
-            except _Newer as newer:
-                self._changed[newer.found.name] = newer.found
-                self._supersede(newer.found.name)
+        return self._decide(self._count, query)
+
+    def _count(self, query: Query) -> int:
+        counted = self._catalog.count(query, list(self._without))
+        if counted is not None:
+            return counted + sum(1 for _ in self._admitted(query, self._fresh))
+        return sum(1 for _ in self._candidates(query)[0])
 
     def keys(self, after: str) -> tuple[list[str], str | None]:
         """Return the next keys in ascending order, and after which one to go on."""

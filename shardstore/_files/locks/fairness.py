@@ -223,13 +223,8 @@ class FairLock:
         """
         if not self._waiting:
             now = time.monotonic()
-            self._queue_file.look_at = now + _LOOK_S
-            over = now >= self.ends or self.ends == NEVER
-            polite = over and count > self._count and self._queue.is_taken()
-            self._judge(now, count)
+            polite = self._look(now, count)
             busy = now < self._busy_until
-            if over:
-                self._begin(now, count)
             if not polite and (lock.try_acquire() if busy else lock.try_shortly(deadline)):
                 return True
             self._waiting = True
@@ -241,6 +236,21 @@ class FairLock:
             self._contended_until = now + _REMEMBERED_S
             self._begin(now, count)
         return got
+
+    def try_politely(self, lock: KernelLock, count: int) -> bool:
+        """Take the lock if it is free and nobody is to have it first; return whether it is held afterwards."""
+        now = time.monotonic()
+        return not self._look(now, count) and lock.try_acquire()
+
+    def _look(self, now: float, count: int) -> bool:
+        """Look at the queue, if it is time to; return whether somebody else is to have the lock first."""
+        self._queue_file.look_at = now + _LOOK_S
+        over = now >= self.ends or self.ends == NEVER
+        polite = over and count > self._count and self._queue.is_taken()
+        self._judge(now, count)
+        if over:
+            self._begin(now, count)
+        return polite
 
     def _judge(self, now: float, count: int) -> None:
         """See whether this process has used its time slice without a pause, if it made updates enough to show that."""

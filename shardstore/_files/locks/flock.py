@@ -1,4 +1,4 @@
-"""Locks: the kernel's, on the shard file itself, behind an in-process gate.
+"""Locks: the kernel's, on the shard file itself, behind a mutex between threads.
 
 Purposes: exclude every other writer of one file, across processes and threads; let nobody starve; leave nothing to
 clean up. The lock is a whole-file flock on a descriptor that the caller keeps open, so it ends the instant its owner
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _SHORT_SLEEPS: Final = (0.00005, 0.0002)  # seconds; a holder is usually gone after one of them
 _POLL_FIRST_S, _POLL_MOST_S = 0.0005, 0.02
 _TRY: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
+_SHARE: Final = fcntl.LOCK_SH | fcntl.LOCK_NB
 _WITHOUT_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF})
 
 
@@ -50,6 +51,17 @@ def try_lock(fd: int) -> bool:
         return lock_descriptor(fd, blocking=False)
     except OSError as error:
         raise_lock_error(error)
+
+
+def try_share(fd: int) -> bool:
+    """Share the lock of an open file, unless a writer has it; return whether it is shared afterwards."""
+    try:
+        fcntl.flock(fd, _SHARE)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise_lock_error(error)
+    return True
 
 
 def unlock(fd: int) -> None:
@@ -100,6 +112,11 @@ class KernelLock:
                     os.close(fd)
                 except OSError:
                     pass  # it is closed all the same, and whatever had to be synced was
+
+    def __del__(self) -> None:
+        """Close the descriptor where an exception from outside came before anybody had the lock."""
+        if getattr(self, "_fd", -1) >= 0 and hasattr(self, "abandoned"):
+            self.close()
 
     def after_fork(self) -> None:
         """Close the descriptor in a forked child, where no helper waits on it, whatever the parent's do."""

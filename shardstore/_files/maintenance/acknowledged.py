@@ -3,6 +3,9 @@
 A shard without them looks like any other. Only the index can know better: whoever writes to a shard, or removes it,
 marks it first, so a row without a mark says what the shard must hold. The next list reads the shard and forgets what it
 knew, so verify leaves a record in quarantine/, and names that until a repair.
+
+Sessions that were written since the last refresh are not checked: their mark says that they changed, once for many
+commits, and not how far they came. To know that too, every commit would have to write to a second file.
 """
 
 from __future__ import annotations

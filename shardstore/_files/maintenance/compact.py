@@ -157,6 +157,8 @@ class _Compaction:
             elif verb == "trim":
                 txn.trim()
             else:
+                if txn.journal.records:
+                    logs.sweep_all(txn, self.engine.layout, shard.name)
                 txn.remove()
             after = 0 if verb == "drop-tombstone" else txn.journal_size
             self._did(verb, txn.state.key or file_key, before, why, age=age, freed=before - after)
@@ -186,11 +188,11 @@ class _Compaction:
         self._locked_by_name(file, file.owner, act)
 
     def _sweep_log(self, file: StoreFile) -> None:
-        """Remove a log file that no journal names."""
+        """Remove a log file that no journal names, or keep it in quarantine/."""
         owner, file_id = file.owner, file.log
         assert owner is not None
         assert file_id is not None
-        if not logs.is_unused(self.engine, owner, file_id):
+        if not logs.is_unused(self.engine.layout, owner, file_id):
             return
         try:
             size = os.path.getsize(self.engine.layout.shard_path(file.name))
@@ -201,8 +203,9 @@ class _Compaction:
             return
 
         def act(txn: FileTransaction) -> None:
-            if logs.sweep(self.engine, txn, owner, file_id):
-                self._did("sweep-log", None, size, "no journal names it", freed=size)
+            swept = logs.sweep(self.engine, txn, owner, file_id)
+            if swept is not None:
+                self._did("sweep-log", None, size, swept.why, freed=0 if swept.kept else size)
 
         self._locked_by_name(file, owner, act)
 

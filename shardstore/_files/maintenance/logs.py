@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from shardstore._files import disk
 from shardstore._files.file import read_file
 from shardstore._files.layout import ARCHIVE, log_file, log_owner, log_path, parse_log, parse_stamped
-from shardstore._files.logfile import give_name
+from shardstore._files.logfile import discard, give_name
 from shardstore._log import Item, LogChange, LogState, Settled
 from shardstore._model import Change
 from shardstore.errors import CorruptShard, raise_io_error
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from shardstore._files.layout import Layout
     from shardstore._files.shard import Shard
     from shardstore._files.transaction import FileTransaction
+    from shardstore._journal.replay import Journal
     from shardstore._model import State
 
 _RUNS_MAX = 8  # runs of items that are named
@@ -130,27 +131,70 @@ def salvaged_log(shard: Shard, state: State) -> State:
 # Files that nobody needs
 
 
-def is_unused(engine: FileEngine, name: str, file_id: str) -> bool:
-    """Return whether no journal names a log file; False where the journal cannot be read."""
+def why_unused(layout: Layout, name: str, file_id: str) -> str | None:
+    """Return what a log file may be that no journal names, for people; None where one does, or cannot be read."""
     try:
-        journal, _ = read_file(engine.layout.shard_path(name))
+        journal, _ = read_file(layout.shard_path(name))
     except CorruptShard:
-        return False
-    return journal.state.log.settled.file != file_id
+        return None
+    if journal.state.log.settled.file == file_id:
+        return None
+    reason = why_kept(layout, name, journal)
+    if reason:
+        return f"{reason}: this may be all that is left; compact moves it to quarantine/"
+    return "no journal names it; compact sweeps it"
 
 
-def sweep(engine: FileEngine, txn: FileTransaction, name: str, file_id: str) -> bool:
-    """Remove a log file that no journal names; return whether that was done.
+def is_unused(layout: Layout, name: str, file_id: str) -> bool:
+    """Return whether no journal names a log file; False where the journal cannot be read."""
+    return why_unused(layout, name, file_id) is not None
+
+
+class Swept(NamedTuple):
+    """What became of a log file that no journal names."""
+
+    why: str  # for people
+    kept: bool = False  # in quarantine/
+
+
+def sweep(engine: FileEngine, txn: FileTransaction, name: str, file_id: str) -> Swept | None:
+    """Remove a log file that no journal names; None where one names it after all.
 
     What made it unused is put on the medium first: else a power cut might bring back a journal without its log.
+    A file that may be all that is left of a log goes to quarantine/ instead.
     REQUIRES: inside `txn`, which keeps out a writer that has just made the file.
     """
     if txn.state.log.settled.file == file_id:
-        return False
+        return None
     path = log_path(engine.layout, name, file_id)
     disk.sync_directory(os.path.dirname(path))
+    reason = why_kept(engine.layout, name, txn.journal)
+    kept = keep(engine.layout, name, file_id) if reason else ""
     os.unlink(path)
-    return True
+    return Swept(f"{reason}; it is {kept}", kept=True) if kept else Swept("no journal names it")
+
+
+def sweep_all(txn: FileTransaction, layout: Layout, name: str) -> None:
+    """Remove what a delete that died left of a session's log, before its tombstone goes. REQUIRES: inside `txn`."""
+    left = files_of(layout, name)
+    if left:
+        txn.cover()
+        for file_id in left:
+            discard(log_path(layout, name, file_id))
+
+
+def why_kept(layout: Layout, name: str, journal: Journal) -> str:
+    """Return why the unused log files of a shard may be all that is left of its log; an empty text where they are not.
+
+    A delete and a replacement leave a journal that says so before the file goes. A file that somebody emptied, removed
+    or put back from a backup says nothing of the log that it had.
+    """
+    if not journal.records:
+        return "its session's file is empty or gone"
+    named = journal.state.log.settled.file
+    if named and not os.path.lexists(log_path(layout, name, named)):
+        return "the log that its session's file names is missing"
+    return ""
 
 
 def unused_in_archive(layout: Layout) -> list[tuple[str, str]]:

@@ -101,8 +101,9 @@ class _Verification:
 
     def _check(self, file: StoreFile) -> None:
         if file.log is not None:
-            if file.owner is not None and logs.is_unused(self.engine, file.owner, file.log):
-                self._note(file.path, "unused-log", "no journal names it; compact sweeps it")
+            why = None if file.owner is None else logs.why_unused(self.engine.layout, file.owner, file.log)
+            if why is not None:
+                self._note(file.path, "unused-log", why)
         elif file.owner is not None:
             self._note(file.path, "temp", "left by a rewrite that died, or one under way; compact sweeps it")
         elif not file.shard:

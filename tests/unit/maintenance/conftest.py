@@ -10,6 +10,6 @@ from shardstore._files.engine import FileEngine
 
 @pytest.fixture
 def engine(store: Store) -> FileEngine:
-    """Give the engine of the store."""
+    """Return the engine of the store."""
     assert isinstance(store.engine, FileEngine)
     return store.engine

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.damages("a shard is cut back")
 
 @pytest.fixture
 def path(store: Store, engine: FileEngine) -> Path:
-    """Give the file of a session whose four revisions the lists know."""
+    """Return the file of a session whose four revisions the lists know."""
     for number in range(4):
         store.patch("k", {"n": number})
     engine.index.refresh()

@@ -14,7 +14,7 @@ from shardstore._files.maintenance.archive import archived_files, restore, resto
 
 
 def archived_once_more(store: Store, number: int) -> str:
-    """Make a session, archive it, and return its version."""
+    """Create a session, archive it, and return its version."""
     version = store.create("k", {"n": number}).version
     assert len(store.prune(older_than=0).actions) == 1
     return version

@@ -17,7 +17,7 @@ from shardstore.reports import PurgeReport
 
 @pytest.fixture
 def filled(store: Store, engine: FileEngine) -> FileEngine:
-    """Give an engine with three archived sessions and a damaged file in quarantine/."""
+    """Return an engine with three archived sessions and a damaged file in quarantine/."""
     for key in ("a:1", "a:2", "b:1"):
         store.create(key, {"key": key})
         store.prune(older_than=0)

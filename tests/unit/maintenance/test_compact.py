@@ -23,7 +23,7 @@ def run(engine: FileEngine, **options: Any) -> CompactReport:
 
 
 def grown(store: Store, key: str) -> None:
-    """Give a session a journal of many records for little data: more than a writer leaves behind today."""
+    """Grow for a session a journal of many records for little data: more than a writer leaves behind today."""
     store.create(key, {"n": 1})
     path = disk.shard(store.root, key)
     (first,) = disk.records(path.read_bytes())

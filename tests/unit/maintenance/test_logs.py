@@ -18,7 +18,7 @@ GHOST = "0123456789abcdef"
 
 @pytest.fixture
 def path(store: Store, engine: FileEngine) -> Path:
-    """Give the log file of session k, which holds most of its 300 items."""
+    """Return the log file of session k, which holds most of its 300 items."""
     with store.using(durability="relaxed") as quick:
         for number in range(300):
             quick.append("k", [{"n": number, "text": "x" * 1_000}])
@@ -89,7 +89,7 @@ def test_only_what_no_journal_names_is_swept(store: Store, engine: FileEngine, p
     used = path.name.split(".")[1]
     Path(log_path(engine.layout, NAME, GHOST)).touch()
     assert logs.files_of(engine.layout, NAME) == sorted([used, GHOST])
-    assert (logs.is_unused(engine, NAME, used), logs.is_unused(engine, NAME, GHOST)) == (False, True)
+    assert (logs.is_unused(engine.layout, NAME, used), logs.is_unused(engine.layout, NAME, GHOST)) == (False, True)
     with engine.pool.transaction("k", 1.0) as txn:
         assert not logs.sweep(engine, txn, NAME, used)
         assert logs.sweep(engine, txn, NAME, GHOST)
@@ -100,7 +100,7 @@ def test_only_what_no_journal_names_is_swept(store: Store, engine: FileEngine, p
 def test_beside_a_damaged_journal_no_log_is_unused(engine: FileEngine, path: Path) -> None:
     """It may be all that is left of the session."""
     disk.edit(disk.shard(engine.root, "k"), b"noise" * 1000)
-    assert not logs.is_unused(engine, NAME, GHOST)
+    assert not logs.is_unused(engine.layout, NAME, GHOST)
     logs.set_aside(engine.layout, NAME)
     assert logs.files_of(engine.layout, NAME) == []
     assert (engine.layout.quarantine / log_file(NAME, path.name.split(".")[1])).exists()

@@ -41,7 +41,7 @@ def test_the_key_in_remains_is_the_one_that_the_name_was_made_from() -> None:
 
 @pytest.fixture
 def broken(store: Store, engine: FileEngine) -> Path:
-    """Give the file of session k, whose second of four records is damaged."""
+    """Return the file of session k, whose second of four records is damaged."""
     for number in range(4):
         store.patch("k", {"n": number, f"f{number}": number})
     path = disk.shard(engine.root, "k")

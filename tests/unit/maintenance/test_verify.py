@@ -63,7 +63,7 @@ PROBLEMS: list[tuple[Callable[[Path], None], str]] = [
 
 @pytest.fixture
 def path(store: Store, engine: FileEngine) -> Path:
-    """Give the file of session k, of three revisions, beside another session."""
+    """Return the file of session k, of three revisions, beside another session."""
     for number in range(3):
         store.patch("k", {"n": number, f"f{number}": "x" * 600})
     store.create("other", {"n": 1})

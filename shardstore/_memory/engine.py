@@ -1,31 +1,19 @@
-"""The memory engine: a store that lives in one object, for the tests of whoever uses shardstore.
-
-The same verbs, errors and values as in files: a mutex a session, the nesting guard, history, the archive, lists.
-Nothing is on disk, nothing is seen by another process, and a forked child has a copy of its own.
-"""
+"""The engine: sessions in a dict, and the settled parts of their logs in lists."""
 
 from __future__ import annotations
 
 import os
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
-from shardstore._codec import ENTRY_BYTES_MAX
-from shardstore._inside import FifoMutex, Token, new_token
-from shardstore._journal.record import next_record
+from shardstore._inside import FifoMutex
 from shardstore._keys import check_key
-from shardstore._log import SETTLE_BYTES, Item, LogState, Settled, moved_to
+from shardstore._log import Settled
+from shardstore._memory.changes import MemoryChanges, Notes
+from shardstore._memory.transaction import MemoryBatch, MemoryTransaction
 from shardstore._model import ABSENT
-from shardstore.errors import (
-    InvalidEntry,
-    InvalidQuery,
-    LockTimeout,
-    LogReplaced,
-    SessionExists,
-    SessionNotFound,
-    StoreClosed,
-)
+from shardstore.errors import InvalidQuery, LockTimeout, LogReplaced, SessionExists, SessionNotFound, ShardStoreError
 from shardstore.reports import (
     Action,
     ArchivedFile,
@@ -40,14 +28,16 @@ from shardstore.reports import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from shardstore._model import Change, State
-    from shardstore.engine import Progress, Transaction
+    from shardstore._log import Item, LogState
+    from shardstore._model import State
+    from shardstore.engine import Progress
     from shardstore.errors import CorruptShard
     from shardstore.query import Query
     from shardstore.session import SessionInfo
 
 _HISTORY_BYTES: Final = 65536  # earlier revisions are kept up to this ...
 _HISTORY_FACTOR: Final = 3  # ... plus so many times the bytes of the entry
+_NOTES_MAX: Final = 10_000  # changes that `compact` leaves for watchers
 _engines: Final[weakref.WeakSet[MemoryEngine]] = weakref.WeakSet()
 
 
@@ -56,12 +46,14 @@ class MemoryEngine:
 
     location = "memory:"
     root = None
+    remote = False
 
     def __init__(self) -> None:
         self.process = str(os.getpid())
         self.sessions: dict[str, list[State]] = {}  # by key: its revisions since it was made or rewritten
         self.archive: list[tuple[float, list[State]]] = []  # when it was archived, in seconds, and its revisions
         self.logs = MemoryLogs()
+        self.notes = Notes()
         self._mutexes: dict[str, FifoMutex] = {}
         _engines.add(self)
 
@@ -82,6 +74,26 @@ class MemoryEngine:
         check_key(key)
         states = self.sessions.get(key)
         return states[-1] if states else ABSENT
+
+    def is_ready(self, key: str) -> bool:
+        """Return True: reading takes no time."""
+        check_key(key)
+        return True
+
+    def at_hand(self, key: str) -> MemoryTransaction | None:
+        """Return a transaction that is inside, if nobody else is; None where somebody is."""
+        txn = self.transaction(key, 0.0)
+        try:
+            return txn.__enter__()
+        except ShardStoreError:
+            return None
+
+    def group(self, key: str, timeout: float | None, *, create: bool) -> MemoryTransaction:  # noqa: ARG002
+        """Return a transaction that may commit more than once."""
+        return self.transaction(key, timeout)
+
+    def tend(self, key: str, timeout: float | None) -> None:
+        """Return at once: nothing was left."""
 
     def batch(self, *, durable: bool) -> MemoryBatch:  # noqa: ARG002  # nothing here survives anything
         """Return a batch."""
@@ -110,6 +122,20 @@ class MemoryEngine:
         present = self.read(key)
         states = self.sessions.get(key, []) if present.exists else []
         return [state for state in list(states) if state.incarnation == present.incarnation]
+
+    # Watching
+
+    def token(self, *, write: bool) -> str:  # noqa: ARG002
+        """Return where the store is now."""
+        return self.notes.token(self.notes.end)
+
+    def changes(self, prefix: str, since: str | None, *, write: bool) -> MemoryChanges:  # noqa: ARG002
+        """Return what changes from a token on, or from now on. Raises WatchExpired."""
+        place = self.notes.end if since is None else self.notes.place(since)
+        return MemoryChanges(self, prefix, place)
+
+    def changes_in(self, key: str | None) -> None:
+        """Return None: nothing is written anywhere."""
 
     # Lists
 
@@ -146,6 +172,8 @@ class MemoryEngine:
             action = self._tend(key, dry_run=dry_run)
             if action is not None:
                 actions.append(action)
+        if not dry_run:
+            self.notes.trim(_NOTES_MAX)
         if progress is not None:
             progress(len(keys), len(keys))
         return CompactReport(dry_run, tuple(actions), sum(action.bytes_freed for action in actions))
@@ -166,7 +194,7 @@ class MemoryEngine:
                 if not dry_run:
                     self.sessions[key] = states[-1:]
                     if not txn.state.exists:
-                        txn.remove()
+                        del self.sessions[key]  # which no watcher sees
                 return action
         except LockTimeout:
             return None
@@ -187,6 +215,7 @@ class MemoryEngine:
                 if one[1][-1].key == key:
                     self.archive.remove(one)  # by what it is: another thread may restore one in front of it
                     self.sessions[key] = one[1]
+                    self.notes.add(key, ABSENT)
                     return one[1][-1]
         raise SessionNotFound(key)
 
@@ -252,6 +281,7 @@ class MemoryEngine:
         self.process = str(os.getpid())
         for mutex in self._mutexes.values():
             mutex.after_fork()
+        self.notes.after_fork()
 
 
 class MemoryLogs:
@@ -305,121 +335,6 @@ class MemoryLogs:
         if old.settled.file != new.settled.file:
             self._files.pop(old.settled.file, None)
             self._numbers.pop(old.settled.file, None)
-
-
-class MemoryTransaction:
-    """One session, locked between `with` and its end."""
-
-    _token: Token | None = None
-
-    def __init__(
-        self, engine: MemoryEngine, key: str, mutex: FifoMutex, timeout: float | None, *, create: bool
-    ) -> None:
-        self._engine = engine
-        self._key = key
-        self._mutex = mutex
-        self._timeout = timeout
-        self._create = create
-        self.state: State = ABSENT
-
-    def __enter__(self) -> Self:
-        """Lock, and read what is committed. Raises NestedUpdate, LockTimeout, SessionNotFound."""
-        token = self._token = new_token(self._mutex)
-        began = time.monotonic()
-        try:
-            if not self._mutex.enter(token, self._timeout):
-                raise LockTimeout(self._key, time.monotonic() - began, os.getpid())
-            self.state = self._engine.read(self._key)
-            if not (self._create or self.state.exists):
-                raise SessionNotFound(self._key)
-        except BaseException:
-            self._mutex.leave(token)
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Unlock."""
-        if self._token is not None:
-            self._mutex.leave(self._token)
-
-    __del__ = __exit__  # an exception from outside may come before `with` knows that it entered
-
-    def commit(self, change: Change, actor: str, *, durable: bool, at: int | None = None) -> None:
-        """Commit a change. Raises InvalidEntry; StoreClosed in a child that was forked inside the transaction."""
-        if self._token is None or not self._mutex.holds(self._token):
-            raise StoreClosed("this process does not hold the lock any more: it forked inside the update")
-        _, state = next_record(self.state, change, self._key, actor, durable=durable, at=at)
-        if state.entry_bytes > ENTRY_BYTES_MAX:
-            raise InvalidEntry("entry", f"{state.entry_bytes:,} bytes of JSON; at most {ENTRY_BYTES_MAX:,} are allowed")
-        logs = self._engine.logs
-        if state.log.bytes > SETTLE_BYTES:
-            state = state._replace(log=moved_to(state.log, logs.settle(state.log)))
-        self._engine.sessions.setdefault(self._key, []).append(state)
-        logs.replace(self.state.log, state.log)
-        self.state = state
-
-    def archive(self) -> None:
-        """Move the session to the archive, with its history."""
-        self._engine.archive.append((time.time(), self._engine.sessions.pop(self._key)))
-        self.state = ABSENT
-
-    def remove(self) -> None:
-        """Remove the session, with its history."""
-        self._engine.sessions.pop(self._key, None)
-        self.state = ABSENT
-
-    def rename(self, target: Self) -> None:
-        """Move the session to another key."""
-        states = self._engine.sessions.pop(self._key)
-        self._engine.sessions[target._key] = [state._replace(key=target._key) for state in states]
-        target.state = self._engine.read(target._key)
-        self.state = ABSENT
-
-    def forget_past(self) -> None:
-        """Forget every revision but the present one, and what its log had before."""
-        logs, log = self._engine.logs, self.state.log
-        if log.settled.file:
-            log = moved_to(
-                log, logs.settle(log._replace(settled=Settled(), pending=tuple(logs.all(log)), kept=log.dropped))
-            )
-            logs.replace(self.state.log, log)
-        self.state = self.state._replace(log=log)
-        self._engine.sessions[self._key] = [self.state]
-
-    @property
-    def size(self) -> int:
-        """The bytes of the entry."""
-        return self.state.size
-
-
-class MemoryBatch:
-    """Transactions with nothing to sync."""
-
-    due = False
-
-    def __init__(self, engine: MemoryEngine) -> None:
-        self._engine = engine
-
-    def __enter__(self) -> Self:
-        """Ignore it."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Ignore it."""
-
-    def transaction(self, key: str, timeout: float | None, *, create: bool = True) -> MemoryTransaction:
-        """Return a transaction on a session."""
-        return self._engine.transaction(key, timeout, create=create)
-
-    def restore(self, archived: ArchivedFile, timeout: float | None) -> State:
-        """Bring an archived session back."""
-        return self._engine.restore(str(archived.key), timeout)
-
-    def cover(self, txn: Transaction) -> None:
-        """Ignore it."""
-
-    def settle(self, *, names: bool = False) -> None:
-        """Ignore it."""
 
 
 def _after_fork() -> None:

@@ -1,4 +1,4 @@
-"""Keep typer's value checking, and the library it imports for it, away from values that need none.
+"""Keep typer's value checking, and the library it imports for it, away from plain text.
 
 typer builds a pydantic validator for every parameter that was given or has a default, also for plain text: 0.2 s at
 every start. Here parameters are text or flags; parse.py turns text into numbers, durations and sizes.
@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any
 
 
-def lighten(command: Any) -> Any:
+def take_text_as_it_is(command: Any) -> Any:
     """Let the parameters of a command, or of a group's commands, take text as it is; return the command."""
     command.get_params = partial(_get_params, command.get_params)
     for member in getattr(command, "commands", {}).values():
-        lighten(member)
+        take_text_as_it_is(member)
     return command
 
 

@@ -1,0 +1,67 @@
+"""`shardstore copy-store`: copy every session into another store, of files or in a database."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import exits, output, parse, progress, show
+from .options import JsonOption, PrefixOption, TimeoutOption, open_store, plain_app
+
+if TYPE_CHECKING:
+    from shardstore._copy_store import CopyReport
+
+app = plain_app()
+
+_AGAIN = "what was copied is whole; run it again for the rest"
+
+
+@app.command()
+def copy_store(
+    ctx: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Directory or URL of the store to copy.")],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="Directory or URL; made where there is no store.")],
+    prefix: PrefixOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be copied, and change nothing.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Read every copy again and compare it.")] = False,
+    lock_timeout: TimeoutOption = "10",
+    json: JsonOption = False,
+) -> None:
+    """Copy all sessions into another store, or database.
+
+    Versions, history and logs go along. Run it again while writers go on, and a last time after they stopped: it copies
+    what has changed since. A session that was changed in the target is left alone, and named. Exit code 1 where that,
+    or anything else, went wrong. The archive stays where it is.
+    """
+    from shardstore._copy_store import copy_store as copying
+
+    wait = parse.seconds(lock_timeout, "--lock-timeout")
+    with (
+        open_store(ctx, source, create=False, read_only=True) as old,
+        open_store(ctx, target, create=not dry_run, read_only=dry_run) as new,
+        progress.bar("Copying", _AGAIN) as shown,
+    ):
+        report = copying(
+            old.engine, new.engine, prefix=prefix or "", dry_run=dry_run, verify=verify, timeout=wait, progress=shown
+        )
+    if json:
+        output.json_object({**asdict(report), "ok": report.ok})
+    else:
+        _print(report)
+    if not report.ok:
+        failed = sum(one.failed for one in report.skipped)
+        raise exits.CommandError(f"{show.count(failed, 'session')} could not be copied", _AGAIN)
+
+
+def _print(report: CopyReport) -> None:
+    for one in report.skipped:
+        output.message(f"{show.text(str(one.key))}: {show.text(one.why)}")
+    verb = "would be copied" if report.dry_run else "copied"
+    parts = [f"{show.count(len(report.copied), 'session')} {verb}", f"{report.unchanged:,} unchanged"]
+    if report.removed:
+        parts.append(f"{len(report.removed):,} {'would be ' if report.dry_run else ''}removed")
+    if report.verified:
+        parts.append(f"{report.verified:,} compared")
+    output.line(", ".join(parts))

@@ -1,0 +1,193 @@
+"""Copying all sessions of one store into another one, of whichever engine: journals, so versions and history survive.
+
+Each session is whole in the target or not touched at all. What is there at the same version stays, so the same call
+copies what has changed since, until nothing has. A session that was changed in the target meanwhile is left alone and
+reported; so are sessions that only the target has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from shardstore._journal import replay
+from shardstore.errors import (
+    CorruptShard,
+    InvalidEntry,
+    LockTimeout,
+    LogReplaced,
+    SessionNotFound,
+    ShardStoreError,
+    StoreNotFound,
+    StoreUnavailable,
+)
+from shardstore.log import read_items
+from shardstore.reports import Skipped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from shardstore._log import Item
+    from shardstore._model import State
+    from shardstore.engine import Engine, Transaction
+
+_TRIES: Final = 8  # of reading a journal and its log of the same moment
+
+
+class Movable(Protocol):
+    """What an engine does that keeps journals: files and PostgreSQL."""
+
+    def journal(self, key: str) -> tuple[bytes, list[Item]]:
+        """Return a session's journal, and the settled items of its log. Raises CorruptShard, LogReplaced."""
+
+    def put_journal(self, txn: Transaction, key: str, data: bytes, items: Iterable[Item]) -> None:
+        """Put a journal in the place of a session's own, inside its transaction, on the medium."""
+
+
+@dataclass
+class CopyReport:
+    """What was done, or would be."""
+
+    dry_run: bool
+    copied: list[str] = field(default_factory=list)  # keys
+    removed: list[str] = field(default_factory=list)  # keys of sessions that were deleted in the source since
+    unchanged: int = 0
+    verified: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed: the target has every session as the source has it."""
+        return not any(one.failed for one in self.skipped)
+
+
+def copy_store(  # noqa: PLR0913  # what the command is asked
+    source: Engine,
+    target: Engine,
+    *,
+    prefix: str = "",
+    dry_run: bool,
+    verify: bool,
+    timeout: float | None,
+    progress: Callable[[int, int], None],
+) -> CopyReport:
+    """Copy every session whose key begins with `prefix`. Raises StoreNotFound, StoreUnavailable."""
+    run = _Copying(source, target, CopyReport(dry_run), timeout)
+    keys = [key for key in source.keys(refresh=True, progress=None) if key.startswith(prefix)]
+    for done, key in enumerate(keys):
+        progress(done, len(keys))
+        run.guarded(key, run.copy)
+        if verify and not dry_run:
+            run.guarded(key, run.compare)
+    there = set(keys)
+    for key in target.keys(refresh=True, progress=None):
+        if key.startswith(prefix) and key not in there:
+            run.guarded(key, run.remove)
+    progress(len(keys), len(keys))
+    return run.report
+
+
+class _Copying:
+    """One run."""
+
+    def __init__(self, source: Engine, target: Engine, report: CopyReport, timeout: float | None) -> None:
+        self._source = source
+        self._target = target
+        self._timeout = timeout
+        self.report = report
+
+    def guarded(self, key: str, act: Callable[[str], None]) -> None:
+        """Run a step on one session, and report what fails."""
+        try:
+            act(key)
+        except (StoreNotFound, StoreUnavailable):
+            raise
+        except LockTimeout as error:
+            owner = error.holder or error.pid
+            self._skip(key, f"in use{f' by process {owner}' if owner else ''}")
+        except ShardStoreError as error:
+            self._skip(key, str(error))
+
+    def _skip(self, key: str, why: str, *, failed: bool = True) -> None:
+        self.report.skipped.append(Skipped(key, key, why, failed=failed))
+
+    def copy(self, key: str) -> None:
+        """Bring one session up to date."""
+        state = self._source.read(key)
+        if not state.exists:
+            return  # deleted meanwhile: the next run sees that
+        if self._target.read(key).version == state.version:
+            self.report.unchanged += 1
+            return
+        if self.report.dry_run:
+            self._decide(key, self._target.read(key))
+            return
+        with self._target.transaction(key, self._timeout) as txn:
+            data = self._decide(key, txn.state)
+            if data is not None:
+                cast("Movable", self._target).put_journal(txn, key, *data)
+
+    def _decide(self, key: str, there: State) -> tuple[bytes, list[Item]] | None:
+        """Return what is to be put in the place of `there`; None where that would undo a change."""
+        data, items = self._whole(key)
+        found = [state for state in replay.history(data) if state.exists]
+        state = found[-1]
+        if there.exists and not _is_past(there, found, data):
+            self._skip(key, f"it was changed in the target, which is at version {there.version}")
+            return None
+        self.report.copied.append(key)
+        del state
+        return data, items
+
+    def _whole(self, key: str) -> tuple[bytes, list[Item]]:
+        """Return journal and log of one moment."""
+        for _ in range(_TRIES):
+            try:
+                data, items = cast("Movable", self._source).journal(key)
+            except LogReplaced:
+                continue
+            if not replay.replay(data).journal.state.exists:
+                raise SessionNotFound(key)
+            return data, items
+        raise LogReplaced(key)
+
+    def remove(self, key: str) -> None:
+        """Remove from the target what was deleted in the source since it was copied."""
+        gone = self._source.read(key)
+        there = self._target.read(key)
+        if gone.exists or not there.exists:
+            return
+        if not gone.rev or gone.incarnation != there.incarnation or there.rev >= gone.rev:
+            self._skip(key, "only the target has it", failed=False)
+            return
+        self.report.removed.append(key)
+        if not self.report.dry_run:
+            with self._target.transaction(key, self._timeout, create=False) as txn:
+                if txn.state.version == there.version:
+                    txn.remove()
+
+    def compare(self, key: str) -> None:
+        """Compare one session in both stores, item by item."""
+        one, other = self._source.read(key), self._target.read(key)
+        if one.version != other.version:
+            if one.version == self._source.read(key).version and not self._was_skipped(key):
+                raise InvalidEntry(key, f"the target has version {other.version}, the source {one.version}")
+            return  # it goes on being changed
+        mine = read_items(self._source.logs, key, one.log, one.log.dropped, one.log.end)
+        copied = read_items(self._target.logs, key, other.log, other.log.dropped, other.log.end)
+        if one.fields != other.fields or mine != copied:
+            raise CorruptShard(self._target.location, 0, "the copy differs from its source", key)
+        self.report.verified += 1
+
+    def _was_skipped(self, key: str) -> bool:
+        return any(one.key == key for one in self.report.skipped)
+
+
+def _is_past(there: State, found: list[State], data: bytes) -> bool:
+    """Return whether the target's content is one that the source had, so that replacing it undoes nothing."""
+    same = [state for state in found if state.incarnation == there.incarnation]
+    if not same:
+        return b'"id":"%b"' % there.incarnation.encode() in data  # of a life before the last delete
+    if there.rev < same[0].rev:
+        return True  # from before the journal was rewritten
+    return any(state.version == there.version for state in same)

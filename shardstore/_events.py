@@ -1,0 +1,44 @@
+"""What happens inside, for whoever looks from outside: records for `logging`, and measurements for OpenTelemetry.
+
+Nothing of this is called on the path of an update. `shardstore.otel` puts functions into `measured` and `wrap`.
+
+Some records are made while a session is locked. What a handler raises is dropped: what was committed is committed.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shardstore.errors import CorruptShard
+
+INFO: Final = logging.INFO
+WARNING: Final = logging.WARNING
+SLOW_S: Final = 1.0  # seconds; a lock that was waited for so long is worth a record
+_REMEMBERED: Final = 1024  # damaged places that were told
+
+measured: Callable[[str, float], None] | None = None  # what was done ("sync", "refresh", "rebuild"), and seconds
+wrap: Callable[[Any], Any] | None = None  # an engine that a Store is made for, in one that measures
+_told: Final[set[tuple[str, int]]] = set()
+logging.getLogger("shardstore").addHandler(logging.NullHandler())  # else unconfigured programs print warnings
+
+
+def note(module: str, level: int, message: str, *values: object) -> None:
+    """Log a record in the logger `shardstore.<module>`."""
+    with suppress(Exception):  # a filter's fault
+        logging.getLogger(f"shardstore.{module}").log(level, message, *values)
+
+
+def damaged(error: CorruptShard) -> CorruptShard:
+    """Return the error, having made a record of it: one for each place and process."""
+    place = (error.path, error.offset)
+    if place not in _told:
+        if len(_told) >= _REMEMBERED:
+            _told.clear()
+        _told.add(place)
+        note("damage", WARNING, "%s", error)
+    return error

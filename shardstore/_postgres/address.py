@@ -1,0 +1,84 @@
+"""The URL of a store in a database: which part is ours, which is libpq's, and what of it may be shown."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+from urllib.parse import unquote
+
+HOLD_TIMEOUT_S: Final = 60.0  # seconds that a session may be held by a client that does nothing
+SCHEMA: Final = "shardstore"
+_NAME: Final = re.compile("(?!pg_)[a-z_][a-z0-9_]{0,62}")
+_OURS: Final = ("schema", "hold_timeout")
+_SECRETS: Final = ("password", "sslpassword", "passfile")
+_SECONDS_MAX: Final = 2_147_483  # the server counts milliseconds in 32 bits
+
+
+class Address(NamedTuple):
+    """Where a store is."""
+
+    url: str  # libpq's
+    schema: str
+    hold_timeout: float  # seconds; 0: for ever
+    location: str  # for people: no password
+    secrets: tuple[str, ...]  # what no message may hold
+
+    def scrub(self, text: str) -> str:
+        """Return a message of libpq or the server without the password."""
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+def parse(url: str) -> Address:
+    """Understand a URL. Raises ValueError, which never holds a password."""
+    base, _, query = url.partition("?")
+    parts = [part for part in query.split("&") if part]
+    ours = {name: unquote(value) for name, _, value in (part.partition("=") for part in parts) if name in _OURS}
+    libpq = [part for part in parts if part.partition("=")[0] not in _OURS]
+    shown = [part for part in libpq if part.partition("=")[0] not in _SECRETS]
+    schema = ours.get("schema", SCHEMA)
+    if not _NAME.fullmatch(schema):
+        raise ValueError(f"schema is a name of a-z, 0-9 and _, up to 63 long, not {schema!r}")
+    return Address(
+        _joined(base, libpq),
+        schema,
+        _seconds(ours.get("hold_timeout")),
+        _joined(_public(base), [*shown, f"schema={schema}"]),
+        _secrets(base, libpq),
+    )
+
+
+def _joined(base: str, parts: list[str]) -> str:
+    return base + ("?" + "&".join(parts) if parts else "")
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        value = HOLD_TIMEOUT_S if text is None else float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= _SECONDS_MAX:
+        raise ValueError(f"hold_timeout is a number of seconds from 0 (for ever) to {_SECONDS_MAX}, not {text!r}")
+    return value
+
+
+def _split(base: str) -> tuple[str, str, str]:
+    """Return what stands before the user, the user with the password, and what follows the @."""
+    scheme, _, rest = base.partition("://")
+    authority, slash, path = rest.partition("/")
+    user, at, hosts = authority.rpartition("@")
+    return f"{scheme}://", user, f"{at}{hosts}{slash}{path}"
+
+
+def _public(base: str) -> str:
+    before, user, behind = _split(base)
+    return before + user.partition(":")[0] + behind
+
+
+def _secrets(base: str, parts: list[str]) -> tuple[str, ...]:
+    found = [_split(base)[1].partition(":")[2]]
+    found += [
+        value for name, _, value in (part.partition("=") for part in parts) if name in ("password", "sslpassword")
+    ]
+    return tuple(dict.fromkeys(spelled for raw in found if raw for spelled in (raw, unquote(raw))))

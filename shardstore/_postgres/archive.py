@@ -1,0 +1,109 @@
+"""What was archived or set aside: listing it, bringing a session back, removing for good."""
+
+from __future__ import annotations
+
+import struct
+import time
+from typing import TYPE_CHECKING
+
+from shardstore._journal.replay import replay
+from shardstore._postgres.known import damaged, digest
+from shardstore._postgres.values import number
+from shardstore.errors import InvalidQuery, SessionExists, SessionNotFound
+from shardstore.reports import ArchivedFile, PurgeReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from shardstore._model import State
+    from shardstore._postgres.connection import Connection
+    from shardstore._postgres.engine import PostgresEngine
+
+
+def archived(engine: PostgresEngine, prefix: str | None) -> list[ArchivedFile]:
+    """Return what lies there, the oldest first. Raises InvalidQuery."""
+    if prefix is not None and type(prefix) is not str:
+        raise InvalidQuery(f"prefix is a str, not {type(prefix).__name__}")
+    rows = engine.ask(
+        "SELECT place, n, key, octet_length(journal) + settled_bytes, moved"
+        f" FROM {engine.sql.archive} WHERE starts_with(key, $1::text) ORDER BY moved, n",
+        (prefix or "",),
+    )
+    return [
+        ArchivedFile(
+            (place or b"").decode(), f"{(place or b'').decode()}/{number(n)}", (key or b"").decode(), number(size),
+            struct.unpack(">d", moved or bytes(8))[0],
+        )
+        for place, n, key, size, moved in rows
+    ]  # fmt: skip
+
+
+def restore(engine: PostgresEngine, key: str, timeout: float | None, n: int | None = None) -> State:
+    """Bring back what was archived last of a session, or what has the number `n`; it keeps its history and log.
+
+    Raises SessionNotFound, SessionExists, CorruptShard (the archived copy stays), LockTimeout.
+    """
+    if engine.read(key).exists:
+        raise SessionExists(key)
+    if n is None and not _newest(engine, key):
+        raise SessionNotFound(key)
+    with engine.transaction(key, timeout) as txn:
+        if txn.state.exists:
+            raise SessionExists(key)
+        found = n or _newest(engine, key)  # others may have restored or purged it meanwhile
+        rows = engine.ask(f"SELECT journal FROM {engine.sql.archive} WHERE n = $1::bigint", (found,)) if found else []
+        if not rows:
+            raise SessionNotFound(key)
+        text = rows[0][0] or b""
+        outcome = replay(text)
+        if outcome.damage is not None or outcome.tail or outcome.journal.state.key != key:
+            at = outcome.damage.offset if outcome.damage else outcome.journal.end
+            raise damaged(engine.slot(key), engine.location, at, "the archived copy is damaged")
+        txn.put(text, outcome.journal, instead_of=found)
+        return txn.state
+
+
+def _newest(engine: PostgresEngine, key: str) -> int:
+    """Return the number of what was archived last of a session; 0 where there is nothing."""
+    rows = engine.ask(
+        f"SELECT n FROM {engine.sql.archive} WHERE id = $1::bytea AND place = 'archive' ORDER BY n DESC LIMIT 1",
+        (digest(key),),
+    )
+    return number(rows[0][0]) if rows else 0
+
+
+def purge(
+    engine: PostgresEngine,
+    older_than: float,
+    *,
+    prefix: str | None,
+    dry_run: bool,
+    progress: Callable[[int, int], None] | None,
+) -> PurgeReport:
+    """Remove from the archive what was moved there longer ago than this. Never touches quarantine."""
+    limit = time.time() - older_than
+    old = [one for one in archived(engine, prefix) if one.place == "archive" and one.moved_at <= limit]
+    removed = []
+    for done, one in enumerate(old):
+        if progress is not None:
+            progress(done, len(old))
+        if dry_run or forget(engine, int(one.path.rpartition("/")[2])):
+            removed.append(one)
+    if progress is not None:
+        progress(len(old), len(old))
+    return PurgeReport(dry_run, tuple(removed), sum(one.size for one in removed))
+
+
+def forget(engine: PostgresEngine, n: int) -> bool:
+    """Remove one archived session with its log for good; return whether it was there still."""
+    sql = engine.sql
+
+    def work(connection: Connection) -> bool:
+        return bool(connection.run(
+            f"WITH a AS (DELETE FROM {sql.archive} WHERE n = $1::bigint RETURNING settled),"
+            f" i AS (DELETE FROM {sql.item}  WHERE log IN (SELECT settled FROM a))"
+            " SELECT 1 FROM a",
+            (n,),
+        ).rows)  # fmt: skip
+
+    return engine.connections.using(work)

@@ -1,0 +1,179 @@
+"""Lists: narrowed and ordered in SQL, decided by the same code as in every engine, as of one moment of the database."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from contextlib import contextmanager
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Final
+
+from shardstore import _codec as codec
+from shardstore._postgres.conditions import KEY_START, behind_key, filter_of, parts_of, statement
+from shardstore._postgres.connections import ANSWER_S
+from shardstore._postgres.known import NOTHING, Slot, follow
+from shardstore._postgres.values import number
+from shardstore._projection import lacks
+from shardstore.query import Candidate, Query
+from shardstore.session import Row, SessionInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from shardstore._postgres.conditions import Part, Term
+    from shardstore._postgres.connection import Connection
+    from shardstore._postgres.engine import PostgresEngine
+
+_ROW: Final = ("key", "rev", "version", "created", "updated", "size", "log_length", "fields", "cut", "hidden")
+_SELECT: Final = ", ".join(_ROW)
+_POSITION: Final = len(_ROW)
+_KEYS_AT_ONCE: Final = 1000
+_AT_ONCE: Final = 1000  # rows
+
+
+class Listing:
+    """Questions about all sessions, over one connection."""
+
+    def __init__(self, engine: PostgresEngine, connection: Connection) -> None:
+        self._engine = engine
+        self._connection = connection
+        self._cursors = 0
+
+    @property
+    def _indexed(self) -> Sequence[str]:
+        store = self._engine.rows.store
+        return store.indexed if store.is_indexed else ()
+
+    @contextmanager
+    def _moment(self) -> Iterator[None]:
+        """See the database as it is at one moment."""
+        connection = self._connection
+        connection.script("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", deadline=time.monotonic() + ANSWER_S)
+        try:
+            self._engine.reread(connection)
+            yield
+        finally:
+            if not connection.is_closed:
+                connection.script("ROLLBACK", deadline=time.monotonic() + ANSWER_S)
+
+    def select(self, query: Query) -> list[SessionInfo]:
+        """Return the sessions that answer a query."""
+        if query.limit == 0:
+            return []
+        with self._moment():
+            found, ordered = self._candidates(query)
+            if not ordered:
+                found = _sorted(query, found)
+            chosen = [self._whole(one, query) for one in islice(found, query.offset, query.stop)]
+        return [SessionInfo(row, query.order_by, position, query.fields) for row, position in chosen]
+
+    def count(self, query: Query) -> int:
+        """Return how many sessions answer a query, limits aside."""
+        with self._moment():
+            filters = filter_of(query, self._indexed)
+            if filters.exact:
+                sql, values = statement(f"SELECT count(*) FROM {self._engine.sql.session}", filters.terms)
+                return number(self._connection.run(sql, values, once=True).rows[0][0])
+            return sum(1 for _ in self._candidates(query)[0])
+
+    def keys(self, after: str) -> tuple[list[str], str | None]:
+        """Return the next keys in ascending order, and after which one to go on; None: there are no more."""
+        head, tail = f"SELECT key FROM {self._engine.sql.session}", f"ORDER BY {KEY_START}, key LIMIT {_KEYS_AT_ONCE}"
+        terms = [*filter_of(Query(), ()).terms, *(behind_key(after, ">") if after else ())]
+        sql, values = statement(head, terms, tail)
+        found = [(key or b"").decode() for (key,) in self._connection.run(sql, values).rows]
+        return found, found[-1] if len(found) == _KEYS_AT_ONCE else None
+
+    def _candidates(self, query: Query) -> tuple[Iterator[Candidate], bool]:
+        """Return the answers, and whether they come in order."""
+        filters, parts = filter_of(query, self._indexed), parts_of(query, self._indexed)
+        if parts is None:
+            rows = self._rows(f"SELECT {_SELECT} FROM {self._engine.sql.session}", filters.terms, "")
+            return self._admitted(query, rows), False
+        most = query.stop if filters.exact else None
+        found: Iterator[Candidate] = chain.from_iterable(self._part(query, part, filters.terms, most) for part in parts)
+        if not filters.exact:
+            found = self._holding(query, found)
+        return (found if most is None else islice(found, most)), True
+
+    def _part(self, query: Query, part: Part, terms: Sequence[Term], most: int | None) -> Iterator[Candidate]:
+        head = f"SELECT {_SELECT}, {part.position} FROM {self._engine.sql.session}"
+        limit = "" if most is None else f" LIMIT {most}"
+        for row in self._rows(head, (*terms, *part.terms), f"ORDER BY {part.order}{limit}", whole=most is not None):
+            shown = _row(row)
+            yield Candidate(shown, query.position(shown, {}) if query.by_column else row[_POSITION])
+
+    def _rows(
+        self, head: str, terms: Sequence[Term], tail: str, *, whole: bool = False
+    ) -> Iterator[tuple[bytes | None, ...]]:
+        """Yield rows; `whole`: all in one answer, else through a cursor, never many at once."""
+        sql, values = statement(head, terms, tail)
+        if whole:
+            yield from self._connection.run(sql, values, once=True).rows
+            return
+        self._cursors += 1
+        name = f"c{self._cursors}"
+        self._connection.run(f"DECLARE {name} BINARY NO SCROLL CURSOR FOR {sql}", values, once=True)
+        while True:
+            rows = self._connection.run(f"FETCH {_AT_ONCE} FROM {name}", once=True).rows
+            yield from rows
+            if len(rows) < _AT_ONCE:
+                return
+
+    def _admitted(self, query: Query, rows: Iterable[tuple[bytes | None, ...]]) -> Iterator[Candidate]:
+        for raw in rows:
+            row = _row(raw)
+            candidate = query.candidate(row, self._values(row, query.needed))
+            if candidate is not None:
+                yield candidate
+
+    def _holding(self, query: Query, found: Iterable[Candidate]) -> Iterator[Candidate]:
+        needed = tuple(dict.fromkeys(condition.field for condition in query.conditions))
+        for candidate in found:
+            values = self._values(candidate.row, needed)
+            if all(condition.holds(values) for condition in query.conditions):
+                yield candidate
+
+    def _values(self, row: Row, needed: tuple[str, ...]) -> dict[str, Any]:
+        """Return an entry's values, those of `needed` whatever their size."""
+        if not needed:
+            return {}
+        values: dict[str, Any] = codec.loads(row.fields)
+        missing = tuple([name for name in needed if row.cut is not None and lacks(row.cut, name)])
+        if missing:
+            values.update({name: codec.loads(raw) for name, raw in self._fetch(row, missing).items()})
+        return values
+
+    def _whole(self, candidate: Candidate, query: Query) -> Candidate:
+        """Return the row with the fields that the list names, whatever their size."""
+        row, wanted = candidate.row, query.fields
+        if not wanted or row.cut is None:
+            return candidate
+        missing = tuple([name for name in wanted if lacks(row.cut, name)])
+        if not missing:
+            return candidate
+        small = codec.loads(row.fields)
+        raw = {name: codec.dumps(small[name]) for name in wanted if name in small}
+        return candidate._replace(row=row._replace(fields=codec.join({**raw, **self._fetch(row, missing)})))
+
+    def _fetch(self, row: Row, names: tuple[str, ...]) -> dict[str, bytes]:
+        """Read a session's lines, as of the same moment as its row. Raises CorruptShard."""
+        slot = Slot(row.key, "")
+        found = self._connection.run(self._engine.sql.read, (slot.id, 0, "")).rows
+        entry = follow(found, NOTHING, slot, self._engine.location).state.fields or {}
+        return {name: entry[name] for name in names if name in entry}
+
+
+def _row(raw: tuple[bytes | None, ...]) -> Row:
+    key, rev, version, created, updated, size, log_length, fields, cut, hidden, *_ = raw
+    return Row(
+        (key or b"").decode(), number(rev), (version or b"").decode(), number(created), number(updated),
+        number(size), number(log_length), fields or b"{}", cut, hidden,
+    )  # fmt: skip
+
+
+def _sorted(query: Query, found: Iterable[Candidate]) -> Iterator[Candidate]:
+    """Sort answers; never more than the limit's are in memory."""
+    if query.stop is None:
+        return iter(sorted(found, key=query.rank))
+    return iter(heapq.nsmallest(query.stop, found, key=query.rank))

@@ -1,0 +1,233 @@
+"""A transaction on one session in a database: locked from `with` to its end, and at most one commit.
+
+    inside.py                     lock the row, then read its lines
+    WITH … INSERT … UPDATE        the line, and the row: what lists see is told in the same statement
+    COMMIT
+
+What goes wrong before COMMIT was sent changed nothing. docs/internals/postgres.md has the steps.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Final, Self
+
+from shardstore._codec import ENTRY_BYTES_MAX
+from shardstore._journal.record import next_record, whole_record
+from shardstore._journal.replay import Journal, with_key
+from shardstore._log import SETTLE_BYTES
+from shardstore._postgres.connections import ANSWER_S
+from shardstore._postgres.failures import EXPIRED, raise_refused, raise_uncertain
+from shardstore._postgres.inside import Inside
+from shardstore._postgres.known import NOTHING, Known
+from shardstore._postgres.logs import put_items, settle
+from shardstore._postgres.values import Lost, Refused
+from shardstore.errors import CorruptShard, HoldExpired, InvalidEntry, SessionNotFound, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from shardstore._log import Item
+    from shardstore._model import Change, State
+    from shardstore._postgres.connection import Connection
+
+REWRITE_BYTES: Final = 65536  # a journal is rewritten past this ...
+REWRITE_FACTOR: Final = 3  # ... plus so many times the bytes of its entry, and of its log's items that stand in it
+
+
+class PostgresTransaction(Inside):
+    """One session, locked between `with` and its end."""
+
+    __slots__ = ()
+
+    # Committing. REQUIRES, for everything below: inside `with`.
+
+    def commit(self, change: Change, actor: str, *, durable: bool, at: int | None = None) -> None:
+        """Commit a change. Raises InvalidEntry, HoldExpired, StoreUnavailable, StoreFull, CommitUncertain."""
+        connection, known = self.held(), self.known
+        line, state = next_record(known.state, change, self.slot.key, actor, durable=durable, at=at)
+        if state.entry_bytes > ENTRY_BYTES_MAX:
+            raise InvalidEntry("entry", f"{state.entry_bytes:,} bytes of JSON; at most {ENTRY_BYTES_MAX:,} are allowed")
+        end, inline = known.journal.end + len(line), state.log.bytes
+        if state.exists and (
+            inline > SETTLE_BYTES or end > REWRITE_BYTES + REWRITE_FACTOR * (state.entry_bytes + inline)
+        ):
+            try:
+                self.rewrite(state, durable=durable)
+            except CorruptShard:  # of the log's rows, and that alone: fields and further items go on in the journal
+                pass
+            else:
+                return
+        after = Known(known.n + 1, Journal(state, end, known.journal.records + 1, line[8:16]))
+
+        def write() -> None:
+            if not state.exists and known.state.log.settled.file:
+                connection.run(self.engine.sql.forget_items, (bytes.fromhex(known.state.log.settled.file),))
+            self._append(connection, after, line, durable=durable)
+
+        self._finish(write, after)
+
+    def rewrite(self, state: State | None = None, *, durable: bool = True, anew: bool = False) -> None:
+        """Put one line in the place of all: the present state, or the one given."""
+        connection, engine, slot, before = self.held(), self.engine, self.slot, self.known
+        wanted = before.state if state is None else state
+        found: list[Known] = []
+
+        def write() -> None:
+            log = settle(connection, engine.logs, slot.key, wanted.log, anew=anew)
+            whole = wanted._replace(log=log)
+            line = whole_record(whole)
+            found.append(Known(before.n + 1, Journal(whole, len(line), 1, line[8:16])))
+            connection.run(engine.sql.forget_lines, (slot.id,))
+            self._append(connection, found[0], line, durable=durable)
+            old = before.state.log.settled.file
+            if old and old != log.settled.file:
+                connection.run(engine.sql.forget_items, (bytes.fromhex(old),))
+
+        self._finish(write, found)
+
+    def replace_damaged(self, state: State, file: str) -> None:
+        """Put a salvaged state in the place of damaged lines, which go to quarantine with their log, `file`."""
+        connection, engine, slot = self.held(), self.engine, self.slot
+        found: list[Known] = []
+
+        def write() -> None:
+            log = settle(connection, engine.logs, slot.key, state.log, anew=False)
+            whole = state._replace(log=log)
+            line = whole_record(whole)
+            found.append(Known(self.known.n + 1, Journal(whole, len(line), 1, line[8:16])))
+            connection.run(engine.sql.set_aside, (slot.id, "quarantine", slot.key, bytes.fromhex(file) or None, 0))
+            connection.run(engine.sql.forget_lines, (slot.id,))
+            self._append(connection, found[0], line, durable=True)
+
+        self._finish(write, found)
+
+    def _append(self, connection: Connection, after: Known, line: bytes, *, durable: bool) -> None:
+        values = self.engine.rows.commit(self.slot, after, line, durable=durable and self.waits)
+        deadline = time.monotonic() + ANSWER_S
+        if connection.run(self.engine.sql.append, values, deadline=deadline).touched != 1:
+            raise Refused("02000", "the row of the session is gone")
+
+    def refresh_row(self) -> None:
+        """Write the session's row anew, for it is of other settings; its lines stay. Nothing of it is a change."""
+        connection, known = self.held(), self.known
+
+        def write() -> None:
+            facts = self.engine.rows.facts(known)
+            connection.run(self.engine.sql.refresh_row, (self.slot.id, known.n, facts[-2], facts[-1], *facts[11:14]))
+
+        self._finish(write, known)
+
+    def archive(self) -> None:
+        """Move the session to the archive, with its history."""
+        self.set_aside("archive")
+
+    def set_aside(self, place: str) -> None:
+        """Move the session's lines to the archive; `place`: "archive", or "quarantine" for damaged ones."""
+        connection, sql, slot, log = self.held(), self.engine.sql, self.slot, self.known.state.log
+        file = bytes.fromhex(log.settled.file) if log.settled.file else None
+
+        def write() -> None:
+            connection.run(sql.set_durability, (self.waits,))
+            connection.run(sql.set_aside, (slot.id, place, slot.key, file, log.settled.end))
+            connection.run(sql.forget_lines, (slot.id,))
+            connection.run(sql.forget_session, (slot.id,))
+
+        self._finish(write, NOTHING)
+
+    def remove(self) -> None:
+        """Remove the session for good, with its history."""
+        connection, sql, slot, log = self.held(), self.engine.sql, self.slot, self.known.state.log
+
+        def write() -> None:
+            connection.run(sql.set_durability, (self.waits,))
+            if log.settled.file:
+                connection.run(sql.forget_items, (bytes.fromhex(log.settled.file),))
+            connection.run(sql.forget_lines, (slot.id,))
+            connection.run(sql.forget_session, (slot.id,))
+
+        self._finish(write, NOTHING)
+
+    def rename(self, target: Self) -> None:
+        """Move the session, with its history, to the key of `target`; this one is absent from then on.
+
+        First the target is complete, with rows of its own for its log, then this one goes: a crash leaves both.
+        """
+        if not target.state.exists:
+            log = self.state.log
+            named = os.urandom(8).hex() if log.settled.file else None
+            text, journal = with_key(self.lines(), target.slot.key, named)
+            items: list[Item] = []
+            if named is not None:
+                first = log.settled.first
+                items = self.engine.logs.read(self.slot.key, log, first, first + log.settled.lines)
+            target.put(text, journal, items)
+        self.remove()
+
+    def lines(self) -> bytes:
+        """Return the journal, as a file would hold it."""
+        rows = self.held().run(self.engine.sql.lines, (self.slot.id,)).rows
+        return b"".join([line or b"" for (line,) in rows])
+
+    def put(self, text: bytes, journal: Journal, items: Iterable[Item] = (), *, instead_of: int | None = None) -> None:
+        """Put a whole journal in the place of what is there, and write the items of the log that it names.
+
+        instead_of: the number of the archived copy that it was, which goes.
+        """
+        connection, sql, slot = self.held(), self.engine.sql, self.slot
+        lines = text.splitlines(keepends=True)
+        first, settled = self.known.n + 1, journal.state.log.settled
+        before = self.known.state.log.settled.file
+        after = Known(first + len(lines) - 1, journal)
+
+        def write() -> None:
+            connection.run(sql.forget_lines, (slot.id,))
+            if before:
+                connection.run(sql.forget_items, (bytes.fromhex(before),))
+            put_items(connection, sql, settled.file, settled.first, items)
+            if len(lines) > 1:
+                connection.run(sql.put_lines, (slot.id, first, lines[:-1]))
+            if instead_of is not None and not connection.run(sql.unarchive, (instead_of,)).touched:
+                raise SessionNotFound(slot.key)  # somebody else restored or purged it meanwhile
+            self._append(connection, after, lines[-1], durable=True)
+
+        self._finish(write, after)
+
+    def _finish(self, write: Callable[[], None], after: Known | list[Known]) -> None:
+        """Write, and commit: what goes wrong before COMMIT was sent changed nothing."""
+        connection, engine, slot = self.held(), self.engine, self.slot
+        try:
+            connection.check()
+            write()
+        except Lost as error:
+            self.drop()
+            if error.state == EXPIRED:
+                raise HoldExpired(slot.key, engine.hold_timeout) from error
+            raise StoreUnavailable(engine.location, str(error)) from error
+        except Refused as error:
+            self.drop(rollback=True)
+            raise_refused(error, engine.location)
+        self._commit(connection)
+        self.known = after if isinstance(after, Known) else after[0]
+        self.state = self.known.state
+        engine.note(slot, self.known)
+
+    def _commit(self, connection: Connection) -> None:
+        engine = self.engine
+        self.slot.known = NOTHING  # unknown until the answer is there, also where an exception from outside comes
+        try:
+            answer = connection.script("COMMIT", deadline=time.monotonic() + ANSWER_S)
+        except Lost as error:
+            self.drop()
+            raise_uncertain(error, engine.location)
+        except Refused as error:
+            self.drop(rollback=True)
+            raise_refused(error, engine.location)
+        if answer.tag != "COMMIT":
+            raise_refused(Refused("25P02", "the server undid the transaction"), engine.location)
+
+    @property
+    def size(self) -> int:
+        """The bytes of the session's lines, and of what is settled of its log."""
+        return self.known.journal.end + self.known.state.log.settled.end

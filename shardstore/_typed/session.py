@@ -1,0 +1,191 @@
+"""What the verbs of a typed store return: a session and its log, with models in place of mappings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, overload
+
+from shardstore.errors import SessionNotFound
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from typing_extensions import TypeVar  # checkers bring it along
+
+    from shardstore._typed.form import Form
+    from shardstore.log import Log, LogItem
+    from shardstore.session import Session
+
+    I = TypeVar("I", default=Any)  # noqa: E741  # an item
+else:
+    from typing import TypeVar
+
+    I = TypeVar("I")  # noqa: E741  # an item, which `__class_getitem__` lets be left out
+M = TypeVar("M")
+
+
+class TypedSession(Generic[M, I]):
+    """One session as it was at one moment, as a model. Equal to another exactly when key and version are.
+
+    `TypedSession[Model]` is the type of one whose log has items of any kind, `TypedSession[Model, Item]` of one with
+    `item=Item`. After a delete, `exists` and `bool(session)` are False.
+    """
+
+    __slots__ = ("_form", "_session", "_value")
+
+    _value: M  # set on first use
+
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(GenericAlias)  # with one parameter too
+
+    def __init__(self, session: Session, form: Form[M, I]) -> None:
+        self._session = session
+        self._form = form
+
+    @property
+    def session(self) -> Session:
+        """The session as it is stored, with the fields that the model does not know."""
+        return self._session
+
+    @property
+    def value(self) -> M:
+        """The model, made on first use: the caller's own, changing it changes nothing else.
+
+        Raises InvalidEntry where what is stored does not fit, SessionNotFound after a delete.
+        """
+        try:
+            return self._value
+        except AttributeError:
+            if not self._session.exists:
+                raise SessionNotFound(self._session.key) from None
+            self._value = self._form.load(self._session.raw)
+        return self._value
+
+    @property
+    def key(self) -> str:
+        """The session's key."""
+        return self._session.key
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a session."""
+        return self._session.exists
+
+    @property
+    def rev(self) -> int:
+        """The revision: 1, 2, 3 ... for each change since the session was made."""
+        return self._session.rev
+
+    @property
+    def version(self) -> str:
+        """The name of this content, as `Session.version`."""
+        return self._session.version
+
+    @property
+    def created_at(self) -> datetime:
+        """When the session was made, in UTC."""
+        return self._session.created_at
+
+    @property
+    def updated_at(self) -> datetime:
+        """When it last changed, in UTC."""
+        return self._session.updated_at
+
+    @property
+    def actor(self) -> str:
+        """Who made the last change."""
+        return self._session.actor
+
+    @property
+    def size(self) -> int:
+        """Bytes of the entry as compact JSON."""
+        return self._session.size
+
+    @property
+    def log(self) -> TypedLog[I]:
+        """The log: an immutable sequence of the session's items, read when they are asked for."""
+        return TypedLog(self._session.log, self._form)
+
+    def __bool__(self) -> bool:
+        return self._session.exists
+
+    def __eq__(self, other: object) -> bool:
+        return self._session == other._session if isinstance(other, TypedSession) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._session)
+
+    def __repr__(self) -> str:
+        return f"Typed{self._session!r}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_again, (self._session, self._form.model, self._form.item))
+
+
+def _again(session: Session, model: type[Any], item: type[Any] | None) -> TypedSession[Any, Any]:
+    from shardstore._typed.form import Form
+
+    return TypedSession(session, Form(model, None, item))
+
+
+class TypedLog(Sequence[I]):
+    """The log of a typed session: an immutable sequence. Each item is checked when it is read: InvalidEntry."""
+
+    __slots__ = ("_form", "_log")
+
+    def __init__(self, log: Log, form: Form[Any, I]) -> None:
+        self._log = log
+        self._form = form
+
+    def __len__(self) -> int:
+        return len(self._log)
+
+    @overload
+    def __getitem__(self, place: int) -> I: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[I]: ...
+    def __getitem__(self, place: int | slice) -> I | list[I]:
+        places = range(len(self._log))[place]
+        if isinstance(places, range):
+            return [self._load(value, at) for at, value in zip(places, self._log[place], strict=True)]
+        return self._load(self._log[place], places)
+
+    def _load(self, value: Any, place: int) -> I:
+        item: I = self._form.load_item(value, f"log[{place}]")
+        return item
+
+    def __iter__(self) -> Iterator[I]:
+        for place, value in enumerate(self._log):
+            yield self._load(value, place)
+
+    def __reversed__(self) -> Iterator[I]:
+        for place, value in zip(range(len(self._log) - 1, -1, -1), reversed(self._log), strict=True):
+            yield self._load(value, place)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TypedLog | list):
+            return NotImplemented
+        return len(self) == len(other) and list(self) == list(other)
+
+    __hash__: ClassVar[None]  # type: ignore[assignment]  # equal to a list, which has none
+
+    def __repr__(self) -> str:
+        return f"Typed{self._log!r}"
+
+    @property
+    def dropped(self) -> int:
+        """How many items were dropped at the front since the session was made."""
+        return self._log.dropped
+
+    def find(self, id: str) -> int | None:  # noqa: A002  # as in append
+        """Return the index of the item with this id; None where no item that stands has it."""
+        return self._log.find(id)
+
+    def ids(self, start: int | None = None, stop: int | None = None) -> list[str | None]:
+        """Return the ids of log[start:stop], None for an item without one."""
+        return self._log.ids(start, stop)
+
+    def entries(self, start: int | None = None, stop: int | None = None) -> list[LogItem]:
+        """Return log[start:stop] with what is known of each item; `.value` is of the type of the items."""
+        return [item._replace(value=self._load(item.value, item.index)) for item in self._log.entries(start, stop)]

@@ -1,0 +1,1 @@
+"""The programs in examples/, each under load: what its page claims holds for several processes."""
