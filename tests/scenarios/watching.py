@@ -82,11 +82,11 @@ def paused_commit(store: Store, key: str) -> Iterator[threading.Event]:
     arrived, go_on = threading.Event(), threading.Event()
     real = JournalFile.append
 
-    def append(self: JournalFile, *args: Any) -> None:
+    def append(self: JournalFile, *args: Any, **options: Any) -> None:
         if threading.current_thread() is writer:
             arrived.set()
             assert go_on.wait(PATIENCE_S)
-        real(self, *args)
+        real(self, *args, **options)
 
     writer = threading.Thread(target=lambda: store.patch(key, {"paused": True}))
     JournalFile.append = append  # type: ignore[method-assign]
