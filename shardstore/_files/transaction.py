@@ -438,7 +438,7 @@ class FileTransaction:
         """Put a whole journal in the file's place, by way of `temp`. Raises StoreIOError, CommitUncertain."""
         shard, file = self._shard, self._file()
         self.repair_tail()
-        self._mark_changed(shard.name)
+        self._mark_changed(shard.name, shard.key, self.state)
         self._go_on_with(shard.with_descriptor(lambda: file.replace(temp, data, after)))
 
     def _give_log(self, path: str) -> None:

@@ -45,6 +45,9 @@ class FileChanges:
         self._position = self._next = position
         # Sessions that no mark stands behind, as far as is known.
         self._loose = self._next_loose = frozenset(position.waiting)
+        # What the last look saw. It may have seen commits that were marked behind the place: they come no second time.
+        self._told: dict[str, Known] = {}
+        self._next_told: dict[str, Known] = {}
         self._tended = position.place  # up to where the index was refreshed last
         self._file = self._next_file = self._open(position.file)
 
@@ -77,6 +80,9 @@ class FileChanges:
         """Return each session that is another one than the watcher knows. Raises WatchExpired, StoreIOError."""
         self._tend()
         notes, loose, file, end = self._read()
+        for name in notes.keys() & self._told.keys() - self._position.waiting.keys():
+            if self._told[name].seen != GONE:  # else it was made again, as the lines say
+                notes[name] = self._told[name]
         found, waiting = self._examine(notes, loose)
         self._next, self._next_file = Position(file.name, end, waiting), file
         self._next_loose = frozenset(loose & waiting.keys())
@@ -84,7 +90,8 @@ class FileChanges:
 
     def advance(self) -> None:
         """Go on behind what the last look returned."""
-        self._loose, self._file, self._position = self._next_loose, self._next_file, self._next
+        self._told, self._loose = self._next_told, self._next_loose
+        self._file, self._position = self._next_file, self._next
 
     def settle(self) -> Position:
         """Return the position behind everything that was committed before this call; report nothing."""
@@ -181,6 +188,7 @@ class FileChanges:
         """Return what changed, and what is known of the sessions that may change without a further line."""
         found: list[Seen] = []
         waiting: dict[str, Known] = {}
+        told: dict[str, Known] = {}
         for name, known in notes.items():
             inside = self._is_inside(name)  # asked first: a writer who comes later marks behind our mark
             waits = inside or name in loose
@@ -190,10 +198,11 @@ class FileChanges:
                 seen = _seen(known, now, inside=inside)
                 if seen is not None and seen.key.startswith(self._prefix):
                     found.append(seen)
-                if waits:
-                    waiting[name] = _known(known, now, inside=inside) if isinstance(now, State) else known
-            elif waits:
-                waiting[name] = known
+                if isinstance(now, State):
+                    told[name] = _known(known, now, inside=inside)
+            if waits:
+                waiting[name] = told.get(name, known)
+        self._next_told = told
         return found, waiting
 
     def _state(self, name: str) -> State | Found | None:
