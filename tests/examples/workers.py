@@ -71,7 +71,7 @@ def hammer_limit(root: Path, seconds: float) -> list[float]:
 
 
 def talk_and_branch(root: Path, name: str, turns: int) -> None:
-    """Say something in the common chat, and go on in a branch of it."""
+    """Add to the common chat, and go on in a branch of it."""
     with Store(root, lock_timeout=60) as store:
         for n in range(turns):
             said = branches.say(store, "chat", name, f"{name} {n}")
@@ -80,7 +80,7 @@ def talk_and_branch(root: Path, name: str, turns: int) -> None:
 
 
 def keep_busy(root: Path, name: str, seconds: float) -> int:
-    """Make sessions that run, and end some of them, while others clean up."""
+    """Create sessions that run, and end some of them, while others clean up."""
     end, done = time.monotonic() + seconds, 0
     with Store(root, durability="relaxed", lock_timeout=60) as store:
         n = 0
