@@ -133,7 +133,7 @@ class Follower:
         end = state.log.end
         self._next = end if start is None else max(state.log.dropped, end + start) if start < 0 else start
         self._found: Iterator[Any] = iter(())
-        self.rests = Rests(store.engine.changes_in(key))
+        self.rests: Rests = Rests(store.engine.changes_in(key))
 
     def __iter__(self) -> Iterator[Any]:
         return self

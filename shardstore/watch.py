@@ -55,7 +55,7 @@ class Watch:
         self._changes = store.engine.changes(prefix or "", since, write=write)
         self._found: list[Change] = []  # not returned yet, in reverse
         self._before = ""  # the token in front of them
-        self.rests = Rests(store.engine.changes_in(None))
+        self.rests: Rests = Rests(store.engine.changes_in(None))
         self._took = 0.0  # seconds, by the last look
         self._quiet_since = time.monotonic()
 
