@@ -18,7 +18,7 @@ def say(store: Store, chat: str, role: str, content: str) -> Session:
 
 
 def branch(store: Store, chat: str, at: int, name: str) -> str:
-    """Make a chat that begins with the first `at` messages of another one; return its key.
+    """Create a chat that begins with the first `at` messages of another one; return its key.
 
     One commit makes it whole, so nobody sees half of it. Its fields say where it comes from.
     """

@@ -52,7 +52,7 @@ def finish(store: Store, key: str, worker: str, result: Any) -> bool:
 
 
 def work(store: Store, worker: str, do: Callable[[str], Any]) -> None:
-    """Do jobs until none is queued."""
+    """Work on jobs until none is queued."""
     while (key := take_job(store, worker)) is not None:
         finish(store, key, worker, do(key))
 

@@ -40,5 +40,5 @@ def damaged(error: CorruptShard) -> CorruptShard:
         if len(_told) >= _REMEMBERED:
             _told.clear()
         _told.add(place)
-        note("damage", WARNING, "%s", error)
+        note("damage", WARNING, "%s", str(error))  # whoever kept the error would keep what its frames have open
     return error
