@@ -45,6 +45,7 @@ class Connection:
         self._scrub = settings.address.scrub
         self._prepared: dict[str, bytes] = {}
         self._farewell: list[str] = []  # the SQLSTATE of an error that no statement of ours caused
+        self._limits: dict[str, int] = {}  # what this connection was told last
         self.pid = os.getpid()
         self.pooled = True  # until it is known better
         self._pg = pq.PGconn.connect_start(settings.conninfo)
@@ -79,6 +80,25 @@ class Connection:
     def script(self, text: str, *, deadline: float | None = None) -> Answer:
         """Run statements without values in one round trip; return what the last one returned. Raises Refused, Lost."""
         return self._ask(lambda: self._pg.send_query(text.encode()), deadline)
+
+    def begin(self, statement: str, limits: dict[str, int], *, deadline: float | None = None) -> None:
+        """Begin a transaction with these settings of the server. Raises Refused, Lost.
+
+        They are the connection's own, and set when they change. Behind a pooler they are the transaction's.
+        """
+        if self.pooled:
+            local = "; ".join([statement, *(f"SET LOCAL {name} = {value}" for name, value in limits.items())])
+            self.script(local, deadline=deadline)
+            return
+        if self._limits != limits:  # set in front of the transaction: what is set inside goes with a rollback
+            self._limits = {}
+            self.script("; ".join(f"SET {name} = {value}" for name, value in limits.items()), deadline=deadline)
+            self._limits = limits
+        self.script(statement, deadline=deadline)
+
+    def forget_limits(self) -> None:
+        """Have the next transaction set its limits anew."""
+        self._limits = {}
 
     def run(
         self, statement: str, values: Sequence[Value] = (), *, once: bool = False, deadline: float | None = None

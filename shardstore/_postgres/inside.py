@@ -146,21 +146,22 @@ class Inside:
 
     def _begin(self, began: float, deadline: float | None) -> None:
         assert self._connection is not None
-        hold = min(_MS_MAX, math.ceil(self.engine.hold_timeout * 1000))
-        self._connection.script(
-            f"BEGIN ISOLATION LEVEL READ COMMITTED; {self._limit(began, deadline)};"
-            f" SET LOCAL idle_in_transaction_session_timeout = {hold}; SET LOCAL statement_timeout = 0",
-            deadline=time.monotonic() + ANSWER_S,
-        )
+        limits = {
+            "lock_timeout": self._limit(began, deadline),
+            "idle_in_transaction_session_timeout": min(_MS_MAX, math.ceil(self.engine.hold_timeout * 1000)),
+            "statement_timeout": 0,
+        }
+        answer_by = time.monotonic() + ANSWER_S
+        self._connection.begin("BEGIN ISOLATION LEVEL READ COMMITTED", limits, deadline=answer_by)
 
-    def _limit(self, began: float, deadline: float | None) -> str:
-        """Return the statement that has the server wait no longer than is left. Raises LockTimeout."""
+    def _limit(self, began: float, deadline: float | None) -> int:
+        """Return how many milliseconds the server may wait for a lock; 0: for ever. Raises LockTimeout."""
         if deadline is None:
-            return "SET LOCAL lock_timeout = 0"
+            return 0
         left = deadline - time.monotonic()
         if self._timeout and left <= 0:
             raise self._late(began)
-        return f"SET LOCAL lock_timeout = {min(_MS_MAX, max(1, math.ceil(left * 1000)))}"
+        return min(_MS_MAX, max(1, math.ceil(left * 1000)))
 
     def _seize(self, began: float, deadline: float | None) -> None:
         """Lock the session's row, or make one."""
@@ -183,7 +184,8 @@ class Inside:
                 self.known = NOTHING
                 return
             # Another writer made the session and is done, or made and removed it, while we waited.
-            connection.script(self._limit(began, deadline), deadline=time.monotonic() + ANSWER_S)
+            limit = f"SET LOCAL lock_timeout = {self._limit(began, deadline)}"
+            connection.script(limit, deadline=time.monotonic() + ANSWER_S)
 
     def _take_over(self, connection: Connection, row: tuple[bytes | None, ...]) -> None:
         """Read what is committed, now that nobody else can change it."""
@@ -193,7 +195,7 @@ class Inside:
         if not self.check:
             self.known = Known(number(row[0]))
             return
-        if (number(row[0]), row[1], row[2]) != (known.n, known.version.encode(), slot.key.encode()):
+        if not known.is_at(row, slot.key):
             rows = connection.run(
                 engine.sql.read, (slot.id, known.n, known.version), deadline=time.monotonic() + ANSWER_S
             )

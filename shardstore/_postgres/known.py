@@ -33,6 +33,10 @@ class Known(NamedTuple):
         """The name of the content; empty where nothing is known."""
         return self.journal.state.version if self.n else ""
 
+    def is_at(self, row: tuple[bytes | None, ...], key: str) -> bool:
+        """Return whether a session's row (n, version, key, ...) is of what is known."""
+        return number(row[0]) == self.n and row[1] == self.version.encode() and row[2] == key.encode()
+
     @property
     def size(self) -> int:
         """Bytes in memory, about."""

@@ -136,6 +136,8 @@ def _make(connection: Connection, schema: str, indexed: tuple[str, ...], locatio
 def make_index(connection: Connection, schema: str, n: int) -> None:
     """Create the indexes of one indexed field, by its place. REQUIRES: no transaction; writers go on meanwhile."""
     key = f"substr(keys[{n + 1}], 1, {PREFIX})"
+    connection.script("RESET lock_timeout")
+    connection.forget_limits()
     for name, second in ((f"session_i{n}", f"left(key, {PREFIX})"), (f"session_i{n}_updated", "updated")):
         connection.script(
             f'CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON "{schema}".session (({key}), {second}) WHERE live'

@@ -25,6 +25,7 @@ SELECT s.n, s.version, s.key, l.n, CASE WHEN l.n = $2::bigint THEN substr(l.line
 FROM (SELECT $1::bytea AS id) q LEFT JOIN {self.session} s ON s.id = q.id
 LEFT JOIN {self.line} l ON l.id = q.id AND l.n >= $2 AND (s.n, s.version) IS DISTINCT FROM ($2, $3::text)
 ORDER BY l.n"""
+        self.look = f"SELECT n, version, key FROM {self.session} WHERE id = $1::bytea"
         # The lock. What the session's lines hold is read in a later statement: this one would see them as they were
         # before it waited.
         self.lock = f"""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from shardstore import HoldExpired, Store
-from tests.contract.backend import PostgresBackend, connect, hold, increment, open_at, race_to_make
+from tests.contract.backend import PostgresBackend, call, connect, hold, increment, open_at, race_to_make
 from tests.support.peer import one_peer, peers
 from tests.support.postgres import shared_server
 
@@ -96,15 +96,22 @@ def absent_sessions_are_made_once(root: Path) -> None:
 
 def the_tables_are_made_once(root: Path) -> None:
     """Processes that open a store which is not there yet, at the same moment, all find it."""
-    for attempt in range(3):
-        with place(root.with_name(f"first{attempt}")) as backend, peers(4) as group:
-            moment = time.monotonic() + 0.3
-            for me, one in enumerate(group):
-                one.start(open_at, moment, backend, f"k{me}")
-            for one in group:
-                one.result()
-            with backend.open(create=False) as store:
-                assert len(store) == len(group)
+    with place(root) as backend, peers(3) as group:
+        moment = time.monotonic() + 0.3
+        for me, one in enumerate(group):
+            one.start(open_at, moment, backend, f"k{me}")
+        for one in group:
+            one.result()
+        with backend.open(create=False) as store:
+            assert len(store) == len(group)
+    import psycopg
+
+    with place(root.with_name("again")) as backend, one_peer() as late:
+        with psycopg.connect(backend.server) as first:  # it is in the middle of making the same
+            first.execute(f"CREATE SCHEMA {backend.schema}")
+            late.start(call, backend, "create", "k", {})
+            _until_waiting(backend)
+        late.result()
 
 
 class Impatient(PostgresBackend):
