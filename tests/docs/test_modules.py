@@ -92,8 +92,6 @@ COVERED: dict[str, tuple[str, ...]] = {
     "cli/cmd_set": ("cli/test_writing.py",),
     "cli/cmd_verify": ("cli/test_maintenance.py",),
     "cli/cmd_copy_store": ("cli/test_database.py",),
-    "cli/cmd_revert": ("cli/test_reading.py",),
-    "cli/cmd_stats": ("cli/test_reading.py",),
     "cli/cmd_watch": ("cli/test_watch.py",),
     "cli/plain_text": ("cli/test_startup.py",),
     "cli/population": ("cli/test_watch.py", "cli/test_reading.py"),

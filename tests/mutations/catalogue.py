@@ -181,7 +181,7 @@ def identity_check_removed() -> None:
 
 def believe_every_name() -> None:
     """Have no writer and no reader see that a path names another file than the one that is open."""
-    compared = ("if inode == file.inode and device == file.device:", "if True:")
+    compared = ("if inode == file.inode and device == file.device and not file.failed:", "if True:")
     edit("shardstore._files.shard:Shard.lock_at_once", compared)
     edit("shardstore._files.shard:Shard.lock_in_turn", compared)
     swap("shardstore._files.file:JournalFile.is_named", nothing(True))
