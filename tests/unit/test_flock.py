@@ -7,14 +7,16 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from shardstore._files.locks import flock
+from shardstore import LockTimeout, Store
+from shardstore._files.locks import flock, holders, waiter
 from shardstore.errors import StoreIOError, UnsupportedFileSystem
 from tests.support.actions import in_background, in_child, wait_for
+from tests.support.peer import Peers, hear, say
 
 
 def soon() -> float:
@@ -346,3 +348,33 @@ def test_a_descriptor_of_number_0_is_closed_too(path: Path) -> None:
             os.fstat(0)
 
     assert wait_for(in_child(child)) == 0
+
+
+def test_a_try_that_fails_waits_for_nothing_and_looks_nobody_up(
+    root: Path, crew: Callable[[int], Peers], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With lock_timeout=0 a held session costs some system calls: no sleep, no thread, no table of locks."""
+    with Store(root, durability="relaxed", lock_timeout=0) as store:
+        store.create("k", {})
+        (peer,) = crew(1)
+        peer.start(hold_until_told, root, "k")
+        peer.heard()
+        looks: list[object] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(holders, "held", lambda: looks.append(None) or [])
+            patch.setattr(time, "sleep", lambda _seconds: pytest.fail("it slept"))
+            patch.setattr(waiter._helpers, "run", lambda _job: pytest.fail("a thread waits"))
+            with pytest.raises(LockTimeout) as caught:
+                store.patch("k", {})
+            assert not looks
+            assert "holder is unknown" in str(caught.value)
+            assert len(looks) == 1
+        peer.tell()
+        peer.result()
+
+
+def hold_until_told(root: Path, key: str) -> None:
+    """Hold a session's lock, in another process."""
+    with Store(root) as store, store.edit(key):
+        say("held")
+        hear()
