@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from shardstore import Store
+from shardstore._aio.borrowed import on_engine
 from shardstore._aio.visits import Inside
 from shardstore._files import syncs, transaction
 
@@ -92,7 +93,7 @@ class Grouped(Relaxed):
             Grouped.visit.__enter__()
         inside: Any = Inside(store.engine, store.engine.logs)
         inside.join(Grouped.visit)
-        return store.on(inside, 0.0).patch(MAIN, self.fields)
+        return on_engine(store, inside, 0.0).patch(MAIN, self.fields)
 
 
 def _end_group(_store: Store) -> None:
