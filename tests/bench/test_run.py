@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import signal
 import subprocess
@@ -153,7 +154,8 @@ def test_goals_ask_for_cases_that_a_full_run_has(tmp_path):
         for case in w.cases(stage)
         for store in case.stores
     }
-    assert set(asked) <= there
+    peers = {one for one in asked if one[2].startswith("aiosqlite")}  # only the benchmark installs it
+    assert set(asked) - (set() if importlib.util.find_spec("aiosqlite") else peers) <= there
 
 
 def test_a_run_leaves_nothing_behind(tmp_path):

@@ -13,8 +13,8 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(busy: Shell) -> None:
     text = busy("prune", "--where", "status in done,failed", "--keep", "agent:ops:*", "--dry-run")
     assert text.code == 0
     lines = text.out.splitlines()
-    assert lines[0].startswith("1 session would be archived (4.1 KB); would free 0 B")
-    assert text.err == "4.1 KB would move to archive/; `shardstore archive purge` frees it (or use --purge)\n"
+    assert lines[0].startswith("1 session would be archived (3.3 KB); would free 0 B")
+    assert text.err == "3.3 KB would move to archive/; `shardstore archive purge` frees it (or use --purge)\n"
     assert lines[2].split() == ["ACTION", "COUNT", "SIZE", "FREES", "WHY"]
     assert ["ACTION", "KEY", "AGE", "SIZE", "WHY"] in [line.split() for line in lines]
     assert LONG in text.out

@@ -215,7 +215,7 @@ WRITERS: dict[str, Callable[[Store, str, Any], None]] = {
 }
 READERS = {  # these write no session
     "get", "exists", "list", "count", "history", "stats", "reindex", "close", "using", "memory",
-    "get_many", "sessions", "log", "follow",
+    "get_many", "sessions", "log", "follow", "watch", "token",
 }  # fmt: skip
 
 
