@@ -184,7 +184,7 @@ class AwaitedBackend(FileBackend):
         "test_the_guard_is_gone_after_a_failed_mutator",
         "test_nesting_is_seen_by_another_task_of_the_same_thread",
     )
-    modules = ("test_update", "test_create", "test_replace_delete", "test_nested", "test_log", "test_errors")
+    modules = ("test_update", "test_replace_delete", "test_nested", "test_log")
 
     def open(self, **options: Any) -> Any:
         return AwaitedStore(super().open(**options))

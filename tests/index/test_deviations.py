@@ -137,11 +137,11 @@ def killed_after_the_commit(root: Path, patch: Patch) -> None:
         pool.mark_changed = marking
         real = JournalFile.append
 
-        def append(*args: Any) -> None:
+        def append(*args: Any, **kwargs: Any) -> None:
             steps.append("commit")
             if len(steps) == 2:
                 os._exit(0)
-            real(*args)
+            real(*args, **kwargs)
 
         patch.setattr(JournalFile, "append", append)
         mine.update("s", lambda draft: draft.update(n=1))
@@ -392,8 +392,8 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
                 (
                     ("self._mark_changed(shard.name, shard.key, journal.state)", "pass"),
                     (
-                        "file.append(line, after)",
-                        "file.append(line, after); self._mark_changed(shard.name, shard.key, journal.state)",
+                        "file.append(line, after, durable=durable)",
+                        "file.append(line, after, durable=durable); self._mark_changed(shard.name, shard.key, journal.state)",
                     ),
                 ),
             )

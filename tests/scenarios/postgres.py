@@ -124,7 +124,7 @@ class Impatient(PostgresBackend):
 
 def a_stopped_holder_is_let_go_and_refused(root: Path) -> None:
     """A client that stands still loses its lock, and its commit with it; the others go on."""
-    with place(root, Impatient) as backend, backend.open(lock_timeout=20.0) as store:
+    with place(root, Impatient) as backend, backend.open(lock_timeout=8.0) as store:
         store.create(KEY, {"n": 0})
         with one_peer() as other:
             other.start(hold, backend, KEY)

@@ -17,8 +17,8 @@ QUICK = ("patch", "rewrite", "create")
 @sampled
 @pytest.mark.parametrize("name", QUICK)
 def test_calls_fail_once(name: str) -> None:
-    """Calls through os fail once with errors they give in life, writes are cut short: every fourth such try."""
-    tool("exhaust", "failed-inside", name, "--every", "4")
+    """Calls through os fail once with errors they give in life, writes are cut short: every ninth such try."""
+    tool("exhaust", "failed-inside", name, "--every", "9")
 
 
 @sampled
@@ -28,7 +28,7 @@ def test_calls_fail_once(name: str) -> None:
 )
 def test_some_calls_of_the_others_fail_once(name: str) -> None:
     """The long ones are sampled here; `make torture` has every call."""
-    tool("exhaust", "failed-inside", name, "--every", "37")
+    tool("exhaust", "failed-inside", name, "--every", "71")
 
 
 @sampled

@@ -16,8 +16,8 @@ QUICK = ("create", "patch-hot", "rewrite", "patch-torn", "delete")
 @sampled
 @pytest.mark.parametrize("name", QUICK)
 def test_killed_before_after_and_inside_calls(name: str) -> None:
-    """Killed in its own process around the calls through os, and half way through writes: every third such try."""
-    assert tool("exhaust", "killed-inside", name, "--every", "3")["outcomes"]["killed"] > 5
+    """Killed in its own process around the calls through os, and half way through writes: every seventh such try."""
+    assert tool("exhaust", "killed-inside", name, "--every", "7")["outcomes"]["killed"] > 2
 
 
 @sampled

@@ -12,7 +12,7 @@ from .harness import exhaustive, sampled, tool
 
 @sampled
 @pytest.mark.parametrize(
-    "args", ["--processes 4 --seconds 1.5", "--processes 4 --threads 2 --seconds 1.5 --kills 9 --seed 2"]
+    "args", ["--processes 4 --seconds 1.5", "--processes 4 --threads 2 --seconds 1 --kills 5 --seed 2"]
 )
 def test_a_short_race(args: str) -> None:
     """Four processes on three sessions; the second time with two threads each, and a dozen of them killed."""
