@@ -19,8 +19,7 @@ from shardstore._files import disk
 from shardstore.errors import raise_uncertain
 
 SHARED_MAX: Final = 64  # records that one sync acknowledges
-WAIT_S: Final = 0.005  # seconds that a record waits for the sync of others who come behind it ...
-COMPANY_S: Final = 0.0005  # ... and where nobody comes yet, but the last sync was shared with others
+WAIT_S: Final = 0.005  # seconds that a record waits for the sync of others who come behind it
 
 
 class SyncedFile:
@@ -29,7 +28,7 @@ class SyncedFile:
     `failed` is set once and for all: what the kernel lost of the file is known to nobody.
     """
 
-    __slots__ = ("_company", "_syncing", "failed", "fd", "name_synced", "path", "reach", "synced", "waiting")
+    __slots__ = ("_syncing", "failed", "fd", "name_synced", "path", "reach", "synced", "waiting")
 
     def __init__(self, fd: int, path: str) -> None:
         self.fd = fd
@@ -39,7 +38,6 @@ class SyncedFile:
         self.reach = 0  # so is every byte before this one, or it is of a durable commit that waits for its sync
         self.failed = False
         self.waiting: list[Waiting] = []
-        self._company = 1  # commits that the last sync was for
         self._syncing = threading.RLock()  # re-entrant: a signal handler may come in the middle of a sync, and commit
 
     def sync(self, end: int) -> None:
@@ -57,7 +55,6 @@ class SyncedFile:
 
     def _sync(self, reach: int) -> None:
         """Sync what was written up to `reach` by now. What is written from now on may miss it."""
-        self._company = len(self.waiting) + 1
         try:
             if self.failed:
                 raise OSError(errno.EIO, "an earlier sync of this file failed")
@@ -100,10 +97,9 @@ class SyncedFile:
         `behind`: whether others of this process wait for the lock. REQUIRES: the caller holds it.
         """
         self.reach = end
-        count = len(self.waiting) + 1
-        if count >= SHARED_MAX or not (behind or count < self._company):
+        if not behind or len(self.waiting) + 1 >= SHARED_MAX:
             return None
-        place = Waiting(self, end, WAIT_S if behind else COMPANY_S)
+        place = Waiting(self, end)
         self.waiting.append(place)
         return place
 
@@ -123,19 +119,18 @@ class SyncedFile:
 class Waiting:
     """A commit that is written, and waits for its sync without the lock. It keeps the file open."""
 
-    __slots__ = ("_file", "_longest", "_woken", "end")
+    __slots__ = ("_file", "_woken", "end")
 
-    def __init__(self, file: SyncedFile, end: int, longest: float) -> None:
+    def __init__(self, file: SyncedFile, end: int) -> None:
         self.end = end
         self._file = file
-        self._longest = longest  # seconds
         self._woken = threading.Lock()
         self._woken.acquire()
 
     def wait(self) -> None:
         """Wait until the record is on the medium; when that takes too long, sync it. Raises CommitUncertain."""
         try:
-            self._woken.acquire(timeout=self._longest)
+            self._woken.acquire(timeout=WAIT_S)
         finally:
             self._leave()
         self._file.sync(self.end)

@@ -887,7 +887,7 @@ def nobody_shares_a_sync() -> None:
 
 @mutation("an end to the wait for those behind", "groups.a_slow_mutator_delays_nobody_before_it")
 def waits_for_the_slow() -> None:
-    edit("shardstore._files.synced:Waiting.wait", ("timeout=self._longest", "timeout=-1"))
+    edit("shardstore._files.synced:Waiting.wait", ("timeout=WAIT_S", "timeout=-1"))
 
 
 @mutation("failing all that a failed sync was for", "groups.a_failed_sync_fails_all_that_share_it")

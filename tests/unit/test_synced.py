@@ -56,23 +56,6 @@ def test_a_sync_wakes_those_it_covered(file: SyncedFile, syncs: list[int]) -> No
     assert len(syncs) == 1
 
 
-def test_after_a_shared_sync_company_is_waited_for_a_moment(file: SyncedFile, syncs: list[int]) -> None:
-    for end in (100, 200):
-        assert file.share(end, behind=True) is not None
-    file.sync(300)  # of three
-    first = file.share(400, behind=False)
-    assert first is not None
-    assert file.share(500, behind=False) is not None
-    assert file.share(600, behind=False) is None, "the third one does the sync"
-    file.sync(600)
-    first.wait()
-    alone = file.share(700, behind=False)
-    assert alone is not None
-    alone.wait()  # nobody came
-    assert file.share(800, behind=False) is None
-    assert len(syncs) == 3
-
-
 def test_a_group_has_an_end(file: SyncedFile) -> None:
     places = [file.share(number, behind=True) for number in range(1, SHARED_MAX + 1)]
     assert places.index(None) == SHARED_MAX - 1
