@@ -40,7 +40,7 @@ class SyncedFile:
         self.waiting: list[Waiting] = []
         self._syncing = threading.RLock()  # re-entrant: a signal handler may come in the middle of a sync, and commit
 
-    def sync(self, end: int) -> None:
+    def sync(self, end: int, fd: int | None = None) -> None:
         """Put all bytes before `end` on the medium, unless a sync that began after they were written has done it.
 
         Raises CommitUncertain: then close the file and read it again.
@@ -48,17 +48,17 @@ class SyncedFile:
         try:
             with self._syncing:
                 if self.synced < end:
-                    self._sync(max(end, self.reach))
+                    self._sync(max(end, self.reach), self.fd if fd is None else fd)
         finally:
             if self.waiting:
                 self._wake()
 
-    def _sync(self, reach: int) -> None:
+    def _sync(self, reach: int, fd: int) -> None:
         """Sync what was written up to `reach` by now. What is written from now on may miss it."""
         try:
             if self.failed:
                 raise OSError(errno.EIO, "an earlier sync of this file failed")
-            disk.sync(self.fd)
+            disk.sync(fd)
         except OSError as error:
             self.failed = True
             self._uncertain(error, "syncing a commit")
@@ -99,7 +99,10 @@ class SyncedFile:
         self.reach = end
         if not behind or len(self.waiting) + 1 >= SHARED_MAX:
             return None
-        place = Waiting(self, end)
+        try:
+            place = Waiting(self, end)
+        except OSError:  # no descriptor left
+            return None
         self.waiting.append(place)
         return place
 
@@ -119,21 +122,36 @@ class SyncedFile:
 class Waiting:
     """A commit that is written, and waits for its sync without the lock. It keeps the file open."""
 
-    __slots__ = ("_file", "_woken", "end")
+    __slots__ = ("_fd", "_file", "_woken", "end")
 
     def __init__(self, file: SyncedFile, end: int) -> None:
         self.end = end
         self._file = file
+        # Its own: a rewrite or an eviction may close the file's meanwhile. The rewritten file holds the record, synced.
+        self._fd = os.dup(file.fd)
         self._woken = threading.Lock()
         self._woken.acquire()
 
     def wait(self) -> None:
         """Wait until the record is on the medium; when that takes too long, sync it. Raises CommitUncertain."""
         try:
-            self._woken.acquire(timeout=WAIT_S)
+            try:
+                self._woken.acquire(timeout=WAIT_S)
+            finally:
+                self._leave()
+            self._file.sync(self.end, self._fd)
         finally:
-            self._leave()
-        self._file.sync(self.end)
+            self.close()
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:  # an exception from outside came before the wait
+            self.close()
 
     def wake(self) -> bool:
         """End the wait; return whether it had not ended."""
