@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import weakref
 from contextlib import suppress
 from typing import Final, NoReturn
 
@@ -122,13 +123,14 @@ class SyncedFile:
 class Waiting:
     """A commit that is written, and waits for its sync without the lock. It keeps the file open."""
 
-    __slots__ = ("_fd", "_file", "_woken", "end")
+    __slots__ = ("__weakref__", "_fd", "_file", "_woken", "end")
 
     def __init__(self, file: SyncedFile, end: int) -> None:
         self.end = end
         self._file = file
         # Its own: a rewrite or an eviction may close the file's meanwhile. The rewritten file holds the record, synced.
         self._fd = os.dup(file.fd)
+        _with_descriptor.add(self)
         self._woken = threading.Lock()
         self._woken.acquire()
 
@@ -166,3 +168,15 @@ class Waiting:
             self._file.waiting.remove(self)
             return True
         return False
+
+
+_with_descriptor: Final[weakref.WeakSet[Waiting]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Close, in a forked child, what the parent's threads wait with: it would keep the parent's locks alive."""
+    for place in list(_with_descriptor):
+        place.close()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -11,6 +11,7 @@ import pytest
 from shardstore import CommitUncertain
 from shardstore._files import disk
 from shardstore._files.synced import SHARED_MAX, SyncedFile
+from tests.support import actions
 
 
 @pytest.fixture
@@ -88,3 +89,23 @@ def test_after_a_failed_sync_nothing_is_acknowledged(file: SyncedFile, monkeypat
     with pytest.raises(CommitUncertain):
         file.sync(300)
     file.sync(100)  # this was on the medium before
+
+
+def test_a_rewrite_may_close_the_file_under_those_who_wait(file: SyncedFile, syncs: list[int]) -> None:
+    """Each waits with a descriptor of its own: the file's number may be another file's by then."""
+    place = file.share(100, behind=True)
+    assert place is not None
+    kept, file.fd = file.fd, -1
+    place.wait()
+    file.fd = kept
+    assert file.synced == 100
+    assert syncs not in ([], [-1], [kept])
+
+
+def test_a_forked_child_has_none_of_the_descriptors_that_the_parent_waits_with(file: SyncedFile) -> None:
+    """They would keep the parent's locks alive."""
+    place = file.share(100, behind=True)
+    assert place is not None
+    assert actions.wait_for(actions.in_child(lambda: os._exit(0 if place._fd == -1 else 1))) == 0
+    assert place._fd >= 0
+    place.wait()
