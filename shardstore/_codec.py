@@ -30,11 +30,20 @@ loads = orjson.loads
 dumps = orjson.dumps  # of a value that is known to be JSON already; compactly
 
 
+def kept(value: Any) -> bytes:
+    """Return what `dumps` does, in no more memory than it needs.
+
+    The bytes that orjson returns keep the room they were written in: 4 KB for a number, 13 times its size for a text.
+    Whoever keeps them copies them first; the hot paths write `b"%b" % dumps(value)` themselves.
+    """
+    return b"%b" % orjson.dumps(value)
+
+
 def encode(value: Any, field: str) -> bytes:
     """Encode the value of one top-level field; raise InvalidEntry unless JSON holds it exactly."""
     kind = type(value)
     try:
-        raw = orjson.dumps(value, None, _STRICT)
+        raw = b"%b" % orjson.dumps(value, None, _STRICT)  # as in `kept`
     except (TypeError, ValueError, RecursionError) as error:
         _explain(value, field, str(error))
     if kind is int or kind in _PLAIN:

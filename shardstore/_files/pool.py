@@ -163,6 +163,7 @@ class Pool:
             shard = self._shards.get(key)
             if key != spare and shard is not None and shard.close_if_idle():
                 shard.retired = True
+                shard.spare.clear()  # it refers to the shard: the circle would wait for a garbage collection
                 self._shards.pop(key, None)
                 self._by_name.pop(shard.name, None)
                 closed += 1

@@ -126,7 +126,7 @@ def _is_number(value: Any) -> bool:
 
 def read_change(given: dict[str, Any], at: int, actor: str) -> LogChange:
     """Return the change that a record's members describe. REQUIRES: is_change(given)."""
-    rep = {number: Item(codec.dumps(value), None, at, actor) for number, value in given.get("rep", ())}
+    rep = {number: Item(codec.kept(value), None, at, actor) for number, value in given.get("rep", ())}
     return LogChange(given.get("cut"), given.get("drop"), rep or None, _items(given, at, actor))
 
 
@@ -135,7 +135,7 @@ def _items(given: dict[str, Any], at: int, actor: str) -> tuple[Item, ...]:
     ids, origin = given.get("ids"), given.get("from")
     return tuple(
         [
-            Item(codec.dumps(value), ids[n] if ids else None, *(origin[n] if origin and origin[n] else (at, actor)))
+            Item(codec.kept(value), ids[n] if ids else None, *(origin[n] if origin and origin[n] else (at, actor)))
             for n, value in enumerate(add)
         ]
     )
@@ -152,7 +152,7 @@ def read_whole(given: object, at: int, actor: str) -> LogState | None:
     kept: Any = given.get("kept", behind if settled.file else dropped)
     if not _is_number(kept) or not (settled.first <= dropped <= kept <= behind if settled.file else kept == dropped):
         return None
-    replaced = {number: Item(codec.dumps(value), None, then, by) for number, value, then, by in rep}
+    replaced = {number: Item(codec.kept(value), None, then, by) for number, value, then, by in rep}
     if not all(dropped <= number < kept for number in replaced):
         return None
     log = LogState(dropped, kept, (), 0, settled)

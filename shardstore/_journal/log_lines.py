@@ -27,7 +27,7 @@ _HEAD: Final = re.compile(
 _ID: Final = re.compile(rb'"n":([0-9]{1,16}),"id":("(?:[^"\\]|\\.)*"),')
 _START: Final = re.compile(rb'(?=\{"crc":"[0-9a-f]{8}","n":)')
 
-_quoted = lru_cache(maxsize=256)(codec.dumps)
+_quoted = lru_cache(maxsize=256)(codec.kept)
 _actor = lru_cache(maxsize=256)(codec.loads)
 _new = tuple.__new__  # half the price of calling the class
 

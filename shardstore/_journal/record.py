@@ -24,7 +24,7 @@ BODY: Final = len(b'{"crc":"9f1c2a3b",')
 _HEX: Final = frozenset("0123456789abcdef")
 _TAG_DIGITS: Final = 8
 
-_quoted = lru_cache(maxsize=256)(codec.dumps)  # an actor writes its name again and again
+_quoted = lru_cache(maxsize=256)(codec.kept)  # an actor writes its name again and again
 _new = tuple.__new__  # a commit makes one State; this is half the price of calling the class
 
 

@@ -133,14 +133,18 @@ class _Entry:
         size, fields = self.base_bytes, self.fields
         if fields is None:
             size = 0
+        elif not self.base:  # everything is new: most files are read whole
+            dumps, member = codec.dumps, codec.member
+            fields = {name: b"%b" % dumps(value) for name, value in fields.items()}  # as codec.kept
+            size = sum(map(len, fields.values())) + sum(map(len, map(member, fields))) + len(fields)
         else:
             base, dumps, member, field_size = self.base, codec.dumps, codec.member, record.field_size
             for name in self.touched:
-                before = base.get(name) if base else None
+                before = base.get(name)
                 if before is not None:
                     size -= field_size(name, before)
                 if name in fields:
-                    raw = fields[name] = dumps(fields[name])
+                    raw = fields[name] = b"%b" % dumps(fields[name])  # as codec.kept
                     size += len(member(name)) + len(raw) + 1  # as field_size has it
         return State(
             fields, self.key, self.rev, self.incarnation, self.tag, self.created, self.at, self.actor, size, self.log

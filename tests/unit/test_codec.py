@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shardstore import Store
 from shardstore import _codec as codec
 from shardstore.errors import InvalidEntry
 from tests.contract.test_entries import INVALID
@@ -55,3 +58,42 @@ def test_the_path_names_the_value() -> None:
         codec.encode({"a": [1, {"b c": float("nan")}]}, "origin")
     assert caught.value.path == "entry['origin']['a'][1]['b c']"
     assert "nan" in str(caught.value)
+
+
+def test_what_is_kept_takes_little_more_than_its_bytes() -> None:
+    """What orjson returns holds 4 KB for a number: a session of 100 fields would hold 400 KB for 2."""
+    count, value = 1_000, {"n": 1}
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        held = [
+            (codec.encode(number, "n"), codec.kept(value), codec.encode_item(value, "items[0]"))
+            for number in range(count)
+        ]
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(held) == count
+    assert after - before < 400 * count
+
+
+def test_sessions_in_memory_take_little_more_than_their_bytes(root: Path) -> None:
+    """Those that were read, with their logs, and those that were written."""
+    entry = {f"field{number}": number for number in range(100)}
+    keys = [f"k{number}" for number in range(20)]
+    with Store(root, durability="relaxed") as store:
+        store.create_many((key, entry) for key in keys)
+        for key in keys:
+            store.append(key, [{"n": number} for number in range(50)])
+    with Store(root, durability="relaxed") as store:
+        store.get("nobody")
+        tracemalloc.start()
+        try:
+            before, _ = tracemalloc.get_traced_memory()
+            for key in keys:
+                store.get(key)
+                store.patch(key, {"field1": 2})
+            after, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert after - before < len(keys) * 150 * 400

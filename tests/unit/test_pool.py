@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import shutil
 import sys
@@ -14,6 +15,7 @@ from shardstore import CorruptShard, Store
 from shardstore._files import pool
 from shardstore._files.layout import Layout, shard_name
 from shardstore._files.pool import Pool
+from shardstore._files.shard import Shard
 from tests.support import disk
 from tests.support.actions import in_background
 
@@ -164,3 +166,18 @@ def test_a_shard_may_be_used_while_others_are_evicted(store: Store) -> None:
         sys.setswitchinterval(before)
         for wait in waits:
             wait()
+
+
+def test_an_evicted_shard_is_freed_at_once(store: Store) -> None:
+    """Not when the garbage collector next looks: by then thousands of sessions may have been used, each in memory."""
+    mine = store._engine.pool
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(2 * mine._limit):
+            store.update(f"k{number}", lambda draft: {"n": 1})
+            store.get(f"k{number}")
+        alive = sum(isinstance(one, Shard) for one in gc.get_objects())
+    finally:
+        gc.enable()
+    assert alive <= mine._limit + 10  # and those of stores that other tests left to the collector
