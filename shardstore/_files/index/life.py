@@ -63,7 +63,7 @@ def _from_sysctl() -> bytes:
     buffer = ctypes.create_string_buffer(64)
     size = ctypes.c_size_t(len(buffer))
     name = b"kern.bootsessionuuid"
-    failed = ctypes.CDLL(None).sysctlbyname(name, buffer, ctypes.byref(size), None, ctypes.c_size_t(0))
+    failed = _libc().sysctlbyname(name, buffer, ctypes.byref(size), None, ctypes.c_size_t(0))
     return b"" if failed else buffer.value
 
 
@@ -91,13 +91,19 @@ def _place(directory: str, device: int) -> str:
         os.close(fd)
 
 
+@cache
+def _libc() -> ctypes.CDLL:
+    """Open the C library once: each time makes a class, which is a tenth of a list."""
+    return ctypes.CDLL(None)
+
+
 def _mount_number(directory: str) -> int:
     """Return the mount's number, which the kernel gives no second time; 0 where it does not tell.
 
     With 0, and on macOS, only a restart of the machine is noticed.
     """
     try:
-        statx = ctypes.CDLL(None).statx
+        statx = _libc().statx
     except AttributeError:
         return 0
     answer = ctypes.create_string_buffer(256)
