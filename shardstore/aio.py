@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from shardstore._transcripts import Follower
-    from shardstore.store import Durability, OnDamage
     from shardstore.typed import AsyncTypedStore
-    from shardstore.types import Where
+    from shardstore.types import Durability, OnDamage, Where
     from shardstore.watch import Change, Watch
 
 _P = ParamSpec("_P")

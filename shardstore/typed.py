@@ -32,10 +32,11 @@ if TYPE_CHECKING:
 
     from shardstore._transcripts import Follower
     from shardstore._typed.form import Form
+    from shardstore._verbs.edit import Edit
     from shardstore.aio import AsyncStore
     from shardstore.session import Session, SessionInfo
-    from shardstore.store import Edit, OnDamage, Store
-    from shardstore.types import JSON, Where
+    from shardstore.store import Store
+    from shardstore.types import JSON, OnDamage, Where
 
     Expect = Session | SessionInfo | TypedSession[Any, Any] | str
     Patch = Mapping[str, JSON] | Callable[[M], M | None] | None

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from shardstore import Store
-from shardstore._files import transaction
-from tests.support import disk, leftovers
+from tests.support import disk, leftovers, settling
 from tests.support.left_out import (  # noqa: F401 - hooks
     pytest_deselected,
     pytest_sessionfinish,
@@ -52,9 +51,9 @@ def nothing_stays_open() -> Iterator[None]:
 def constants_stay() -> Iterator[None]:
     """Put back what a scenario sets for its process: else all that this worker runs later settles early."""
     # Without the fixture monkeypatch, which must end before a test's store is checked.
-    settle_bytes = transaction.SETTLE_BYTES
+    limit = settling.limit()
     yield
-    transaction.SETTLE_BYTES = settle_bytes
+    settling.settle_at(limit)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -18,7 +18,7 @@ from shardstore import Store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from shardstore.store import Durability
+    from shardstore.types import Durability
 
 NAME = "typed"
 ABOUT = "one field of a 1 KB session changed: update, and typed.update with a model of five fields of each kind"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from shardstore import _codec, _draft_log, _keys, _model, query, store
+from shardstore import _codec, _draft_log, _keys, _model, query
 from shardstore._files import file, pool, transaction
+from shardstore._verbs import arguments
 
 from . import markdown
 
@@ -38,7 +39,7 @@ def table() -> str:
         ("`actor`", "1 to 256 characters", "`ValueError`"),
         ("revisions of one incarnation", _power(_model.REV_MAX), "a record with a larger number is damage"),
         ("a time", "before the year 10000, in microseconds", "a record with a later time is damage"),
-        ("`indexed` fields", f"{store._INDEXED_MAX}", "`ValueError`"),
+        ("`indexed` fields", f"{arguments.INDEXED_MAX}", "`ValueError`"),
         ("a value that `list` shows unasked", f"{_bytes(query._SHOWN_BYTES)} of JSON", "`fields=` shows it"),
         ("all that `list` shows of a session unasked", f"{_bytes(query._FIELDS_BYTES)} of JSON", "`fields=` shows it"),
         ("the file of a session", _bytes(file.FILE_BYTES_MAX), "`CorruptShard`"),

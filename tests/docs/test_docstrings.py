@@ -12,6 +12,10 @@ import pytest
 
 import shardstore
 from shardstore import Store, archive, convert
+from shardstore._verbs.listing import Listing
+from shardstore._verbs.opened import Opened
+from shardstore._verbs.reading import Reading
+from shardstore._verbs.upkeep import Upkeep
 from tests.support.peer import REPOSITORY
 
 ODD = {"Do", "Give", "Make", "Say", "Tell"}
@@ -19,7 +23,7 @@ ODD = {"Do", "Give", "Make", "Say", "Tell"}
 
 def documented() -> list[tuple[str, str]]:
     """Return name and docstring of each verb, and of the helpers, in the order of the source."""
-    kinds: list[Any] = [Store, archive.Archive]
+    kinds: list[Any] = [Opened, Store, Reading, Listing, Upkeep, archive.Archive]
     verbs = [
         (f"{kind.__name__}.{name}", getattr(kind, name)) for kind in kinds for name in vars(kind) if name[0] != "_"
     ]

@@ -16,10 +16,17 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "shardstore/_files/watch": ("index/test_watch.py", "contract/test_watch.py"),
     "shardstore/_memory": ("unit/test_memory.py", "contract/test_store.py"),
     "shardstore/_postgres": ("contract/test_store.py", "postgres/test_scenarios.py", "postgres/test_faults.py"),
+    "shardstore/_verbs": (
+        "contract/test_reads.py",
+        "contract/test_query.py",
+        "contract/test_retention.py",
+        "contract/test_store.py",
+    ),
     "shardstore/_typed": ("unit/test_typed.py", "contract/test_typed.py"),
 }
 # Modules whose tests have another name, and the modules of the command line, several of which one file tests.
 COVERED: dict[str, tuple[str, ...]] = {
+    "shardstore/_files/locked": ("unit/test_transaction.py", "unit/test_batch.py"),
     "shardstore/_files/engine": ("unit/test_files_engine.py",),
     "shardstore/_copy_store": ("cli/test_database.py",),
     "shardstore/_files/transfer": ("cli/test_database.py",),

@@ -39,7 +39,7 @@ def test_10725_no_writer_trusts_a_cache(root: Path) -> None:
 
 def test_10725_no_public_verb_is_left_out_of_that_test() -> None:
     """A verb that is added to Store must be entered as a writer above, or as one that only reads."""
-    verbs = {name for name in vars(Store) if not name.startswith("_") and callable(getattr(Store, name))}
+    verbs = {name for name in dir(Store) if not name.startswith("_") and callable(getattr(Store, name))}
     assert verbs | {"restore"} == set(lost_updates.WRITERS) | lost_updates.READERS
 
 

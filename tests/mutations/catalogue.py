@@ -335,7 +335,8 @@ def reread_removed() -> None:
     "lost_updates.versions_never_match_across_incarnations",
 )
 def expectation_ignored() -> None:
-    swap("shardstore.store:_check_version", nothing())
+    for module in ("shardstore._verbs.expect", "shardstore.store"):
+        swap(f"{module}:check_version", nothing())
 
 
 @mutation(
@@ -356,7 +357,7 @@ def tags_left_out() -> None:
 @mutation("carrying the tag through a rewrite", "lost_updates.a_rewrite_and_the_archive_keep_the_version")
 def tag_lost_by_a_rewrite() -> None:
     edit(
-        "shardstore._files.transaction:whole_record",
+        "shardstore._files.locked:whole_record",
         (',"tag":"%b"', ""),
         ("state.tag.encode(), ", ""),
     )
@@ -541,7 +542,7 @@ def batch_names_not_synced() -> None:
 
 @mutation("syncing what an earlier batch left", "disks.a_batch_is_synced_before_it_is_counted")
 def batch_covers_nothing() -> None:
-    swap("shardstore._files.transaction:FileTransaction.cover", nothing())
+    swap("shardstore._files.locked:LockedFiles.cover", nothing())
 
 
 @mutation("reporting a failed sync", "disks.a_failed_sync_is_uncertain_and_never_retried")
@@ -692,7 +693,7 @@ def advanced_before_it_is_kept() -> None:
 
 @mutation("archiving what prune removes", "populations.growth_is_bounded")
 def removed_without_archive() -> None:
-    swap("shardstore._files.transaction:FileTransaction.archive", lambda original: lambda self: self.remove())
+    swap("shardstore._files.locked:LockedFiles.archive", lambda original: lambda self: self.remove())
 
 
 @mutation(
@@ -701,7 +702,7 @@ def removed_without_archive() -> None:
 )
 def archived_before_it_is_told() -> None:
     edit(
-        "shardstore._files.transaction:FileTransaction.move_to",
+        "shardstore._files.locked:LockedFiles.move_to",
         ("self.mark_changed()", "pass"),
         ("self._is_gone()", "self.mark_changed(); self._is_gone()"),
     )

@@ -42,6 +42,7 @@ MODULES = {
     "_files/layout": ("unit/test_layout.py",),
     "_files/file": ("unit/test_file.py", "unit/test_shard.py", "unit/test_transaction.py", "evidence/test_damage.py"),
     "_files/shard": ("unit/test_shard.py", "unit/test_transaction.py", "unit/test_pool.py", *_CONTRACT, *_LOCKS),
+    "_files/locked": ("unit/test_transaction.py", "unit/test_batch.py", *_CONTRACT, *_LOGS, *_LOCKS),
     "_files/transaction": ("unit/test_transaction.py", "unit/test_batch.py", *_CONTRACT, *_LOGS, *_LOCKS),
     "_files/locks/flock": ("unit/test_flock.py", "unit/test_fairness.py", "unit/test_waiter.py"),
     "_files/locks/fairness": ("unit/test_fairness.py", "evidence/test_waiting.py"),

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from shardstore import CorruptShard, LockTimeout, LogReplaced, SessionExists, SessionNotFound, Store
-from shardstore._files import logfile, transaction
-from tests.support import actions, disk
+from shardstore._files import logfile
+from tests.support import actions, disk, settling
 from tests.support.peer import Peer, Peers, peers
 
 KEY = "agent:main:chat"
@@ -20,7 +20,7 @@ _MORE_S = 60.0  # seconds that a race on a busy machine goes on
 
 def small_settles() -> None:
     """Let the journal of this process keep few items, so that a short run settles often."""
-    transaction.SETTLE_BYTES = 4096
+    settling.settle_at(4096)
 
 
 def item(writer: int, number: int) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from shardstore import Conflict, LogReplaced, Session, SessionExists, Store
-from shardstore._files import transaction
+from tests.support import settling
 
 from .arena import brief, scratch
 from .linearizable import LOG, PENDING, Op, Rejected, Undecided, check, together
@@ -129,7 +129,7 @@ class Client:
 
 def client_process(root: Path, number: int, args: argparse.Namespace, until: float) -> None:
     """Run the clients of one process; say so in the log when one fails."""
-    transaction.SETTLE_BYTES = 512  # a few items: logs are settled, cut and written anew all the time
+    settling.settle_at(512)  # a few items: logs are settled, cut and written anew all the time
     log = os.open(root.parent / f"log-{number}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     store = Store(root, durability=args.durability, lock_timeout=30.0)
 

@@ -27,6 +27,7 @@ from shardstore import Store
 from shardstore._aio.borrowed import on_engine
 from shardstore._aio.visits import Inside
 from shardstore._files import syncs, transaction
+from tests.support import settling
 
 from .arena import Child, descriptors, go_on, in_child, listed, quicken, scratch, verified
 from .faults import STRACE, _wait_until_traced
@@ -388,7 +389,7 @@ class Outage:
         assert syncs.THREADS > 1
         syncs.THREADS = 1  # in every child too: the recorder loses calls that several threads make at once
         if workload.settle:
-            transaction.SETTLE_BYTES = workload.settle  # in every child too
+            settling.settle_at(workload.settle)  # in every child too
         in_child(lambda: workload.prepare(self.root))
         if not self.root.exists():
             shutil.rmtree(self.base / "home", ignore_errors=True)

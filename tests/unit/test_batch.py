@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shardstore import Store
-from shardstore._files import disk, transaction
+from shardstore._files import disk, locked
 from shardstore._files.engine import FileEngine
 from shardstore._files.layout import shard_name
 from shardstore._files.log_reader import OpenedLog
@@ -42,7 +42,7 @@ def test_a_batch_syncs_the_names_before_it_discards_a_log(
 ) -> None:
     """Else a power cut could bring back a journal whose log is gone."""
     events: list[str] = []
-    sync, discard = disk.sync_directory, transaction.discard
+    sync, discard = disk.sync_directory, locked.discard
 
     def recorded_sync(path: str) -> None:
         sync(path)
@@ -58,7 +58,7 @@ def test_a_batch_syncs_the_names_before_it_discards_a_log(
             quick.append("k", [{"n": number, "text": "x" * 1_000}])
         assert list(root.glob("shards/*/*.log.jsonl"))
         monkeypatch.setattr(disk, "sync_directory", recorded_sync)
-        monkeypatch.setattr(transaction, "discard", recorded_discard)
+        monkeypatch.setattr(locked, "discard", recorded_discard)
         monkeypatch.setattr(archive, "discard", recorded_discard)
         verb(store)
         discards = [number for number, event in enumerate(events) if event == "discard"]

@@ -1,0 +1,167 @@
+"""The verbs that maintain a store, beside running writers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shardstore import _events as events
+from shardstore._imports import late_imports
+from shardstore._verbs.arguments import field_names
+from shardstore._verbs.opened import Opened, typed_errors
+from shardstore.errors import InvalidQuery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from datetime import timedelta
+
+    from shardstore.archive import Archive
+    from shardstore.reports import CompactReport, EraseReport, PruneReport, StoreStats, VerifyReport
+    from shardstore.types import Where
+
+
+class Upkeep(Opened):
+    """Housekeeping, retention, checks."""
+
+    def compact(self, *, dry_run: bool = False, progress: Callable[[int, int], None] | None = None) -> CompactReport:
+        """Run the housekeeping: rewrite grown journals, give unused space back, sweep dead files, tend the index.
+
+        Removes no session; `prune` does. Runs beside writers: one session is locked at a time, a busy one is skipped
+        and reported. Stopped anywhere it loses nothing, and it can run again.
+
+        dry_run: report what would be done, and change nothing. progress(done, total) is called along the way.
+        Raises StoreNotFound, StoreIOError.
+
+        >>> store.compact(dry_run=True).ok
+        True
+        """
+        self._check_writable(harmless=dry_run)
+        with typed_errors("compacting"):
+            report = self._engine.compact(dry_run=dry_run, progress=progress, scan_progress=self._scan_progress)
+        _note_maintenance("compact", report)
+        return report
+
+    def prune(  # noqa: PLR0913  # each is a rule of its own
+        self,
+        *,
+        older_than: timedelta | float | None = None,
+        max_entries: int | None = None,
+        max_bytes: int | None = None,
+        where: Where | None = None,
+        prefix: str | None = None,
+        keep: Iterable[str] = (),
+        purge: bool = False,
+        trust_clock: bool = False,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> PruneReport:
+        """Move sessions out of the store by the given rules: to the archive, or with `purge` for good.
+
+        older_than: a timedelta, or seconds since the last change.
+        max_entries, max_bytes: how many sessions, and bytes of entries, may stay; those changed longest ago go first.
+        where, prefix: only sessions that match may be removed, and only they are counted.
+        keep: keys, and prefixes that end in "*", that are never touched.
+        trust_clock: purge though the newest session is older than `older_than` and every one would go, which is how a
+            clock that jumped looks.
+        dry_run: report what would be removed, and change nothing. progress(done, total) is called along the way.
+
+        A session that is in use, or changed since it was chosen, stays and is reported. Stopped anywhere, it can run
+        again.
+
+        Raises InvalidQuery without a rule, for a malformed one, and for a purge that needs trust_clock, before anything
+        is removed.
+
+        >>> store.prune(older_than=30 * 86400, where={"status": "done"}, dry_run=True).ok
+        True
+        """
+        with late_imports:
+            from shardstore._prune import prune
+            from shardstore._retention import Retention
+
+        rules = Retention.parse(older_than, max_entries, max_bytes, where, prefix, keep)
+        if not rules.removes:
+            raise InvalidQuery("prune needs a rule: older_than, max_entries, max_bytes or where")
+        self._check_writable(harmless=dry_run)
+        with typed_errors("pruning"):
+            report = prune(
+                self._engine,
+                rules,
+                purge=purge,
+                trust_clock=trust_clock,
+                dry_run=dry_run,
+                progress=progress,
+                scan_progress=self._scan_progress,
+            )
+        _note_maintenance("prune", report)
+        return report
+
+    @property
+    def archive(self) -> Archive:
+        """The sessions that `prune` moved out of the store: list, restore, purge."""
+        with late_imports:
+            from shardstore.archive import Archive
+
+        return Archive(self._engine, self.lock_timeout, self._check_writable)
+
+    def verify(self, *, repair: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+        """Check every session, every record, and the index against the sessions.
+
+        repair: the whole parts of a damaged session become readable again, and the damaged original is moved to
+            quarantine; nothing is deleted. Without it no session is changed, but unless this Store is read-only the
+            damage is noted for lists, and `stats().damaged` names it from then on.
+        progress(done, total) is called along the way. Raises StoreNotFound, StoreIOError.
+
+        >>> store.verify().ok
+        True
+        """
+        if repair:
+            self._check_writable()
+        with typed_errors("verifying"):
+            report = self._engine.verify(repair=repair, note=not self._read_only, progress=progress)
+        for one in report.problems:
+            events.note(
+                "damage", events.WARNING, "verify: %s: %s%s", one.path, one.detail, " (repaired)" * one.repaired
+            )
+        return report
+
+    def stats(self) -> StoreStats:
+        """Return counts and sizes of the sessions, and of the work that waits for maintenance.
+
+        Raises StoreNotFound, StoreIOError.
+        """
+        with typed_errors("counting"):
+            return self._engine.stats(refresh=not self._read_only, progress=self._scan_progress)
+
+    def reindex(self, fields: Iterable[str]) -> None:
+        """Have these fields indexed instead of the present ones, in every process that has the store open.
+
+        fields: at most 64 names. Reads every session once, beside running writers.
+        Raises ValueError for anything but a list of names, StoreIOError.
+
+        >>> store.reindex(["status", "user"])
+        """
+        names = field_names(fields)
+        self._check_writable()
+        with typed_errors("indexing"):
+            self._engine.reindex(names, self._scan_progress)
+
+    def erase_history(self, key: str) -> EraseReport:
+        """Remove for good the past of a session: old revisions, dropped and replaced items, copies set aside.
+
+        The session stays as it is. The report names the files that went, and the places that the store cannot reach.
+        Raises SessionNotFound; otherwise as `update`.
+
+        >>> store.erase_history("agent:chat").unreached[0]
+        'backups, and copies that somebody made of the files'
+        """
+        self._check_writable()
+        with typed_errors("erasing history"):
+            return self._engine.erase_history(key, self.lock_timeout)
+
+
+def _note_maintenance(verb: str, report: CompactReport | PruneReport) -> None:
+    """Note what was done to whom, and what failed."""
+    failed = sum(skipped.failed for skipped in report.skipped)
+    level = events.WARNING if failed else events.INFO
+    if not report.dry_run:
+        message = "%s: %d done, %d failed, %d bytes freed"
+        events.note("maintenance", level, message, verb, len(report.actions), failed, report.bytes_freed)
