@@ -32,13 +32,13 @@ class Projection:
         """Return the fields that a row holds, the names of the others, and the names of those that it hides."""
         large = [name for name, raw in entry.items() if len(raw) > VALUE_BYTES_MAX]
         if size <= FIELDS_BYTES_MAX:
-            return codec.join(entry), None, codec.dumps(large) if large else None
+            return codec.join(entry), None, codec.kept(large) if large else None
         small = {name: raw for name, raw in entry.items() if len(raw) <= VALUE_BYTES_MAX}
         fields = codec.join(small)
         if len(fields) > FIELDS_BYTES_MAX:
             small = self._fitting(small)
             fields = codec.join(small)
-        cut = codec.dumps([name for name in entry if name not in small])
+        cut = codec.kept([name for name in entry if name not in small])
         return fields, cut if len(cut) <= CUT_BYTES_MAX else CUT_ANY, None
 
     def _fitting(self, small: dict[str, bytes]) -> dict[str, bytes]:

@@ -135,7 +135,7 @@ class Query(NamedTuple):
                 room -= need
         row = Row(
             str(state.key), state.rev, state.version, state.created_at, state.updated_at, state.size,
-            state.log_length, codec.join(entry), None, codec.dumps(hidden) if hidden else None,
+            state.log_length, codec.join(entry), None, codec.kept(hidden) if hidden else None,
         )  # fmt: skip
         return self.candidate(row, {name: codec.loads(entry[name]) for name in self.needed if name in entry})
 
