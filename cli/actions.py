@@ -1,4 +1,4 @@
-"""How the actions of compact and prune are printed."""
+"""Print the actions of compact and prune."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def for_programs(report: Report) -> dict[str, Any]:
 
 
 def print_report(report: Report, headline: str, most: int | None) -> None:
-    """Print the headline and sums, then the plan or what was done, then what was left alone."""
+    """Print the headline and sums, then the actions, then the files that were left alone."""
     number = len(report.actions)
     output.line(headline)
     if report.actions:
@@ -41,20 +41,20 @@ def print_report(report: Report, headline: str, most: int | None) -> None:
         _print_actions(report.actions[:most])
     if most is not None and number > most:
         output.line(f"... and {number - most:,} more (--all prints them, --json too)")
-    _tell_archived(report)
+    _print_archived(report)
     for one in report.skipped[:most]:
         output.message(f"skipped {show.text(one.key or one.path)}: {show.text(one.why)}")
     if most is not None and len(report.skipped) > most:
         output.message(f"... and {len(report.skipped) - most:,} more skipped (--all prints them, --json too)")
 
 
-def _tell_archived(report: Report) -> None:
-    """Return how to get the space: what was archived still takes it."""
+def _print_archived(report: Report) -> None:
+    """Print how to free the space that archived sessions still take."""
     sizes = [one.size for one in report.actions if one.action == "archive"]
     if sizes:
         moved = "would move" if report.dry_run else "moved"
-        told = "`shardstore archive purge` frees it (or use --purge)"
-        output.message(f"{show.size(sum(sizes))} {moved} to archive/; {told}")
+        advice = "`shardstore archive purge` frees it (or use --purge)"
+        output.message(f"{show.size(sum(sizes))} {moved} to archive/; {advice}")
 
 
 def _print_sums(actions: Sequence[Action]) -> None:

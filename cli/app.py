@@ -46,7 +46,7 @@ COMMANDS = {
 
 
 class LazyCommands(typer.core.TyperGroup):
-    """The commands, made when asked for. `Any`: typer names its context's base class only in private."""
+    """The commands, each imported on its first use. `Any`: typer keeps its context's base class private."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Name the commands in the order of the help."""
@@ -54,7 +54,7 @@ class LazyCommands(typer.core.TyperGroup):
         return [*COMMANDS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import a command's module and make the command; None for a name that there is not."""
+        """Import a command's module and build the command; None for an unknown name."""
         del ctx
         if cmd_name not in self.commands and cmd_name in COMMANDS:
             module = importlib.import_module(f".{COMMANDS[cmd_name]}", __package__)
@@ -114,7 +114,7 @@ def shardstore(
 
 
 def run() -> int:
-    """Run the command that sys.argv names; return the exit code of exits.py. Raises what nobody foresaw."""
+    """Run the command that sys.argv names; return the exit code of exits.py. Raises unforeseen errors as they are."""
     _never_fail_to_encode()
     try:
         try:
@@ -139,7 +139,7 @@ def _run() -> int:
 
 
 def interrupted() -> int:
-    """Report Ctrl-C in a command that keeps no account of its own; return the exit code."""
+    """Report Ctrl-C in a command that does not count its own progress; return the exit code."""
     return failure.report(exits.CommandError("interrupted", code=exits.INTERRUPTED))
 
 

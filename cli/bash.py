@@ -1,7 +1,7 @@
 """Completion for bash, whose words end at every `:`, `=` and `@`.
 
 bash hands over `agent:main:x` as the five words `agent`, `:`, `main`, `:`, `x`, and replaces the last of them alone.
-So the pieces are joined before typer sees them, and what stands before the last piece is taken off the answers.
+So the pieces are joined before typer sees them, and the text in front of the last piece is taken off the answers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def is_asked() -> bool:
 
 
 def complete(command: Callable[[], object]) -> int:
-    """Run `command`, typer's completion, on whole words; print what bash puts in the place of the last piece."""
+    """Run `command`, typer's completion, on whole words; print the replacements of the last piece."""
     pieces, current = os.environ["COMP_WORDS"].split("\n"), int(os.environ["COMP_CWORD"])
     typed = [*pieces, ""][: current + 1]
     words, before = join(typed)
@@ -45,7 +45,7 @@ def complete(command: Callable[[], object]) -> int:
 
 
 def join(pieces: list[str]) -> tuple[list[str], str]:
-    """Return the words that the pieces were cut from, unquoted, and what of the last word bash does not replace.
+    """Return the words that the pieces were cut from, unquoted, and the part of the last word that bash keeps.
 
     A piece of break characters belongs to both its neighbours; an empty one stands behind a space.
     """

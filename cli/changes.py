@@ -1,9 +1,11 @@
-"""What changed between two revisions of a session, field by field."""
+"""The changes between two revisions of a session: field by field, and of its log by its length."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from shardstore.log import is_same
 
 from . import show
 
@@ -11,13 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from shardstore import Session
+    from shardstore.log import Log
 
 _VALUE_MAX = 48  # characters of a value in text
 
 
 @dataclass(frozen=True)
 class Change:
-    """One field: `kind` is "added", "changed" or "removed"; the values are what JSON holds."""
+    """One field: `kind` is "added", "changed" or "removed"; the values are JSON."""
 
     field: str
     kind: str
@@ -25,7 +28,7 @@ class Change:
     after: Any = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the change for JSON; a value that there was not is left out, which null could not say."""
+        """Return the change for JSON. It names no value where there was none; null would be a value."""
         values = {"from": self.before, "to": self.after}
         left_out = {"added": "from", "removed": "to"}.get(self.kind)
         return {
@@ -45,7 +48,7 @@ class Change:
 
 
 def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
-    """List the changed fields in the order of the entry, what was removed last."""
+    """List the changed fields in the order of the entry, the removed ones last."""
     found = []
     for field, value in after.items():
         if field not in before:
@@ -55,13 +58,53 @@ def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]
     return found + [Change(field, "removed", before[field]) for field in before if field not in after]
 
 
-def steps(history: Sequence[Session]) -> list[tuple[Session, list[Change]]]:
-    """Pair each revision with what it changed; the oldest kept one is compared with nothing."""
-    previous: Mapping[str, Any] = {}
+@dataclass(frozen=True)
+class LogChange:
+    """A changed log: its length before and after, and how many items were dropped at its front."""
+
+    before: int
+    after: int
+    dropped: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the change for JSON."""
+        return {"from": self.before, "to": self.after, "dropped": self.dropped}
+
+    def as_text(self) -> str:
+        """Return the change in a few words: `2 items added`."""
+        added = self.after + self.dropped - self.before
+        parts = [f"{show.count(self.dropped, 'item')} dropped"] if self.dropped else []
+        if added:
+            parts.append(f"{show.count(abs(added), 'item')} {'added' if added > 0 else 'removed'}")
+        return ", ".join(parts) or "items replaced"
+
+
+def of_log(before: Log | None, after: Log) -> LogChange | None:
+    """Return the change of a log; None if the two are the same. `before` is None where nothing came before."""
+    if before is None:
+        return LogChange(0, len(after)) if after else None
+    if is_same(before, after):
+        return None
+    return LogChange(len(before), len(after), max(0, after.dropped - before.dropped))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A revision and its changes; `log` is None where the log stayed the same."""
+
+    session: Session
+    changes: list[Change]
+    log: LogChange | None
+
+
+def steps(history: Sequence[Session]) -> list[Step]:
+    """Return each revision with its changes; the oldest one in the history is compared with nothing."""
+    fields: Mapping[str, Any] = {}
+    log: Log | None = None
     found = []
     for session in history:
-        found.append((session, between(previous, session.data)))
-        previous = session.data
+        found.append(Step(session, between(fields, session.data), of_log(log, session.log)))
+        fields, log = session.data, session.log
     return found
 
 

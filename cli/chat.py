@@ -1,4 +1,4 @@
-"""How an item of a log looks on one line. Chat messages show who says what; other items show their JSON."""
+"""Show an item of a log on one line: a chat message with its speaker and text, any other item as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TEXTS = ("content", "text", "message", "summary", "output", "result", "error")
 
 
 def speaker(value: Any) -> str:
-    """Return the role of a message, or what kind of item it is; empty where it does not say."""
+    """Return the role of a message, or the kind of the item; empty if it names neither."""
     if not isinstance(value, dict):
         return ""
     inner = value.get("message")
@@ -24,7 +24,7 @@ def speaker(value: Any) -> str:
 
 
 def line(value: Any, limit: int) -> str:
-    """Return the first line of what an item says, in at most `limit` characters."""
+    """Return the first line of an item's text, in at most `limit` characters."""
     text = _said(value)
     if text is None:
         return show.value(value, limit)
@@ -43,7 +43,7 @@ def searched(value: Any) -> str:
 
 
 def _said(value: Any) -> str | None:
-    """Return what a message says; None for an item that is no message."""
+    """Return the text of a message; None for an item that is no message."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):

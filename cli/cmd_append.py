@@ -8,18 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import parse, receipts, show
-from .options import (
-    ActorOption,
-    CreateOption,
-    ExpectOption,
-    JsonOption,
-    KeyArgument,
-    StoreOption,
-    TimeoutOption,
-    open_existing,
-    open_for_writing,
-    plain_app,
-)
+from .options import CreateOption, ExpectOption, KeyArgument, open_existing, plain_app
+from .writing import Writing, writes
 
 if TYPE_CHECKING:
     from shardstore import Session
@@ -28,8 +18,9 @@ app = plain_app()
 
 
 @app.command()
+@writes
 def append(
-    ctx: typer.Context,
+    to: Writing,
     key: KeyArgument,
     item: Annotated[
         str, typer.Argument(metavar="JSON", help="One item as JSON; - reads one item a line from stdin.")
@@ -49,10 +40,6 @@ def append(
     ] = None,
     create: CreateOption = True,
     expect: ExpectOption = None,
-    store: StoreOption = None,
-    lock_timeout: TimeoutOption = "10",
-    actor: ActorOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Add items to the end of a session's log, all in one commit.
 
@@ -65,23 +52,20 @@ def append(
     items = _lines() if item == "-" else [("the item", _item(item, "the item"))]
     ids = _ids(items, id_, id_field)
     if not items:
-        return receipts.nothing(key, _present(ctx, store, key), as_json=json)
-    with (
-        receipts.interruptible(key),
-        open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=create) as opened,
-    ):
+        return receipts.nothing(key, _present(to, key), as_json=to.json)
+    with receipts.interruptible(key), to.open(create=create) as opened:
         before = opened.get(key)
         values = [value for _, value in items]
         session = opened.append(key, values, fields or None, ids=ids, create=create, expect=expect)
-    return receipts.written(session, before, as_json=json)
+    return receipts.written(session, before, as_json=to.json)
 
 
-def _present(ctx: typer.Context, store: str | None, key: str) -> Session | None:
+def _present(to: Writing, key: str) -> Session | None:
     """Return the session as it is; None where there is none, or no store."""
     from shardstore.errors import StoreNotFound
 
     try:
-        with open_existing(ctx, store) as opened:
+        with open_existing(to.ctx, to.store) as opened:
             return opened.get(key)
     except StoreNotFound:
         return None

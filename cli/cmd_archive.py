@@ -1,4 +1,4 @@
-"""`shardstore archive`: what prune and verify moved aside; and the way to get rid of it."""
+"""`shardstore archive`: list the files that prune and verify moved aside, and remove them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`shardstore compact`: the housekeeping; or show what it would do."""
+"""`shardstore compact`: run the housekeeping, or show its plan."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from . import actions, exits, output, progress, show
-from .options import ActorOption, JsonOption, StoreOption, TimeoutOption, open_for_writing, plain_app
+from .options import plain_app
+from .writing import Writing, writes
 
 app = plain_app()
 
@@ -15,14 +16,11 @@ _AGAIN = "every session is done whole or not touched; run it again for the rest"
 
 
 @app.command()
+@writes
 def compact(
-    ctx: typer.Context,
+    to: Writing,
     show_all: Annotated[bool, typer.Option("--all", help="Print every action, however many.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; change nothing.")] = False,
-    store: StoreOption = None,
-    lock_timeout: TimeoutOption = "10",
-    actor: ActorOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Return unused space to the file system; remove no session.
 
@@ -33,11 +31,11 @@ def compact(
     Exit code 1 if a part could not be done.
     """
     with (
-        open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=False) as opened,
+        to.open(create=False) as opened,
         progress.bar("Looking" if dry_run else "Compacting", _AGAIN) as shown,
     ):
         report = opened.compact(dry_run=dry_run, progress=shown)
-    if json:
+    if to.json:
         output.json_object(actions.for_programs(report))
     else:
         would, frees = ("would be ", "would free") if report.dry_run else ("", "freed")

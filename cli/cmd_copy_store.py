@@ -22,9 +22,13 @@ _AGAIN = "what was copied is whole; run it again for the rest"
 def copy_store(
     ctx: typer.Context,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="Directory or URL of the store to copy.")],
-    target: Annotated[str, typer.Argument(metavar="TARGET", help="Directory or URL; made where there is no store.")],
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="Directory or URL of the target; a missing store is created.")
+    ],
     prefix: PrefixOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be copied, and change nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print how many sessions would be copied; change nothing.")
+    ] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Read every copy again and compare it.")] = False,
     lock_timeout: TimeoutOption = "10",
     json: JsonOption = False,
@@ -32,8 +36,8 @@ def copy_store(
     """Copy all sessions into another store, or database.
 
     Versions, history and logs go along. Run it again while writers go on, and a last time after they stopped: it copies
-    what has changed since. A session that was changed in the target is left alone, and named. Exit code 1 where that,
-    or anything else, went wrong. The archive stays where it is.
+    the sessions that changed since. It leaves a session alone, and names it, if somebody changed it in the target; the
+    exit code is then 1. The archive is not copied.
     """
     from shardstore._copy_store import copy_store as copying
 

@@ -46,12 +46,13 @@ def get(
 
 
 def describe(session: Session) -> dict[str, Any]:
-    """Return what is known about a session beside its entry, for JSON."""
+    """Return the facts about a session beside its entry, for JSON."""
     return {
         "key": session.key,
         "rev": session.rev,
         "version": session.version,
         "created_at": show.iso(session.created_at),
         "updated_at": show.iso(session.updated_at),
-        "by": session.actor,
+        "actor": session.actor,
+        "log_length": len(session.log),
     }

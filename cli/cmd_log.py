@@ -1,4 +1,4 @@
-"""`shardstore log`: read a session's log, the newest items or a range, and follow what comes."""
+"""`shardstore log`: print a session's log, the newest items or a range, and follow new items."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _index(text: str | None, option: str) -> int | None:
 def _chosen(
     store: Store, key: str, places: tuple[int | None, int | None], newest: int, grep: str | None
 ) -> list[LogItem]:
-    """Return the items that are asked for. A range that is given is not narrowed to the newest."""
+    """Return the chosen items. A given range is not narrowed to the newest."""
     from shardstore.errors import LogReplaced
 
     while True:
@@ -86,7 +86,7 @@ def _print(entries: list[LogItem], key: str, *, as_json: bool) -> None:
 
 
 def _whole(entry: LogItem) -> dict[str, Any]:
-    return {"index": entry.index, "id": entry.id, "at": show.iso(entry.at), "by": entry.actor, "value": entry.value}
+    return {"index": entry.index, "id": entry.id, "at": show.iso(entry.at), "actor": entry.actor, "value": entry.value}
 
 
 def _line(index: str, at: datetime, value: Any) -> str:
@@ -96,7 +96,7 @@ def _line(index: str, at: datetime, value: Any) -> str:
 
 
 def _follow(store: Store, key: str, grep: str | None, *, as_json: bool) -> None:
-    """Print what is added from now on."""
+    """Print new items as they come."""
     for value in store.follow(key):
         if not _matches(value, grep):
             continue

@@ -1,4 +1,4 @@
-"""`shardstore patch`: change single fields and leave the others to whoever writes them."""
+"""`shardstore patch`: change single fields, and leave the others to their writers."""
 
 from __future__ import annotations
 
@@ -7,23 +7,16 @@ from typing import Annotated
 import typer
 
 from . import parse, receipts
-from .options import (
-    ActorOption,
-    CreateOption,
-    JsonOption,
-    KeyArgument,
-    StoreOption,
-    TimeoutOption,
-    open_for_writing,
-    plain_app,
-)
+from .options import CreateOption, KeyArgument, plain_app
+from .writing import Writing, writes
 
 app = plain_app()
 
 
 @app.command()
+@writes
 def patch(
-    ctx: typer.Context,
+    to: Writing,
     key: KeyArgument,
     fields: Annotated[
         list[str] | None,
@@ -33,10 +26,6 @@ def patch(
         list[str] | None, typer.Option("--unset", metavar="FIELD", help="Remove a field. Repeatable.")
     ] = None,
     create: CreateOption = True,
-    store: StoreOption = None,
-    lock_timeout: TimeoutOption = "10",
-    actor: ActorOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Set and unset single fields of a session.
 
@@ -47,11 +36,8 @@ def patch(
     changes = parse.assignments(fields)
     if not changes and not unset:
         message = "nothing to change; give FIELD=JSON or --unset FIELD"
-        raise typer.BadParameter(message, ctx=ctx, param_hint="FIELD=JSON")
-    with (
-        receipts.interruptible(key),
-        open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=create) as opened,
-    ):
+        raise typer.BadParameter(message, ctx=to.ctx, param_hint="FIELD=JSON")
+    with receipts.interruptible(key), to.open(create=create) as opened:
         before = opened.get(key)
         session = opened.patch(key, changes, unset=tuple(unset or ()), create=create)
-    receipts.written(session, before, as_json=json)
+    receipts.written(session, before, as_json=to.json)

@@ -1,4 +1,4 @@
-"""`shardstore prune`: retention, by rules; or show what would go."""
+"""`shardstore prune`: remove sessions by rules, or show the plan."""
 
 from __future__ import annotations
 
@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import actions, exits, output, parse, progress, show
-from .options import (
-    ActorOption,
-    JsonOption,
-    PrefixOption,
-    StoreOption,
-    TimeoutOption,
-    WhereOption,
-    open_for_writing,
-    plain_app,
-)
+from .options import PrefixOption, WhereOption, plain_app
+from .writing import Writing, writes
 
 if TYPE_CHECKING:
     from shardstore import PruneReport
@@ -27,8 +19,9 @@ _AGAIN = "every session is removed whole or not touched; run it again for the re
 
 
 @app.command()
+@writes
 def prune(
-    ctx: typer.Context,
+    to: Writing,
     older_than: Annotated[
         str | None,
         typer.Option("--older-than", metavar="30d", help="Remove sessions not updated for this long."),
@@ -52,10 +45,6 @@ def prune(
     ] = False,
     show_all: Annotated[bool, typer.Option("--all", help="Print every action, however many.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; change nothing.")] = False,
-    store: StoreOption = None,
-    lock_timeout: TimeoutOption = "10",
-    actor: ActorOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Move sessions out of the store, by the given rules.
 
@@ -65,6 +54,30 @@ def prune(
     It runs beside writers and locks one session at a time. Without --purge the sessions move to archive/, and take
     space there until `archive purge`. `restore KEY` brings one back. Exit code 1 if a part could not be done.
     """
+    rules = _rules(older_than, max_entries, max_bytes, where, prefix, keep)
+    with (
+        to.open(create=False) as opened,
+        progress.bar("Looking" if dry_run else "Pruning", _AGAIN) as shown,
+    ):
+        report = opened.prune(**rules, purge=purge, trust_clock=trust_clock, dry_run=dry_run, progress=shown)
+    if to.json:
+        output.json_object({**actions.for_programs(report), "refused": report.refused})
+    else:
+        _print_report(report, "purged" if purge else "archived", None if show_all else actions.ACTIONS_SHOWN)
+    if not report.ok:
+        failed = show.count(sum(one.failed for one in report.skipped), "session")
+        raise exits.CommandError(f"{failed} could not be removed", "run it again; `shardstore verify` examines damage")
+
+
+def _rules(
+    older_than: str | None,
+    max_entries: str | None,
+    max_bytes: str | None,
+    where: list[str] | None,
+    prefix: str | None,
+    keep: list[str] | None,
+) -> dict[str, Any]:
+    """Return the rules as keywords of `Store.prune`; exit 2 where none of them removes anything."""
     rules: dict[str, Any] = {
         "older_than": None if older_than is None else parse.duration(older_than, "--older-than"),
         "max_entries": None if max_entries is None else parse.number(max_entries, "--max-entries", least=1),
@@ -76,23 +89,14 @@ def prune(
     if not any(rules[name] for name in ("max_entries", "max_bytes", "where")) and rules["older_than"] is None:
         message = "prune needs a rule: --older-than, --max-entries, --max-bytes or --where"
         raise exits.CommandError(message, "`shardstore prune --help`", code=exits.USAGE)
-    with (
-        open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=False) as opened,
-        progress.bar("Looking" if dry_run else "Pruning", _AGAIN) as shown,
-    ):
-        report = opened.prune(**rules, purge=purge, trust_clock=trust_clock, dry_run=dry_run, progress=shown)
-    if json:
-        output.json_object({**actions.for_programs(report), "refused": report.refused})
-    else:
-        headline = _headline(report, "purged" if purge else "archived")
-        actions.print_report(report, headline, None if show_all else actions.ACTIONS_SHOWN)
-        if report.refused:
-            output.message(f"without --dry-run this is refused: {report.refused}")
-    if not report.ok:
-        failed = show.count(sum(one.failed for one in report.skipped), "session")
-        raise exits.CommandError(
-            f"{failed} could not be removed", "run it again; `shardstore verify` looks into damage"
-        )
+    return rules
+
+
+def _print_report(report: PruneReport, verb: str, most: int | None) -> None:
+    """Print the plan, or the removed sessions, and why the same call without --dry-run would be refused."""
+    actions.print_report(report, _headline(report, verb), most)
+    if report.refused:
+        output.message(f"without --dry-run this is refused: {report.refused}")
 
 
 def _headline(report: PruneReport, verb: str) -> str:

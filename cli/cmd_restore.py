@@ -7,15 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import exits, output, parse, receipts, show
-from .options import (
-    ActorOption,
-    JsonOption,
-    StoreOption,
-    TimeoutOption,
-    complete_key,
-    open_for_writing,
-    plain_app,
-)
+from .options import complete_key, plain_app
+from .writing import Writing, writes
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,8 +19,9 @@ app = plain_app()
 
 
 @app.command()
+@writes
 def restore(
-    ctx: typer.Context,
+    to: Writing,
     key: Annotated[
         str | None,
         typer.Argument(metavar="KEY", help="Key of the session.", autocompletion=complete_key, show_default=False),
@@ -39,10 +33,6 @@ def restore(
         str | None,
         typer.Option("--since", metavar="TIME", help="Every session archived then or later: ISO 8601, or an age."),
     ] = None,
-    store: StoreOption = None,
-    lock_timeout: TimeoutOption = "10",
-    actor: ActorOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Bring back an archived session.
 
@@ -54,14 +44,14 @@ def restore(
     several = prefix is not None or since is not None
     if several == (key is not None):
         message = "give either KEY, or --prefix, --since or both"
-        raise typer.BadParameter(message, ctx=ctx, param_hint="KEY")
+        raise typer.BadParameter(message, ctx=to.ctx, param_hint="KEY")
     moment = None if since is None else parse.moment(since, "--since")
-    with open_for_writing(ctx, store, lock_timeout=lock_timeout, actor=actor, create=False) as opened:
+    with to.open(create=False) as opened:
         if key is None:
-            return _restore_many(opened, prefix, moment, as_json=json)
+            return _restore_many(opened, prefix, moment, as_json=to.json)
         with receipts.interruptible(key):
             session = _restore(opened, key)
-    return receipts.restored(session, as_json=json)
+    return receipts.restored(session, as_json=to.json)
 
 
 def _restore(store: Store, key: str) -> Session:
@@ -72,7 +62,7 @@ def _restore(store: Store, key: str) -> Session:
     except SessionNotFound:
         raise exits.CommandError(
             f"nothing is archived under {show.text(key)}",
-            "`shardstore archive list` shows what is; what `delete` took away is gone",
+            "`shardstore archive list` shows the archived sessions; `delete` keeps no copy",
             code=exits.NO_SESSION,
         ) from None
 
@@ -89,4 +79,4 @@ def _restore_many(store: Store, prefix: str | None, since: datetime | None, *, a
             output.message(f"skipped {show.text(one.key or '')}: {show.text(one.why)}")
     if not report.ok:
         failed = show.count(sum(one.failed for one in report.skipped), "session")
-        raise exits.CommandError(f"{failed} could not be restored", "what is archived of them stays in archive/")
+        raise exits.CommandError(f"{failed} could not be restored", "their files stay in archive/; run it again")

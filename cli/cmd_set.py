@@ -8,32 +8,20 @@ from typing import Annotated, Any
 import typer
 
 from . import parse, receipts
-from .options import (
-    ActorOption,
-    CreateOption,
-    ExpectOption,
-    JsonOption,
-    KeyArgument,
-    StoreOption,
-    TimeoutOption,
-    open_for_writing,
-    plain_app,
-)
+from .options import CreateOption, ExpectOption, KeyArgument, plain_app
+from .writing import Writing, writes
 
 app = plain_app()
 
 
 @app.command("set")
+@writes
 def set_(
-    ctx: typer.Context,
+    to: Writing,
     key: KeyArgument,
     entry: Annotated[str, typer.Argument(metavar="JSON", help="The entry, a JSON object; - reads it from stdin.")],
     expect: ExpectOption = None,
     create: CreateOption = True,
-    store: StoreOption = None,
-    lock_timeout: TimeoutOption = "10",
-    actor: ActorOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Replace a session's entry as a whole.
 
@@ -42,18 +30,13 @@ def set_(
     If others write to the session too, pass --expect with the version from `get --json`, or use `patch`.
     """
     fields = _entry(entry)
-    with (
-        receipts.interruptible(key),
-        open_for_writing(
-            ctx, store, lock_timeout=lock_timeout, actor=actor, create=create and expect is None
-        ) as opened,
-    ):
+    with receipts.interruptible(key), to.open(create=create and expect is None) as opened:
         before = opened.get(key)
         if create or expect is not None:
             session = opened.replace(key, fields, expect=expect)
         else:
             session = opened.update(key, lambda _: fields, create=False)
-    receipts.written(session, before, as_json=json)
+    receipts.written(session, before, as_json=to.json)
 
 
 def _entry(text: str) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def verify(
 
 
 def _failure(report: VerifyReport, *, repair: bool) -> exits.CommandError:
-    """Return what is left to do after damage was found."""
+    """Return the error that names the damage and the next step."""
     lost = [problem for problem in report.problems if problem.lost and problem.kind != "lost"]
     short = [problem for problem in report.problems if problem.kind == "lost"]
     left = sum(not problem.repaired and not problem.lost for problem in report.problems)
@@ -95,7 +95,7 @@ def _for_programs(report: VerifyReport) -> dict[str, Any]:
 
 
 def _print_report(report: VerifyReport) -> None:
-    """Print what was found, damage first, then what was read."""
+    """Print the findings, damage first, then how much was read."""
     columns = (
         tables.Column("kind"),
         tables.Column("file", lead=True),

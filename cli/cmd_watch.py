@@ -62,7 +62,7 @@ def watch(
 
 
 def _changes(store: Store, prefix: str | None, since: str | None, timeout: float | None) -> Iterator[Change]:
-    """Yield changes. What happened while the index was made anew nobody knows: say so, and go on."""
+    """Yield changes. If the index was rebuilt meanwhile, warn that some may be missing, and go on."""
     from shardstore.errors import WatchExpired
 
     while True:

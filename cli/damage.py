@@ -1,4 +1,4 @@
-"""What every command that lists sessions says about the damaged ones, which no list holds."""
+"""The warning of every command that lists sessions: damaged ones are in no list."""
 
 from __future__ import annotations
 

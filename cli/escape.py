@@ -1,4 +1,4 @@
-"""Escape what a person cannot see or what steers a terminal, in text and in JSON.
+"""Escape characters that are invisible or steer a terminal, in text and in JSON.
 
 Keys, fields, actors and paths are other people's text. A control sequence in one rewrites the screen, a bidi override
 shows it backwards, an invisible character makes two keys look alike.

@@ -30,7 +30,7 @@ class CommandError(Exception):
 
 @contextmanager
 def interruptible(hint: str, so_far: Callable[[], str] = str) -> Iterator[None]:
-    """Turn Ctrl-C into an error that says what was done, `so_far`, and how to go on, `hint`."""
+    """Turn Ctrl-C into an error that says how far the command came, `so_far`, and how to go on, `hint`."""
     try:
         yield
     except KeyboardInterrupt:

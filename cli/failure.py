@@ -33,7 +33,7 @@ _PURGE = "`shardstore archive purge --older-than 7d` (or --all) frees what was a
 
 
 def report(error: Exception) -> int:
-    """Report an error on stderr: lines for a person, with --json one line of JSON. Raises what nobody foresaw."""
+    """Report an error on stderr: lines for a person, with --json one line of JSON. Raises an unforeseen error again."""
     from shardstore.errors import ShardStoreError
 
     if isinstance(error, _Usage):
@@ -52,9 +52,9 @@ def warn(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Print what the library warns of, in the place of `warnings.showwarning`, which shows lines of code.
+    """Print a warning of the library, in the place of `warnings.showwarning`, which shows lines of code.
 
-    Damaged sessions are left to damage.py, whose line says what to do with the command line.
+    Damaged sessions are left to damage.py, whose line names the commands to run.
     """
     from shardstore.errors import DamagedSessions
 
@@ -80,14 +80,14 @@ def _report_usage(error: Any) -> int:
 def _tell(failure: CommandError) -> None:
     message, hint = escape.text(failure.message), escape.text(failure.hint)
     if json_wanted():
-        told = {"code": failure.code, "kind": KINDS[failure.code], "message": message, "next": hint or None}
-        return output.json_message({"error": told})
+        error = {"code": failure.code, "kind": KINDS[failure.code], "message": message, "next": hint or None}
+        return output.json_message({"error": error})
     output.message(f"Error: {message}")
     return output.message(f"Next: {hint}") if hint else None
 
 
 def json_wanted() -> bool:
-    """Return whether --json was given; what failed may be the reading of the options itself."""
+    """Return whether --json was given, from the raw arguments: parsing them may be what failed."""
     return "--json" in sys.argv[1:]
 
 
@@ -105,7 +105,7 @@ def describe(error: Exception) -> CommandError:
 
 
 def _of_the_system(error: OSError) -> CommandError | None:
-    """Explain what a path has to do with the error, where that helps."""
+    """Explain an error of the system by its path, if that helps; else return None."""
     if in_the_way := _file_in_the_way(error):
         return _no_directory(in_the_way)
     if error.errno in (errno.EACCES, errno.EPERM):
@@ -122,7 +122,7 @@ def _in_its_own_words(error: Exception) -> CommandError:
     if isinstance(error, errors.StoreNotFound):
         hint = "check --store and SHARDSTORE_PATH; set, patch, append and import create a store"
         return _error(f"no store at {error.root}", hint, code=exits.NO_STORE)
-    code, hint = next((told for kind, told in _by_kind() if isinstance(error, kind)), (exits.ERROR, ""))
+    code, hint = next((known for kind, known in _by_kind() if isinstance(error, kind)), (exits.ERROR, ""))
     return _error(str(error), hint, code=code)
 
 
@@ -158,7 +158,7 @@ def _locked(error: LockTimeout) -> CommandError:
 
 
 def _unsafe(error: UnsafeStore) -> CommandError:
-    """Return who could use the store; opening it to others is advised only where it is open already."""
+    """Name the users who may use the store; advise --allow-shared only if it is open to others already."""
     owner = _owner(error.root)
     if owner is not None and owner != os.geteuid():
         return _error(f"{error.root} belongs to {_user(owner)}, not to {_user(os.geteuid())}", _as_owner(owner))
@@ -171,7 +171,7 @@ def _as_owner(owner: int) -> str:
 
 
 def _who_may(path: Any) -> str:
-    """Return whose a refused path is, as advice."""
+    """Return advice that names the owner of a refused path."""
     owner = _owner(path) if isinstance(path, str) else None
     if owner is None or owner == os.geteuid():
         return "check who may read and write there"

@@ -1,4 +1,4 @@
-"""One session in detail: where it is, how big, since when, who holds its lock, who changed what."""
+"""One session in detail: its place, size, age, lock and log; its fields, or its changes with their actors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SIZE_COLUMN = 14  # columns, with what is between the columns
 
 
 def show(store: Store, key: str, *, history: bool, as_json: bool) -> None:
-    """Print the session; raises SessionNotFound where there is none."""
+    """Print the session. Raises SessionNotFound."""
     session = store[key]
     path = store.engine.place(key) or store.location
     real = os.path.realpath(path)
@@ -43,7 +43,7 @@ def _for_programs(
     session: Session,
     path: str,
     held: LockHolder | None,
-    revisions: list[tuple[Session, list[changes.Change]]],
+    revisions: list[changes.Step],
     *,
     history: bool,
 ) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def _for_programs(
     }
     if not history:
         return {**shown, "data": session.data}
-    return {**shown, "history": [_step(revision, changed) for revision, changed in revisions]}
+    return {**shown, "history": [_step(step) for step in revisions]}
 
 
 def _log_for_programs(session: Session, path: str) -> dict[str, Any]:
@@ -84,13 +84,13 @@ def _log_fact(session: Session, path: str) -> list[tuple[str, str]]:
     return [("Log", f"{looks.count(len(session.log), 'item')}{settled}; {said}")]
 
 
-def _step(session: Session, changed: list[changes.Change]) -> dict[str, Any]:
-    at = looks.iso(session.updated_at)
+def _step(step: changes.Step) -> dict[str, Any]:
     return {
-        "rev": session.rev,
-        "at": at,
-        "by": session.actor,
-        "changes": [change.as_json() for change in changed],
+        "rev": step.session.rev,
+        "at": looks.iso(step.session.updated_at),
+        "actor": step.session.actor,
+        "changes": [change.as_json() for change in step.changes],
+        "log": step.log.as_json() if step.log else None,
     }
 
 
@@ -122,12 +122,15 @@ def _print_fields(session: Session) -> None:
     return output.table(columns, rows)
 
 
-def _print_history(revisions: list[tuple[Session, list[changes.Change]]]) -> None:
-    """Print who changed what, oldest first; the first revision kept shows what was there then."""
-    for session, changed in revisions:
+def _print_history(revisions: list[changes.Step]) -> None:
+    """Print each revision with its actor and changes, oldest first; the first one shows all that it had."""
+    for step in revisions:
+        session = step.session
         output.heading(f"Revision {session.rev}, {looks.time(session.updated_at)}, by {looks.text(session.actor)}")
-        for change in changed:
+        for change in step.changes:
             output.line(f"  {change.as_text()}")
+        if step.log is not None:
+            output.line(f"  Log: {step.log.as_text()}, {step.log.after:,} in all")
 
 
 def _file_size(path: str) -> int:

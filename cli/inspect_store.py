@@ -1,4 +1,4 @@
-"""The summary of a store: what is in it, what it weighs, what is held up, what is damaged."""
+"""The summary of a store: its sessions, sizes, held locks and damage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C: leave at once where nothing is begun, raise KeyboardInterrupt where there is something to finish.
+"""Ctrl-C: leave at once if nothing is begun, raise KeyboardInterrupt if there is something to finish.
 
 Python's own handler raises KeyboardInterrupt wherever it finds the main thread. Inside an import that is a traceback
 of twenty lines. Inside a `__del__` or a weakref callback Python prints the traceback and drops the interrupt.
@@ -45,19 +45,19 @@ def handled() -> Iterator[None]:
 
 
 def leave_at_once() -> None:
-    """From now on Ctrl-C ends the process, without a word and without cleaning up."""
+    """Let Ctrl-C end the process from now on, silently and without cleaning up."""
     _handle(_leave)
 
 
 def unwind() -> None:
-    """From now on Ctrl-C raises KeyboardInterrupt in the main thread, also when it hits a `__del__`."""
+    """Let Ctrl-C raise KeyboardInterrupt in the main thread from now on, also when it hits a `__del__`."""
     if _handle(signal.default_int_handler):
         signal.signal(signal.SIGALRM, signal.default_int_handler)
         sys.unraisablehook = _raise_again
 
 
 def _handle(handler: Callable[[int, FrameType | None], object]) -> bool:
-    """Set the handler, unless Ctrl-C is ignored: a shell does that for what runs in the background."""
+    """Set the handler, unless Ctrl-C is ignored: a shell ignores it for background jobs."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         return False
     signal.signal(signal.SIGINT, handler)

@@ -100,7 +100,7 @@ def _stamps(file: Path) -> list[tuple[int, int]]:
 
 
 def _refuse_cut(file: Path) -> None:
-    """Raise CommandError where the file is shorter than its header says: SQLite reads what is left without a word."""
+    """Raise CommandError if the file is shorter than its header says: SQLite would silently read the rest."""
     with file.open("rb") as opened:
         header = opened.read(_HEADER_BYTES)
     if len(header) == _HEADER_BYTES and header[24:28] == header[92:96]:  # else the number of pages is not kept up
@@ -143,7 +143,7 @@ def _text(raw: Any) -> str:
 
 
 def _shown(raw: Any) -> str:
-    """Return what a column holds for a person's eyes and the file of skipped entries."""
+    """Return a column's value as text, for people and for the file of skipped entries."""
     if isinstance(raw, bytes):
         return raw.decode(errors="backslashreplace")
     return "null" if raw is None else str(raw)

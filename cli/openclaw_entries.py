@@ -1,4 +1,4 @@
-"""What an OpenClaw entry may hold: the check against what the store takes, the repair, the time of the last change."""
+"""OpenClaw's entries: the check that the store takes them, the repair, the time of the last change."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class Odd:
         """Where it is, for people."""
         return f"{self.where}, line {self.line}" if self.line else self.where
 
-    def told(self) -> dict[str, Any]:
-        """Return where it is and why, for programs."""
+    def as_json(self) -> dict[str, Any]:
+        """Return its place and the reason, for programs."""
         place = {"path": self.where, "line": self.line} if self.line else {"path": self.where}
         return {"key": self.key, **place, "reason": self.reason}
 
     def as_line(self) -> str:
         """Return the entry as a line of JSON, exactly as the source has it; as `text` where that is no JSON."""
-        told = json.dumps(self.told())
+        place = json.dumps(self.as_json())
         entry = f'"entry": {_one_line(self.raw)}' if _is_json(self.raw) else f'"text": {json.dumps(self.raw)}'
-        return f"{told[:-1]}, {entry}}}"
+        return f"{place[:-1]}, {entry}}}"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Replaced:
 
 @dataclass
 class Checked:
-    """The entries of a source that the store takes, and what became of the others."""
+    """The entries of a source that the store takes, and the odd ones with their reasons."""
 
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
     times: dict[str, datetime] = field(default_factory=dict)

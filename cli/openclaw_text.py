@@ -19,13 +19,13 @@ _DECODER = json.JSONDecoder(object_pairs_hook=unique)
 
 @dataclass(frozen=True)
 class _Unreadable:
-    """What stands in the place of a value that Python's reader gives up on, though it is JSON."""
+    """The stand-in for a value that is JSON, but that Python's reader cannot read."""
 
     reason: str
 
 
 def check(text: str, *, repair: bool) -> Checked:
-    """Check every entry of the file's one object. Raises ValueError for what is no such object."""
+    """Check every entry of the file's one object. Raises ValueError if the text is no such object."""
     found = Checked()
     members = list(_members(text))
     last = {key: n for n, (key, _, _) in enumerate(members)}

@@ -1,4 +1,4 @@
-"""What the commands have in common: the options that several take, and how a store is opened.
+"""The options that several commands take, and how a command opens a store; writing.py has those of writing commands.
 
 Every parameter is text or a flag; see plain_text.py.
 """
@@ -6,15 +6,13 @@ Every parameter is text or a flag; see plain_text.py.
 from __future__ import annotations
 
 import os
-import pwd
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import bash, escape, exits, failure, output, parse, progress
+from . import bash, escape, exits, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,14 +26,14 @@ HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 @dataclass(frozen=True)
 class Globals:
-    """What was said before the command's name."""
+    """The options before the command's name."""
 
     store: str | None = None
     allow_shared: bool = False
 
 
 def plain_app() -> typer.Typer:
-    """Return the app of one command: no rich in help or errors, which would cost every start its import."""
+    """Return the app of one command, without rich in help and errors: importing it would slow every start."""
     return typer.Typer(
         add_completion=False,
         rich_markup_mode=None,
@@ -45,7 +43,7 @@ def plain_app() -> typer.Typer:
 
 
 def store_path(ctx: typer.Context, store: str | None) -> str | Path:
-    """Return the store that is meant: the command's option, the one before the command, the environment. Or exit 2."""
+    """Return the store from the command's option, the one before the command, or the environment; else exit 2."""
     shared = ctx.find_object(Globals) or Globals()
     named = next((one for one in (store, shared.store, os.environ.get(PATH_VARIABLE)) if one is not None), "")
     if not named:  # an empty --store is a shell variable that is not set: another store is not meant
@@ -60,7 +58,7 @@ def place_of(named: str) -> str | Path:
 
 
 def open_store(ctx: typer.Context, place: str | Path, **settings: Any) -> Store:
-    """Open a store. Raises what Store raises; a URL that means nothing is a mistake on the command line."""
+    """Open a store. Raises as Store does; a URL of an unknown scheme is a usage error."""
     from shardstore import Store
 
     shared = ctx.find_object(Globals) or Globals()
@@ -86,49 +84,8 @@ def _scan_progress() -> Callable[[int, int], None] | None:
     return progress.on_demand("Reading every session")
 
 
-def open_for_writing(
-    ctx: typer.Context,
-    store: str | None,
-    *,
-    lock_timeout: str,
-    actor: str | None,
-    create: bool,
-    announce: bool = True,
-) -> Store:
-    """Open a store to change sessions in it; `create` makes a missing one.
-
-    `announce`: name a new store on stderr, for its path may be a typo.
-    """
-    from shardstore import StoreNotFound
-
-    opened = partial(
-        open_store,
-        ctx,
-        store_path(ctx, store),
-        lock_timeout=parse.seconds(lock_timeout, "--lock-timeout"),
-        actor=actor or default_actor(),
-    )
-    try:
-        return opened(create=False)
-    except StoreNotFound:
-        if not create:
-            raise
-    made = opened(create=True)
-    if announce and not failure.json_wanted():
-        output.message(f"a new store: {escape.text(made.location)}")
-    return made
-
-
-def default_actor() -> str:
-    """Return the author of this change in the session's history: a person at a shell, not a process number."""
-    try:
-        return f"cli:{pwd.getpwuid(os.geteuid()).pw_name}"
-    except KeyError:  # a container's user without a name
-        return f"cli:{os.geteuid()}"
-
-
 def _may_be_offered(key: str) -> bool:
-    """Return whether the shell shows the key as it is and runs no part of it: zsh evaluates what it is offered."""
+    """Return whether the shell shows the key as it is and runs no part of it: zsh evaluates its completions."""
     return escape.text(key) == key and (bash.is_asked() or bash.SPECIAL.search(key) is None)
 
 

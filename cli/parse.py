@@ -1,4 +1,4 @@
-"""What people type: durations, sizes, conditions, assignments. A malformed one is a usage error (exit 2)."""
+"""Parse typed text: durations, sizes, conditions, assignments. A malformed one is a usage error (exit 2)."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ _NUMBER = re.compile(r"\d{1,9}(?:\.\d+)?", re.ASCII)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?b?)", re.IGNORECASE | re.ASCII)
 
 _COMPARISON = re.compile(r"(?P<field>[^=!<>]*[^=!<>\s])\s*(?P<op>==|=|!=|<=|>=|<|>)\s*(?P<value>.*)", re.DOTALL)
+_OPERATORS = ("=", "<", ">", "!=")  # the beginnings of them all
 _MEMBER = re.compile(r"(?P<field>\S+)\s+in\s+(?P<value>.+)", re.DOTALL)
 _EXISTS = re.compile(r"(?P<field>\S+)\s+(?P<word>exists|missing)")
 _ABSENT = re.compile(r"!\s*(?P<field>[^\s=!<>]+)")
@@ -78,7 +79,7 @@ def seconds(text: str, option: str) -> float:
 
 
 def conditions(texts: list[str] | None, option: str = "--where") -> dict[str, Any] | None:
-    """Parse conditions to what `Store.list(where=...)` takes; None where there are none."""
+    """Parse conditions into the `where` of `Store.list`; None where there are none."""
     found: dict[str, Any] = {}
     for text in texts or ():
         field, condition = _condition(text, option)
@@ -97,10 +98,19 @@ def _condition(text: str, option: str) -> tuple[str, tuple[str, Any]]:
         return match["field"], ("exists", False)
     if match := _COMPARISON.fullmatch(text):
         operator = "==" if match["op"] == "=" else match["op"]
-        return match["field"], (operator, scalar(match["value"]))
+        return match["field"], (operator, _compared(match, option))
     if not (match := _MEMBER.fullmatch(text)):
         _refuse(f"{text!r} is not a condition; write FIELD=VALUE, 'FIELD>=5', 'FIELD in A,B', 'FIELD exists'", option)
     return match["field"], ("in", _members(match["value"], option))
+
+
+def _compared(match: re.Match[str], option: str) -> Any:
+    """Parse the value of a comparison. One that begins with an operator is a slip of the finger: `n>>5`, `n=>5`."""
+    value = match["value"]
+    if value.startswith(_OPERATORS):
+        quoted = f"{match['field']}{match['op']}{json.dumps(value, ensure_ascii=False)}"
+        _refuse(f"{match[0]!r} has two operators; write one, or to compare with that text: {quoted}", option)
+    return scalar(value)
 
 
 def _members(text: str, option: str) -> list[Any]:
@@ -129,8 +139,8 @@ def assignments(texts: list[str] | None, option: str = "FIELD=JSON") -> dict[str
     for text in texts or ():
         field, equals, value = text.partition("=")
         if not equals or not field:
-            told = "write FIELD=JSON, for example status=x; to replace the whole entry use `set`"
-            _refuse(f"{text!r} is not an assignment; {told}", option)
+            advice = "write FIELD=JSON, for example status=x; to replace the whole entry use `set`"
+            _refuse(f"{text!r} is not an assignment; {advice}", option)
         if field in fields:
             _refuse(f"{field!r} is set twice", option)
         fields[field] = _json_or_text(value, field, option)

@@ -11,7 +11,7 @@ from typing import Any
 
 
 def take_text_as_it_is(command: Any) -> Any:
-    """Let the parameters of a command, or of a group's commands, take text as it is; return the command."""
+    """Let the parameters of a command, or of a group's commands, take plain text; return the command."""
     command.get_params = partial(_get_params, command.get_params)
     for member in getattr(command, "commands", {}).values():
         take_text_as_it_is(member)
@@ -28,7 +28,7 @@ def _get_params(made: Any, ctx: Any) -> list[Any]:
 
 
 def _process_value(parameter: Any, checked: Any, ctx: Any, value: Any) -> Any:
-    """Pass text and absence on to the parameter's callback; leave everything else, also what is missing, to typer."""
+    """Pass text and absence on to the parameter's callback; leave everything else to typer, also missing arguments."""
     absent = value is None or value == ()
     if (absent and parameter.required) or not (absent or _is_text(value)):
         return checked(ctx, value)

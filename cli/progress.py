@@ -24,7 +24,7 @@ _shown: list[Progress] = []  # the one that is on the screen: two would write ov
 def bar(title: str, left: str) -> Iterator[Callable[[int, int], None]]:
     """Yield `progress(done, total)`; the last numbers are part of the error when Ctrl-C comes.
 
-    `left` says then what state things are in and how to go on. The bar is gone when the work is done.
+    `left` then says how far the work came and how to go on. The bar is gone when the work is done.
     """
     reached = [0, 0]
     with (
@@ -67,8 +67,8 @@ class _Lines:
 def on_demand(title: str) -> Callable[[int, int], None] | None:
     """Return `progress(done, total)` for work that is seldom needed; None where nothing is shown.
 
-    Its bar is there from the first call that comes _SOON_S after the first of all until everything is done: what
-    is over sooner does not flicker, and does not pay for the imports.
+    The bar appears _SOON_S after the first call, so short work neither flickers nor pays for the imports. It goes when
+    everything is done.
     """
     return _OnDemand(title).progress if sys.stderr.isatty() else None
 

@@ -1,4 +1,4 @@
-"""What the commands that write say when they have written."""
+"""The messages of writing commands: created, changed, restored, nothing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def interruptible(key: str) -> AbstractContextManager[None]:
-    """Turn Ctrl-C in a write into an error that says where to look: the commit may be made already."""
+    """Turn Ctrl-C in a write into an error that names the history: the commit may be made already."""
     return exits.interruptible(f"`shardstore history {show.text(key)}` shows whether the change was made")
 
 
 def written(session: Session, before: Session | None, *, as_json: bool) -> None:
-    """Print what became of the session; its version is what --expect takes. `before`: what was read before writing.
+    """Print the outcome of a write, with the version for --expect. `before`: the session as read before the write.
 
     A new session stands in capitals: a mistyped key makes one, too.
     """

@@ -1,4 +1,4 @@
-"""How things look to a person: sizes, ages, times, keys and values as short text."""
+"""Show sizes, ages, times, keys and values as short text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CLOSE = 9.95  # below this one decimal is shown
 
 
 def cut(raw: str, limit: int = 120) -> str:
-    """Show the beginning of a text that nobody needs whole."""
+    """Show the beginning of a long text."""
     shown = text(raw)
     return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
 

@@ -95,7 +95,7 @@ def _padded(column: Column, text: str, width: int) -> str:
 
 
 def _stacked(columns: Sequence[Column], row: Sequence[str], limit: int) -> str:
-    """Return a row as a paragraph: what it is about, whole, then the rest with the titles."""
+    """Return a row as a paragraph: the lead column whole, then the rest with the titles."""
     shown = [(column, text) for column, text in zip(columns, row, strict=True) if text]
     shown.sort(key=lambda pair: not pair[0].lead)
     (first, lead), *rest = shown

@@ -1,4 +1,4 @@
-"""A backup of a live store into another one: whole at first, then what changed since.
+"""A backup of a live store into another one: first all sessions, then those that changed since.
 
 Each session is copied as one commit left it, fields and log together, while writers go on. The backup is a store like
 any other: open it to look, or copy sessions back.
@@ -17,9 +17,9 @@ STATE = "backup:state"  # a session of the backup: how far it goes
 
 
 def back_up(store: Store, backup: Store) -> int:
-    """Copy what changed since the last call; return how many sessions were copied or removed.
+    """Copy the sessions that changed since the last call; return how many were copied or removed.
 
-    The token is taken before anything is read. What changes meanwhile is copied by the next call.
+    The token is taken before anything is read. So the next call copies a session that changes meanwhile.
     """
     state = backup.get_or_create(STATE, {"token": None})
     token = store.token()
@@ -29,7 +29,7 @@ def back_up(store: Store, backup: Store) -> int:
 
 
 def _changed(store: Store, backup: Store, since: str | None) -> set[str]:
-    """Return the keys of what changed since a token; all keys where there is none, or it says nothing any more."""
+    """Return the keys of the sessions that changed since a token; all keys without a token, or if it expired."""
     if since is not None:
         try:
             return {change.key for change in store.watch(since=since, timeout=0)}

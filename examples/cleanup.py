@@ -18,7 +18,7 @@ LONGEST_S = 3600.0  # a job that has not ended after this long is dead
 
 
 def clean(store: Store, *, older_than: timedelta, archive_for: timedelta) -> str:
-    """Archive what is done and old, free space, and forget old archives; return what was done."""
+    """Archive sessions that are done and old, free space, purge old archives; return a summary as text."""
     if not _begin(store):
         return "another cleanup is running"
     try:

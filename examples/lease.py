@@ -1,8 +1,8 @@
 """Claim a session with a lease, which a dead owner loses.
 
-A lease is held for some seconds and can be renewed. Whoever claims it next gets a larger number, its token. All that an
-owner writes goes through `write`, which refuses an older token. So an owner that was stopped for longer than its lease
-harms nothing when it goes on.
+A lease is held for some seconds and can be renewed. The next owner gets a larger number, its token. An owner
+writes only by `write`, which refuses an older token. So an owner that was stopped for longer than its lease harms
+nothing when it goes on.
 """
 
 from __future__ import annotations

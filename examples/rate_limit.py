@@ -1,4 +1,4 @@
-"""A rate limit across processes: at most so many calls in any so many seconds, whoever makes them."""
+"""A rate limit across processes: together they make at most `limit` calls in any `seconds`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A supervisor: jobs are sessions, workers are processes, and a job of a dead worker is done by another one.
 
 A job is queued, running or done. A worker takes a job by one update, so no two take the same. The supervisor starts
-workers, sees which of them ended, and puts what they were at back into the queue.
+workers, sees which of them ended, and puts their unfinished jobs back into the queue.
 """
 
 from __future__ import annotations

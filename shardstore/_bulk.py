@@ -1,6 +1,6 @@
 """The bulk verbs: one session after the other, each locked by itself and each a record of its own; syncs are shared.
 
-No lock is held while the caller's pairs are asked for, nor while a group is synced. What is counted was synced.
+No lock is held while the caller's pairs are asked for, nor while a group is synced. Every counted session was synced.
 Stopped anywhere, the same call finishes what it began: sessions that are there already are synced as well, for whoever
 made them may have died before its sync.
 """

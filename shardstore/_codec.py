@@ -1,4 +1,4 @@
-"""Strict JSON: what goes in comes out, or it does not go in.
+"""Strict JSON: a value comes out as it went in, or it is refused.
 
 The only module that imports orjson, which by itself turns NaN into null, tuples into lists and enums into their
 values without a word, and keeps the last of two equal keys. Here each of these is an error.
@@ -127,7 +127,7 @@ def _explain(value: Any, field: str, reason: str) -> None:
 
 
 def _problem(item: Any, depth: int) -> str | None:
-    """Return what keeps this one value, its children aside, out of JSON."""
+    """Return why JSON cannot hold this one value, its children aside."""
     kind = type(item)
     problem = None
     if kind is float:

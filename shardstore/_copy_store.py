@@ -46,7 +46,7 @@ class Movable(Protocol):
 
 @dataclass
 class CopyReport:
-    """What was done, or would be."""
+    """The outcome of a copy, or of its dry run."""
 
     dry_run: bool
     copied: list[str] = field(default_factory=list)  # keys
@@ -97,7 +97,7 @@ class _Copying:
         self.report = report
 
     def guarded(self, key: str, act: Callable[[str], None]) -> None:
-        """Run a step on one session, and report what fails."""
+        """Run a step on one session, and report its failure."""
         try:
             act(key)
         except (StoreNotFound, StoreUnavailable):
@@ -128,7 +128,7 @@ class _Copying:
                 cast("Movable", self._target).put_journal(txn, key, *data)
 
     def _decide(self, key: str, there: State) -> tuple[bytes, list[Item]] | None:
-        """Return what is to be put in the place of `there`; None where that would undo a change."""
+        """Return the state that replaces `there`; None if that would undo a change."""
         data, items = self._whole(key)
         found = [state for state in replay.history(data) if state.exists]
         state = found[-1]
@@ -152,7 +152,7 @@ class _Copying:
         raise LogReplaced(key)
 
     def remove(self, key: str) -> None:
-        """Remove from the target what was deleted in the source since it was copied."""
+        """Remove from the target the sessions that were deleted in the source since they were copied."""
         gone = self._source.read(key)
         there = self._target.read(key)
         if gone.exists or not there.exists:

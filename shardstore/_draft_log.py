@@ -1,4 +1,4 @@
-"""The log that a mutator changes. What it does is kept as a cut, a drop, replaced and added items, encoded at once."""
+"""The log that a mutator changes. Its changes are kept as a cut, a drop, replaced and added items, encoded at once."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ class DraftLog(MutableSequence[Any]):
     # Committing
 
     def change(self) -> LogChange | None:
-        """Return what was changed; None where that is nothing."""
+        """Return the change; None if there is none."""
         log = self._log
         cut = self._high if self._high < log.end else None
         drop = self._low if self._low > log.dropped else None

@@ -1,8 +1,8 @@
-"""What happens inside, for whoever looks from outside: records for `logging`, and measurements for OpenTelemetry.
+"""Events for people outside: records for `logging`, and measurements for OpenTelemetry.
 
 Nothing of this is called on the path of an update. `shardstore.otel` puts functions into `measured` and `wrap`.
 
-Some records are made while a session is locked. What a handler raises is dropped: what was committed is committed.
+Some records are made while a session is locked. A handler's exception is dropped: the commit stands.
 """
 
 from __future__ import annotations

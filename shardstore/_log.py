@@ -30,7 +30,7 @@ class Item(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """The part of a log that stands in a file of its own. What lies behind `end` in that file never happened."""
+    """The part of a log that stands in a file of its own. Bytes behind `end` in that file never happened."""
 
     file: str = ""  # the id in the file's name; empty: there is none
     lines: int = 0
@@ -69,7 +69,7 @@ _NONE: Final[dict[int, Item]] = {}
 
 
 class LogState(NamedTuple):
-    """What is committed of a log. Immutable."""
+    """The committed state of a log. Immutable."""
 
     dropped: int = 0  # the number of the first item that stands: so many were dropped at the front
     kept: int = 0  # the number behind the last settled item that stands
@@ -110,7 +110,7 @@ NO_LOG: Final = LogState()
 
 
 class LogChange(NamedTuple):
-    """What one commit does to a log, in this order. Numbers are those of items."""
+    """The changes of one commit to a log, in this order. Numbers are those of items."""
 
     cut: int | None = None  # items from this number on go
     drop: int | None = None  # items before this number go

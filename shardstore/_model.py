@@ -19,7 +19,7 @@ UNSEEN: Final = "-"  # in place of a version, for watchers: nothing that they se
 
 
 class State(NamedTuple):
-    """What is committed of one session. Immutable."""
+    """The committed state of one session. Immutable."""
 
     fields: dict[str, bytes] | None = None  # raw JSON by field, in order; None: no such session. Never mutated.
     key: str | None = None
@@ -70,7 +70,7 @@ class Seen(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What one commit does to an entry: the same value whether it was read or is about to be written."""
+    """The change of one commit to an entry: the same value whether it was read or is about to be written."""
 
     changed: dict[str, bytes]  # raw JSON by field; never mutated
     removed: list[str]

@@ -77,7 +77,7 @@ def _age(info: SessionInfo) -> float:
 
 
 class _Run:
-    """One run. `actions` has what was synced."""
+    """One run. `actions` has only synced actions."""
 
     def __init__(self, batch: Batch, *, purge: bool) -> None:
         self._batch = batch
@@ -115,7 +115,7 @@ class _Run:
             raise
 
     def settle(self) -> None:
-        """Sync the group, and report what is in it: as done, or where that failed as failed."""
+        """Sync the group, and report its actions as done, or as failed if the sync failed."""
         waiting, self._waiting = self._waiting, []
         try:
             self._batch.settle()

@@ -95,7 +95,7 @@ class Retention(NamedTuple):
 
 
 def seconds(value: object) -> float | None:
-    """Check `older_than`; raise InvalidQuery for what is no span of time."""
+    """Check `older_than`; raise InvalidQuery if it is no span of time."""
     if value is None:
         return None
     given = value.total_seconds() if isinstance(value, timedelta) else value

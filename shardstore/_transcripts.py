@@ -163,7 +163,7 @@ class Follower:
         self.rests.close()
 
     def _look(self, engine: Engine) -> bool:
-        """Read what was added; return whether that is anything."""
+        """Read the added items; return whether there are any."""
         state = engine.read(self._key)
         if not state.exists:
             return False

@@ -85,7 +85,7 @@ class Rests:
         return pause if most is None else max(0.0, min(pause, most))
 
     def listen(self, wake: Callable[[], object] | None = None) -> Waker:
-        """Return what ends a rest early; `wake` as for a Waker."""
+        """Return the waker that ends a rest early; `wake` as for a Waker."""
         if self._waker is None:
             self._waker = Waker(self._directory, wake)
         return self._waker

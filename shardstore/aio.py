@@ -1,7 +1,7 @@
 """A Store for event loops: the same verbs, awaited. No call stops the loop while it waits for a lock or a disk.
 
-What takes microseconds is done on the loop: `get` and `exists` of a session that is open here, the newest items of its
-log, and a relaxed write that finds its session free. Everything else runs in a few threads. Calls that write to one
+A call that takes microseconds runs on the loop: `get` and `exists` of a session that is open here, the newest items of
+its log, and a relaxed write that finds its session free. Everything else runs in a few threads. Calls that write to one
 session begin in their order; those that wait together share one lock, one thread and one sync.
 
 A cancelled call that has not begun does nothing. One that has begun cannot be taken back: the task waits for its end,
@@ -62,7 +62,7 @@ class View(TypedDict, total=False):
 
 
 def _named(names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
-    """Return the keys among the arguments of a call; what is no key the verb itself refuses."""
+    """Return the keys among the arguments of a call; the verb itself refuses a value that is no key."""
     given = [args[place] if place < len(args) else kwargs.get(name) for place, name in enumerate(names)]
     return [key for key in given if isinstance(key, str)]
 
@@ -223,7 +223,7 @@ class AsyncStore(Caller):
     def sessions(
         self, prefix: str | None = None, where: Where | None = None, *, on_damage: OnDamage = "raise"
     ) -> AsyncGenerator[Session, None]:
-        """Return an iterator for `async for`, over what `Store.sessions` yields. Raises as it."""
+        """Return an iterator for `async for` over whole sessions, as `Store.sessions` does. Raises as it."""
         return self._each(self._opened().sessions(prefix, where, on_damage=on_damage))
 
     def keys(self) -> AsyncGenerator[str, None]:
@@ -301,7 +301,7 @@ class AsyncStore(Caller):
 
     @property
     def archive(self) -> AsyncArchive:
-        """What `prune` moved out of the store: list, restore, restore_many, purge."""
+        """The sessions that `prune` moved out of the store: list, restore, restore_many, purge."""
         return AsyncArchive(self)
 
     # Models
@@ -349,7 +349,7 @@ class AsyncArchive:
 
 
 def _step(found: Iterator[_T]) -> tuple[list[_T], BaseException | None]:
-    """Return the next items, and what ended the iteration, if it is over: nothing before an error is lost."""
+    """Return the next items, and the exception that ended the iteration, if any: no item before an error is lost."""
     items: list[_T] = []
     try:
         while len(items) < _STEP:

@@ -1,4 +1,4 @@
-"""From values of Python to what JSON holds, on purpose; and keys made of parts."""
+"""Convert Python values to JSON values, and parts to keys and back."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _convert(value: Any, where: str, depth: int) -> Any:
 
 
 def _convert_one(value: Any, where: str, depth: int) -> Any:
-    """Convert what is no collection, or says by itself what it holds."""
+    """Convert a value that is no collection, or that has a conversion of its own."""
     if isinstance(value, Enum):
         return _convert(value.value, where, depth + 1)
     if isinstance(value, UUID | PurePath):
@@ -108,7 +108,7 @@ def _sorted(items: list[Any]) -> list[Any]:
 def join_key(*parts: str) -> str:
     """Return a session key made of parts, joined by ":"; `split_key` takes it apart again.
 
-    Parts are any texts: what would be mistaken (":" and "%"), or is in no key, is escaped, each character by itself. So
+    Parts are any texts: ":" and "%", and characters that no key holds, are escaped, each by itself. So
     a prefix of the parts makes a prefix of the key, and `join_key("agent", "")` begins the keys of "agent" alone.
 
     Raises TypeError for a part that is no text, ValueError without parts.

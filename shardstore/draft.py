@@ -119,7 +119,7 @@ class Draft(MutableMapping[str, Any]):
 
     @property
     def raw(self) -> Mapping[str, bytes]:
-        """The fields as JSON texts, as they are committed: what is changed in the draft does not show."""
+        """The committed fields as JSON texts: changes in the draft do not show."""
         return MappingProxyType(self._raw)
 
     @property
@@ -207,7 +207,7 @@ class Draft(MutableMapping[str, Any]):
         return None
 
     def _with_log(self, draft: DraftLog) -> Change | None:
-        """Return what changed in the fields, and in the log beside them."""
+        """Return the change of the fields and of the log beside them."""
         self._log = None  # `change` is then about the fields
         try:
             change = self.change()
@@ -251,7 +251,7 @@ def patcher(fields: Mapping[str, Any], unset: Iterable[str]) -> Callable[[Draft]
 
 
 def changed_fields(state: State, fields: Mapping[str, Any]) -> dict[str, bytes]:
-    """Return what setting these fields changes, encoded, as a Draft finds it. Raises InvalidEntry.
+    """Return the change that setting these fields makes, encoded, as a Draft finds it. Raises InvalidEntry.
 
     REQUIRES: the session exists.
     """

@@ -1,4 +1,4 @@
-"""The seam between the verbs and where sessions are kept: two protocols, and which engine a root means.
+"""The protocols between the verbs and the engines, which store sessions; and the choice of an engine for a root.
 
 A verb knows a transaction on one session and nothing else: no path, no shard, no index. `commit` makes the change
 durable as asked, and tells whatever lists sessions, in one step, so that no caller can forget it. The values in the
@@ -50,13 +50,13 @@ class Transaction(Protocol):
     state: State  # what is committed, as read inside the lock; after `commit`, what that led to
 
     def __enter__(self) -> Self:
-        """Lock, and read what is committed. Raises NestedUpdate, LockTimeout, SessionNotFound, CorruptShard.
+        """Lock, and read the committed state. Raises NestedUpdate, LockTimeout, SessionNotFound, CorruptShard.
 
         After an error nothing is held.
         """
 
     def __exit__(self, *exc: object) -> None:
-        """Unlock. What was not committed never happened."""
+        """Unlock. An uncommitted change never happened."""
 
     def abandon(self) -> None:
         """Unlock, where it is still locked by this thread: an exception from outside came as `with` began or ended.
@@ -99,7 +99,7 @@ class Visit(Transaction, Protocol):
 
     @property
     def token(self) -> Token | None:
-        """What stands for it in the nesting guard, while it is inside."""
+        """Its token in the nesting guard, while it is inside."""
 
     def settle(self) -> None:
         """Sync what was committed. Raises CommitUncertain: then none of it is known to be safe."""
@@ -161,7 +161,7 @@ class Changes(Protocol):
         """Return whether a look may find something though nothing in `Engine.changes_in` changes any more."""
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close all files and connections of it."""
 
 
 class Engine(Protocol):
@@ -176,7 +176,7 @@ class Engine(Protocol):
 
     @property
     def logs(self) -> LogSource:
-        """What reads the settled part of logs."""
+        """The reader of the settled parts of logs."""
 
     @property
     def root(self) -> Path | None:
@@ -196,7 +196,7 @@ class Engine(Protocol):
     # For an event loop, which may not wait
 
     def is_ready(self, key: str) -> bool:
-        """Return whether `read` takes microseconds. Raises InvalidKey, or returns False for what is no key."""
+        """Return whether `read` takes microseconds. For an invalid key it raises InvalidKey, or returns False."""
 
     def at_hand(self, key: str) -> Visit | None:
         """Return a visit that is inside, if that takes microseconds; its relaxed commits do too. None where not."""
@@ -215,10 +215,10 @@ class Engine(Protocol):
         """Return a batch, to be entered by `with`."""
 
     def read(self, key: str) -> State:
-        """Return what is committed, waiting for nobody. Never answers "absent" for "damaged" or "not there"."""
+        """Return the committed state, waiting for nobody. Never answers "absent" for "damaged" or "not there"."""
 
     def read_many(self, keys: Iterable[str]) -> Iterator[tuple[str, State | CorruptShard]]:
-        """Yield each key once, with what `read` returns, or the damage; in the order of files, keeping none open."""
+        """Yield each key once, with its state or its damage; in the order of files, keeping none open."""
 
     def size_of(self, key: str) -> int:
         """Return the bytes that a session takes where it is kept; 0 where there is none."""
@@ -232,15 +232,15 @@ class Engine(Protocol):
     # Watching
 
     def token(self, *, write: bool) -> str:
-        """Return where the store is now, for `changes`. `write`: what makes watching cheap may be written."""
+        """Return where the store is now, for `changes`. `write`: marks that make watching cheap may be written."""
 
     def changes(self, prefix: str, since: str | None, *, write: bool) -> Changes:
-        """Return what changes from a token on, or from now on. Raises WatchExpired."""
+        """Return the changes from a token on, or from now on. Raises WatchExpired."""
 
     def changes_in(self, key: str | None) -> str | None:
         """Return the directory in which something is written when the session, or None: any, changes; else None."""
 
-    # Lists, exact as of some moment during the call. `refresh`: what makes lists fast may be written.
+    # Lists, exact as of some moment during the call. `refresh`: the index may be written.
 
     def select(self, query: Query, *, refresh: bool, progress: Progress | None) -> list[SessionInfo]:
         """Return the sessions that answer a query."""
@@ -257,24 +257,24 @@ class Engine(Protocol):
     def damaged(self, prefix: str, *, refresh: bool) -> Iterator[CorruptShard]:
         """Yield the damage of each session that lists leave out and whose key may begin with `prefix`."""
 
-    # Maintenance: what the verbs of the same names promise
+    # Maintenance, as the verbs of the same names promise
 
     def compact(self, *, dry_run: bool, progress: Progress | None, scan_progress: Progress | None) -> CompactReport:
         """Run the housekeeping. Removes no session."""
 
     def erase_history(self, key: str, timeout: float | None) -> EraseReport:
-        """Remove for good what the session was before. Raises SessionNotFound."""
+        """Remove the session's past for good. Raises SessionNotFound."""
 
     def restore(self, key: str, timeout: float | None) -> State:
-        """Bring back what was archived last of a session. Raises SessionNotFound, SessionExists."""
+        """Bring back the newest archived copy of a session. Raises SessionNotFound, SessionExists."""
 
     def archived(self, prefix: str | None) -> list[ArchivedFile]:
-        """Return what was archived or found damaged, the oldest first."""
+        """Return the archived and the quarantined files, the oldest first."""
 
     def purge_archive(
         self, older_than: float, *, prefix: str | None, dry_run: bool, progress: Progress | None
     ) -> PurgeReport:
-        """Remove for good what was archived more than `older_than` seconds ago."""
+        """Remove for good the files archived more than `older_than` seconds ago."""
 
     def verify(self, *, repair: bool, note: bool, progress: Progress | None) -> VerifyReport:
         """Check everything; `note`: damage may be noted for the lists to leave out."""
@@ -283,7 +283,7 @@ class Engine(Protocol):
         """Return counts and sizes."""
 
     def holders(self) -> list[LockHolder]:
-        """Return who holds which session's lock, where that can be seen."""
+        """Return the holder of each held lock, as far as the system shows it."""
 
     # Life
 
@@ -291,7 +291,7 @@ class Engine(Protocol):
         """Count one more Store object."""
 
     def leave(self) -> None:
-        """Count one less; the last one out closes what is open."""
+        """Count one less; the last one out closes the engine."""
 
 
 def open_engine(  # the settings of a store
@@ -299,7 +299,7 @@ def open_engine(  # the settings of a store
 ) -> Engine:
     """Join the engine of the store at `root`; one call of `leave` matches it.
 
-    Raises ValueError for what is neither a path nor a URL that is known; what the engine raises otherwise.
+    Raises ValueError if it is neither a path nor a known URL; otherwise as the engine.
     """
     text = os.fspath(root)
     if not isinstance(text, str):

@@ -5,7 +5,7 @@
     │   └── RevisionNotFound                its journal does not hold this revision
     ├── SessionExists                       create() met a session
     ├── LogReplaced(LookupError)            the file that held a session's log was replaced since it was read
-    ├── WatchExpired                        the store does not know any more what changed since this token
+    ├── WatchExpired                        the store no longer has the changes since this token
     ├── Conflict                            the expected version is not the current one
     ├── LockTimeout(TimeoutError)           another writer of this session held its lock too long
     ├── HoldExpired(TimeoutError)           this writer held a session's lock too long; nothing was written
@@ -26,7 +26,7 @@
     └── StoreIOError(OSError)               any other system call that failed; nothing was changed
         └── StoreFull                       no space, quota or inode left; nothing was changed
 
-Two warnings, UnknownField and DamagedSessions, both a ShardStoreWarning, mark answers that may not be what was meant.
+Two warnings, UnknownField and DamagedSessions, both a ShardStoreWarning, mark answers that you may not have meant.
 
 All can be pickled, so that they cross process boundaries unchanged.
 """
@@ -139,7 +139,7 @@ class SessionExists(ShardStoreError):
 class LogReplaced(ShardStoreError, LookupError):
     """The file that held this Session's log was replaced, or is gone, since the Session was read. `.key`.
 
-    Read the session again: what was committed stands there. A Session that was pickled without its store says the same.
+    Read the session again. A Session that was pickled without its store raises it as well.
     """
 
     _fields = ("key",)
@@ -150,7 +150,7 @@ class LogReplaced(ShardStoreError, LookupError):
 
 
 class WatchExpired(ShardStoreError):
-    """The store does not know any more what changed since a token: take a new one, list, and watch from there.
+    """The store no longer has the changes since a token: take a new one, list, and watch from there.
 
     So it is when the index was made anew, when the token is too old, or when it is of another store.
     """
@@ -411,7 +411,7 @@ class UnsupportedFileSystem(ShardStoreError, OSError):
 
 
 class StoreIOError(ShardStoreError, OSError):
-    """A system call failed; what was committed before is untouched. `.errno .filename` tell which.
+    """A system call failed; earlier commits are untouched. `.errno .filename` name the failure and the file.
 
     Raised from the OSError itself, which is its `__cause__`.
     """
@@ -462,7 +462,7 @@ def raise_io_error(error: OSError, doing: str, path: str | None = None) -> NoRet
 
 
 class ShardStoreWarning(UserWarning):
-    """An answer that may not be what was meant."""
+    """An answer that you may not have meant."""
 
 
 class UnknownField(ShardStoreWarning):

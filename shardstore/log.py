@@ -39,7 +39,7 @@ class LogItem(NamedTuple):
 
 
 class LogSource(Protocol):
-    """What reads the settled part of logs. Every engine has one."""
+    """The reader of the settled parts of logs. Every engine has one."""
 
     def read(self, key: str, log: LogState, start: int, stop: int, *, values: bool = False) -> list[Item]:
         """Return the settled items of these numbers as their file has them; with `values` their values may do.
@@ -64,6 +64,11 @@ class NotOnALoop:
 
 
 NOT_ON_A_LOOP: Final = NotOnALoop()
+
+
+def is_same(one: Log, other: Log) -> bool:
+    """Return whether two snapshots of one session, of the same file, have the same log. Reads no item."""
+    return one._log[:-1] == other._log[:-1]  # noqa: SLF001  # all but `names`, which follows from the items
 
 
 def read_items(  # noqa: PLR0913  # a place in a log, and what of it

@@ -142,7 +142,7 @@ class _Transaction:
 
     @property
     def state(self) -> State:
-        """What is committed."""
+        """The committed state."""
         state: State = self._inner.state
         return state
 

@@ -1,7 +1,7 @@
-"""What a list asks for, and which row answers it: the one definition, for every engine.
+"""The arguments of a list, and which rows answer it: the one definition, for every engine.
 
-Values compare as JSON: a condition on another type than the value's does not match, a bool is no number, 5 and 5.0 are
-equal, text compares by code points. An absent field matches only `!=` and ("exists", False).
+Values compare as JSON. A condition on another type than the value's does not match. A bool is no number, 5 and 5.0 are
+equal, and text compares by code points. An absent field matches only `!=` and ("exists", False).
 Order: by value (_order.py), absent fields last in both directions; rows with equal values by key, ascending.
 """
 
@@ -31,7 +31,7 @@ _CURSOR_BYTES_MAX: Final = 1 << 30
 
 
 class Bounds(NamedTuple):
-    """Limits on what every row has."""
+    """Limits on the columns that every row has."""
 
     updated_since: int | None = None  # in the unit of State.updated_at: not before it
     updated_before: int | None = None  # before it
@@ -76,7 +76,7 @@ class After(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A row, and what it is ordered by."""
+    """A row, and its place in the order."""
 
     row: Row
     position: Position
@@ -140,13 +140,13 @@ class Query(NamedTuple):
         return self.candidate(row, {name: codec.loads(entry[name]) for name in self.needed if name in entry})
 
     def position(self, row: Row, values: Mapping[str, Any]) -> Position:
-        """Return what a row is ordered by."""
+        """Return the value that a row is ordered by."""
         if self.by_column:
             return getattr(row, COLUMNS[self.order])  # type: ignore[no-any-return]
         return sort_key(values[self.order]) if self.order in values else None
 
     def rank(self, candidate: Candidate) -> Any:
-        """Return what candidates are sorted by, ascending."""
+        """Return the key by which candidates sort, ascending."""
         return self._rank(candidate.position, candidate.row.key)
 
     def _rank(self, position: Position, key: str) -> Any:

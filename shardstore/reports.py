@@ -1,4 +1,4 @@
-"""What maintenance reports: frozen dataclasses, plain values throughout."""
+"""The reports of maintenance: frozen dataclasses of plain values."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class Problem:
     kind: str
     detail: str  # for people
     repaired: bool = False
-    lost: bool = False  # something acknowledged cannot be brought back; what was found is kept in quarantine/
+    lost: bool = False  # an acknowledged change cannot be brought back; quarantine/ has the bytes that were found
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class StoreStats:
     sessions: int
     tombstones: int  # deleted sessions whose file is still there
     bytes_live: int  # of the entries, as compact JSON
-    bytes_dead: int  # of the journals beyond that: older records, and what each record adds to an entry
+    bytes_dead: int  # of the journals beyond that: older records, and the overhead of each record
     bytes_total: int  # of the journals
     pending_changes: int  # shards that the next list reads
     archived: int  # files in archive/
@@ -175,7 +175,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class DoctorReport:
-    """What doctor found out about a directory."""
+    """The findings of doctor about a directory."""
 
     directory: str
     file_system: str

@@ -9,8 +9,8 @@
     chats.update("agent:main", lambda chat: setattr(chat, "turns", chat.turns + 1)).value.turns
 
 A model is a dataclass, a TypedDict, a pydantic model or a msgspec.Struct. Fields that the model does not know stay as
-they are, so two versions of a program may work on one session. What does not fit raises InvalidEntry, which names the
-place, and changes nothing.
+they are, so two versions of a program may work on one session. A value that does not fit raises InvalidEntry, which
+names the place, and nothing is changed.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _plain(expect: Expect | None) -> Session | SessionInfo | str | None:
 
 
 class _Verbs(Generic[M, I]):
-    """What both stores have in common: arguments and results, from models and to models."""
+    """The common part of both stores: arguments and results, from models and to models."""
 
     def __init__(self, form: Form[M, I]) -> None:
         self._form = form
@@ -92,7 +92,7 @@ class _Verbs(Generic[M, I]):
         return patch
 
     def _beside(self, patch: Patch[M]) -> Callable[[Draft], None]:
-        """Return the mutator for what is changed beside an append."""
+        """Return the mutator for the fields beside an append."""
         if callable(patch):
             return self._mutator(patch)
         if patch is not None:
@@ -146,13 +146,13 @@ class TypedStore(_Verbs[M, I]):
     def update(
         self, key: str, fn: Callable[[M], M | Delete | None], *, create: bool = True, expect: Expect | None = None
     ) -> TypedSession[M, I]:
-        """Change a session by a function that runs inside its lock, on the model of what is committed then.
+        """Change a session by a function that runs inside its lock, on the model of the latest committed state.
 
         fn: changes the model in place and returns None, or returns another one, or DELETE. An absent session begins as
             `default`, or as the model without arguments.
 
-        Only fields that differ are written. Raises InvalidEntry where what is stored, or what `fn` made, does not fit
-        the model; otherwise as `Store.update`.
+        Only fields that differ are written. Raises InvalidEntry if the stored entry or the changed model does not fit;
+        otherwise as `Store.update`.
         """
         return self._typed(self.store.update(key, self._mutator(fn), create=create, expect=_plain(expect)))
 
@@ -300,7 +300,7 @@ class TypedFollower(Generic[I]):
 
 
 class TypedEdit(Generic[M, I]):
-    """What `TypedStore.edit` returns: enter it, once, for the draft."""
+    """The `with` block of `TypedStore.edit`: enter it, once, for the draft."""
 
     __slots__ = ("_draft", "_edit", "_form")
 

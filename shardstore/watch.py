@@ -1,7 +1,7 @@
-"""Watching: which sessions change, as it happens. `Store.watch` and `Store.token` stand on this.
+"""Watching: sessions that change, as it happens. `Store.watch` and `Store.token` stand on this.
 
-An engine says which sessions may have changed since a token and what they are now (engine.py, Changes). What kind of a
-change that is, which of them are asked for, and when to look again is decided here, for every engine alike.
+An engine returns the sessions that may have changed since a token, as they are now (engine.py, Changes). This module
+decides the kind of each change, whether the caller asked for it, and when to look again, for every engine alike.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SHARE: Final = 10  # a watcher rests so many times as long as its last look too
 
 
 class Change(NamedTuple):
-    """What became of one session since it was last looked at. Several commits in between are one change."""
+    """The change of one session since the watcher last looked at it. Several commits in between are one change."""
 
     key: str
     kind: Kind

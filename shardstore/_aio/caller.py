@@ -81,7 +81,7 @@ class Caller:
             self._ended(call)
 
     def _at_once(self, key: str, run: Callable[[Store], _T], *, reads_log: bool) -> _T:
-        """Run a verb on the loop, if its session is at hand; what it leaves to do is done in a thread.
+        """Run a verb on the loop, if its session is at hand; a thread finishes the rest.
 
         Return NOT_AT_HAND where the call is to stand in its session's lane. Otherwise returns or raises as the verb.
         """
@@ -116,7 +116,7 @@ class Caller:
         lanes.add(key, Call(ending, store, lambda sync: sync.engine.tend(key, sync.lock_timeout), alone=True))
 
     async def _breathe(self) -> None:
-        """Let other tasks go on now and then: what is done on the loop does not suspend its task."""
+        """Let other tasks run now and then: a call that is done on the loop does not suspend its task."""
         self._home.at_once = 0
         await self._home.lanes().loop.turn()
 

@@ -80,7 +80,7 @@ class Call(Place):
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     def execute(self, engine: Engine | None = None) -> None:
-        """Run the verb, on another engine if one is given, and keep what it returns or raises."""
+        """Run the verb, on another engine if one is given, and keep its result or its error."""
         store = self.store
         try:
             if engine is not None:
@@ -92,7 +92,7 @@ class Call(Place):
             self.error = error
 
     def outcome(self) -> Any:
-        """Return what the verb returned, or raise what it raised."""
+        """Return the verb's result, or raise its error."""
         error, self.error = self.error, None
         if error is None:
             return self._result

@@ -160,7 +160,7 @@ def running_loop() -> Loop:
 
 
 def identity() -> object:
-    """Return what `Loop.identity` is on the loop that runs here. Raises RuntimeError where none runs."""
+    """Return the `Loop.identity` of the running loop. Raises RuntimeError without one."""
     if "trio" in sys.modules:
         from shardstore._aio.trio_loop import in_trio, token
 

@@ -18,7 +18,7 @@ def in_trio() -> bool:
 
 
 def token() -> object:
-    """Return what stands for the run of trio in this thread."""
+    """Return an object that stands for the run of trio in this thread."""
     return trio.lowlevel.current_trio_token()
 
 

@@ -40,7 +40,7 @@ class Inside:
 
     @property
     def state(self) -> State:
-        """What is committed."""
+        """The committed state."""
         return self.visit.state
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Rests on a loop: what follows a log, or watches a store, takes no thread while nothing happens."""
+"""Rests on a loop: a follower or a watcher takes no thread while nothing happens."""
 
 from __future__ import annotations
 

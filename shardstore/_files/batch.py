@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class FileBatch:
-    """What `FileEngine.batch` returns. Used by one thread."""
+    """The batch of `FileEngine.batch`. Used by one thread."""
 
     def __init__(self, engine: FileEngine, *, durable: bool) -> None:
         self._engine = engine
@@ -35,7 +35,7 @@ class FileBatch:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Sync what is left, after an error too. Raises CommitUncertain."""
+        """Sync the last group, after an error too. Raises CommitUncertain."""
         try:
             self.settle()
         except CommitUncertain:
@@ -57,7 +57,7 @@ class FileBatch:
         return txn
 
     def cover(self, txn: object) -> None:
-        """Have what is committed of a session synced with the group. REQUIRES: inside `with txn`."""
+        """Have a session's committed state synced with the group. REQUIRES: inside `with txn`."""
         assert isinstance(txn, FileTransaction)
         if self._syncs.durable:
             txn.cover()

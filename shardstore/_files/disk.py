@@ -1,4 +1,4 @@
-"""What it takes to put bytes and names on the disk for good, and the one place that knows each system's way.
+"""Putting bytes and names on the disk for good: the one place that knows the ways of each system.
 
 Every function raises OSError as the system gave it; callers turn it into the typed error that fits.
 """
@@ -172,7 +172,7 @@ def check_directory(path: str | os.PathLike[str]) -> None:
 def link(path: str, name: str) -> bool:
     """Link a file to a second name if nothing has it yet; False where the file system knows no links (FAT).
 
-    Raises FileExistsError. A caller that renames instead may replace what somebody else made in the same moment.
+    Raises FileExistsError. A caller that renames instead may replace a file that somebody made in the same moment.
     """
     try:
         os.link(path, name)

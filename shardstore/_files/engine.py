@@ -124,7 +124,7 @@ class FileEngine:
         return self.layout.shard_path(shard_name(key))
 
     def read(self, key: str) -> State:
-        """Return what is committed of a session. Raises CorruptShard, StoreIOError, StoreNotFound, InvalidKey."""
+        """Return a session's committed state. Raises CorruptShard, StoreIOError, StoreNotFound, InvalidKey."""
         if statx_wanted:
             load_statx()
         return self.pool.shard(key).read().state
@@ -155,7 +155,7 @@ class FileEngine:
         return FileBatch(self, durable=durable)
 
     def read_many(self, keys: Iterable[str]) -> Iterator[tuple[str, State | CorruptShard]]:
-        """Yield each key once, with what is committed of it, or the damage, in the order of files."""
+        """Yield each key once, with its committed state or its damage, in the order of files."""
         with late_imports:
             from shardstore._files.many import read_many
 
@@ -222,7 +222,7 @@ class FileEngine:
         return here(lister, write=write)
 
     def changes(self, prefix: str, since: str | None, *, write: bool) -> FileChanges | ScanChanges:
-        """Return what changes from a token on, or from now on. Raises WatchExpired, StoreNotFound, StoreIOError."""
+        """Return the changes from a token on, or from now on. Raises WatchExpired, StoreNotFound, StoreIOError."""
         lister = self.index.lister()
         with late_imports:
             from shardstore._files.watch import open_changes
@@ -315,7 +315,7 @@ class FileEngine:
             self._members += 1
 
     def leave(self) -> None:
-        """Leave; the last one out closes what is open."""
+        """Leave; the last one out closes all files."""
         with _registry:
             self._members -= 1
             if self._members:
@@ -327,14 +327,14 @@ class FileEngine:
         self.index.close()
 
     def after_fork(self) -> None:
-        """Forget the parent's locks and what it had open."""
+        """Forget the parent's locks and open files."""
         self.process = str(os.getpid())
         self.pool.after_fork()
         self.index.after_fork()
 
 
 def _let_go(pool: Pool, index: Index) -> None:
-    """Close what is open of an engine whose last Store was dropped without close().
+    """Close the files of an engine whose last Store was dropped without close().
 
     The garbage collector calls this in the middle of anything, so nothing here waits for a lock.
     """

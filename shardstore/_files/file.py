@@ -1,4 +1,4 @@
-"""One open journal file: its descriptor, and what was read through it.
+"""One open journal file: its descriptor, and the journal read through it.
 
 What is remembered of a file lives and dies with the descriptor: once nobody holds an inode, its number is used again
 and "the same inode" proves nothing. While it is held, a journal only grows or is replaced. So one read at its logical
@@ -38,7 +38,7 @@ open_files: weakref.WeakSet[JournalFile] = weakref.WeakSet()
 
 
 class Known(NamedTuple):
-    """What was read or written last. Replaced whole, so that threads see one or the other."""
+    """The journal as last read or written. Replaced whole, so that threads see one or the other."""
 
     journal: Journal = EMPTY
     tail_check: bytes = b"\n"  # the last bytes of the journal, and the newline of the space behind them
@@ -78,7 +78,7 @@ class JournalFile(SyncedFile):
 
     @classmethod
     def open(cls, path: str, *, write: bool, create: bool = False) -> JournalFile | None:
-        """Open a shard's file; None where there is none. Raises CorruptShard for what is no journal file."""
+        """Open a shard's file; return None if there is none. Raises CorruptShard if it is no regular file."""
         try:
             with descriptors:
                 disk.check_directory(os.path.dirname(path))
@@ -148,7 +148,7 @@ class JournalFile(SyncedFile):
     # Reading
 
     def refresh(self, *, locked: bool) -> Journal:
-        """Return the journal on the disk: what is remembered if it is still true, else with the new records applied.
+        """Return the journal on the disk: the remembered one if it is still true, else with the new records applied.
 
         With the lock, a torn tail is left in `torn`. Without it a record may be half written: what looks damaged is
         read again before it is believed. Raises CorruptShard, StoreIOError.
@@ -168,7 +168,7 @@ class JournalFile(SyncedFile):
             raise_io_error(error, "reading a shard", self.path)
 
     def _changed(self, known: Known, found: bytes, *, locked: bool) -> Journal:
-        """Return the journal, where these bytes are not what was remembered, or the mtime is due to be looked at.
+        """Re-read the journal: either the bytes at its end changed, or it is time to check the mtime.
 
         The mtime proves nothing while it stands still. But where it moved, back too, though nothing was appended,
         somebody wrote into the file by hand, or put a backup into it, and it is read again from the start.
@@ -199,7 +199,7 @@ class JournalFile(SyncedFile):
         return after
 
     def _reread(self, known: Journal, *, locked: bool) -> Journal:
-        """Read what follows `known`, or all of it, as often as it takes to tell damage from a commit under way."""
+        """Read the records after `known`, or all, as often as it takes to tell damage from a commit under way."""
         for attempt in range(2 if locked else _READER_RETRIES):
             status = os.fstat(self.fd)
             if status.st_size > FILE_BYTES_MAX:

@@ -75,7 +75,7 @@ def may_begin(file: str, prefix: str) -> bool:
 
 
 def is_shard_of(name: str, key: str) -> bool:
-    """Return whether `name` is the shard of `key`; False for what is no key."""
+    """Return whether `name` is the shard of `key`; False if `key` is no key."""
     try:
         return shard_name(key) == name
     except InvalidKey:

@@ -1,4 +1,4 @@
-"""What one process remembers of log files: the ids of their items, and the newest items of those used last."""
+"""The log files in memory: the ids of their items, and the newest items of those used last."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class KnownIds:
         return self._files.get(file_id) or nothing_known()
 
     def extend(self, file_id: str, before: Known, end: int, added: list[tuple[str, int]], last: LastLine) -> Known:
-        """Note what was read behind what was known `before`, up to byte `end`; return what is known now."""
+        """Add the items that were read after `before`, up to byte `end`; return all that is known now."""
         with self._mutex:
             for name, number in added:
                 before.numbers[id_key(name)] = number

@@ -59,7 +59,7 @@ class OpenedLog:
             self.__exit__()
 
     def read(self, start: int, stop: int) -> list[Item]:
-        """Return the items of these numbers. Of many, some at a time: what fits a processor's cache is read faster."""
+        """Return the items of these numbers. Many are read in parts, each small enough for a processor's cache."""
         step = self._step
         if stop - start <= step:
             return self._read_some(start, stop)

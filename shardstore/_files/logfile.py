@@ -84,7 +84,7 @@ class LogFiles:
             return self._ids.extend(settled.file, known, settled.end, *file.ids_behind(known.end))
 
     def forget(self, file_id: str) -> None:
-        """Forget what is remembered of a file that is gone."""
+        """Forget a file that is gone."""
         self._ids.forget(file_id)
         self._newest.forget(file_id)
 
@@ -228,12 +228,12 @@ class LogFiles:
 
 
 def _is_free(fd: int, size: int, end: int, data: bytes) -> bool:
-    """Return whether nothing stands behind the end but what is about to be written, by a settle that died."""
+    """Return whether the file ends at `end`, or goes on with the same bytes, which a settle that died wrote."""
     return size == end or (size - end <= len(data) and data.startswith(disk.read_all(fd, end, size - end)))
 
 
 def _write(fd: int, data: bytes, end: int) -> None:
-    """Write behind the end and sync; what did not fit is given back."""
+    """Write behind the end and sync; if that fails, cut the file back to the end."""
     try:
         disk.write_all(fd, data, end)
         disk.sync(fd)

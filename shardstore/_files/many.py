@@ -25,7 +25,7 @@ _LARGE: Final = 1 << 20  # bytes; a larger file is read by the shard, which chec
 
 
 def read_many(pool: Pool, keys: Iterable[str]) -> Iterator[tuple[str, State | CorruptShard]]:
-    """Yield each key once, with what is committed of it, or the damage.
+    """Yield each key once, with its committed state or its damage.
 
     Raises InvalidKey, StoreIOError, StoreNotFound, StoreIncomplete.
     """

@@ -1,4 +1,4 @@
-"""Making a store, and what every process that opens it must agree on: the marker ROOT/shardstore.json."""
+"""Creating a store, and the marker ROOT/shardstore.json, on which every process that opens it must agree."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def read_settings(layout: Layout) -> Settings:
 
 
 def _read(marker: Path) -> bytes:
-    """Read the marker; what is no file (a FIFO would make a plain open wait) reads as empty."""
+    """Read the marker; an object that is no file reads as empty (a FIFO would make a plain open wait)."""
     fd = os.open(marker, disk.READ)
     try:
         status = os.fstat(fd)

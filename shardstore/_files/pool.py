@@ -198,7 +198,7 @@ class Pool:
         self._queue_file.close()
 
     def after_fork(self) -> None:
-        """Forget the parent's locks and what it had open."""
+        """Forget the parent's locks and open files."""
         self._mutex = threading.RLock()
         self._queue_file.after_fork()
         for shard in self._shards.values():

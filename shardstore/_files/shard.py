@@ -90,7 +90,7 @@ class Shard:
     # Reading
 
     def read(self) -> Journal:
-        """Return what is committed, without any lock of the store. Raises CorruptShard, StoreIOError."""
+        """Return the committed state, without any lock of the store. Raises CorruptShard, StoreIOError."""
         with self._reading:
             if not self._using:
                 self._using = True
@@ -128,7 +128,7 @@ class Shard:
         return self._absent() if journal is replay.EMPTY else journal
 
     def _abandon(self, visit: Visit) -> None:
-        """End a visit that an exception interrupted, perhaps as it began to leave, and close what it had locked.
+        """End a visit that an exception interrupted, perhaps as it began to leave, and close its locked file.
 
         A finalizer alone would not do: the exception's traceback keeps the visit alive.
         """
@@ -271,7 +271,7 @@ class Shard:
         return self.with_descriptor(lambda: self._open_once(write=write, create=create))
 
     def with_descriptor(self, action: Callable[[], _T]) -> _T:
-        """Return what `action` returns; where no descriptor is left for it, close idle ones and call it again."""
+        """Return the result of `action`; if no descriptor is left for it, close idle ones and call it again."""
         try:
             return action()
         except OSError as error:
@@ -345,7 +345,7 @@ class Shard:
 
     @property
     def is_open(self) -> bool:
-        """Whether its file is open, so that reading it takes what was added."""
+        """Whether its file is open, so that a read takes only the added records."""
         return self.file is not None
 
     @property

@@ -1,4 +1,4 @@
-"""What of an open file is on the medium, and the sync that the commits of several threads share.
+"""How far an open file is on the medium, and the sync that the commits of several threads share.
 
 A commit that others of this process come behind gives the lock back first and waits here. The last of them syncs for
 all. Nobody waits longer than WAIT_S: a slow mutator that comes behind a commit must not delay its acknowledgement.
@@ -55,7 +55,7 @@ class SyncedFile:
                 self._wake()
 
     def _sync(self, reach: int, fd: int) -> None:
-        """Sync what was written up to `reach` by now. What is written from now on may miss it."""
+        """Sync the bytes written up to `reach` by now. Later bytes may miss this sync."""
         try:
             if self.failed:
                 raise OSError(errno.EIO, "an earlier sync of this file failed")
@@ -85,7 +85,7 @@ class SyncedFile:
         self.name_synced = True
 
     def _uncertain(self, error: OSError, doing: str) -> NoReturn:
-        """Have the kernel forget what it kept of the file, as far as it obeys, and raise CommitUncertain."""
+        """Have the kernel drop its cache of the file, as far as it obeys, and raise CommitUncertain."""
         if hasattr(os, "posix_fadvise") and self.fd >= 0:
             os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
         raise_uncertain(error, doing, self.path)

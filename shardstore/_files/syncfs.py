@@ -1,6 +1,6 @@
 """syncfs(2) by ctypes: one call puts on the medium whatever was written to a file system. Linux alone has it.
 
-It is believed only where it reports what failed, which it does since Linux 5.8, and where it is known to reach the
+It is believed only where it reports failures, which it does since Linux 5.8, and where it is known to reach the
 medium: over FUSE, for example, it returns without asking anybody.
 """
 
@@ -26,7 +26,7 @@ _type_of: Callable[[int], int] | None = None
 
 
 def load() -> None:
-    """Import what it takes, unless it was. REQUIRES: the caller holds no lock, for an import may take long."""
+    """Import its modules, unless they were. REQUIRES: the caller holds no lock, for an import may take long."""
     global _call, _type_of  # one a process
     if _call is not None or sys.platform != "linux" or _release() < _REPORTS_SINCE:
         return
@@ -62,7 +62,7 @@ def is_trusted(fd: int) -> bool:
 
 
 def sync_all(fd: int) -> None:
-    """Put the file system on the medium. Raises OSError, also for what failed since the descriptor was opened."""
+    """Put the file system on the medium. Raises OSError, also for failures since the descriptor was opened."""
     assert _call is not None
     number = _call(fd)
     if number:

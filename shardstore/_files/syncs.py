@@ -146,7 +146,7 @@ class Syncs:
             os.close(fd)
 
     def __del__(self) -> None:
-        """Close what is open where an exception from outside came between beginning and the block."""
+        """Close all files after an exception from outside between the start and the block."""
         if hasattr(self, "_fds"):  # not where `__init__` was interrupted
             self.close()
 
@@ -157,7 +157,7 @@ class Syncs:
             os.close(fd)
 
     def after_fork(self) -> None:
-        """Close, in a forked child, the parent's descriptors: the parent syncs what it wrote."""
+        """Close, in a forked child, the parent's descriptors: the parent syncs its own bytes."""
         self.close()
 
 
@@ -195,7 +195,7 @@ def overlap(actions: Iterable[Callable[[], None]]) -> None:
 
 
 def _distrust(fd: int) -> None:
-    """Have the kernel forget what it kept of a file whose sync failed, as far as it obeys."""
+    """Have the kernel drop its cache of a file whose sync failed, as far as it obeys."""
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 

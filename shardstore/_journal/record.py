@@ -146,12 +146,12 @@ def with_key(text: bytes, key: str, log: str | None = None) -> bytes:
 
 
 def is_intact(text: bytes) -> bool:
-    """Return whether a line, given without its newline, is exactly what its writer wrote."""
+    """Return whether a line, given without its newline, is exactly as its writer wrote it."""
     return text[:BODY] == b'{"crc":"%08x",' % crc32(text[BODY:])
 
 
 def load(text: bytes) -> dict[str, Any] | str:
-    """Return the members of an intact line, given without its newline; where it is none, what is wrong with it."""
+    """Return the members of an intact line, given without its newline; the problem if it is none."""
     if text[:BODY] != b'{"crc":"%08x",' % crc32(text[BODY:]):
         return "the checksum does not match"
     try:
@@ -162,12 +162,12 @@ def load(text: bytes) -> dict[str, Any] | str:
 
 
 def malformed(given: dict[str, Any]) -> str:
-    """Return what is wrong with the members of an intact line; an empty text for a record."""
+    """Return the problem of an intact line's members; an empty text for a record."""
     return "" if _is_record(given) else "not a record behind a right checksum"
 
 
 def parse(text: bytes) -> dict[str, Any] | str:
-    """Return the members of a record, given without its newline; where it is none, what is wrong with it."""
+    """Return the members of a record, given without its newline; the problem if it is none."""
     given = load(text)
     return given if isinstance(given, str) else malformed(given) or given
 
@@ -194,7 +194,7 @@ def _is_record(given: dict[str, Any]) -> bool:
 
 
 def _is_start(incarnation: Any, key: Any, tag: Any, put: Any) -> bool:
-    """Check what stands only in the first record of a journal or of an incarnation."""
+    """Check the members that only the first record of a journal or of an incarnation has."""
     if incarnation is None:
         return key is None and tag is None
     if type(incarnation) is not str or type(key) is not str or put is None:

@@ -1,4 +1,4 @@
-"""The one interpreter of a journal: from the bytes of a shard to the state of its session, and what is wrong with them.
+"""The one interpreter of a journal: from the bytes of a shard to the state of its session, or to its damage.
 
 get, a writer that takes over from another process, the index, history and salvage all read through `_Entry.apply`.
 Nothing here touches a file. A state is the last `put` and the changes after it. Bytes that are no record are either a
@@ -215,7 +215,7 @@ def _log_refusal(log: LogState, given: dict[str, Any]) -> str:
 
 
 def replay(data: bytes, start: Journal = EMPTY) -> Replay:
-    """Read a journal, or what was added to one since `start`, and classify what cannot be read."""
+    """Read a journal, or the records added since `start`, and classify bytes that cannot be read."""
     journal, why = read_records(data, start)
     if not why:
         return Replay(journal)
@@ -248,7 +248,7 @@ def with_key(data: bytes, key: str, log: str | None = None) -> tuple[bytes, Jour
 
 
 class Salvage(NamedTuple):
-    """What can be read of a damaged journal."""
+    """The readable part of a damaged journal."""
 
     state: State | None  # None: no record is whole
     missing: tuple[int, ...]  # the revisions that are not whole, below the newest one that is

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Notes:
-    """Which sessions changed, in order, for watchers: the key, and what was seen of it before."""
+    """The changed sessions, in order, for watchers: the key, and its version before."""
 
     def __init__(self) -> None:
         self._notes: list[tuple[str, str]] = []
@@ -66,7 +66,7 @@ class Notes:
 
 
 class MemoryChanges:
-    """What changes from a place in the notes on."""
+    """The changes from a place in the notes on."""
 
     def __init__(self, engine: MemoryEngine, prefix: str, place: int) -> None:
         self._engine = engine
@@ -84,7 +84,7 @@ class MemoryChanges:
         return self._engine.notes.token(self._next)
 
     def is_unsettled(self) -> bool:
-        """Return False: what was noted is committed."""
+        """Return False: every noted change is committed."""
         return False
 
     def may_have_news(self) -> bool:

@@ -70,7 +70,7 @@ class MemoryEngine:
         return MemoryTransaction(self, key, mutex, timeout, create=create)
 
     def read(self, key: str) -> State:
-        """Return what is committed of a session."""
+        """Return a session's committed state."""
         check_key(key)
         states = self.sessions.get(key)
         return states[-1] if states else ABSENT
@@ -100,7 +100,7 @@ class MemoryEngine:
         return MemoryBatch(self)
 
     def read_many(self, keys: Iterable[str]) -> Iterator[tuple[str, State]]:
-        """Yield each key once, with what is committed of it."""
+        """Yield each key once, with its committed state."""
         for key in sorted(set(keys)):
             yield key, self.read(key)
 
@@ -130,7 +130,7 @@ class MemoryEngine:
         return self.notes.token(self.notes.end)
 
     def changes(self, prefix: str, since: str | None, *, write: bool) -> MemoryChanges:  # noqa: ARG002
-        """Return what changes from a token on, or from now on. Raises WatchExpired."""
+        """Return the changes from a token on, or from now on. Raises WatchExpired."""
         place = self.notes.end if since is None else self.notes.place(since)
         return MemoryChanges(self, prefix, place)
 
@@ -207,7 +207,7 @@ class MemoryEngine:
         return EraseReport(key, (), ())
 
     def restore(self, key: str, timeout: float | None) -> State:
-        """Bring back what was archived last of a session."""
+        """Bring back the newest archived copy of a session."""
         with self.transaction(key, timeout) as txn:
             if txn.state.exists:
                 raise SessionExists(key)
@@ -220,7 +220,7 @@ class MemoryEngine:
         raise SessionNotFound(key)
 
     def archived(self, prefix: str | None) -> list[ArchivedFile]:
-        """Return what was archived, the oldest first."""
+        """Return the archived sessions, the oldest first."""
         if prefix is not None and type(prefix) is not str:
             raise InvalidQuery(f"prefix is a str, not {type(prefix).__name__}")
         found = [ArchivedFile("archive", f"archive/{n}", states[-1].key, states[-1].size, moved_at)
@@ -230,7 +230,7 @@ class MemoryEngine:
     def purge_archive(
         self, older_than: float, *, prefix: str | None, dry_run: bool, progress: Progress | None
     ) -> PurgeReport:
-        """Remove for good what was archived longer ago than this."""
+        """Remove for good the sessions archived longer ago than this."""
         limit = time.time() - older_than
         gone = [one for one in self.archived(prefix) if one.moved_at <= limit]
         keys = {(one.key, one.moved_at) for one in gone}

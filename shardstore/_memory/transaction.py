@@ -35,7 +35,7 @@ class MemoryTransaction:
         self.state: State = ABSENT
 
     def __enter__(self) -> Self:
-        """Lock, and read what is committed. Raises NestedUpdate, LockTimeout, SessionNotFound."""
+        """Lock, and read the committed state. Raises NestedUpdate, LockTimeout, SessionNotFound."""
         token = self._token = new_token(self._mutex)
         began = time.monotonic()
         try:
@@ -83,7 +83,7 @@ class MemoryTransaction:
 
     @property
     def token(self) -> Token | None:
-        """What stands for this visit in the nesting guard."""
+        """The token of this visit in the nesting guard."""
         return self._token
 
     def archive(self) -> None:
@@ -109,7 +109,7 @@ class MemoryTransaction:
         self.state = ABSENT
 
     def forget_past(self) -> None:
-        """Forget every revision but the present one, and what its log had before."""
+        """Forget every revision but the present one, and the earlier items of its log."""
         logs, log = self._engine.logs, self.state.log
         if log.settled.file:
             log = moved_to(

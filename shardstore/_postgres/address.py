@@ -1,4 +1,4 @@
-"""The URL of a store in a database: which part is ours, which is libpq's, and what of it may be shown."""
+"""The URL of a store in a database: our parts, libpq's parts, and the parts that may be shown."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _seconds(text: str | None) -> float:
 
 
 def _split(base: str) -> tuple[str, str, str]:
-    """Return what stands before the user, the user with the password, and what follows the @."""
+    """Return the text before the user, the user with the password, and the text after the @."""
     scheme, _, rest = base.partition("://")
     authority, slash, path = rest.partition("/")
     user, at, hosts = authority.rpartition("@")

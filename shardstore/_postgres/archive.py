@@ -1,4 +1,4 @@
-"""What was archived or set aside: listing it, bringing a session back, removing for good."""
+"""The archive and quarantine: listing them, bringing a session back, removing for good."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def archived(engine: PostgresEngine, prefix: str | None) -> list[ArchivedFile]:
-    """Return what lies there, the oldest first. Raises InvalidQuery."""
+    """Return the archived sessions, the oldest first. Raises InvalidQuery."""
     if prefix is not None and type(prefix) is not str:
         raise InvalidQuery(f"prefix is a str, not {type(prefix).__name__}")
     rows = engine.ask(
@@ -39,7 +39,7 @@ def archived(engine: PostgresEngine, prefix: str | None) -> list[ArchivedFile]:
 
 
 def restore(engine: PostgresEngine, key: str, timeout: float | None, n: int | None = None) -> State:
-    """Bring back what was archived last of a session, or what has the number `n`; it keeps its history and log.
+    """Bring back the newest archived copy of a session, or number `n`; it keeps its history and log.
 
     Raises SessionNotFound, SessionExists, CorruptShard (the archived copy stays), LockTimeout.
     """
@@ -64,7 +64,7 @@ def restore(engine: PostgresEngine, key: str, timeout: float | None, n: int | No
 
 
 def _newest(engine: PostgresEngine, key: str) -> int:
-    """Return the number of what was archived last of a session; 0 where there is nothing."""
+    """Return the number of the newest archived copy of a session; 0 if there is none."""
     rows = engine.ask(
         f"SELECT n FROM {engine.sql.archive} WHERE id = $1::bytea AND place = 'archive' ORDER BY n DESC LIMIT 1",
         (digest(key),),
@@ -80,7 +80,7 @@ def purge(
     dry_run: bool,
     progress: Callable[[int, int], None] | None,
 ) -> PurgeReport:
-    """Remove from the archive what was moved there longer ago than this. Never touches quarantine."""
+    """Remove the sessions that were archived longer ago than this. Never touches quarantine."""
     limit = time.time() - older_than
     old = [one for one in archived(engine, prefix) if one.place == "archive" and one.moved_at <= limit]
     removed = []

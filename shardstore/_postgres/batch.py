@@ -61,7 +61,7 @@ class PostgresBatch:
         return self._waiting >= _AT_ONCE
 
     def settle(self, *, names: bool = False) -> None:  # noqa: ARG002
-        """Flush what was done. Raises CommitUncertain."""
+        """Flush the group. Raises CommitUncertain."""
         if not self._waiting or not self._durable:
             return
         self._waiting = 0

@@ -1,4 +1,4 @@
-"""From a query to SQL over the table `session`: what SQL can decide, and in which order rows come.
+"""From a query to SQL over the table `session`: the conditions that SQL can decide, and the order of rows.
 
 Sort keys of indexed fields stand in the array `keys`. They may be long, so an index holds how they begin: a condition
 names the beginning, for the index, and the whole, which decides. Keys are treated the same way.
@@ -35,7 +35,7 @@ class Term(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """What SQL decides of a query; no answer fails it."""
+    """The conditions of a query that SQL decides; every answer passes them."""
 
     terms: tuple[Term, ...]
     exact: bool  # every row that passes it is an answer
@@ -55,7 +55,7 @@ KEY_START: Final = f"left(key, {PREFIX})"
 
 
 def filter_of(query: Query, indexed: Sequence[str]) -> Filter:
-    """Return what SQL can decide of a query, limits, order and place aside."""
+    """Return the conditions that SQL can decide, limits, order and place aside."""
     terms, exact = [Term("live"), *_prefix_terms(query.prefix)], True
     for bound, sql in zip(
         query.bounds, ("updated >= %s::bigint", "updated < %s::bigint", "size > %s::bigint"), strict=True
@@ -105,7 +105,7 @@ def _compared(column: str, operator: str, key: bytes) -> list[Term]:
 
 
 def _decided(column: str, condition: Condition) -> list[Term] | None:  # noqa: PLR0911  # one return an operator
-    """Return what decides a condition by a column of sort keys; None where that takes the value itself.
+    """Return the SQL of a condition by a column of sort keys; None if only the value itself decides it.
 
     Arrays and objects compare member by member, whatever the order of their members: their sort keys do not tell.
     """
@@ -154,7 +154,7 @@ class Part(NamedTuple):
 
 
 def parts_of(query: Query, indexed: Sequence[str]) -> list[Part] | None:
-    """Return what gives rows in a query's order, from its place on; None where no column has it.
+    """Return the SQL for rows in a query's order, from its place on; None if no column has that order.
 
     Rows without an indexed field come last, in a statement of their own: so each can walk one index.
     """

@@ -1,4 +1,4 @@
-"""One connection to the server. The only module that imports psycopg, and of it only what speaks to libpq.
+"""One connection to the server. The only module that imports psycopg, and of it only the layer over libpq.
 
 Statements take their values as $1, $2 ..., in binary: nothing is ever quoted. They are prepared on first use, unless
 a pooler stands in between, whose server connections do not know what another one prepared.
@@ -209,7 +209,7 @@ class Connection:
         return self._pg.server_version
 
     def close(self) -> None:
-        """Close it; what was not committed is undone."""
+        """Close it; an open transaction is undone."""
         if self.pid == os.getpid():
             self._pg.finish()
 
@@ -232,7 +232,7 @@ def close_inherited() -> None:
 
 
 class Settings:
-    """What connections are made with."""
+    """The settings of connections."""
 
     def __init__(self, address: Address) -> None:
         """Read the address. Raises ValueError."""
@@ -252,7 +252,7 @@ class Settings:
 
 
 def _noting(farewell: list[str]) -> Callable[[pq.abc.PGresult], None]:
-    """Return what notes the SQLSTATE of fatal messages. It refers to no connection, which would keep that alive."""
+    """Return the handler that notes the SQLSTATE of fatal messages. It holds no connection, which would stay alive."""
 
     def note(result: pq.abc.PGresult) -> None:
         if (result.error_field(pq.DiagnosticField.SEVERITY_NONLOCALIZED) or b"") in (b"FATAL", b"PANIC", b"ERROR"):

@@ -83,7 +83,7 @@ class Connections:
         )
 
     def using(self, work: Callable[[Connection], _T], *, patience: float = PATIENCE_S) -> _T:
-        """Return what `work` makes of a connection; it is run again where the server went away meanwhile."""
+        """Return the result of `work` on a connection; run it again if the server went away meanwhile."""
         outage = Outage(self._settings.address.location, time.monotonic() + patience)
         while True:
             connection = None
@@ -101,7 +101,7 @@ class Connections:
                     self.give(connection)
 
     def close(self) -> None:
-        """Close what is idle, and from now on whatever is given back."""
+        """Close idle connections, and from now on each one that is given back."""
         self._closed = True
         while self._idle:
             try:

@@ -119,11 +119,11 @@ class PostgresEngine:
     # Sessions
 
     def slot(self, key: str) -> Slot:
-        """Return what this process has of a session. Raises InvalidKey."""
+        """Return this process's slot of a session. Raises InvalidKey."""
         return self._slots.find(key) or self._slots.add(Slot(key, f"{self.rows.store.id}:{key}"))
 
     def note(self, slot: Slot, known: Known) -> None:
-        """Remember what was seen last of a session."""
+        """Remember the last seen state of a session."""
         self._slots.note(slot, known)
 
     def ask(self, statement: str, values: Sequence[Value] = ()) -> list[tuple[bytes | None, ...]]:
@@ -154,7 +154,7 @@ class PostgresEngine:
         return PostgresBatch(self, durable=durable)
 
     def read(self, key: str) -> State:
-        """Return what is committed of a session. Raises CorruptShard, StoreUnavailable, StoreNotFound, InvalidKey."""
+        """Return a session's committed state. Raises CorruptShard, StoreUnavailable, StoreNotFound, InvalidKey."""
         slot = self.slot(key)
         known = slot.known
         if known.n:  # most reads are of what is known: that takes a smaller question
@@ -173,7 +173,7 @@ class PostgresEngine:
             return found.state
 
     def read_many(self, keys: Iterable[str]) -> Iterator[tuple[str, State | CorruptShard]]:
-        """Yield each key once, with what is committed of it, or the damage."""
+        """Yield each key once, with its committed state or its damage."""
         for key in dict.fromkeys(keys):
             try:
                 yield key, self.read(key)
@@ -203,7 +203,7 @@ class PostgresEngine:
         return self.connections.using(partial(watching.here, self))
 
     def changes(self, prefix: str, since: str | None, *, write: bool) -> PostgresChanges:
-        """Return what changes from a token on, or from now on. Raises WatchExpired."""
+        """Return the changes from a token on, or from now on. Raises WatchExpired."""
         return PostgresChanges(self, prefix, self.token(write=write) if since is None else since)
 
     def changes_in(self, key: str | None) -> None:
@@ -295,13 +295,13 @@ class PostgresEngine:
             self._members += 1
 
     def leave(self) -> None:
-        """Leave; the last one out closes what is open."""
+        """Leave; the last one out closes all connections."""
         with _registry:
             self._members -= 1
             self.close_unused()
 
     def close_unused(self) -> None:
-        """Close what is open unless a Store uses it."""
+        """Close all connections unless a Store uses them."""
         if self._members <= 0:
             self.ended = True
             self.connections.close()

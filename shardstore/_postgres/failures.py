@@ -55,7 +55,7 @@ def raise_refused(error: Refused, location: str) -> NoReturn:
 
 
 def raise_unavailable(error: Lost | Refused, location: str) -> NoReturn:
-    """Raise StoreUnavailable; for what was refused for good, its own error."""
+    """Raise StoreUnavailable; for a final refusal, its own error."""
     if isinstance(error, Refused) and error.state not in _PASSING:
         raise_refused(error, location)
     raise StoreUnavailable(location, str(error) or "the connection was closed") from error

@@ -95,7 +95,7 @@ class Inside:
             self._token = None
 
     def _give_back(self, connection: Connection) -> None:
-        """Undo what was not committed, and with it the lock."""
+        """Undo the open transaction, and with it the lock."""
         try:
             if not connection.is_idle:
                 connection.script("ROLLBACK", deadline=time.monotonic() + _GRACE_S)
@@ -188,7 +188,7 @@ class Inside:
             connection.script(limit, deadline=time.monotonic() + ANSWER_S)
 
     def _take_over(self, connection: Connection, row: tuple[bytes | None, ...]) -> None:
-        """Read what is committed, now that nobody else can change it."""
+        """Read the committed state, now that nobody else can change it."""
         engine, slot, known = self.engine, self.slot, self.slot.known
         if number(row[3]) != engine.rows.store.generation:
             engine.reread(connection)

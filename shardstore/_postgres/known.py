@@ -1,4 +1,4 @@
-"""What a process knows of a session's journal, and how it follows what was added."""
+"""A session's journal as one process knows it, and reading the lines that were added."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Known(NamedTuple):
         return self.journal.state.version if self.n else ""
 
     def is_at(self, row: tuple[bytes | None, ...], key: str) -> bool:
-        """Return whether a session's row (n, version, key, ...) is of what is known."""
+        """Return whether a session's row (n, version, key, ...) belongs to the known journal."""
         return number(row[0]) == self.n and row[1] == self.version.encode() and row[2] == key.encode()
 
     @property
@@ -47,11 +47,11 @@ NOTHING: Final = Known()
 
 
 class Unknown(Exception):
-    """What was known is of another history, as after a backup was put back: to be read from the beginning."""
+    """The known journal is of another history, as after a backup was put back: read it from the beginning."""
 
 
 class Slot:
-    """One session in one process: its mutex, and what was last seen of it."""
+    """One session in one process: its mutex, and its last seen state."""
 
     __slots__ = ("__weakref__", "id", "key", "known", "mutex")
 

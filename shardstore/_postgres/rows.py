@@ -1,4 +1,4 @@
-"""From a state to what its session's row says of it."""
+"""From a state to its session's row."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Slots:
             return slot
 
     def note(self, slot: Slot, known: Known) -> None:
-        """Remember what was seen last of a session."""
+        """Remember the last seen state of a session."""
         self._cached += known.size - slot.known.size
         slot.known = known
         if self._cached > CACHED_BYTES_MAX:

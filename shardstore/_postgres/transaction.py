@@ -4,7 +4,7 @@
     WITH … INSERT … UPDATE        the line, and the row: what lists see is told in the same statement
     COMMIT
 
-What goes wrong before COMMIT was sent changed nothing. docs/internals/postgres.md has the steps.
+A failure before COMMIT was sent changed nothing. docs/internals/postgres.md has the steps.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class PostgresTransaction(Inside):
         return b"".join([line or b"" for (line,) in rows])
 
     def put(self, text: bytes, journal: Journal, items: Iterable[Item] = (), *, instead_of: int | None = None) -> None:
-        """Put a whole journal in the place of what is there, and write the items of the log that it names.
+        """Put a whole journal in the place of the present one, and write the items of the log that it names.
 
         instead_of: the number of the archived copy that it was, which goes.
         """
@@ -195,7 +195,7 @@ class PostgresTransaction(Inside):
         self._finish(write, after)
 
     def _finish(self, write: Callable[[], None], after: Known | list[Known]) -> None:
-        """Write, and commit: what goes wrong before COMMIT was sent changed nothing."""
+        """Write, and commit: a failure before COMMIT was sent changed nothing."""
         connection, engine, slot = self.held(), self.engine, self.slot
         try:
             connection.check()

@@ -1,4 +1,4 @@
-"""What goes to the server and comes from it: values in binary, answers, and the two ways in which a statement fails."""
+"""Values for the server and from it: binary values, answers, and the two ways in which a statement fails."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Refused(Exception):
 
 
 class Lost(Exception):
-    """The connection broke or could not be made; what was under way may have been done or not.
+    """The connection broke or could not be made; the statement under way may have been done or not.
 
     `.state` is the SQLSTATE of the server's last words, where it said any.
     """

@@ -1,4 +1,4 @@
-"""Checking every session, line and item, and bringing back what is damaged."""
+"""Checking every session, line and item, and repairing damage."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class _Verification:
         self.shards = self.records = self.sessions = 0
 
     def check(self, key: str) -> None:
-        """Check one session: its lines, what its row says of them, and its log."""
+        """Check one session: its lines, its row, and its log."""
         engine = self._engine
         slot = engine.slot(key)
         path = f"session/{slot.id.hex()}"
@@ -100,7 +100,7 @@ class _Verification:
                 self._found(f"session/{ident.hex()}", key.key, "damaged", reason, self._salvage)
 
     def _wrong(self, key: str, known: Known) -> str:
-        """Return which facts of a row differ from what its lines lead to; empty where none, or it changed meanwhile."""
+        """Return the columns of a row that differ from its lines; empty if none does, or it changed meanwhile."""
         names = ("version", "live", "rev", "created", "updated", "size", "log_length", "journal", "bytes", "settled",
                  "settled_bytes", "fields", "cut", "hidden", "keys", "generation")  # fmt: skip
         engine = self._engine
@@ -130,7 +130,7 @@ class _Verification:
         self.problems.append(Problem(path, key, kind, detail, repaired))
 
     def _salvage(self, txn: PostgresTransaction) -> str:
-        """Put what is whole of damaged lines in their place; the damaged ones go to quarantine."""
+        """Replace damaged lines by their whole part; the damaged ones go to quarantine."""
         engine = self._engine
         data = txn.lines()
         state, missing = replay.salvage(data, os.urandom(12).hex())

@@ -1,4 +1,4 @@
-"""What changed since a token: by the number of the transaction that wrote each row, and the snapshot that a token is.
+"""The changes since a token, by the number of the transaction that wrote each row, and the snapshot that a token is.
 
 A snapshot of the database says which transactions it sees. A session whose newest version was made by a transaction
 that the token's snapshot does not see is news, however late that transaction was committed: neither a clock nor an
@@ -31,7 +31,7 @@ def here(engine: PostgresEngine, connection: Connection) -> str:
 
 
 class PostgresChanges:
-    """What changes from a token on."""
+    """The changes from a token on."""
 
     def __init__(self, engine: PostgresEngine, prefix: str, token: str) -> None:
         """Check the token. Raises WatchExpired."""
@@ -95,7 +95,7 @@ class PostgresChanges:
             raise WatchExpired("the token is too old, or from before a backup of the database was put back")
 
     def _news(self, connection: Connection) -> tuple[dict[str, bool], dict[str, str]]:
-        """Return which sessions are news, and whether they are new ones; and what those were that are gone."""
+        """Return the changed sessions, and whether each is a new one; and the last state of those that are gone."""
         self._check(connection)
         sql = self._engine.sql
         head = "SELECT key, NOT pg_visible_in_snapshot(born, t.seen), version"

@@ -1,4 +1,4 @@
-"""What every kind of model has in common: a converter, and the error of a value that does not fit."""
+"""The common part of every kind of model: a converter, and the error of a value that does not fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `edit` of a typed store yields: a model to be changed, and the log."""
+"""The draft that `edit` of a typed store yields: a model to be changed, and the log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class TypedDraft(Generic[M, I]):
     """A session to be changed: `.value` in place, or by assigning another model to it; `.log`; `.delete()`.
 
-    What the model has in the end is compared with what it had, and only fields that differ are written.
+    At the end the model is compared with its first state, and only fields that differ are written.
     """
 
     __slots__ = ("_before", "_draft", "_form", "_stored", "value")
@@ -61,7 +61,7 @@ class TypedDraft(Generic[M, I]):
         self._draft.delete()
 
     def accept(self, result: M | Delete | None) -> None:
-        """Take what a mutator returned, and write what differs to the draft beneath. Raises InvalidEntry, TypeError."""
+        """Write the fields that a mutator changed to the draft beneath. Raises InvalidEntry, TypeError."""
         if isinstance(result, Delete):
             self._draft.delete()
         elif result is not None and result is not self.value:

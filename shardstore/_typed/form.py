@@ -111,7 +111,7 @@ class Form(Generic[M, I]):
         return found
 
     def dump_items(self, items: Iterable[I]) -> Iterable[Any]:
-        """Return items as JSON; what is no list of items the store refuses itself."""
+        """Return items as JSON; the store itself refuses anything but a list."""
         if self._item is None or isinstance(items, dict | str | bytes | bytearray):
             return items
         return [self.dump_item(item, f"items[{n}]") for n, item in enumerate(items)]

@@ -94,7 +94,7 @@ class Compiler:
         return None
 
     def _named(self, hint: Any) -> Pair | None:
-        """Return the pair of what has a name, and so may contain itself."""
+        """Return the pair of a named type, which may contain itself."""
         if hint in self._known:
             return self._known[hint]
         if isinstance(hint, TypeVar | ForwardRef) or get_origin(hint) is not None:

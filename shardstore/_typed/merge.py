@@ -1,4 +1,4 @@
-"""What a changed model means for what is stored: members that the model does not know stay, at every depth."""
+"""Merge a changed model into the stored entry: members that the model does not know stay, at every depth."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def same(one: Any, other: Any) -> bool:
 def merged(stored: Any, before: Any, after: Any) -> Any:
     """Return the value to be stored.
 
-    stored: what is there; before: what the model made of that, as JSON again; after: the model as it was changed.
+    stored: the entry; before: the model read from it, as JSON again; after: the changed model, as JSON.
     """
     if type(stored) is dict and type(before) is dict and type(after) is dict:
         return _members(stored, before, after)

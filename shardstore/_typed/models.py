@@ -46,13 +46,13 @@ class _OwnModel:
 
 
 def no_model(model: object) -> TypeError:
-    """Return the error for what is no model."""
+    """Return the error for a class that is no model."""
     return TypeError(f"a model is a dataclass, a TypedDict, a pydantic model or a msgspec.Struct, not {model!r}")
 
 
 @lru_cache(maxsize=256)
 def entry_converter(model: Any) -> Converter[Any]:
-    """Return the converter of a model for the fields of a session. Raises TypeError for what is no such model."""
+    """Return the converter of a model for the fields of a session. Raises TypeError if it is no such model."""
     with late_imports:
         from shardstore._typed.hints import Compiler
         from shardstore._typed.typeddict_model import is_typeddict

@@ -42,7 +42,7 @@ class PydanticModel:
             raise Misfit(first["msg"], _path(first["loc"], codec.loads(raw))) from error
 
     def dump(self, value: Any) -> Any:
-        """Return the model as JSON, under the names that it is read by, without what it computes."""
+        """Return the model as JSON, under the names that it is read by, without computed fields."""
         if not isinstance(value, self._model):
             raise Misfit(f"{kind_of(value)} where a {self._model.__name__} belongs")
         try:

@@ -95,7 +95,7 @@ def enum_pair(kind: type[Enum]) -> Pair:
 
 
 def _looked_up(kind: type[Enum], value: Any) -> Enum:
-    """Return the member that the enum itself finds: flags that are combined, and what its `_missing_` knows."""
+    """Return the member that the enum itself finds: combined flags, and values that its `_missing_` knows."""
     try:
         found = None if type(value) in (bool, float, dict, list) else kind(value)  # True is 1 to an enum
     except ValueError:

@@ -52,7 +52,7 @@ class TypedSession(Generic[M, I]):
     def value(self) -> M:
         """The model, made on first use: the caller's own, changing it changes nothing else.
 
-        Raises InvalidEntry where what is stored does not fit, SessionNotFound after a delete.
+        Raises InvalidEntry if the stored entry does not fit, SessionNotFound after a delete.
         """
         try:
             return self._value
@@ -187,5 +187,5 @@ class TypedLog(Sequence[I]):
         return self._log.ids(start, stop)
 
     def entries(self, start: int | None = None, stop: int | None = None) -> list[LogItem]:
-        """Return log[start:stop] with what is known of each item; `.value` is of the type of the items."""
+        """Return log[start:stop] as LogItems: index, id, time and actor beside each value of the items' type."""
         return [item._replace(value=self._load(item.value, item.index)) for item in self._log.entries(start, stop)]

@@ -1,4 +1,4 @@
-"""The index: lists of all sessions, exact, at the cost of what changed since the last list (docs/internals/index.md).
+"""The index: exact lists of all sessions, at the cost of the changes since the last list (docs/internals/index.md).
 
 Derived from the shards; any file of it may be deleted, cut off or overwritten at any moment, and no answer changes.
 get and update never ask it: a commit only marks its shard as changed, inside the session's lock.
@@ -51,7 +51,7 @@ class OpenShards(Protocol):
     """What a process has open of a store."""
 
     def close_idle(self) -> int:
-        """Close what nobody uses, for its descriptors; return how many."""
+        """Close unused files, for their descriptors; return how many."""
 
 
 class Index:
@@ -101,7 +101,7 @@ class Index:
         return found
 
     def count(self, query: Query, *, refresh: bool = True, progress: Progress | None = None) -> int:
-        """Count what `select` would return, limits aside. Warns and raises as it does."""
+        """Count the sessions that `select` would return, limits aside. Warns and raises as it does."""
         found, damaged = self.lister().answer(
             lambda view: (view.count(query), view.damaged()), refresh=refresh, progress=progress
         )
@@ -130,7 +130,7 @@ class Index:
         return Status(changed, Totals(*totals), tuple(damaged), problem)
 
     def refresh(self, progress: Progress | None = None) -> None:
-        """Refresh, comparing every directory: finds what was copied in or taken away by hand. Raises StoreIOError."""
+        """Refresh, and compare every directory: that finds shards added or removed by hand. Raises StoreIOError."""
         self.lister().refresh_all(progress)
 
     def rebuild(self, progress: Progress | None = None) -> bool:
@@ -142,34 +142,34 @@ class Index:
         self.lister().reindex(fields, progress)
 
     def vacuum(self) -> int:
-        """Delete what was left lying in index/, and give unused space back; return the bytes freed."""
+        """Delete leftovers in index/, and give unused space back; return the bytes freed."""
         lister = self.lister()
         from shardstore._files.index.upkeep import vacuum
 
         return vacuum(lister)
 
     def audit(self, progress: Progress | None = None) -> list[tuple[str, str]]:
-        """Return (path relative to ROOT/index, what is wrong) for each row that a list would wrongly believe."""
+        """Return (path relative to ROOT/index, problem) for each row that a list would wrongly believe."""
         lister = self.lister()
         from shardstore._files.index.upkeep import audit
 
         return audit(lister, progress)
 
     def believed(self) -> dict[str, Believed]:
-        """Return what lists would say of each session without reading its shard, by the shard's name."""
+        """Return the rows that lists would believe without reading the shards, by the shard's name."""
         lister = self.lister()
         from shardstore._files.index.upkeep import believed
 
         return believed(lister)
 
     def close(self) -> None:
-        """Close what is open, waiting for nobody. The index can be used again."""
+        """Close all files, waiting for nobody. The index can be used again."""
         self._tracker.close()
         if self._lister is not None:
             self._lister.place.close()
 
     def after_fork(self) -> None:
-        """Drop, in a forked child, what it inherited, without touching the parent's."""
+        """Drop, in a forked child, the inherited descriptors, without touching the parent's."""
         changes.after_fork()
         self._tracker.close()
         if self._lister is not None:

@@ -26,7 +26,7 @@ class Audit:
         self._pending = pending  # shards that no list takes the catalog's word for
 
     def problems(self, progress: Progress | None) -> dict[str, str]:
-        """Return what is wrong, by the name of the shard. What changes meanwhile may be among it."""
+        """Return the wrong rows, by the name of the shard. A shard that changes meanwhile may be among them."""
         found: dict[str, str] = {}
         for prefix in track(PREFIXES, progress):
             known = self._catalog.known(prefix)

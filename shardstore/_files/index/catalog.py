@@ -135,7 +135,7 @@ class Catalog:
         return Meta._make(found[0][1:])
 
     def end(self) -> None:
-        """End what `begin` began."""
+        """End the transaction of `begin`."""
         self._db.execute("COMMIT")
 
     # Reading. REQUIRES, for everything below: a transaction.

@@ -50,7 +50,7 @@ _open_files: weakref.WeakSet[ChangeFile] = weakref.WeakSet()
 
 
 class Unusable(Exception):
-    """What lies in index/ cannot be believed."""
+    """A file in index/ cannot be believed."""
 
 
 class Pending(NamedTuple):
@@ -88,7 +88,7 @@ def discard(directory: str) -> None:
 
 
 def change(name: str, seen: str, key: str) -> str:
-    """Return what stands in a change file of a change; `key` may be empty, or only the shard's name."""
+    """Return the text of a change line; `key` may be empty, or only the shard's name."""
     return f"{name} {seen} {codec.dumps(key).decode()}" if key and key != name else f"{name} {seen}"
 
 
@@ -104,7 +104,7 @@ class ChangeFile:
     """One change file, open. Closed when the last one who uses it lets go."""
 
     def __init__(self, directory: str, file: str, flags: int) -> None:
-        """Open it without looking at what is in it. Raises OSError."""
+        """Open the file without reading it. Raises OSError."""
         self.directory = directory
         self.file = file
         self.path = f"{directory}/{file}"
@@ -141,7 +141,7 @@ class ChangeFile:
 
     @classmethod
     def open(cls, directory: str, file: str, *, write: bool) -> Self:
-        """Open one that is there, also the one before. Raises OSError; Unusable for a copy, or what is none."""
+        """Open an existing one, also the one before. Raises OSError; Unusable if it is a copy, or no change file."""
         found = cls(directory, file, os.O_RDWR if write else os.O_RDONLY)
         given = os.pread(found.fd, _HEAD_BYTES_MAX, 0)
         match = _HEAD.match(given) if file == BEFORE else None
@@ -173,7 +173,7 @@ class ChangeFile:
         return os.access(self.path, os.F_OK)
 
     def is_named(self) -> bool:
-        """Return whether the name still leads to this file, which is what listers go by."""
+        """Return whether the name still leads to this file. Listers go by the name."""
         try:
             status = os.lstat(self.path)
         except OSError:
@@ -205,7 +205,7 @@ class ChangeFile:
         return _MARK_END in os.pread(self.fd, stop - start + 2, max(0, start - 2))
 
     def read(self, start: int) -> Pending:
-        """Return what stands behind `start`, where a line begins. Raises Unusable, OSError."""
+        """Return the bytes from `start` on, where a line begins. Raises Unusable, OSError."""
         names: set[str] = set()
         seal = None
         texts, end = self.lines(start)
@@ -217,7 +217,7 @@ class ChangeFile:
         return Pending(names, seal, end)
 
     def read_all(self) -> Pending:
-        """Return what stands behind the first line. Raises Unusable, OSError."""
+        """Return the bytes behind the first line. Raises Unusable, OSError."""
         return self.read(len(self._begin(self.file)))
 
     def lines(self, start: int) -> tuple[list[bytes], int]:

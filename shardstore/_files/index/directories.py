@@ -21,7 +21,7 @@ _AT_MOST: Final = 32  # directories listed in one go: a list is not to wait for 
 
 
 class Directories:
-    """What was found by comparing the directories with a catalog, until it is published."""
+    """The differences between the directories and a catalog, until they are published."""
 
     def __init__(self) -> None:
         self.suspects: frozenset[str] = frozenset()  # shards to be read though nobody marked them as changed

@@ -51,7 +51,7 @@ class Lister:
         self._counted = ("", 0)  # the change file and mark since which they are counted
 
     def answer(self, ask: Callable[[View], T], *, refresh: bool, progress: Progress | None) -> T:
-        """Return what `ask` makes of the sessions.
+        """Return the answer of `ask` on the sessions.
 
         refresh=False writes nothing, for the same answer. Raises InvalidQuery, StoreNotFound, StoreIOError.
         """
@@ -135,7 +135,7 @@ class Lister:
         return True
 
     def refresh_all(self, progress: Progress | None) -> None:
-        """Refresh, and compare every directory: finds what was copied in or taken away by hand. Raises StoreIOError."""
+        """Refresh, and compare every directory: that finds shards added or removed by hand. Raises StoreIOError."""
         self.answer(lambda _: None, refresh=True, progress=progress)  # it is usable by now, or cannot be
         with where_usable(), closing(self.place.take(write=True)) as catalog:
             _, file, _ = self.begin(catalog)

@@ -1,4 +1,4 @@
-"""Where the index of one store is, and what one process has open of it."""
+"""The place of one store's index, and the files that one process has open there."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Place:
 
     @property
     def settings(self) -> str:
-        """What rows are made with."""
+        """The settings that rows are made with."""
         return self.shards.projection.settings
 
     def reread_settings(self) -> None:
@@ -112,12 +112,12 @@ class Place:
             catalog.close()
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close all files."""
         self.close_idle()
         self._file = None
 
     def after_fork(self) -> None:
-        """Forget, in a forked child, what it inherited."""
+        """Forget, in a forked child, the inherited files."""
         _inherited.extend(self._idle)
         self._idle, self._file = [], None
         self.shards.after_fork()

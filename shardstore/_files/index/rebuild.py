@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def rebuild(place: Place, progress: Progress | None) -> bool:
     """Rebuild the index unless somebody else is at it, or it cannot be written; return whether it was done.
 
-    `progress` is called under the index lock; what it raises is raised, and the index is left as missing.
+    `progress` is called under the index lock; its exception is raised, and the index is left as missing.
     """
     began = time.monotonic()
     try:
@@ -58,7 +58,7 @@ def rebuild(place: Place, progress: Progress | None) -> bool:
 
 
 def _make_directory(path: str) -> None:
-    """Create index/ unless it is there, in place of what is no directory or a link to one."""
+    """Create index/ unless it is there. A file or a link in its place is replaced."""
     if os.path.islink(path) or not os.path.isdir(path):
         with suppress(FileNotFoundError):
             os.unlink(path)
@@ -145,7 +145,7 @@ def remove(path: str) -> None:
 
 
 def sweep(directory: str) -> None:
-    """Delete what was left lying in index/ by whoever died, and files of SQLite that no catalog of ours has.
+    """Delete the files that dead processes left in index/, and files of SQLite that no catalog of ours has.
 
     REQUIRES: the index lock. Somebody who is still at work on one of these fails, and looks again.
     """

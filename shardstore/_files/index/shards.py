@@ -1,6 +1,6 @@
 """How the index reads shards: one at a time, under its lock taken without waiting, or without any lock.
 
-Reading under the lock is what makes a row final: no writer that marked the shard before is still inside.
+Reading under the lock makes a row final: no writer that marked the shard before is still inside.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class _Kept(NamedTuple):
-    """A journal as it was read last. What is added to it is all that has to be read the next time."""
+    """A journal as it was read last. The next time, only added records have to be read."""
 
     found: Indexed | Other
     journal: Journal
@@ -46,7 +46,7 @@ class _Kept(NamedTuple):
 
 
 class _Bytes(NamedTuple):
-    """What was read of a file."""
+    """The part of a file that was read."""
 
     kept: _Kept | None  # the journal in front of it
     data: bytes
@@ -70,7 +70,7 @@ class ShardReader:
         return self._read(name, locked=False)[0]
 
     def state(self, name: str) -> tuple[Found, State]:
-        """Read a shard without its lock; return what is committed of its session as well. Raises StoreIOError."""
+        """Read a shard without its lock; return its session's committed state as well. Raises StoreIOError."""
         found, journal = self._read(name, locked=False)
         return found, journal.state
 
@@ -120,7 +120,7 @@ class ShardReader:
                 unlock(fd)  # closing alone would leave it to a child that was forked meanwhile
 
     def _bytes(self, name: str, fd: int, status: os.stat_result) -> _Bytes | Other:
-        """Read what is not known of an open file. Raises OSError."""
+        """Read the unknown part of an open file. Raises OSError."""
         if not stat.S_ISREG(status.st_mode):
             return Other(name, "damaged", "byte 0: not a regular file")
         if status.st_size > FILE_BYTES_MAX:

@@ -32,7 +32,7 @@ class Term(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """What SQL decides of a query; no answer fails it."""
+    """The conditions of a query that SQL decides; every answer passes them."""
 
     terms: tuple[Term, ...]
     exact: bool  # every row that passes it is an answer
@@ -45,7 +45,7 @@ class Filter(NamedTuple):
 
 
 def filter_of(query: Query, indexed: Sequence[str]) -> Filter:
-    """Return what SQL can decide of a query, limits, order and place aside."""
+    """Return the conditions that SQL can decide, limits, order and place aside."""
     terms, exact = key_terms(query.prefix), True
     for bound, sql in zip(query.bounds, ("updated>=?", "updated<?", "size>?"), strict=True):
         if bound is not None:
@@ -72,7 +72,7 @@ def key_terms(prefix: str) -> list[Term]:
 
 
 def _decided(column: str, condition: Condition) -> list[Term] | None:
-    """Return what decides a condition by a column of sort keys; None where that takes the value itself.
+    """Return the SQL of a condition by a column of sort keys; None if only the value itself decides it.
 
     Arrays and objects compare member by member, whatever the order of their members: their sort keys do not tell.
     """
@@ -114,7 +114,7 @@ class Part(NamedTuple):
 
 
 def parts_of(query: Query, indexed: Sequence[str]) -> list[Part] | None:
-    """Return what gives rows in a query's order, from its place on; None where no column has it.
+    """Return the SQL for rows in a query's order, from its place on; None if no column has that order.
 
     Rows without an indexed field come last, in a statement of their own: so each can walk one SQL index.
     """

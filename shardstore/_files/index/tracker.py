@@ -26,7 +26,7 @@ _NO_CHANGE_FILE: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO, errn
 
 
 class _Seen(NamedTuple):
-    """What this process knows of one change file."""
+    """One change file, as far as this process knows it."""
 
     file: ChangeFile
     names: set[str]  # marked as changed behind the last mark in front of `size`, if not others as well
@@ -44,7 +44,7 @@ class ChangeTracker:
         self._seen: tuple[_Seen, ...] = ()
 
     def mark_changed(self, name: str, key: str = "", state: State | str = UNKNOWN) -> None:
-        """Have every list and every watcher from now on look at this shard. `state`: what it holds, or UNKNOWN, UNSEEN.
+        """Have every list and watcher read this shard from now on. `state`: its session's, or UNKNOWN, UNSEEN.
 
         REQUIRES: the caller holds the shard's lock until it has committed. Where the index cannot be told it is
         deleted, and the next list reads every shard. Raises StoreIOError where that fails as well: commit nothing then.
@@ -95,7 +95,7 @@ class ChangeTracker:
         return _Seen(file, names, now)
 
     def _follow(self) -> list[_Seen]:
-        """Return what is known of each change file; one that is new may hold marks anywhere."""
+        """Return each change file as far as it is known; a new one may hold marks anywhere."""
         if self._seen and all(seen.file.has_name() for seen in self._seen):
             return list(self._seen)
         known = {seen.file.file: seen for seen in self._seen if seen.file.has_name()}
@@ -107,7 +107,7 @@ class ChangeTracker:
         return found
 
     def _open(self, file: str) -> _Seen | None:
-        """Open a change file; None for what no lister can open either."""
+        """Open a change file; return None if no lister can open it either."""
         try:
             opened = self._with_descriptor(lambda: ChangeFile.open(self._directory, file, write=True))
         except OSError as error:
@@ -117,7 +117,7 @@ class ChangeTracker:
         return _Seen(opened, set(), opened.size())
 
     def _with_descriptor(self, action: Callable[[], _T]) -> _T:
-        """Return what `action` does, which opens something; where no descriptor is left, idle ones are closed first."""
+        """Return the result of `action`, which opens a file; if no descriptor is left, close idle ones first."""
         try:
             return action()
         except OSError as error:
@@ -132,5 +132,5 @@ class ChangeTracker:
             raise_io_error(error, "deleting the index, which could not be told of a change", self._directory)
 
     def close(self) -> None:
-        """Let go of what is open."""
+        """Close all files."""
         self._seen = ()

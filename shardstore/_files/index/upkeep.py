@@ -1,4 +1,4 @@
-"""What maintenance asks of the index: how it is doing, whether it is right, and to tidy it up."""
+"""The index for maintenance: its state, its check, and tidying it up."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def marked(lister: Lister) -> tuple[Meta, ChangeFile, Pending]:
 
 
 def audit(lister: Lister, progress: Progress | None) -> list[tuple[str, str]]:
-    """Return (path relative to ROOT/index, what is wrong) for every row that a list would wrongly believe.
+    """Return (path relative to ROOT/index, problem) for every row that a list would wrongly believe.
 
     An index that is missing, damaged or behind is no problem: it knows that it is, and is made anew or refreshed.
     """
@@ -99,7 +99,7 @@ def believed(lister: Lister) -> dict[str, Believed]:
 
 
 def vacuum(lister: Lister) -> int:
-    """Delete what was left lying in index/, and give unused space back; return the bytes freed.
+    """Delete leftovers in index/, and give unused space back; return the bytes freed.
 
     Nothing where somebody refreshes, or without the right to write.
     """

@@ -104,7 +104,7 @@ class _Values:
 
 
 class CatalogView:
-    """The catalog, with what is known better of some shards."""
+    """The catalog, with newer rows of some shards."""
 
     def __init__(self, catalog: Catalog, shards: ShardReader, changed: dict[str, Found]) -> None:
         self._catalog = catalog
@@ -163,7 +163,7 @@ class CatalogView:
     def _decided(
         self, query: Query, rows: Iterator[Candidate | Row], *, exact: bool, ordered: bool
     ) -> Iterator[Candidate]:
-        """Leave out of the catalog's rows what is superseded, and what is no answer after all."""
+        """Leave out the catalog's rows that are superseded, and those that do not answer the query after all."""
         if not ordered:
             return self._admitted(query, (row for row in rows if row.key not in self._without))  # type: ignore[union-attr,misc]
         found: Iterator[Candidate] = rows  # type: ignore[assignment]

@@ -39,7 +39,7 @@ _no_statx: Final = partial(int, -1)
 
 
 def identity_of(status: os.stat_result) -> FileIdentity:
-    """Return what `PathIdentity.current` would have found."""
+    """Return the identity that `PathIdentity.current` would have found."""
     device = _DEVICE.pack(os.major(status.st_dev), os.minor(status.st_dev))
     return status.st_nlink, status.st_ino, status.st_size, device
 
@@ -88,7 +88,7 @@ _statx: Callable[[bytes], tuple[_Call, Buffer]] | None = None  # prepares the ca
 
 
 def load_statx() -> None:
-    """Import what it takes to call statx. REQUIRES: the caller holds no lock, for an import may take long."""
+    """Import the modules for statx. REQUIRES: the caller holds no lock, for an import may take long."""
     global _statx  # noqa: PLW0603  # one a process
     statx_wanted.clear()
     try:

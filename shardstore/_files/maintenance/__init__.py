@@ -1,1 +1,1 @@
-"""Reports and rules of maintenance; each module says what it does."""
+"""Maintenance of a store in files, one module for each task."""

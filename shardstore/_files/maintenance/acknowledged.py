@@ -88,7 +88,7 @@ def _bytes(path: str) -> bytes:
 
 
 def recorded(layout: Layout) -> Iterator[tuple[str, Short]]:
-    """Yield (file name in quarantine/, what it records) of each shard that was found short before."""
+    """Yield (file name in quarantine/, its record) of each shard that was found short before."""
     try:
         disk.check_directory(layout.quarantine)
         names = sorted(os.listdir(layout.quarantine))
@@ -102,7 +102,7 @@ def recorded(layout: Layout) -> Iterator[tuple[str, Short]]:
 
 
 def is_back(layout: Layout, short: Short) -> bool:
-    """Return whether the shard holds what it lacked: somebody put the file back."""
+    """Return whether the shard has the missing revision: somebody put the file back."""
     try:
         state = read_file(layout.shard_path(short.shard))[0].state
     except ShardStoreError:

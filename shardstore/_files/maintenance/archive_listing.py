@@ -1,4 +1,4 @@
-"""What lies in archive/ and quarantine/: listing it, and emptying the archive for good."""
+"""The files in archive/ and quarantine/: listing them, and emptying the archive for good."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def archived(layout: Layout, prefix: str | None = None) -> list[ArchivedFile]:
-    """List the files of both directories, the oldest first; what no shard's name has is not ours, and left out."""
+    """List the files of both directories, the oldest first. A file without a shard's name is not ours and left out."""
     _check_prefix(prefix)
     files = [*_files(ARCHIVE, layout.archive), *_files(QUARANTINE, layout.quarantine)]
     found = [_known(layout, one)[0] for one in files]
@@ -48,7 +48,7 @@ def purge(
     dry_run: bool,
     progress: Callable[[int, int], None] | None,
 ) -> PurgeReport:
-    """Remove from archive/ what was moved there longer ago than this. Never touches quarantine/.
+    """Remove the files from archive/ that were moved there longer ago than this. Never touches quarantine/.
 
     A file that cannot be read, or removed, is reported as skipped.
     Raises InvalidQuery for a malformed prefix, before anything is removed.

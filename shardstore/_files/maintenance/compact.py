@@ -83,7 +83,7 @@ class _Compaction:
         return CompactReport(self.dry_run, tuple(self.actions), freed, tuple(self.skipped))
 
     def _settle(self) -> None:
-        """Sync the group, and report what is in it: as done, or where that failed as failed."""
+        """Sync the group, and report its actions as done, or as failed if the sync failed."""
         waiting, self.waiting = self.waiting, []
         try:
             self.batch.settle()
@@ -139,7 +139,7 @@ class _Compaction:
             self._do(file, self.engine.pool.shard(key), verb, why)
 
     def _do(self, file: StoreFile, shard: Shard, verb: str, why: str) -> None:
-        """Carry out what one shard was found to need, unless it changed since."""
+        """Carry out the action that one shard needs, unless the shard changed since."""
 
         def act(txn: FileTransaction) -> None:
             before, age = txn.journal_size, _age(txn.state)

@@ -1,4 +1,4 @@
-"""The log files of a store: what verify finds in them, and what a repair and compact do about it."""
+"""The log files of a store: their check, their repair, and their compaction."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _RUNS_MAX = 8  # runs of items that are named
 
 
 class Losses(NamedTuple):
-    """What is wrong with the settled part of a log."""
+    """A problem in the settled part of a log."""
 
     missing: bool  # the file is not there
     lost: tuple[int, ...]  # indices of items that are not whole
@@ -40,7 +40,7 @@ class Losses(NamedTuple):
 
 
 def losses(engine: FileEngine, name: str, log: LogState) -> Losses | None:
-    """Return what is wrong with the log's file; None where all that stands in it is whole. Raises StoreIOError."""
+    """Return the problem of the log's file; None if every item in it is whole. Raises StoreIOError."""
     if log.kept == log.dropped:
         return None
     found = engine.logs.whole_items(name, log.settled)
@@ -66,7 +66,7 @@ def runs(numbers: tuple[int, ...]) -> str:
 def repair(engine: FileEngine, txn: FileTransaction, name: str) -> str:
     """Go on with the items that are whole, as a new revision; the damaged file is kept in quarantine/.
 
-    Return what was done, for people. REQUIRES: inside `txn`.
+    Return a sentence about the repair, for people. REQUIRES: inside `txn`.
     """
     log = txn.state.log
     found = losses(engine, name, log)
@@ -114,7 +114,7 @@ def set_aside(layout: Layout, name: str) -> None:
 def salvaged_log(shard: Shard, state: State) -> State:
     """Return a salvaged state with the log that its files hold, where no record that names one of them is whole.
 
-    What is whole in the newest file comes first, then the items of the records.
+    The whole items of the newest file come first, then those of the records.
     """
     log = state.log
     ids = [] if log.settled.file else files_of(shard.layout, shard.name)
@@ -151,7 +151,7 @@ def is_unused(layout: Layout, name: str, file_id: str) -> bool:
 
 
 class Swept(NamedTuple):
-    """What became of a log file that no journal names."""
+    """The outcome for a log file that no journal names."""
 
     why: str  # for people
     kept: bool = False  # in quarantine/

@@ -1,4 +1,4 @@
-"""What is odd about a journal that can be read: verify and inspect name it, so nothing is stepped over in silence."""
+"""Oddities of a readable journal: verify and inspect name them, so nothing is stepped over in silence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bringing a damaged shard back: salvage, and moving aside what is no shard."""
+"""Repair of a damaged shard: salvage, and moving aside files that are no shards."""
 
 from __future__ import annotations
 

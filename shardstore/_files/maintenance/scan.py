@@ -1,4 +1,4 @@
-"""Every file below ROOT/shards, with what its name says it is. Listing is all that happens here."""
+"""Every file below ROOT/shards, classified by its name. Listing is all that happens here."""
 
 from __future__ import annotations
 

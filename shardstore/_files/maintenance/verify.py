@@ -1,4 +1,4 @@
-"""Verification: every shard, every record, the index against the shards, and what else lies about.
+"""Verification: every shard, every record, the index against the shards, and foreign files.
 
 Checking takes no lock, so it runs beside writers. Repairing locks the one shard it mends; telling the index of a
 damaged one locks it too, if it is free.
@@ -153,7 +153,7 @@ class _Verification:
         self.problems.append(Problem(f"{SHARDS}/{path}", state.key, "log", detail, repaired))
 
     def _mend_log(self, file: StoreFile) -> tuple[bool, str]:
-        """Salvage a log; return whether it worked, and what happened."""
+        """Salvage a log; return whether it worked, and a sentence about it."""
         shard = self.engine.pool.unnamed(file.name)
         try:
             with self.engine.pool.transaction_on_file(shard, _WAIT_S) as txn:
@@ -215,7 +215,7 @@ class _Verification:
             self.problems.append(Problem(f"{SHARDS}/{prefix}", None, "incomplete", text, repaired))
 
     def _check_root(self) -> None:
-        """Name what does not belong into the root; transcripts and the like may live there."""
+        """Name foreign files in the root; transcripts and the like may live there."""
         for name in sorted(os.listdir(self.engine.layout.root)):
             if name not in _KNOWN:
                 self._note(name, "foreign", "no file of this store; it is left alone")
@@ -255,7 +255,7 @@ class _Verification:
         shard.close_if_idle()
 
     def _mend(self, file: StoreFile, kind: str, keep_as: str) -> tuple[bool, str]:
-        """Salvage one shard, or move aside what is none; return whether it worked, and what happened."""
+        """Salvage one shard, or move it aside if it is none; return whether it worked, and a sentence about it."""
         shard = self.engine.pool.unnamed(file.name)
         try:
             if not os.path.isfile(shard.path) or os.path.islink(shard.path):
@@ -292,7 +292,7 @@ class _Verification:
         return True, f"rewritten; {kept}"
 
     def _set_aside_unlocked(self, shard: Shard, keep_as: str) -> str:
-        """Move what is no file at all, and so has no lock to take, to quarantine/."""
+        """Move an object that is no regular file, and so has no lock to take, to quarantine/."""
         try:
             disk.make_directory(self.engine.layout.quarantine)
             self.engine.pool.mark_changed(shard.name)

@@ -41,7 +41,7 @@ def here(lister: Lister, *, write: bool) -> str:
 
 
 def open_changes(lister: Lister, prefix: str, since: str | None, *, write: bool) -> FileChanges | ScanChanges:
-    """Return what changes from a token on, or from now on. Raises WatchExpired, StoreNotFound, StoreIOError."""
+    """Return the changes from a token on, or from now on. Raises WatchExpired, StoreNotFound, StoreIOError."""
     token = here(lister, write=write) if since is None else since
     if token.startswith(SCAN):
         return ScanChanges(lister.place, prefix, token)

@@ -1,4 +1,4 @@
-"""What changed since a place in the change file. docs/internals/watch.md shows why nothing is missed.
+"""The changes since a place in the change file. docs/internals/watch.md shows why nothing is missed.
 
 Each look reads the lines behind the place, sets a mark behind them, so that every later commit writes a line again, and
 reads the sessions that they name. A session whose writer is inside just then is looked at again.
@@ -33,7 +33,7 @@ _REBUILT: Final = "the index was deleted or made anew"
 
 
 class FileChanges:
-    """What changes from a position on."""
+    """The changes from a position on."""
 
     def __init__(self, lister: Lister, prefix: str, position: Position, *, write: bool) -> None:
         """Open the change file. Raises WatchExpired, OSError."""
@@ -185,7 +185,7 @@ class FileChanges:
     # What they are now
 
     def _examine(self, notes: dict[str, Known], loose: set[str]) -> tuple[list[Seen], dict[str, Known]]:
-        """Return what changed, and what is known of the sessions that may change without a further line."""
+        """Return the changes, and the known versions of sessions that may change without a further line."""
         found: list[Seen] = []
         waiting: dict[str, Known] = {}
         told: dict[str, Known] = {}
@@ -206,7 +206,7 @@ class FileChanges:
         return found, waiting
 
     def _state(self, name: str) -> State | Found | None:
-        """Return what is committed of a session; None where that is not known now; what was found of a damaged one."""
+        """Return a session's committed state; None if that is not known now; the readable part of a damaged one."""
         found, state = self._place.shards.state(name)
         if isinstance(found, Busy):
             return None
@@ -262,7 +262,7 @@ def _goes_on_from(file: ChangeFile) -> str:
 
 
 def _parse(text: bytes) -> tuple[str, str, str]:
-    """Return name, what was seen, and key of a change; the key is empty where it does not stand there."""
+    """Return the name, the seen version and the key of a change line; the key is empty if the line has none."""
     name, _, rest = text.decode().partition(" ")
     seen, _, key = rest.partition(" ")
     return name, seen or UNKNOWN, codec.loads(key) if key else ""

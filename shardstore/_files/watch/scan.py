@@ -19,7 +19,7 @@ _SNAPSHOTS_MAX: Final = 16
 
 
 class ScanChanges:
-    """What changes where there is no index to go by, and none may be made: every shard is read at each look.
+    """The changes where there is no index to go by, and none may be made: every shard is read at each look.
 
     A token is good in this process alone, and only the newest ones are.
     """
@@ -69,7 +69,7 @@ _snapshots: OrderedDict[str, tuple[str, dict[str, Known]]] = OrderedDict()
 
 
 def _keep(place: Place, known: dict[str, Known]) -> str:
-    """Keep what is known of every session under a new token; return that."""
+    """Keep the known version of every session under a new token; return the token."""
     token = f"{SCAN}{os.urandom(8).hex()}"
     _snapshots[token] = (place.directory, known)
     while len(_snapshots) > _SNAPSHOTS_MAX:
@@ -78,7 +78,7 @@ def _keep(place: Place, known: dict[str, Known]) -> str:
 
 
 def _scan(place: Place, before: dict[str, Known], prefix: str) -> tuple[list[Seen], dict[str, Known]]:
-    """Read every shard; return what differs from before, and what is known now."""
+    """Read every shard; return the differences from before, and all known versions."""
     found: list[Seen] = []
     known: dict[str, Known] = {}
     for names in place.shards.names(set(before)):
