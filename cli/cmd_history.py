@@ -1,4 +1,4 @@
-"""`shardstore history`: the revisions of a session, as far as its journal keeps them."""
+"""`shardstore history`: list the revisions of a session, as far as its journal keeps them."""
 
 from __future__ import annotations
 

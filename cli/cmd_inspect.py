@@ -1,4 +1,4 @@
-"""`shardstore inspect`: what a person needs when something is slow or full. Changes nothing in the store."""
+"""`shardstore inspect`: the store, some sessions or one session, for a person whose program is slow or disk full."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def inspect(
     key: Annotated[
         str | None, typer.Argument(metavar="KEY", help="Look at this session.", autocompletion=complete_key)
     ] = None,
-    history: Annotated[bool, typer.Option("--history", help="With KEY: who changed what between revisions.")] = False,
+    history: Annotated[
+        bool, typer.Option("--history", help="With KEY: the changes of each revision, with their actors.")
+    ] = False,
     where: WhereOption = None,
     prefix: PrefixOption = None,
     active: Annotated[
@@ -56,26 +58,29 @@ def inspect(
 
     With KEY it shows one session, with a filter those that match. It only reads, so it works on a read-only copy too.
     """
+    from . import inspect_session, inspect_store
+
     matching = _matching(where, prefix, active, older_than, larger_than)
-    asked_for_list = bool(matching or sort or limit is not None)
-    if key is not None and asked_for_list:
+    filtered = bool(matching or sort or limit is not None)
+    _refuse_misuse(ctx, key, filtered=filtered, history=history)
+    most = FILTERED_LIMIT if limit is None else parse.number(limit, "--limit")
+    with open_existing(ctx, store, read_only=True) as opened:
+        if key is not None:
+            inspect_session.show(opened, key, history=history, as_json=json)
+        elif filtered:
+            _show_matching(opened, matching, sort or "-updated_at", most, as_json=json)
+        else:
+            inspect_store.show(opened, as_json=json)
+
+
+def _refuse_misuse(ctx: typer.Context, key: str | None, *, filtered: bool, history: bool) -> None:
+    """Exit 2 for options that exclude each other."""
+    if key is not None and filtered:
         message = "a KEY and a filter exclude each other"
         raise typer.BadParameter(message, ctx=ctx, param_hint="KEY")
     if key is None and history:
         message = "needs a KEY"
         raise typer.BadParameter(message, ctx=ctx, param_hint="--history")
-    with open_existing(ctx, store, read_only=True) as opened:
-        if key is not None:
-            from . import inspect_session
-
-            inspect_session.show(opened, key, history=history, as_json=json)
-        elif asked_for_list:
-            order, most = sort or "-updated_at", FILTERED_LIMIT if limit is None else parse.number(limit, "--limit")
-            _show_matching(opened, matching, order, most, as_json=json)
-        else:
-            from . import inspect_store
-
-            inspect_store.show(opened, as_json=json)
 
 
 def _matching(
@@ -113,7 +118,7 @@ def _show_matching(store: Store, matching: dict[str, Any], order: str, limit: in
     total = store.count(**matching)
     damaged = damage.tell(store)
     if as_json:
-        return output.json_rows("sessions", map(cmd_list.as_json, found), matching=total, damaged=damaged)
+        return output.json_rows("sessions", map(cmd_list.info_as_json, found), matching=total, damaged=damaged)
     cmd_list.print_table(found)
     if total > len(found):
         output.message(f"{len(found):,} of {show.count(total, 'matching session')}; --limit shows more")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -51,32 +52,29 @@ def list_(
 
     Damaged sessions are left out. One line on stderr says how many there are; with --json, `damaged` does.
     """
-    most = None if limit is None else parse.number(limit, "--limit")
-    skipped = parse.number(offset, "--offset")
-    names = None if fields is None else [name for name in fields.split(",") if name]
     matching: dict[str, Any] = {"prefix": prefix, "where": parse.conditions(where)}
+    page: dict[str, Any] = {
+        "order_by": sort or "-updated_at",
+        "limit": None if limit is None else parse.number(limit, "--limit"),
+        "offset": parse.number(offset, "--offset"),
+        "after": after,
+        "fields": None if fields is None else [name for name in fields.split(",") if name],
+    }
+    if count:
+        once = partial(_print_count, matching=matching, as_json=json)
+    elif group_by is not None:
+        once = partial(_print_groups, field=group_by, matching=matching, as_json=json)
+    else:
+        once = partial(_print_page, matching=matching, page=page, as_json=json)
     with open_existing(ctx, store) as opened:
-
-        def once() -> None:
-            if count:
-                return _count(opened.count(**matching), damage.tell(opened), as_json=json)
-            if group_by is not None:
-                return _groups(group_by, opened.list(**matching, order_by=group_by, fields=[group_by]), as_json=json)
-            order = sort or "-updated_at"
-            found = opened.list(**matching, order_by=order, limit=most, offset=skipped, after=after, fields=names)
-            damaged = damage.tell(opened)
-            if json:
-                return output.json_rows("sessions", map(as_json, found), damaged=damaged)
-            return print_table(found, names or ())
-
         if follow:
             _follow(opened, prefix, once, as_json=json)
         else:
-            once()
+            once(opened)
 
 
-def _follow(store: Store, prefix: str | None, once: Callable[[], None], *, as_json: bool) -> None:
-    """Print a list again and again: whenever something changed, and not much more often than anybody can read."""
+def _follow(store: Store, prefix: str | None, once: Callable[[Store], None], *, as_json: bool) -> None:
+    """Print a list again whenever something changed, but not faster than a person can read."""
     from shardstore.errors import WatchExpired
 
     while True:
@@ -84,20 +82,33 @@ def _follow(store: Store, prefix: str | None, once: Callable[[], None], *, as_js
             while True:
                 if not as_json:
                     output.new_page()
-                once()
+                once(store)
                 next(watch)
                 time.sleep(_READABLE_S)
                 watch.ready()
 
 
-def _groups(field: str, found: list[SessionInfo], *, as_json: bool) -> None:
-    """Print how many sessions have each value. `found`: in the order of the field."""
-    groups: list[tuple[dict[str, Any], int]] = []
-    for info in found:
-        if groups and _alike(groups[-1][0], info.fields):
-            groups[-1] = (groups[-1][0], groups[-1][1] + 1)
-        else:
-            groups.append((info.fields, 1))
+def _print_page(store: Store, *, matching: dict[str, Any], page: dict[str, Any], as_json: bool) -> None:
+    """Print the sessions of one list."""
+    found = store.list(**matching, **page)
+    damaged = damage.tell(store)
+    if as_json:
+        return output.json_rows("sessions", map(info_as_json, found), damaged=damaged)
+    return print_table(found, page["fields"] or ())
+
+
+def _print_count(store: Store, *, matching: dict[str, Any], as_json: bool) -> None:
+    """Print the number of matches."""
+    number, damaged = store.count(**matching), damage.tell(store)
+    if as_json:
+        output.json_object({"count": number, "damaged": damaged})
+    else:
+        output.line(str(number))
+
+
+def _print_groups(store: Store, *, field: str, matching: dict[str, Any], as_json: bool) -> None:
+    """Print how many sessions have each value of a field."""
+    groups = _groups(store.list(**matching, order_by=field, fields=[field]))
     if as_json:
         rows = ({**({"value": shown[field]} if shown else {}), "count": number} for shown, number in groups)
         return output.json_rows("groups", rows, field=field)
@@ -108,19 +119,23 @@ def _groups(field: str, found: list[SessionInfo], *, as_json: bool) -> None:
     return output.table(columns, shown_rows)
 
 
+def _groups(found: list[SessionInfo]) -> list[tuple[dict[str, Any], int]]:
+    """Count the neighbours that have the same value. `found`: in the order of the field."""
+    groups: list[tuple[dict[str, Any], int]] = []
+    for info in found:
+        if groups and _alike(groups[-1][0], info.fields):
+            groups[-1] = (groups[-1][0], groups[-1][1] + 1)
+        else:
+            groups.append((info.fields, 1))
+    return groups
+
+
 def _alike(a: dict[str, Any], b: dict[str, Any]) -> bool:
     """Return whether the one field has the same value in both; true is not 1."""
     return a == b and list(map(type, a.values())) == list(map(type, b.values()))
 
 
-def _count(number: int, damaged: int, *, as_json: bool) -> None:
-    if as_json:
-        output.json_object({"count": number, "damaged": damaged})
-    else:
-        output.line(str(number))
-
-
-def as_json(info: SessionInfo) -> dict[str, Any]:
+def info_as_json(info: SessionInfo) -> dict[str, Any]:
     """Return a session of a list for JSON."""
     return {
         "key": info.key,

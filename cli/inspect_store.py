@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import output
 from . import show as looks
-from .cmd_list import as_json as info_as_json
-from .cmd_list import print_table
+from .cmd_list import info_as_json, print_table
 from .holders import command_of
 from .population import Population, population
 

@@ -83,7 +83,50 @@ def test_the_log_for_a_program(chat: Shell) -> None:
     assert (found["schema_version"], found["key"]) == (1, "chat")
     assert [row["value"] for row in found["items"]] == CHAT
     assert [row["id"] for row in found["items"]] == [f"m{n}" for n in range(len(CHAT))]
-    assert {row["by"] for row in found["items"]} == {"agent:main"}
+    assert {row["actor"] for row in found["items"]} == {"agent:main"}
+
+
+def _change_the_log_alone(chat: Shell) -> None:
+    """Commit revisions 2 to 5, which leave the fields as they are."""
+    with Store(chat.store, actor="agent:main") as store:
+        store.append("chat", ["more", "and more"])
+        with store.edit("chat") as draft:
+            draft.log.pop()
+        with store.edit("chat") as draft:
+            draft.log[0] = "another"
+        with store.edit("chat") as draft:
+            del draft.log[:3]
+        store.patch("chat", {"status": "done"})
+
+
+def test_a_history_shows_how_each_commit_changed_the_log(chat: Shell) -> None:
+    """A commit that only appends items is a revision as well: a row without a change looked like an error."""
+    _change_the_log_alone(chat)
+    changed = [row.split("agent:main")[1].strip() for row in chat("history", "chat").out.splitlines()[1:]]
+    assert changed == [
+        "+status, [log: 7 items added]",
+        "[log: 2 items added]",
+        "[log: 1 item removed]",
+        "[log: items replaced]",
+        "[log: 3 items dropped]",
+        "status",
+    ]
+    assert [row["log_length"] for row in chat("history", "chat", "--json").json["revisions"]] == [7, 9, 8, 8, 5, 5]
+
+
+def test_inspect_history_shows_how_each_commit_changed_the_log(chat: Shell) -> None:
+    _change_the_log_alone(chat)
+    assert "  Log: 2 items added, 9 in all\n" in chat("inspect", "chat", "--history").out
+    steps = chat("inspect", "chat", "--history", "--json").json["history"]
+    assert [step["log"] for step in steps] == [
+        {"from": 0, "to": 7, "dropped": 0},
+        {"from": 7, "to": 9, "dropped": 0},
+        {"from": 9, "to": 8, "dropped": 0},
+        {"from": 8, "to": 8, "dropped": 0},
+        {"from": 8, "to": 5, "dropped": 3},
+        None,
+    ]
+    assert {step["actor"] for step in steps} == {"agent:main"}
 
 
 def test_append_one_item_and_lines_from_a_pipe(shell: Shell) -> None:

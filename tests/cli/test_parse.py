@@ -91,6 +91,19 @@ def test_a_malformed_condition_is_a_usage_error(texts: list[str]) -> None:
         parse.conditions(texts)
 
 
+@pytest.mark.parametrize("text", ["n>>5", "n=>5", "n<=>5", "n>==5", "n=!=5", "n=<5"])
+def test_a_condition_with_two_operators_is_refused_with_advice(text: str) -> None:
+    """`n>>5` asked for texts above ">5", and found nothing without a word."""
+    with pytest.raises(typer.BadParameter, match="two operators") as refused:
+        parse.conditions([text])
+    advised = str(refused.value).rpartition(": ")[2]
+    assert parse.conditions([advised]) is not None, "the advice works"
+
+
+def test_a_text_in_quotes_may_begin_with_an_operator() -> None:
+    assert parse.conditions(['n=">5"', "m=!x"]) == {"n": ("==", ">5"), "m": ("==", "!x")}
+
+
 def test_no_condition_is_none() -> None:
     assert parse.conditions(None) is None
     assert parse.conditions([]) is None

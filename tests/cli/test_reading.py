@@ -21,7 +21,7 @@ def test_get_prints_the_entry_or_one_field(busy: Shell) -> None:
     assert busy("get", "agent:main:main").json == {"status": "running", "totalTokens": 7, "origin": {"to": "ä🏡"}}
     assert busy("get", "agent:main:main", "origin").json == {"to": "ä🏡"}
     told = busy("get", "agent:main:main", "totalTokens", "--json").json
-    assert (told["schema_version"], told["key"], told["rev"], told["by"], told["data"]) == (
+    assert (told["schema_version"], told["key"], told["rev"], told["actor"], told["data"]) == (
         1,
         "agent:main:main",
         3,
