@@ -105,9 +105,9 @@ def shardstore(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Sessions of agents on one machine: one file and one lock each, no update lost.
+    """Store the sessions of agents: one file and one lock for each session, and no update is lost.
 
-    Where to start when something is slow or full: `shardstore inspect`, then `shardstore compact --dry-run`.
+    If something is slow or full, start with `shardstore inspect`, then `shardstore compact --dry-run`.
     """
     del version
     ctx.obj = Globals(store, allow_shared)

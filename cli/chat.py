@@ -6,7 +6,7 @@ from typing import Any
 
 from . import show
 
-_TEXT_MAX = 2000  # characters of a message that are looked at for its first line
+_TEXT_MAX = 2000  # characters of a message that are searched for its first line
 _TOOL_MAX = 120  # characters of a tool's output; it may be megabytes, and a person wants to know that it was there
 _ROLES = ("role", "type", "kind", "event")
 _TEXTS = ("content", "text", "message", "summary", "output", "result", "error")
@@ -36,7 +36,7 @@ def line(value: Any, limit: int) -> str:
 
 
 def searched(value: Any) -> str:
-    """Return the text of an item that --grep looks at."""
+    """Return the text of an item that --grep searches."""
     import json
 
     return _said(value) or json.dumps(value, ensure_ascii=False)

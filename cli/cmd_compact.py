@@ -45,4 +45,4 @@ def compact(
     if not report.ok:
         failed = show.count(sum(one.failed for one in report.skipped), "file")
         message = f"{failed} could not be compacted"
-        raise exits.CommandError(message, "run it again; `shardstore verify` looks into damage")
+        raise exits.CommandError(message, "run it again; `shardstore verify` examines damage")

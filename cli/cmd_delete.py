@@ -101,7 +101,7 @@ def _delete_all(store: Store, prefix: str, *, yes: bool, dry_run: bool, as_json:
 def _is_confirmed(question: str) -> bool:
     """Ask a person; without a terminal the answer is no."""
     if not sys.stdin.isatty():
-        output.message(question.replace("?", ": nobody is there to say yes"))
+        output.message(question.replace("?", ": no terminal to ask on"))
         return False
     return typer.confirm(question, err=True)
 

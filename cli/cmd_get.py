@@ -36,8 +36,10 @@ def get(
     with open_existing(ctx, store) as opened:
         session = opened.get(key, rev=number) or opened[key]
     if field is not None and field not in session.data:
-        names = ", ".join(map(show.text, session.data)) or "no field at all"
-        raise exits.CommandError(f"session {show.text(key)!r} has no field {show.text(field)!r}", f"it has {names}")
+        names = ", ".join(map(show.text, session.data)) or "none"
+        raise exits.CommandError(
+            f"session {show.text(key)!r} has no field {show.text(field)!r}", f"its fields: {names}"
+        )
     data = session.data if field is None else session.data[field]
     if json:
         output.json_object({**describe(session), "data": data})

@@ -14,7 +14,7 @@ _FIELDS_SHOWN = 6
 
 @app.command()
 def history(ctx: typer.Context, key: KeyArgument, store: StoreOption = None, json: JsonOption = False) -> None:
-    """List a session's revisions: time, actor, changed fields, and how the log grew.
+    """List a session's revisions with their changes.
 
     The oldest comes first, as far back as the session's file goes. --json prints every revision whole, in `data`.
     `inspect KEY --history` shows the values that changed.

@@ -84,7 +84,7 @@ def openclaw(
     finally:
         if opened is not None:
             opened.close()
-    import_report.show(source, outcome, skipped, dry_run=dry_run, as_json=to.json)
+    import_report.print_report(source, outcome, skipped, dry_run=dry_run, as_json=to.json)
 
 
 def _open(to: Writing, *, dry_run: bool) -> Store | None:

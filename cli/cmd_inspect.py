@@ -31,7 +31,7 @@ FILTERED_LIMIT = 20  # sessions shown when a filter is given but no --limit
 def inspect(
     ctx: typer.Context,
     key: Annotated[
-        str | None, typer.Argument(metavar="KEY", help="Look at this session.", autocompletion=complete_key)
+        str | None, typer.Argument(metavar="KEY", help="Show this session.", autocompletion=complete_key)
     ] = None,
     history: Annotated[
         bool, typer.Option("--history", help="With KEY: the changes of each revision, with their actors.")
@@ -66,11 +66,11 @@ def inspect(
     most = FILTERED_LIMIT if limit is None else parse.number(limit, "--limit")
     with open_existing(ctx, store, read_only=True) as opened:
         if key is not None:
-            inspect_session.show(opened, key, history=history, as_json=json)
+            inspect_session.print_session(opened, key, history=history, as_json=json)
         elif filtered:
             _show_matching(opened, matching, sort or "-updated_at", most, as_json=json)
         else:
-            inspect_store.show(opened, as_json=json)
+            inspect_store.print_store(opened, as_json=json)
 
 
 def _refuse_misuse(ctx: typer.Context, key: str | None, *, filtered: bool, history: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import parse, receipts
+from . import parse, receipts, show
 from .options import CreateOption, ExpectOption, KeyArgument, plain_app
 from .writing import Writing, writes
 
@@ -48,6 +48,6 @@ def _entry(text: str) -> dict[str, Any]:
         message = f'not a JSON object: {error}; for example \'{{"status": "new"}}\''
         raise typer.BadParameter(message, param_hint=source) from None
     if not isinstance(fields, dict):
-        message = f'an entry is a JSON object such as \'{{"status": "new"}}\', not a {type(fields).__name__}'
+        message = f'an entry is a JSON object such as \'{{"status": "new"}}\', not {show.value(fields)}'
         raise typer.BadParameter(message, param_hint=source)
     return fields

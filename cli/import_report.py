@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from . import exits, output
-from . import show as looks
+from . import exits, output, show
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +17,7 @@ _NAMED = 5  # conflicts
 _LINES_MAX = 100  # skipped or repaired places on stderr; --json and the side file have them all
 
 
-def show(source: Source, outcome: Outcome, skipped: Path | None, *, dry_run: bool, as_json: bool) -> None:
+def print_report(source: Source, outcome: Outcome, skipped: Path | None, *, dry_run: bool, as_json: bool) -> None:
     """Print the outcome; exit 4 if sessions were left alone because they differ. `skipped`: the file of odd entries."""
     if as_json:
         output.json_object(_for_programs(source, outcome, skipped, dry_run=dry_run))
@@ -28,15 +27,15 @@ def show(source: Source, outcome: Outcome, skipped: Path | None, *, dry_run: boo
         if skipped is not None:
             output.message(_side_file(source, skipped))
         if outcome.transcripts == 0:
-            output.message(f"no transcripts were read from {looks.text(os.fspath(source.transcripts))}")
+            output.message(f"no transcripts were read from {show.text(os.fspath(source.transcripts))}")
     if outcome.conflicts:
         raise _conflict(outcome.conflicts)
 
 
 def _conflict(keys: list[str]) -> exits.CommandError:
-    named = ", ".join(looks.text(key) for key in keys[:_NAMED])
+    named = ", ".join(show.text(key) for key in keys[:_NAMED])
     more = f" and {len(keys) - _NAMED:,} more" if len(keys) > _NAMED else ""
-    message = f"{looks.count(len(keys), 'session')} left alone, for the store holds something else: {named}{more}"
+    message = f"{show.count(len(keys), 'session')} left alone, for the store holds something else: {named}{more}"
     return exits.CommandError(message, "`--overwrite` lets the source win", code=exits.CONFLICT)
 
 
@@ -73,20 +72,20 @@ def _summary(source: Source, outcome: Outcome, *, dry_run: bool) -> str:
     }
     parts = [", ".join(f"{number:,} {name}" for name, number in counts.items() if number) or "nothing to do"]
     if outcome.items:
-        parts.append(f"{outcome.items:,} new items of transcripts")
+        parts.append(f"{show.count(outcome.items, 'new item')} of transcripts")
     if lines:
-        parts.append(f"{looks.count(lines, 'line')} of transcripts skipped")
+        parts.append(f"{show.count(lines, 'line')} of transcripts skipped")
     verb = "would import" if dry_run else "imported"
-    return f"{verb} {looks.count(len(source.entries), 'session')}: {'; '.join(parts)}"
+    return f"{verb} {show.count(len(source.entries), 'session')}: {'; '.join(parts)}"
 
 
 def _print_places(source: Source) -> None:
     """Print where text was replaced, then where an entry or a line was skipped, and why."""
-    _print_some([f"replaced by U+FFFD in {looks.text(one.key)}: {looks.cut(one.where)}" for one in source.replaced])
+    _print_some([f"replaced by U+FFFD in {show.text(one.key)}: {show.cut(one.where)}" for one in source.replaced])
     skipped = []
     for one in source.odd:
-        place = looks.text(one.place) if one.line else looks.cut(one.where)
-        skipped.append(f"skipped {looks.text(one.key)}: {place}: {looks.text(one.reason)}")
+        place = show.text(one.place) if one.line else show.cut(one.where)
+        skipped.append(f"skipped {show.text(one.key)}: {place}: {show.text(one.reason)}")
     _print_some(skipped)
 
 
@@ -100,5 +99,5 @@ def _print_some(lines: list[str]) -> None:
 def _side_file(source: Source, skipped: Path) -> str:
     sessions, lines = _odd(source)
     numbers = {"skipped session": sessions, "skipped line": lines}
-    many = " and ".join(looks.count(number, name) for name, number in numbers.items() if number)
-    return f"{many} kept in {looks.text(os.fspath(skipped))}"
+    many = " and ".join(show.count(number, name) for name, number in numbers.items() if number)
+    return f"{many} kept in {show.text(os.fspath(skipped))}"

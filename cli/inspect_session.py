@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from shardstore._codec import dumps
 
-from . import changes, chat, output, tables
-from . import show as looks
+from . import changes, chat, output, show, tables
 from .cmd_get import describe
 from .holders import command_of
 
@@ -19,7 +18,7 @@ _VALUE_MIN, _VALUE_MAX = 24, 120  # characters of a value in the table of fields
 _SIZE_COLUMN = 14  # columns, with what is between the columns
 
 
-def show(store: Store, key: str, *, history: bool, as_json: bool) -> None:
+def print_session(store: Store, key: str, *, history: bool, as_json: bool) -> None:
     """Print the session. Raises SessionNotFound."""
     session = store[key]
     path = store.engine.place(key) or store.location
@@ -31,7 +30,7 @@ def show(store: Store, key: str, *, history: bool, as_json: bool) -> None:
         return output.json_object({**_for_programs(session, path, held, revisions, history=history), "notes": remarks})
     output.pairs(_facts(session, path, held), whole=("Session", "Version", "File"))
     for remark in remarks:
-        output.line(f"Note: {looks.text(remark)}")
+        output.line(f"Note: {show.text(remark)}")
     if history:
         _print_history(revisions)
     else:
@@ -62,7 +61,7 @@ def _for_programs(
 
 def _log_for_programs(session: Session, path: str) -> dict[str, Any]:
     newest = session.log.entries(-1)
-    at = looks.iso(newest[0].at) if newest else None
+    at = show.iso(newest[0].at) if newest else None
     return {"length": len(session.log), "dropped": session.log.dropped, "bytes": _log_bytes(path), "newest_at": at}
 
 
@@ -79,15 +78,15 @@ def _log_fact(session: Session, path: str) -> list[tuple[str, str]]:
     if not session.log:
         return []
     newest = session.log.entries(-1)[0]
-    settled = f", file of {looks.size(_log_bytes(path))}" if _log_bytes(path) else ""
-    said = f"newest {looks.age(newest.at)}: {chat.speaker(newest.value)} {chat.line(newest.value, _VALUE_MIN * 2)}"
-    return [("Log", f"{looks.count(len(session.log), 'item')}{settled}; {said}")]
+    settled = f", file of {show.size(_log_bytes(path))}" if _log_bytes(path) else ""
+    said = f"newest {show.age(newest.at)}: {chat.speaker(newest.value)} {chat.line(newest.value, _VALUE_MIN * 2)}"
+    return [("Log", f"{show.count(len(session.log), 'item')}{settled}; {said}")]
 
 
 def _step(step: changes.Step) -> dict[str, Any]:
     return {
         "rev": step.session.rev,
-        "at": looks.iso(step.session.updated_at),
+        "at": show.iso(step.session.updated_at),
         "actor": step.session.actor,
         "changes": [change.as_json() for change in step.changes],
         "log": step.log.as_json() if step.log else None,
@@ -98,14 +97,14 @@ def _facts(session: Session, path: str, held: LockHolder | None) -> list[tuple[s
     owner = f"held by {held.pid}" + (f" ({command_of(held.pid)})" if command_of(held.pid) else "") if held else "free"
     created, updated = session.created_at, session.updated_at
     return [
-        ("Session", looks.text(session.key)),
+        ("Session", show.text(session.key)),
         ("Revision", str(session.rev)),
         ("Version", session.version),
-        ("Size", f"{looks.size(len(dumps(session.data)))}, file of {looks.size(_file_size(path))}"),
-        ("Created", f"{looks.time(created)} ({looks.age(created)})"),
-        ("Updated", f"{looks.time(updated)} ({looks.age(updated)}) by {looks.text(session.actor)}"),
+        ("Size", f"{show.size(len(dumps(session.data)))}, file of {show.size(_file_size(path))}"),
+        ("Created", f"{show.time(created)} ({show.age(created)})"),
+        ("Updated", f"{show.time(updated)} ({show.age(updated)}) by {show.text(session.actor)}"),
         *_log_fact(session, path),
-        ("File", looks.text(path)),
+        ("File", show.text(path)),
         ("Lock", owner),
     ]
 
@@ -114,11 +113,11 @@ def _print_fields(session: Session) -> None:
     """Print the fields in their order, each on a line; `get` prints values whole."""
     if not session.data:
         return output.line("\nThe entry is empty: {}")
-    output.heading(looks.count(len(session.data), "field"))
+    output.heading(show.count(len(session.data), "field"))
     columns = (tables.Column("field", lead=True), tables.Column("size", right=True), tables.Column("value", fold=True))
     room = (output.width() or _VALUE_MAX) - max(map(len, session.data)) - _SIZE_COLUMN
     limit = max(_VALUE_MIN, min(_VALUE_MAX, room))
-    rows = [(looks.text(n), looks.size(len(dumps(v))), looks.value(v, limit)) for n, v in session.data.items()]
+    rows = [(show.text(n), show.size(len(dumps(v))), show.value(v, limit)) for n, v in session.data.items()]
     return output.table(columns, rows)
 
 
@@ -126,7 +125,7 @@ def _print_history(revisions: list[changes.Step]) -> None:
     """Print each revision with its actor and changes, oldest first; the first one shows all that it had."""
     for step in revisions:
         session = step.session
-        output.heading(f"Revision {session.rev}, {looks.time(session.updated_at)}, by {looks.text(session.actor)}")
+        output.heading(f"Revision {session.rev}, {show.time(session.updated_at)}, by {show.text(session.actor)}")
         for change in step.changes:
             output.line(f"  {change.as_text()}")
         if step.log is not None:

@@ -16,7 +16,7 @@ def test_the_demo_loses_nothing() -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=120)
     assert "it is the same, session by session" in done.stdout, done.stderr
     assert "updates acknowledged, 0 lost" in done.stdout
-    assert "most rewritten sessions" in done.stdout
+    assert "most revised sessions" in done.stdout
     assert "72 sessions, 72 shards" in done.stdout
     assert "shardstore keeps" not in done.stderr
     assert "every update is one revision" not in done.stderr

@@ -155,7 +155,7 @@ def test_inspect_sums_up_the_store(busy: Shell) -> None:
         "none known; `shardstore verify`",
         "none held",
         "3 biggest sessions",
-        "most rewritten",
+        "most revised",
     ):
         assert expected in text
     assert "preallocated space not counted" in busy("inspect").out
@@ -163,7 +163,7 @@ def test_inspect_sums_up_the_store(busy: Shell) -> None:
     assert told["schema_version"] == 1
     assert told["sessions"] == 3
     assert [s["key"] for s in told["biggest"]] == [LONG, "agent:main:main", "agent:ops:hook"]
-    assert told["most_rewritten"][0]["key"] == "agent:main:main"
+    assert told["most_revised"][0]["key"] == "agent:main:main"
     assert told["bytes_live"] > 3000
     assert (told["damaged"], told["locks"]) == ([], [])
 
@@ -173,7 +173,7 @@ def test_inspect_says_when_there_is_no_index(busy: Shell) -> None:
     busy("list")
     assert busy("inspect", "--json").json["index_unusable"] is None
     shutil.rmtree(busy.store / "index")
-    assert "every session was read; `shardstore list` makes it anew" in " ".join(busy("inspect").out.split())
+    assert "every session was read; `shardstore list` rebuilds it" in " ".join(busy("inspect").out.split())
     assert busy("inspect", "--json").json["index_unusable"] == "there is no index"
     assert not (busy.store / "index").exists()
 
