@@ -146,8 +146,8 @@ class AsyncStore(Caller):
         independently. Opening a path touches the disk, so do it before the loop runs.
 
     Mutators are plain functions. With durability="relaxed" they may be called on the loop, otherwise in a thread.
-    Waiting behind earlier calls counts towards `lock_timeout`. One event loop uses it at a time; for several, share one
-    Store between several of these.
+    Waiting behind earlier calls counts towards `lock_timeout`. One event loop uses it at a time; for several loops,
+    open several of these on one Store.
 
     A session that it returns has `len(session.log)`; items that are not in memory are a TypeError: await `log`.
 

@@ -1,7 +1,7 @@
 """The protocols between the verbs and the engines, which store sessions; and the choice of an engine for a root.
 
 A verb knows a transaction on one session and nothing else: no path, no shard, no index. `commit` makes the change
-durable as asked, and tells whatever lists sessions, in one step, so that no caller can forget it. The values in the
+durable as asked, and marks it for lists, in one step, so that no caller can forget it. The values in the
 middle are the same for every engine: a State, and a Change (_model.py).
 
 Engines: files (_files/engine.py), PostgreSQL (_postgres/engine.py) and memory (_memory/, for tests). They never
@@ -59,10 +59,10 @@ class Transaction(Protocol):
         """Unlock. An uncommitted change never happened."""
 
     def abandon(self) -> None:
-        """Unlock, where it is still locked by this thread: an exception from outside came as `with` began or ended.
+        """Unlock, if this thread still holds the lock: an exception from outside may come as `with` begins or ends.
 
-        Whoever enters a transaction calls this behind every exception. A finalizer alone would not do: the exception's
-        traceback keeps the transaction alive for as long as somebody looks at it.
+        Every caller that enters a transaction calls this after an exception. A finalizer would come too late: the
+        exception's traceback keeps the transaction alive.
         """
 
     def commit(self, change: Change, actor: str, *, durable: bool, at: int | None = None) -> None:
@@ -95,7 +95,7 @@ class Visit(Transaction, Protocol):
 
     @property
     def key(self) -> str:
-        """The session's."""
+        """The key of the session."""
 
     @property
     def token(self) -> Token | None:
@@ -106,9 +106,9 @@ class Visit(Transaction, Protocol):
 
 
 class Batch(Protocol):
-    """Transactions on one session after the other, whose syncs are shared. Used by one thread.
+    """Transactions, one after the other, whose syncs are shared. Used by one thread.
 
-    What one of them did is acknowledged only when `settle` returned after it. No lock is held until then.
+    A commit is acknowledged only when `settle` returned after it. No lock is held until then.
     """
 
     def __enter__(self) -> Self:
@@ -143,31 +143,31 @@ class Changes(Protocol):
 
     @property
     def ahead(self) -> str:
-        """The place behind what the last look returned."""
+        """The place behind the changes of the last look."""
 
     def may_have_news(self) -> bool:
-        """Return False where nothing has changed since the last look: a call or two of the system, no more."""
+        """Return False if nothing has changed since the last look. Costs one or two system calls."""
 
     def look(self) -> list[Seen]:
-        """Return each session that is another one than the watcher knows, once, as it is now.
+        """Return each session whose version the watcher has not seen, once, as it is now.
 
         Until `advance` is called, the next look returns the same again. Raises WatchExpired.
         """
 
     def advance(self) -> None:
-        """Go on behind what the last look returned."""
+        """Move the place behind the changes of the last look."""
 
     def is_unsettled(self) -> bool:
-        """Return whether a look may find something though nothing in `Engine.changes_in` changes any more."""
+        """Return whether the next look may find a change although nothing was written in `Engine.changes_in`."""
 
     def close(self) -> None:
         """Close all files and connections of it."""
 
 
 class Engine(Protocol):
-    """One opened place of sessions. Shared by every Store object on it; safe between threads and across fork."""
+    """One open store, shared by every Store object on it. Safe between threads and across fork."""
 
-    process: str  # the actor of whoever gave no name
+    process: str  # the actor of a Store that names none
     remote: bool  # reading a session asks another machine, which an event loop must not wait for
 
     @property
@@ -180,7 +180,7 @@ class Engine(Protocol):
 
     @property
     def root(self) -> Path | None:
-        """The directory of a store in files."""
+        """The directory of a store in files; None elsewhere."""
 
     def place(self, key: str) -> str | None:
         """Return where a session's file is or would be, for people; None where it has none of its own."""
@@ -190,7 +190,7 @@ class Engine(Protocol):
     def transaction(self, key: str, timeout: float | None, *, create: bool = True) -> Transaction:
         """Return a transaction; its `with` waits up to `timeout` seconds (None: for ever) for this session only.
 
-        An absent session may be made, or with create=False is SessionNotFound. Raises InvalidKey.
+        Raises InvalidKey; with create=False, entering it raises SessionNotFound for an absent session.
         """
 
     # For an event loop, which may not wait
@@ -199,17 +199,17 @@ class Engine(Protocol):
         """Return whether `read` takes microseconds. For an invalid key it raises InvalidKey, or returns False."""
 
     def at_hand(self, key: str) -> Visit | None:
-        """Return a visit that is inside, if that takes microseconds; its relaxed commits do too. None where not."""
+        """Return a visit that holds the lock already, if that and its relaxed commits take microseconds; else None."""
 
     def group(self, key: str, timeout: float | None, *, create: bool) -> Visit | None:
-        """Return a visit, to be entered by `with`; None where this engine makes a transaction of each commit.
+        """Return a visit, to be entered by `with`; None if this engine has a transaction for each commit.
 
-        It may be to an absent session; with create=False it may raise SessionNotFound. Nothing that was committed is
-        acknowledged before `settle`.
+        The session may be absent; with create=False it may raise SessionNotFound. No commit is acknowledged before
+        `settle`.
         """
 
     def tend(self, key: str, timeout: float | None) -> None:
-        """Finish what a visit at hand has left. Raises what a commit does."""
+        """Finish the work that a visit at hand left, such as a rewrite. Raises as a commit."""
 
     def batch(self, *, durable: bool) -> Batch:
         """Return a batch, to be entered by `with`."""
@@ -238,7 +238,7 @@ class Engine(Protocol):
         """Return the changes from a token on, or from now on. Raises WatchExpired."""
 
     def changes_in(self, key: str | None) -> str | None:
-        """Return the directory in which something is written when the session, or None: any, changes; else None."""
+        """Return the directory that is written to when this session (None: any) changes; None if there is none."""
 
     # Lists, exact as of some moment during the call. `refresh`: the index may be written.
 
@@ -252,7 +252,7 @@ class Engine(Protocol):
         """Yield every key in ascending order; the store may change meanwhile."""
 
     def reindex(self, fields: tuple[str, ...], progress: Progress | None) -> None:
-        """Have lists by these fields cost what they return, instead of by the present ones."""
+        """Index these fields instead of the present ones."""
 
     def damaged(self, prefix: str, *, refresh: bool) -> Iterator[CorruptShard]:
         """Yield the damage of each session that lists leave out and whose key may begin with `prefix`."""
@@ -330,9 +330,9 @@ def _import_postgres() -> Any:
 
 
 def doctor(place: Path | str) -> DoctorReport:
-    """Try in a directory, by files of its own, which are removed, whether a store would be safe there.
+    """Test whether a store would be safe in a directory, by files that are removed afterwards.
 
-    A text is the URL of a database, whose server is asked.
+    If `place` is text, it is the URL of a database, and the server is asked.
     """
     if isinstance(place, str):
         _import_postgres()

@@ -42,7 +42,7 @@ class LogSource(Protocol):
     """The reader of the settled parts of logs. Every engine has one."""
 
     def read(self, key: str, log: LogState, start: int, stop: int, *, values: bool = False) -> list[Item]:
-        """Return the settled items of these numbers as their file has them; with `values` their values may do.
+        """Return the settled items of these numbers, as their file has them; with `values`, only values need be set.
 
         Raises LogReplaced where the file was replaced since, CorruptShard where one of the items is damaged.
         """
@@ -74,7 +74,7 @@ def is_same(one: Log, other: Log) -> bool:
 def read_items(  # noqa: PLR0913  # a place in a log, and what of it
     source: LogSource | None, key: str, log: LogState, start: int, stop: int, *, values: bool = False
 ) -> list[Item]:
-    """Return the items of these numbers, which stand in the log; with `values` their values may do.
+    """Return the items of these numbers, which stand in the log; with `values`, only the values need be set.
 
     Raises LogReplaced, CorruptShard.
     """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from shardstore._model import State
     from shardstore.types import Where
 
-Position = int | str | bytes | None  # what a row is ordered by: its column, or a field's sort key; None: absent
+Position = int | str | bytes | None  # the value of a row's order: its column, or a field's sort key; None: absent
 
 _SHOWN_BYTES: Final = 256  # of a value as JSON: a larger one is in a list only where it is asked for
 _FIELDS_BYTES: Final = 4096  # of all values that a list shows unasked, as JSON
@@ -69,7 +69,7 @@ class Condition(NamedTuple):
 
 
 class After(NamedTuple):
-    """A place in an order: behind the row of this key, which is ordered by this."""
+    """A place in an order: behind the row with this position and key."""
 
     position: Position
     key: str
@@ -83,7 +83,7 @@ class Candidate(NamedTuple):
 
 
 class Query(NamedTuple):
-    """A list, understood. Made by `parse`."""
+    """The parsed arguments of a list."""
 
     prefix: str = ""
     conditions: tuple[Condition, ...] = ()
@@ -98,12 +98,12 @@ class Query(NamedTuple):
 
     @property
     def by_column(self) -> bool:
-        """Whether the order is one that every row has."""
+        """Whether the order is by a column that every row has."""
         return self.order in COLUMNS
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """The fields whose values decide."""
+        """The fields whose values decide if a row answers, and in which place."""
         names = dict.fromkeys(condition.field for condition in self.conditions)
         if not self.by_column:
             names[self.order] = None
@@ -157,12 +157,12 @@ class Query(NamedTuple):
         return (False, -position if type(position) is int else _Reversed(position), key)
 
     def info(self, candidate: Candidate) -> SessionInfo:
-        """Return the line of the answer for a row."""
+        """Return a row as the caller of a list gets it."""
         return SessionInfo(candidate.row, self.order_by, candidate.position, self.fields)
 
 
 class _Reversed:
-    """Sorts the other way round."""
+    """A value that sorts in reverse."""
 
     __slots__ = ("value",)
 
@@ -191,7 +191,7 @@ def parse(  # noqa: PLR0913  # the arguments of a list
     after: SessionInfo | str | None = None,
     fields: Iterable[str] | None = None,
 ) -> Query:
-    """Understand the arguments of a list. Raises InvalidQuery for everything that means nothing."""
+    """Parse the arguments of a list. Raises InvalidQuery for malformed ones."""
     if prefix is not None and type(prefix) is not str:
         raise InvalidQuery(f"prefix is a str, not {type(prefix).__name__}")
     if type(order_by) is not str or not order_by.removeprefix("-"):
@@ -226,7 +226,7 @@ def _names(fields: Iterable[str] | None) -> tuple[str, ...] | None:
 
 
 def _after(after: SessionInfo | str | None, order_by: str) -> After | None:
-    """Understand where to go on. Raises InvalidQuery for another order's place."""
+    """Parse the place to continue from. Raises InvalidQuery for a cursor of another order."""
     if after is None:
         return None
     cursor = after.cursor if isinstance(after, SessionInfo) else after

@@ -127,7 +127,7 @@ class TypedStore(_Verbs[M, I]):
     """The verbs of a Store, for sessions of one model; `Store.typed` returns it. It shares the Store: close that one.
 
     `delete`, `delete_all`, `exists`, `list`, `count`, `watch` and `token` are the Store's own; `.store` has the others.
-    Where nothing is said here, arguments, results and errors are those of the Store's verbs.
+    Unless a docstring here says otherwise, arguments, results and errors are those of the Store's verbs.
     """
 
     def __init__(self, store: Store, form: Form[M, I]) -> None:
@@ -202,11 +202,11 @@ class TypedStore(_Verbs[M, I]):
         return self._typed(self.store.create(key, self._form.entry(value), expect=_plain(expect), at=at))
 
     def get_or_create(self, key: str, value: M | Callable[[], M]) -> TypedSession[M, I]:
-        """Return the session, made of `value` if absent, which may be a function that is called inside the lock."""
+        """Return the session; create it from `value` if absent. A function in `value` is called inside the lock."""
         return self._checked(self.store.get_or_create(key, self._made(value)))
 
     def replace(self, key: str, value: M, *, expect: Expect | None = None) -> TypedSession[M, I]:
-        """Put `value` in place of all that the model knows, whether that fitted or not. Other fields stay."""
+        """Replace all fields that the model knows by `value`, even if they did not fit. Other fields stay."""
         return self._typed(self.store.update(key, self._replace(value), expect=_plain(expect)))
 
     def copy(self, source: str, target: str, *, stop: int | None = None) -> TypedSession[M, I]:
@@ -218,7 +218,7 @@ class TypedStore(_Verbs[M, I]):
         return self._typed(self.store.rename(source, target, expect=_plain(expect)))
 
     def revert(self, key: str, rev: int, *, expect: Expect | None = None) -> TypedSession[M, I]:
-        """Put the fields of an earlier revision back. Raises InvalidEntry where that one does not fit the model."""
+        """Put the fields of an earlier revision back. Raises InvalidEntry if they do not fit the model."""
         self.get(key, rev=rev)
         return self._typed(self.store.revert(key, rev, expect=_plain(expect)))
 

@@ -61,7 +61,7 @@ class Watch:
 
     @property
     def token(self) -> str:
-        """Where this watcher is: since here, nothing that it has not returned is missed."""
+        """The place of this watcher: watch(since=it) misses no change that this one has not returned."""
         return self._before if self._found else self._changes.token
 
     def __iter__(self) -> Iterator[Change]:
@@ -110,7 +110,7 @@ class Watch:
         self._changes.advance()  # after that: whatever interrupts this call takes no change with it
 
     def pause(self) -> float | None:
-        """Return how many seconds to rest before the next look; None where there is to be none."""
+        """Return how many seconds to rest before the next look; None if there is no next one."""
         left = None if self._timeout is None else self._timeout - (time.monotonic() - self._quiet_since)
         if self._store is None or (left is not None and left <= 0):
             return None
