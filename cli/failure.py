@@ -87,7 +87,7 @@ def _tell(failure: CommandError) -> None:
 
 
 def json_wanted() -> bool:
-    """Return whether --json was given, from the raw arguments: parsing them may be what failed."""
+    """Return whether --json was given, from the raw arguments: parsing them may have failed."""
     return "--json" in sys.argv[1:]
 
 

@@ -1,8 +1,8 @@
 """The bulk verbs: one session after the other, each locked by itself and each a record of its own; syncs are shared.
 
 No lock is held while the caller's pairs are asked for, nor while a group is synced. Every counted session was synced.
-Stopped anywhere, the same call finishes what it began: sessions that are there already are synced as well, for whoever
-made them may have died before its sync.
+After an interruption, the same call finishes the rest. It syncs the sessions that are there already as well: their
+writer may have died before its sync.
 """
 
 from __future__ import annotations
@@ -117,6 +117,6 @@ def restore_many(engine: Engine, prefix: str | None, since: float, *, timeout: f
 
 
 def _newest(found: Iterable[ArchivedFile], since: float) -> list[ArchivedFile]:
-    """Return of each session what was archived last, unless that was before `since`; found: the oldest first."""
+    """Return the newest archived file of each session, unless it is older than `since`; found: the oldest first."""
     newest = {one.key: one for one in found if one.place == "archive" and one.key is not None}
     return [one for one in newest.values() if one.moved_at >= since]

@@ -1,8 +1,8 @@
 """Copying all sessions of one store into another one, of whichever engine: journals, so versions and history survive.
 
-Each session is whole in the target or not touched at all. What is there at the same version stays, so the same call
-copies what has changed since, until nothing has. A session that was changed in the target meanwhile is left alone and
-reported; so are sessions that only the target has.
+Each session is whole in the target or not touched at all. A session with the same version stays, so the same call
+copies only the sessions that changed since. It leaves alone, and reports, a session that was changed in the target
+meanwhile, and sessions that only the target has.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _TRIES: Final = 8  # of reading a journal and its log of the same moment
 
 
 class Movable(Protocol):
-    """What an engine does that keeps journals: files and PostgreSQL."""
+    """An engine that keeps journals: files and PostgreSQL."""
 
     def journal(self, key: str) -> tuple[bytes, list[Item]]:
         """Return a session's journal, and the settled items of its log. Raises CorruptShard, LogReplaced."""

@@ -1,7 +1,7 @@
 """Retention: choose by the rules, then archive or purge one locked session at a time. Knows engines by their protocol.
 
 Each removal decides again inside the lock: a session that changed since it was chosen stays. Syncs are shared, and a
-report names what was synced.
+report names only synced removals.
 """
 
 from __future__ import annotations

@@ -224,7 +224,7 @@ class Pair:
             self._entered[key].__exit__(None, None, None)
 
     def abandon(self) -> None:
-        """Leave what is still entered: one could not be left well, or an exception from outside came in between."""
+        """Leave the transactions that are still entered, as after a failed leave or an exception from outside."""
         for txn in self._entered.values():
             txn.abandon()
 

@@ -102,7 +102,7 @@ class Visit(Transaction, Protocol):
         """Its token in the nesting guard, while it is inside."""
 
     def settle(self) -> None:
-        """Sync what was committed. Raises CommitUncertain: then none of it is known to be safe."""
+        """Sync the commits. Raises CommitUncertain: then none of them is known to be safe."""
 
 
 class Batch(Protocol):
@@ -131,11 +131,11 @@ class Batch(Protocol):
         """Whether it is time to settle."""
 
     def settle(self, *, names: bool = False) -> None:
-        """Sync what was done; with `names`, also what others removed. Raises CommitUncertain."""
+        """Sync the group; with `names`, also the removals of others. Raises CommitUncertain."""
 
 
 class Changes(Protocol):
-    """What changes from a place on. Used by one thread."""
+    """The changes from a place on. Used by one thread."""
 
     @property
     def token(self) -> str:

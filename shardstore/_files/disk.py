@@ -89,7 +89,7 @@ def create(path: str | os.PathLike[str]) -> int:
     """Create a file that only its owner may open, and return its descriptor. Raises FileExistsError.
 
     In a directory that a group may write to, the group may open it. In another user's directory, root gives it to that
-    user: what maintenance by root leaves behind must be usable by the store's owner.
+    user: the store's owner must be able to use the files that root's maintenance leaves.
     """
     fd = os.open(path, CREATE_NEW, FILE_MODE)
     try:

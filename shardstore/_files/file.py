@@ -1,8 +1,8 @@
 """One open journal file: its descriptor, and the journal read through it.
 
-What is remembered of a file lives and dies with the descriptor: once nobody holds an inode, its number is used again
-and "the same inode" proves nothing. While it is held, a journal only grows or is replaced. So one read at its logical
-end shows whether what is remembered is what is on the disk. That read is the validation; no path skips it.
+The remembered journal lives and dies with the descriptor: once nobody holds an inode, its number is used again, and
+"the same inode" proves nothing. While it is held, a journal only grows or is replaced. So one read at its logical end
+shows whether memory and disk agree. That read is the validation; no path skips it.
 """
 
 from __future__ import annotations

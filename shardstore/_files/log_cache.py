@@ -68,7 +68,7 @@ class LastLine(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What is known of one file."""
+    """The ids of one file, as far as it was read."""
 
     end: int  # up to which byte it was read
     last: LastLine  # it must still be there, or somebody put a backup in the file's place
@@ -76,7 +76,7 @@ class Known(NamedTuple):
 
 
 def nothing_known() -> Known:
-    """Return what is known of a file that was not read."""
+    """Return the ids of a file that was not read: none."""
     return Known(0, LastLine(0, b""), {})
 
 
@@ -90,7 +90,7 @@ class KnownIds:
         self._mutex = threading.RLock()  # re-entrant: a signal handler may read a log
 
     def of(self, file_id: str) -> Known:
-        """Return what is known of a file."""
+        """Return the known ids of a file."""
         return self._files.get(file_id) or nothing_known()
 
     def extend(self, file_id: str, before: Known, end: int, added: list[tuple[str, int]], last: LastLine) -> Known:

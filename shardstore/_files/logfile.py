@@ -1,8 +1,8 @@
 """Log files: the settled part of the logs, one file a session that needs one. Reading, and appending behind the end.
 
-A log file only grows: what a journal named once stays where it was, so readers need no lock. Whatever is to be
-different goes to a file of a new name, and the old one is removed once no journal names it. What lies behind the end
-that the journal names never happened.
+A log file only grows: a line that a journal named stays where it was, so readers need no lock. Changed lines go to a
+file of a new name, and the old one is removed once no journal names it. Bytes behind the end that the journal names
+never happened.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reading many sessions: file by file, in the order of their names, keeping none open.
 
-One read of a file that looks sound is the answer. Whatever is odd (no file, no regular one, damage, another session's
-journal) is read again by the shard, which knows what it means. What this process has open is read through that.
+One read of a file that looks sound is the answer. An odd one (no file, no regular one, damage, another session's
+journal) is read again by the shard, which knows the meaning. A file that this process has open is read through that.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One shard: the file of one session key, as one process has it open, and how to read it.
 
 Readers call `read` and wait for nobody. Writers go through a transaction (transaction.py), which is the only caller of
-what is marked with REQUIRES here.
+the methods marked with REQUIRES.
 """
 
 from __future__ import annotations

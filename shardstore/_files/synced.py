@@ -68,8 +68,8 @@ class SyncedFile:
     def sync_before(self, end: int) -> None:
         """Put the file's name and all bytes before `end` on the medium, so that a durable record may follow them.
 
-        Whoever created the name or wrote the bytes may have died before its sync. So what this descriptor has not
-        synced itself proves nothing. Raises CommitUncertain.
+        The writer of the name or of the bytes may have died before its sync. So only a sync by this descriptor proves
+        anything. Raises CommitUncertain.
         """
         if not self.name_synced:
             self.sync_name()

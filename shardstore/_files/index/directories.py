@@ -1,6 +1,6 @@
 """Files that a person copies into shards/ or takes away: found by the mtimes of the directories, as far as those go.
 
-Only a hint. A commit marks its shard as changed; what somebody does by hand does not, and a directory's mtime does not
+Only a hint. A commit marks its shard as changed; a change by hand does not, and a directory's mtime does not
 always move. compact and verify compare every directory.
 """
 

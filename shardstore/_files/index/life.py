@@ -1,7 +1,7 @@
 """Which life of the machine and of the file system this is.
 
-Nothing in index/ is synced. What was written there before a crash of either may have come back from the disk in any
-mixture of old and new, so it is believed only in the life it was written in.
+Nothing in index/ is synced. After a crash of either, the disk may hold any mixture of old
+and new, so an index is believed only in the life it was written in.
 """
 
 from __future__ import annotations

@@ -119,8 +119,8 @@ def _batches(
     """Read every shard under its lock, a directory at a time.
 
     A listing does not prove absence: on btrfs a file that is renamed over meanwhile may not be in it. So each directory
-    is listed again, and what differs is read again. What both listings missed was renamed over during each; a writer
-    renames once while it holds the lock, so it took the lock again in between and marked the shard in our change file.
+    is listed again, and the differences are read again. A file that both listings missed was renamed over in each. A
+    writer renames once while it holds the lock, so it took the lock again in between, and marked the shard in our file.
     """
     pid = os.getpid()
     for prefix in track(PREFIXES, progress):

@@ -1,7 +1,7 @@
 """The writer's side of the index: a shard is marked as changed before anything is committed to it.
 
-Takes no lock and waits for nobody, so that it may be called from anywhere: what is remembered is replaced as a whole,
-and a thread that remembers less than another marks once more.
+Takes no lock and waits for nobody, so that it may be called from anywhere. Its memory is replaced as a whole; a thread
+that remembers less than another marks once more.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class ChangeTracker:
     def _mark_in(self, seen: _Seen, name: str, text: str, *, remember: bool) -> _Seen:
         """Append the change unless it stands behind the last mark. Raises OSError.
 
-        What no watcher sees is not remembered: it spares nobody the change that a commit makes.
+        A mark that no watcher sees is not remembered: a commit has to write its own all the same.
         """
         file, names, size = seen
         now = file.size()

@@ -1,8 +1,8 @@
 """Revisions that were acknowledged and are gone: a shard that was emptied, cut back or removed behind the store's back.
 
-A shard without them looks like any other. Only the index can know better: whoever writes to a shard, or removes it,
-marks it first, so a row without a mark says what the shard must hold. The next list reads the shard and forgets what it
-knew, so verify leaves a record in quarantine/, and names that until a repair.
+A shard without them looks like any other. Only the index can know better: a writer marks a shard before it writes
+to it or removes it, so a row without a mark names the revision that the shard must hold. The next list reads the shard
+and replaces the row, so verify leaves a record in quarantine/, and names that until a repair.
 
 Sessions that were written since the last refresh are not checked: their mark says that they changed, once for many
 commits, and not how far they came. To know that too, every commit would have to write to a second file.

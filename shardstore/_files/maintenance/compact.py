@@ -1,8 +1,7 @@
 """Compaction: give unused space back, one locked session at a time, beside running writers. Removes no session.
 
-Each step is whole by itself and decides again inside the lock, on what it reads there: stopping anywhere loses
-nothing, and running again goes on where it stopped. Names are synced for many steps together, and a report tells of
-what was synced.
+Each step is whole by itself, and decides again inside the lock on the journal that it reads there. So an interruption
+loses nothing, and the next run goes on. Names are synced for many steps together, and a report has only synced steps.
 """
 
 from __future__ import annotations

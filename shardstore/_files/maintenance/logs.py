@@ -160,7 +160,7 @@ class Swept(NamedTuple):
 def sweep(engine: FileEngine, txn: FileTransaction, name: str, file_id: str) -> Swept | None:
     """Remove a log file that no journal names; None where one names it after all.
 
-    What made it unused is put on the medium first: else a power cut might bring back a journal without its log.
+    The journal without it is put on the medium first: else a power cut might bring back one that names it.
     A file that may be all that is left of a log goes to quarantine/ instead.
     REQUIRES: inside `txn`, which keeps out a writer that has just made the file.
     """
