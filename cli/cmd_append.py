@@ -46,7 +46,7 @@ def append(
     Creates a missing session, and a missing store, and says so. With --no-create it exits with 3 instead.
 
     With --id or --id-field you may run it again: an item whose id is in the log is not added a second time.
-    An empty stdin changes nothing and creates nothing, --patch included.
+    With an empty stdin nothing is changed or created, not even by --patch.
     """
     fields = parse.assignments(patch, "--patch")
     items = _lines() if item == "-" else [("the item", _item(item, "the item"))]

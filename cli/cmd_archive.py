@@ -29,7 +29,7 @@ def archive() -> None:
 def list_(ctx: typer.Context, prefix: PrefixOption = None, store: StoreOption = None, json: JsonOption = False) -> None:
     """List the files in archive/ and quarantine/, the oldest first.
 
-    `restore KEY` brings the archived file of a session that was moved last back.
+    `restore KEY` brings back the file of KEY that was archived last.
     """
     with open_existing(ctx, store, read_only=True) as opened:
         found = opened.archive.list(prefix)
@@ -49,15 +49,17 @@ def purge(
         str | None,
         typer.Option("--older-than", metavar="30d", help="Only files that were moved there longer ago than this."),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All of archive/, whatever its age.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every file in archive/, whatever its age.")] = False,
     prefix: PrefixOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would go; remove nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the files that would be removed; remove nothing.")
+    ] = False,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
     """Remove archived sessions for good. Needs --older-than or --all. Files in quarantine/ stay.
 
-    Exit code 1 when a file could not be removed.
+    Exit code 1 if a file could not be removed.
     """
     if (older_than is None) is not everything:
         message = "give --older-than AGE, or --all"

@@ -32,7 +32,9 @@ def delete(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="With --prefix: do not ask.")] = False,
     expect: ExpectOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted; delete nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the sessions that would be deleted; delete nothing.")
+    ] = False,
 ) -> None:
     """Delete sessions for good. If one is missing, the others are deleted and the exit code is 3.
 

@@ -1,4 +1,4 @@
-"""`shardstore doctor`: prove on this disk what the store relies on."""
+"""`shardstore doctor`: test whether a store is safe on this disk."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def doctor(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Test on this disk what a store relies on.
+    """Test whether a store is safe on this disk.
 
-    It tests that locks exclude, that appends and renames behave, and that syncs work, and leaves nothing behind. Of a
-    database it asks the server. Exit code 1 if a store would not be safe there.
+    It tests that locks exclude other processes, and that appends, renames and syncs work. It leaves nothing behind. A
+    database's server is asked for its settings. Exit code 1 if a store would not be safe there.
     """
     from shardstore import engine
 

@@ -23,14 +23,14 @@ def get(
         str | None, typer.Argument(metavar="FIELD", help="Print only this field.", show_default=False)
     ] = None,
     rev: Annotated[
-        str | None, typer.Option("--rev", metavar="N", help="As it was at this revision, if its history holds that.")
+        str | None, typer.Option("--rev", metavar="N", help="Print this revision, if the history still has it.")
     ] = None,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
     """Print a session's entry as JSON, or one field of it.
 
-    With --json the entry stands in `data`, beside its revision and its version (for `set --expect`).
+    With --json the entry is in `data`, beside the revision and the version (for `set --expect`).
     """
     number = None if rev is None else parse.number(rev, "--rev")
     with open_existing(ctx, store) as opened:

@@ -51,7 +51,7 @@ def openclaw(
     ] = False,
     replace_invalid: Annotated[
         bool,
-        typer.Option("--replace-invalid", help="Replace halves of emoji (lone surrogates) by U+FFFD, and say where."),
+        typer.Option("--replace-invalid", help="Replace halves of emoji (lone surrogates) by U+FFFD, and print where."),
     ] = False,
     no_transcripts: Annotated[
         bool, typer.Option("--no-transcripts", help="Leave out the transcripts that lie beside the file.")
@@ -59,8 +59,8 @@ def openclaw(
 ) -> None:
     """Import OpenClaw's sessions. Checks all of the source first; never changes it.
 
-    You may run it twice, and again after an interruption. If the store has a session with other fields, the store's
-    stays and is reported (exit code 4), unless you pass --overwrite.
+    You may run it again, also after an interruption. A session that has other fields in the store stays as it is, and
+    is reported (exit code 4), unless you pass --overwrite.
 
     Transcripts beside the file become the logs of the sessions. A line that a log has already is not added again.
     A line's id is its own, or the one that an export kept beside it, or its number.

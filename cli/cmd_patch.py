@@ -20,7 +20,7 @@ def patch(
     key: KeyArgument,
     fields: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FIELD=JSON", help="model=gpt-5 totalTokens=12 'origin={\"to\": 7}'"),
+        typer.Argument(metavar="FIELD=JSON", help="Fields to set: model=gpt-5 totalTokens=12 'origin={\"to\": 7}'"),
     ] = None,
     unset: Annotated[
         list[str] | None, typer.Option("--unset", metavar="FIELD", help="Remove a field. Repeatable.")

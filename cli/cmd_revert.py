@@ -23,7 +23,7 @@ def revert(
 ) -> None:
     """Put the fields of an earlier revision back, as a new one. The log stays as it is.
 
-    Exit code 3 when there is no such session, or its history does not hold that revision.
+    Exit code 3 if there is no such session, or its history no longer has that revision.
     """
     number = parse.number(rev, "REV")
     with receipts.interruptible(key), to.open(create=False) as opened:

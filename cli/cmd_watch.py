@@ -26,9 +26,7 @@ def watch(
     ctx: typer.Context,
     prefix: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[PREFIX]", help="Only sessions whose key begins with this.", autocompletion=complete_key
-        ),
+        typer.Argument(metavar="PREFIX", help="Only sessions whose key begins with this.", autocompletion=complete_key),
     ] = None,
     command: Annotated[
         str | None,
@@ -36,17 +34,17 @@ def watch(
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option("--since", metavar="TOKEN", help="Begin there; --json prints the token behind each change."),
+        typer.Option("--since", metavar="TOKEN", help="Continue from this token; --json prints one with each change."),
     ] = None,
     seconds: Annotated[
-        str | None, typer.Option("--timeout", metavar="SECONDS", help="End after so long without a change.")
+        str | None, typer.Option("--timeout", metavar="SECONDS", help="End after this time without a change.")
     ] = None,
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Print which sessions change, as they do, until interrupted.
+    """Print each change of a session as it comes, until interrupted.
 
-    Several changes in a short time may be one line. With --json one object a line.
+    Several changes in a short time may be one line. --json prints one object a line.
 
     The command of --exec finds the change in SHARDSTORE_KEY, SHARDSTORE_KIND, SHARDSTORE_REV and SHARDSTORE_VERSION.
     """

@@ -117,7 +117,8 @@ WhereOption = Annotated[
     typer.Option(
         "--where",
         metavar="CONDITION",
-        help="status=running, 'totalTokens>=5', 'status in done,failed', 'endedAt exists', '!endedAt'. Repeatable.",
+        help="Only sessions that match: status=running, 'totalTokens>=5', 'status in done,failed', 'endedAt exists', "
+        "'!endedAt'. Repeatable.",
     ),
 ]
 PrefixOption = Annotated[str | None, typer.Option("--prefix", metavar="TEXT", help="Only keys that begin with this.")]
@@ -127,7 +128,7 @@ SortOption = Annotated[
         "--sort",
         "--order-by",
         metavar="FIELD",
-        help="A field, or key, size, rev, updated_at, created_at; -FIELD for largest first.",
+        help="A field, or key, size, rev, log_length, updated_at, created_at; -FIELD sorts descending.",
     ),
 ]
 TimeoutOption = Annotated[

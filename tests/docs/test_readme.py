@@ -42,10 +42,11 @@ def test_the_python_blocks_of_the_readme_run(tmp_path: Path) -> None:
     )
     assert outcome.returncode == 0, outcome.stderr
     lines = outcome.stdout.splitlines()
-    assert lines[0] == "1 3", "turns and revision after an update, a patch and an edit"
-    assert lines[1].startswith("agent:main:telegram:direct:42 20")
-    assert lines[1].endswith(" m-2")
-    assert "expected" in lines[2], "the Conflict of a stale session"
+    assert lines[0] == "1 4", "turns and revision after an update, a patch, an edit and an append"
+    assert lines[1] == "[{'role': 'user', 'content': 'hi'}]"
+    assert lines[2].startswith("agent:main:telegram:direct:42 20")
+    assert lines[2].endswith(" m-2")
+    assert "expected" in lines[3], "the Conflict of a stale session"
     assert disk.shards(tmp_path / "agents/main/sessions")
 
 
