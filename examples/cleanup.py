@@ -1,4 +1,4 @@
-"""A cleanup job, to be run from cron on every machine's host: one at a time, and never against running sessions."""
+"""A cleanup job for cron: it runs once at a time, wherever it is started, and never touches running sessions."""
 
 from __future__ import annotations
 
