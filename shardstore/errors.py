@@ -466,7 +466,7 @@ class ShardStoreWarning(UserWarning):
 
 
 class UnknownField(ShardStoreWarning):
-    """A list's filter found nothing, and no session has a field of that name: it may be misspelled."""
+    """A list filters or sorts by a field that no session has: its name may be misspelled."""
 
 
 class DamagedSessions(ShardStoreWarning):

@@ -1,6 +1,6 @@
 """The store: its settings, and the verbs that write.
 
-Each of these is a transaction: it decides inside the session's lock, on what is there then. `update` shows how.
+Each of these is a transaction: it decides inside the session's lock, on the latest committed state. `update` shows how.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _I = TypeVar("_I")  # an item of a log
 
 
 class Store(Reading, Listing, Upkeep):
-    """A session store. Safe to share between threads and across fork.
+    """A store of sessions. Threads may share it, and a forked child may use it.
 
-    root: a directory, made on first use.
+    root: a directory, created on first use; or the URL of a database, "postgresql://host/db".
     durability: "commit": once a call returned, its effect survives a power cut; "relaxed": it survives the death of
         the process.
     lock_timeout: seconds that a write may wait for its session, counted from the call; None: for ever.
@@ -49,9 +49,9 @@ class Store(Reading, Listing, Upkeep):
     read_only: True writes nothing at all, not even the index.
     allow_shared: True opens a store that other users own or can write to.
     indexed: the names of the fields that have an index of their own, so that filtering and ordering by them costs as
-        much as the rows returned; None: as the store has it. ValueError where it has others: `reindex` changes them.
-    scan_progress: called with (done, total) whenever a list has to read every session, because there is no index to
-        believe. Others may be waiting for it, so it should be quick and not use the store.
+        much as the rows returned; None: as the store has it. ValueError if it has others: `reindex` changes them.
+    scan_progress: called with (done, total) while a list has to read every session, because the index is missing or
+        unusable. Others may wait for it, so keep it short, and do not use the store in it.
 
     Raises ValueError, StoreNotFound, UnsafeStore, UnsupportedFormat, StoreIOError.
 
@@ -81,14 +81,14 @@ class Store(Reading, Listing, Upkeep):
     # Writing
 
     def update(self, key: str, fn: Mutator, *, create: bool = True, expect: Expect | None = None) -> Session:
-        """Change a session by a function that runs inside its lock, on what is committed at that moment.
+        """Change a session by a function that runs inside its lock, on the latest committed state.
 
         key: text of 1 to 4,096 bytes of UTF-8.
-        fn: is called with a Draft, which it changes, or returns a mapping of all fields, or DELETE. Fields that it
-            leaves as they were are not written; an exception writes nothing. It is no coroutine: await first,
-            then update.
-        create: an absent session is made, even if `fn` adds no field; False raises SessionNotFound.
-        expect: a Session, SessionInfo or version; unless it is the present one, `fn` is not called: Conflict.
+        fn: called with a Draft. It changes the draft, or returns a mapping of all fields, or DELETE. Unchanged fields
+            are not written; an exception writes nothing. It cannot be a coroutine: await first, then update.
+        create: True creates an absent session, even if `fn` adds no field; False raises SessionNotFound.
+        expect: a Session, SessionInfo or version. If the session has another version by now, Conflict is raised, and
+            `fn` is not called.
 
         Returns the session as it is afterwards; after DELETE its `exists` is False.
 
@@ -118,7 +118,7 @@ class Store(Reading, Listing, Upkeep):
         return Session(key, state, logs)
 
     def edit(self, key: str, *, create: bool = True, expect: Expect | None = None) -> Edit:
-        """Update as a with block: the draft is committed at its end; an exception writes nothing.
+        """Update in a with block: its end commits the draft; an exception writes nothing.
 
         `draft.delete()` and `draft.replace(mapping)` do the same as a mutator's result. `draft.session` is the
         committed session afterwards. Arguments and errors are those of `update`. Await nothing inside: the session's
@@ -181,9 +181,9 @@ class Store(Reading, Listing, Upkeep):
             raise
 
     def get_or_create(self, key: str, data: Mapping[str, object] | Callable[[], Mapping[str, object]]) -> Session:
-        """Return the session, made from `data` if absent; all concurrent callers get the same one.
+        """Return the session; create it from `data` if it is absent. All concurrent callers get the same one.
 
-        data: a mapping, or a function, which is called inside the session's lock, and only to make it.
+        data: a mapping, or a function that returns one. It is called inside the session's lock, and only if needed.
         Raises as `update`.
 
         >>> store.get_or_create("agent:main", {"turns": 0}).key
@@ -205,7 +205,7 @@ class Store(Reading, Listing, Upkeep):
         return found or self.update(key, make)
 
     def replace(self, key: str, data: Mapping[str, object], *, expect: Expect | None = None) -> Session:
-        """Put `data` in place of the whole entry; return the session. An absent one is made. Raises as `update`.
+        """Replace the whole entry by `data`; return the session. Creates an absent one. Raises as `update`.
 
         >>> seen = store["agent:main"]
         >>> store.replace("agent:main", {"turns": 0}, expect=seen).data
@@ -215,7 +215,7 @@ class Store(Reading, Listing, Upkeep):
         return self.update(key, lambda _draft: data, expect=expect)
 
     def delete(self, key: str, *, expect: Expect | None = None) -> bool:
-        """Delete a session for good; return whether it was there. Raises Conflict as `update`, and its other errors.
+        """Delete a session for good; return whether it was there. Raises as `update`.
 
         >>> store.delete("agent:old")
         False
@@ -247,13 +247,13 @@ class Store(Reading, Listing, Upkeep):
     ) -> int:
         """Create many sessions, whose syncs are shared; return how many were created. Each is whole by itself.
 
-        pairs: (key, entry), or (key, entry, at) as for `create`; or a mapping. They are asked for one at a time, while
-            no lock is held.
-        on_exists: "skip" leaves a session that is there as it is, and does not count it. So the same call finishes
-            one that was stopped.
+        pairs: (key, entry), or (key, entry, at) as for `create`; or a mapping. The store takes them one at a time, and
+            holds no lock meanwhile.
+        on_exists: "skip" leaves an existing session as it is, and does not count it. So you can repeat a call that was
+            interrupted.
 
-        Once it returned, every session made or skipped survives a power cut, as `durability` says. An error leaves
-        the sessions made before it, synced. Raises SessionExists, otherwise as `create`.
+        When it returns, every created or skipped session survives a power cut, as `durability` says. An error leaves
+        the sessions that were created before it, synced. Raises SessionExists, otherwise as `create`.
 
         >>> store.create_many({"agent:a": {"n": 1}, "agent:b": {"n": 2}})
         2
@@ -276,8 +276,8 @@ class Store(Reading, Listing, Upkeep):
     def delete_all(self, prefix: str) -> int:
         """Delete every session whose key begins with `prefix`, for good; return how many there were.
 
-        Each is locked by itself; those made meanwhile may stay, and so do damaged ones, which lists leave out. Syncs
-        are shared. Stopped anywhere, the same call goes on. Raises ValueError for an empty prefix, else as `delete`.
+        Each session is locked by itself, and syncs are shared. Sessions created meanwhile may stay; damaged ones stay.
+        If it is interrupted, call it again. Raises ValueError for an empty prefix, otherwise as `delete`.
 
         >>> store.delete_all("agent:old:")
         0
@@ -296,7 +296,7 @@ class Store(Reading, Listing, Upkeep):
     def revert(self, key: str, rev: int, *, expect: Expect | None = None) -> Session:
         """Put the fields of an earlier revision back, as a new commit; return the session.
 
-        Raises RevisionNotFound where the journal does not hold that revision; otherwise as `update`.
+        Raises RevisionNotFound if the journal no longer has that revision; otherwise as `update`.
 
         >>> store.revert("agent:main", 1).data
         {'turns': 1}
@@ -318,12 +318,12 @@ class Store(Reading, Listing, Upkeep):
         """Add items to the end of a session's log, and change fields beside them, in one commit. Return the session.
 
         items: a list of JSON values, together at most 64 MiB.
-        patch: fields to set, or a function that is called with the Draft, in whose log the items stand already; it
-            returns None, or a mapping of all fields.
-        ids: an id or None for each item. An item whose id stands in the log is left out. If that is every item, the
-            call does nothing: `patch` is not run, `expect` is not looked at. So a retry is safe.
+        patch: fields to set, or a function that is called with the Draft, whose log has the items already; it returns
+            None, or a mapping of all fields.
+        ids: an id or None for each item. An item whose id is in the log already is left out. If that is every item, the
+            call does nothing: `patch` is not run, and `expect` is not checked. So a retry is safe.
 
-        Raises TypeError where items is a mapping or a text, or `patch` deletes; InvalidEntry naming `items[3]`;
+        Raises TypeError if items is a mapping or a text, or if `patch` deletes; InvalidEntry naming `items[3]`;
         otherwise as `update`.
 
         >>> store.append("agent:chat", [{"role": "user", "content": "hi"}], {"status": "running"}).log[-1]["role"]
@@ -360,10 +360,10 @@ class Store(Reading, Listing, Upkeep):
     def follow(self, key: str, start: int | None = None) -> Follower:
         """Return an iterator over the items of one log as they come. It waits for the next one and never ends.
 
-        start: None for what is added from now on; a negative number for the newest so many first; else the number of
-            the first item wanted, counted from the first that the session ever had (`log.dropped + index`).
+        start: None for new items only; -n for the newest n items first; otherwise the number of the first item, counted
+            from the first that the session ever had (`log.dropped + index`).
 
-        It looks at least once a second. An absent session is waited for. `close()` ends it. Raises as `get`.
+        It looks at least once a second, and waits for an absent session. `close()` ends it. Raises as `get`.
 
         >>> next(store.follow("agent:chat", -1))["content"]
         'hi'
@@ -397,7 +397,7 @@ class Store(Reading, Listing, Upkeep):
     def rename(self, source: str, target: str, *, expect: Expect | None = None) -> Session:
         """Move a session to another key; return it. It keeps its incarnation, versions, times, history and log.
 
-        A crash leaves both, the target complete; repeating the call finishes it. Raises as `copy`, and Conflict.
+        A crash may leave both, the target complete; call it again to finish. Raises as `copy`, and Conflict.
 
         >>> store.rename("agent:branch", "agent:kept").key
         'agent:kept'
@@ -421,15 +421,15 @@ class Store(Reading, Listing, Upkeep):
     def watch(self, prefix: str | None = None, *, since: str | None = None, timeout: float | None = None) -> Watch:
         """Return an iterator over changes of sessions as they come: (key, kind, rev, version, updated_at, token).
 
-        prefix: only keys that begin so.
+        prefix: only sessions whose key begins with this.
         since: a token, of `token()` or of an earlier change; None: from this call on.
-        timeout: the iteration ends after so many seconds without a change; None: it never does.
+        timeout: seconds without a change after which the iteration ends; None: it never ends.
 
-        A session that changed comes at least once, as it is now: several commits may be one change, and a later change
-        is never older. One that was made and deleted meanwhile comes as deleted. It waits for no writer, and looks at
-        least once a second. `close()` ends it.
+        Each changed session comes at least once, as it is now. Several commits may be one change, and a later change is
+        never older. A session that was created and deleted meanwhile comes as deleted. The iterator waits for no
+        writer, and looks at least once a second. `close()` ends it.
 
-        Raises WatchExpired, also later on, if the store no longer knows what changed; otherwise as `list`.
+        Raises WatchExpired, also later on, if the store no longer has the changes; otherwise as `list`.
 
         >>> token = store.token()
         >>> done = store.patch("agent:main", {"status": "done"})
@@ -443,9 +443,9 @@ class Store(Reading, Listing, Upkeep):
             return Watch(self, prefix, since, timeout, write=not self._read_only)
 
     def token(self) -> str:
-        """Return the place where the store is now, for `watch`: take it, list, then watch(since=it); nothing is missed.
+        """Return the store's present position, for `watch`: take it, list, then watch(since=it), and you miss nothing.
 
-        It may be kept, and used in another process. Raises as `list`.
+        You may store it, and use it in another process. Raises as `list`.
         """
         with typed_errors("watching"):
             return self._engine.token(write=not self._read_only)
@@ -462,10 +462,10 @@ class Store(Reading, Listing, Upkeep):
         """Return the verbs of this Store for sessions of one model, with models in place of mappings.
 
         model: a dataclass, a TypedDict, a pydantic model or a msgspec.Struct.
-        default: what an absent session begins with, or a function that makes it; by default `model()`.
-        item: the type of the log's items: one of the above, or any other type that JSON has a form for.
+        default: the model that an absent session begins with, or a function that returns it; by default `model()`.
+        item: the type of the log's items: one of the above, or any other type that converts to JSON.
 
-        Raises TypeError for a model that JSON has no form for.
+        Raises TypeError for a model that does not convert to JSON.
 
         >>> from dataclasses import dataclass
         >>> @dataclass

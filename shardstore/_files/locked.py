@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class LockedFiles:
-    """What can be done to the files of a session by whoever holds its lock.
+    """The files of a session whose lock is held: rewrite, archive, rename, remove, repair.
 
     REQUIRES, for every method: the lock is held. FileTransaction takes it and gives it back.
     """
@@ -59,7 +59,7 @@ class LockedFiles:
         return file
 
     def settle(self) -> None:
-        """Sync what was put off. Raises CommitUncertain: then none of it is known to be on the medium."""
+        """Sync the commits whose sync was put off. Raises CommitUncertain: then none is known to be on the medium."""
         end, self._unsynced = self._unsynced, 0
         if not end:
             return
@@ -75,7 +75,7 @@ class LockedFiles:
         """Put a journal of one record in the file's place: the present state, or the one given.
 
         The log's items in the journal move to its file when they have grown too many; with `anew` all of the log moves
-        to a new one. What was written there before is on the medium before the journal names it.
+        to a new one. The log file is on the medium before the journal names it.
         """
         shard, file = self._shard, self._file()
         before = self.journal.state.log.settled.file
@@ -112,7 +112,7 @@ class LockedFiles:
         return self._shard.logs
 
     def _is_still(self, file: JournalFile) -> bool:
-        """Return whether a journal was not replaced after all, so that nothing names what was made for the new one."""
+        """Return whether a journal was not replaced after all. Then no journal names the new log file."""
         try:
             return file.is_named(self._shard.named.current())
         except OSError:
@@ -244,7 +244,7 @@ class LockedFiles:
     # Names on the medium
 
     def cover(self) -> None:
-        """Put what was read on the medium, or leave it to the batch: its writer may have died before its sync.
+        """Put the journal as read on the medium, or leave it to the batch: its writer may have died before its sync.
 
         Raises CommitUncertain.
         """
@@ -329,12 +329,12 @@ class LockedFiles:
 
     @property
     def token(self) -> Token | None:
-        """What stands for this visit in the nesting guard."""
+        """The token of this visit in the nesting guard."""
         return self._token
 
     @property
     def size(self) -> int:
-        """The bytes of the session's files: its journal, and what is settled of its log."""
+        """The bytes of the session's files: its journal and its log file."""
         return self._file().size + self.journal.state.log.settled.end
 
     @property

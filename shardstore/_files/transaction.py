@@ -1,4 +1,4 @@
-"""A transaction on one session in files: lock, read what is on the disk now, commit, unlock.
+"""A transaction on one session in files: lock, read the journal on the disk, commit, unlock.
 
     with engine.transaction(key, timeout) as txn:     wait for the other writers of this session, and for nobody else
         txn.state                                     what is committed now
@@ -166,7 +166,7 @@ class FileTransaction(LockedFiles):
     def commit(  # noqa: C901  # every update comes here: a call more for a rare case would cost all of them
         self, change: Change, actor: str, *, durable: bool, at: int | None = None
     ) -> None:
-        """Commit a change; `state` is what it led to. `at`: when it was made, in microseconds, if not now.
+        """Commit a change that leads to `state`. `at`: when it was made, in microseconds, if not now.
 
         Raises InvalidEntry, StoreFull, StoreIOError (nothing changed) or CommitUncertain (unknown until read again).
         """

@@ -1,1 +1,1 @@
-"""The verbs of Store that read and maintain, and what all verbs share; those that write stand in store.py."""
+"""The verbs of Store that read and maintain, and the parts that all verbs share; those that write are in store.py."""

@@ -1,4 +1,4 @@
-"""What several verbs check about their arguments, before anything is locked."""
+"""The checks of arguments that several verbs share, before anything is locked."""
 
 from __future__ import annotations
 

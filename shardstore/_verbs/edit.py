@@ -1,4 +1,4 @@
-"""An update as a with block."""
+"""An update in a with block."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Edit:
-    """What `Store.edit` returns: enter it, once, for the draft."""
+    """The with block of `Store.edit`: enter it, once, for the draft."""
 
     __slots__ = ("_create", "_draft", "_expect", "_inside", "_key", "_store", "_txn")
 
@@ -33,7 +33,7 @@ class Edit:
     def __enter__(self) -> Draft:
         entered, self._txn = self._txn, None
         if entered is None:
-            raise RuntimeError("what edit() returned was entered before; call edit() for each with block")
+            raise RuntimeError("this edit() was entered before; call edit() once for each with block")
         try:
             self._inside = txn = entered.__enter__()
             if self._expect is not None:

@@ -1,4 +1,4 @@
-"""What a caller expects a session to be: compared inside the lock, so that read, compare and swap are one step."""
+"""The check of `expect=`: it runs inside the lock, so that read, compare and swap are one step."""
 
 from __future__ import annotations
 

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from shardstore.session import SessionInfo
     from shardstore.types import Where
 
-_looked_up: set[tuple[str, str]] = set()  # fields of filters, each with the store's root
+_looked_up: set[tuple[str, str]] = set()  # fields of filters and orders, each with the store's location
 
 
 class Listing(Opened):
-    """Which sessions there are."""
+    """The verbs that find sessions."""
 
     def list(  # noqa: PLR0913  # each narrows the list in its own way
         self,
@@ -43,15 +43,15 @@ class Listing(Opened):
         where: {field: value} or {field: (op, value)} with op one of == != < <= > >= in exists.
         order_by: a field, updated_at, created_at, size, log_length, rev or key; with a leading "-" descending. Like
             `where`, it is quickest for the store's `indexed` fields.
-        limit, offset: at most so many, and how many to leave out in front of them.
+        limit, offset: the largest number of rows, and how many to skip in front of them.
         after: continue behind this SessionInfo of an earlier list, or its `.cursor`. A session that did not move
             meanwhile is neither skipped nor repeated. Not together with offset.
         fields: show these fields, whatever their size; None: those whose values are small.
         updated_since, updated_before: aware datetimes.
         larger_than: bytes of the entry.
 
-        Warns (DamagedSessions) where sessions are left out because their files are damaged, and (UnknownField) where
-        nothing matches and no session has a field of that name. Raises InvalidQuery.
+        Warns with DamagedSessions if damaged sessions are left out. Warns with UnknownField if no session has a field
+        that `order_by` names, or that `where` names and nothing matches. Raises InvalidQuery.
 
         >>> [info.key for info in store.list("agent:", {"status": ("!=", "done")}, order_by="key", limit=1)]
         ['agent:a']
@@ -60,8 +60,10 @@ class Listing(Opened):
         query = parse(prefix, where, order_by, limit, offset, within, after, fields)
         with typed_errors("listing"):
             found = self._engine.select(query, **self._how_to_list())
-            if not found and query.conditions:
-                self._warn_of_unknown_fields(query)
+            if not found:
+                self._warn_of_unknown_fields("where", [condition.field for condition in query.conditions])
+            elif not query.by_column and query.order not in found[0].fields:  # sessions without the field come last
+                self._warn_of_unknown_fields("order_by", [query.order])
         return found
 
     def count(  # as list
@@ -73,12 +75,12 @@ class Listing(Opened):
         updated_before: datetime | None = None,
         larger_than: int | None = None,
     ) -> int:
-        """Count the sessions that `list` would return. Warns and raises as it does."""
+        """Count the sessions that `list` would return. Warns and raises as `list` does."""
         query = parse(prefix, where, bounds=bounds(updated_since, updated_before, larger_than))
         with typed_errors("counting"):
             found = self._engine.count(query, **self._how_to_list())
-            if not found and query.conditions:
-                self._warn_of_unknown_fields(query)
+            if not found:
+                self._warn_of_unknown_fields("where", [condition.field for condition in query.conditions])
         return found
 
     def __len__(self) -> int:
@@ -94,16 +96,16 @@ class Listing(Opened):
     def _how_to_list(self) -> dict[str, Any]:
         return {"refresh": not self._read_only, "progress": self._scan_progress}
 
-    def _warn_of_unknown_fields(self, query: Query) -> None:
-        """Warn of fields in a filter that found nothing and that no session has: once a field and process."""
+    def _warn_of_unknown_fields(self, argument: str, names: Iterable[str]) -> None:
+        """Warn of each named field that no session has: once a field and process."""
         engine = self._engine
-        for condition in query.conditions:
-            field = (self.location, condition.field)
+        for name in names:
+            field = (self.location, name)
             if field in _looked_up:
                 continue
-            having = Query(conditions=(Condition(condition.field, "exists", True),), limit=1)
+            having = Query(conditions=(Condition(name, "exists", True),), limit=1)
             if engine.select(having, **self._how_to_list()):
                 _looked_up.add(field)
             elif engine.count(Query(), **self._how_to_list()):
                 _looked_up.add(field)
-                warn_caller(UnknownField(f"where: no session in this store has a field {condition.field!r}"))
+                warn_caller(UnknownField(f"{argument}: no session in this store has a field {name!r}"))

@@ -98,11 +98,11 @@ class Opened:
 
     @property
     def engine(self) -> Engine:
-        """Where the sessions are kept (engine.py); for maintenance tools and for new verbs."""
+        """The engine that stores the sessions (engine.py); for maintenance tools and for new verbs."""
         return self._engine
 
     def close(self) -> None:
-        """Close what this object has open. A second call does nothing; every other one raises StoreClosed."""
+        """Close this object. A second call does nothing; every other call on it raises StoreClosed."""
         engine, self._engine = self._engine, _CLOSED
         if engine is not _CLOSED:
             engine.leave()
@@ -122,7 +122,7 @@ class Opened:
         raise TypeError("a Store cannot be pickled: open it again, by its root, in the other process")
 
     def _check_writable(self, *, harmless: bool = False) -> None:
-        """Raise StoreIOError if this Store is read-only, unless what follows is harmless."""
+        """Raise StoreIOError if this Store is read-only, unless the call is harmless."""
         if self._read_only and not harmless:
             raise StoreIOError(errno.EROFS, f"{self.location} was opened with read_only=True", self.location)
 
@@ -134,7 +134,7 @@ class Opened:
 
 @contextmanager
 def typed_errors(doing: str) -> Iterator[None]:
-    """Raise the typed error for a system call that failed on the way, whichever it was."""
+    """Raise the typed error for a failed system call."""
     try:
         yield
     except ShardStoreError:
@@ -144,7 +144,7 @@ def typed_errors(doing: str) -> Iterator[None]:
 
 
 class _Closed:
-    """What stands in the engine's place once a Store was closed."""
+    """The engine of a closed Store: each use raises StoreClosed."""
 
     def __getattr__(self, name: str) -> NoReturn:
         raise StoreClosed

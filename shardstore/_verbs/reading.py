@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class Reading(Opened):
-    """What is committed, of sessions whose keys are known."""
+    """The verbs that read sessions whose keys are known."""
 
     def get(self, key: str, *, rev: int | None = None) -> Session | None:
         """Return the session as last committed, or None if there is none. Waits for nobody.
 
-        rev: return this revision instead; RevisionNotFound where the journal does not hold it.
+        rev: return this revision instead; RevisionNotFound if the journal no longer has it.
 
         Raises CorruptShard, StoreIOError, StoreNotFound, StoreIncomplete; never answers "absent" for any of these.
 
@@ -44,9 +44,9 @@ class Reading(Opened):
         raise RevisionNotFound(key, rev, states[0].rev if states else 0, states[-1].rev if states else 0)
 
     def get_many(self, keys: Iterable[str], *, on_damage: OnDamage = "raise") -> dict[str, Session]:
-        """Return the sessions of these keys that are there, in the order asked. Waits for nobody.
+        """Return the existing sessions of these keys, in the given order. Waits for nobody.
 
-        Faster than as many calls of `get`, and opens nothing for long. on_damage: "skip" leaves damaged sessions out.
+        Faster than a `get` for each key; keeps no file open. on_damage: "skip" leaves damaged sessions out.
         Raises as `get`.
 
         >>> list(store.get_many(["agent:main", "agent:nobody"]))
@@ -69,10 +69,10 @@ class Reading(Opened):
     ) -> Iterator[Session]:
         """Return an iterator over whole sessions, in the order of their files, which is the fastest to read.
 
-        Takes `prefix` and `where` as `list` does. The keys are chosen at the first step, and each session is read at
-        its own: one that is gone by then, or no longer matches, is left out.
+        Takes `prefix` and `where` as `list` does. The keys are chosen at the first step. Each session is read at its
+        own step, and left out if it is gone by then, or no longer matches.
 
-        on_damage: "raise" raises CorruptShard where a session that may belong here is damaged; "skip" leaves it out.
+        on_damage: "raise" raises CorruptShard if a session that may match is damaged; "skip" leaves it out.
         Raises InvalidQuery.
 
         >>> [session.data for session in store.sessions("agent:a")]
@@ -100,14 +100,14 @@ class Reading(Opened):
     def history(self, key: str) -> list[Session]:
         """Return the session's revisions, oldest first, as far back as its journal goes; empty if absent.
 
-        Begins anew when the session was deleted and made again. Raises CorruptShard, StoreIOError.
+        A session that was deleted and created again has a new history. Raises CorruptShard, StoreIOError.
         """
         return [Session(key, state, self._engine.logs) for state in self._engine.history(key)]
 
     def log(self, key: str, start: int | None = None, stop: int | None = None) -> list[Any]:
         """Return the items log[start:stop] of a session, as a slice does: `store.log(key, -20)` is the newest 20.
 
-        Waits for nobody. Raises SessionNotFound, CorruptShard where an item asked for is damaged; otherwise as `get`.
+        Waits for nobody. Raises SessionNotFound, CorruptShard if one of these items is damaged; otherwise as `get`.
 
         >>> store.log("agent:chat", -1)
         [{'role': 'user', 'content': 'hi'}]

@@ -25,10 +25,10 @@ class Upkeep(Opened):
     def compact(self, *, dry_run: bool = False, progress: Callable[[int, int], None] | None = None) -> CompactReport:
         """Run the housekeeping: rewrite grown journals, give unused space back, sweep dead files, tend the index.
 
-        Removes no session; `prune` does. Runs beside writers: one session is locked at a time, a busy one is skipped
-        and reported. Stopped anywhere it loses nothing, and it can run again.
+        Removes no session; `prune` does. Runs beside writers: it locks one session at a time, and skips and reports a
+        busy one. If it is interrupted, nothing is lost: run it again.
 
-        dry_run: report what would be done, and change nothing. progress(done, total) is called along the way.
+        dry_run: report the plan, and change nothing. progress(done, total) is called along the way.
         Raises StoreNotFound, StoreIOError.
 
         >>> store.compact(dry_run=True).ok
@@ -60,11 +60,11 @@ class Upkeep(Opened):
         max_entries, max_bytes: how many sessions, and bytes of entries, may stay; those changed longest ago go first.
         where, prefix: only sessions that match may be removed, and only they are counted.
         keep: keys, and prefixes that end in "*", that are never touched.
-        trust_clock: purge though the newest session is older than `older_than` and every one would go, which is how a
-            clock that jumped looks.
-        dry_run: report what would be removed, and change nothing. progress(done, total) is called along the way.
+        trust_clock: True purges even if every session would go, since all are older than `older_than`. Without it that
+            is refused: after a jump of the clock, all sessions look old.
+        dry_run: report the plan, and change nothing. progress(done, total) is called along the way.
 
-        A session that is in use, or changed since it was chosen, stays and is reported. Stopped anywhere, it can run
+        A session that is in use, or changed since it was chosen, stays and is reported. If it is interrupted, run it
         again.
 
         Raises InvalidQuery without a rule, for a malformed one, and for a purge that needs trust_clock, before anything
@@ -105,9 +105,9 @@ class Upkeep(Opened):
     def verify(self, *, repair: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
         """Check every session, every record, and the index against the sessions.
 
-        repair: the whole parts of a damaged session become readable again, and the damaged original is moved to
-            quarantine; nothing is deleted. Without it no session is changed, but unless this Store is read-only the
-            damage is noted for lists, and `stats().damaged` names it from then on.
+        repair: True makes the whole parts of a damaged session readable again, and moves the damaged original to
+            quarantine; nothing is deleted. False changes no session. Unless this Store is read-only, lists learn of
+            the damage, and `stats().damaged` names it from then on.
         progress(done, total) is called along the way. Raises StoreNotFound, StoreIOError.
 
         >>> store.verify().ok
@@ -132,7 +132,7 @@ class Upkeep(Opened):
             return self._engine.stats(refresh=not self._read_only, progress=self._scan_progress)
 
     def reindex(self, fields: Iterable[str]) -> None:
-        """Have these fields indexed instead of the present ones, in every process that has the store open.
+        """Index these fields instead of the present ones, in every process that has the store open.
 
         fields: at most 64 names. Reads every session once, beside running writers.
         Raises ValueError for anything but a list of names, StoreIOError.
@@ -145,9 +145,9 @@ class Upkeep(Opened):
             self._engine.reindex(names, self._scan_progress)
 
     def erase_history(self, key: str) -> EraseReport:
-        """Remove for good the past of a session: old revisions, dropped and replaced items, copies set aside.
+        """Remove the past of a session for good: old revisions, dropped and replaced items, copies in the archive.
 
-        The session stays as it is. The report names the files that went, and the places that the store cannot reach.
+        The session stays as it is. The report names the removed files, and the places that the store cannot reach.
         Raises SessionNotFound; otherwise as `update`.
 
         >>> store.erase_history("agent:chat").unreached[0]
@@ -159,7 +159,7 @@ class Upkeep(Opened):
 
 
 def _note_maintenance(verb: str, report: CompactReport | PruneReport) -> None:
-    """Note what was done to whom, and what failed."""
+    """Log how many actions were done, and how many failed."""
     failed = sum(skipped.failed for skipped in report.skipped)
     level = events.WARNING if failed else events.INFO
     if not report.dry_run:

@@ -98,6 +98,9 @@ def test_a_field_that_no_session_has_is_named(busy: Shell) -> None:
     listed = busy("list", "--where", "staus=running")
     assert listed.code == 0
     assert "Warning: where: no session in this store has a field 'staus'" in listed.err
+    sorted_ = busy("list", "--sort", "-totalTokns")
+    assert (sorted_.code, len(sorted_.out.splitlines())) == (0, 4)
+    assert "Warning: order_by: no session in this store has a field 'totalTokns'" in sorted_.err
 
 
 def test_a_list_says_that_it_left_damaged_sessions_out(busy: Shell) -> None:

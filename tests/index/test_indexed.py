@@ -193,6 +193,24 @@ def test_a_field_that_no_session_has_is_named_once(store: Store) -> None:
         assert store.count(where={"typo": 1}) == 0
 
 
+def test_a_list_ordered_by_a_field_that_no_session_has_says_so(store: Store) -> None:
+    """Not where some session has the field, though others come first; once for each field."""
+    fill(store, 3)
+    store.create("rare", {"rare": 1, "large": "x" * 5000})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for order in ("rare", "-rare", "large", "status", "-key", "updated_at", "log_length"):
+            assert len(store.list(order_by=order)) == 4
+        assert store.list("k", order_by="rare", limit=1), "no session of this prefix has it, but another one does"
+        assert store.list("none:", order_by="nosuch") == []
+    with pytest.warns(UnknownField, match="order_by: no session in this store has a field 'nosuch'") as caught:
+        assert len(store.list(order_by="-nosuch")) == 4
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        store.list(order_by="nosuch")
+
+
 @pytest.mark.damages
 def test_a_list_that_leaves_damaged_sessions_out_says_how_many(store: Store, root: Path) -> None:
     """list, count and len; by the catalog and by a scan."""
