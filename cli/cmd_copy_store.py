@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 app = plain_app()
 
-_AGAIN = "what was copied is whole; run it again for the rest"
+_AGAIN = "every copied session is whole; run it again for the rest"
 
 
 @app.command()

@@ -117,7 +117,7 @@ def _refuse_damaged(store: Store) -> None:
     if damaged:
         many = show.count(len(damaged), "damaged session")
         message = f"{many}, so the export would not be whole: {show.text(damaged[0])}"
-        raise exits.CommandError(message, "`shardstore verify --repair` salvages what is whole", code=exits.CORRUPT)
+        raise exits.CommandError(message, "`shardstore verify --repair` salvages the whole parts", code=exits.CORRUPT)
 
 
 def _entries(

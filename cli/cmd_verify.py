@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = plain_app()
 
-_AGAIN = "what was repaired is whole, the rest untouched; run it again"
+_AGAIN = "each file is repaired or untouched; run it again for the rest"
 _NAMED = 5  # lost sessions in the last line; the table above has them all
 
 
@@ -53,7 +53,7 @@ def _failure(report: VerifyReport, *, repair: bool) -> exits.CommandError:
         return _missing(short, left)
     if not left:
         return exits.CommandError("damage was found and repaired; the originals are in quarantine/", code=exits.CORRUPT)
-    hint = "look into the files named above" if repair else "`shardstore verify --repair` salvages what is whole"
+    hint = "examine the files named above" if repair else "`shardstore verify --repair` salvages the whole parts"
     return exits.CommandError(f"{show.count(left, 'problem')} left", hint, code=exits.CORRUPT)
 
 

@@ -29,7 +29,7 @@ KINDS = {
     exits.LOCKED: "locked",
     exits.INTERRUPTED: "interrupted",
 }
-_PURGE = "`shardstore archive purge --older-than 7d` (or --all) frees what was archived"
+_PURGE = "`shardstore archive purge --older-than 7d` (or --all) removes archived sessions"
 
 
 def report(error: Exception) -> int:
@@ -141,7 +141,7 @@ def _by_kind() -> list[tuple[type[Exception] | tuple[type[Exception], ...], tupl
         (errors.Conflict, (exits.CONFLICT, "")),
         (errors.CorruptShard, (exits.CORRUPT, "")),
         ((errors.InvalidKey, errors.InvalidEntry, errors.InvalidQuery), (exits.USAGE, "")),
-        (errors.StoreFull, (exits.ERROR, f"{_PURGE}; `shardstore compact --dry-run` shows what else there is")),
+        (errors.StoreFull, (exits.ERROR, f"{_PURGE}; `shardstore compact --dry-run` shows more space to free")),
     ]
 
 

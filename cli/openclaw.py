@@ -124,7 +124,7 @@ def _refused(file: Path, odd: list[Odd]) -> CommandError:
     first = odd[0]
     others = f" and {show.count(len(odd) - 1, 'other')}" if len(odd) > 1 else ""
     message = f"{_name(file)}: session {show.text(first.key)!r}{others} cannot be stored: "
-    hint = "nothing was imported; --skip-invalid imports the rest and keeps what it skips in a file"
+    hint = "nothing was imported; --skip-invalid imports the rest and keeps the skipped entries in a file"
     hint += ", --replace-invalid repairs text with a lone surrogate"
     return CommandError(f"{message}{show.cut(first.where)}: {show.text(first.reason)}", hint)
 

@@ -289,7 +289,7 @@ class CorruptShard(ShardStoreError):
         whose = f" of session {key!r}" if key is not None else ""
         super().__init__(
             f"damaged shard{whose}: {path}, byte {offset}: {reason}; nothing was overwritten; "
-            "verify(repair=True) or `shardstore verify --repair` salvages what is whole"
+            "verify(repair=True) or `shardstore verify --repair` salvages the whole parts"
         )
 
 

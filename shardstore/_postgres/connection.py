@@ -147,7 +147,7 @@ class Connection:
     def _answer(self, deadline: float | None) -> Answer:
         pg = self._pg
         while pg.flush():
-            _wait(self._both, deadline, "the server does not take what is sent")
+            _wait(self._both, deadline, "the server takes no more bytes")
             pg.consume_input()
         answer, refused = Answer([], ""), None
         while True:

@@ -43,7 +43,7 @@ def _checks(connection: Connection, at: address.Address) -> Iterator[Check]:
     yield _judged("server", version >= _OLDEST, "fail", f"version {version // 10000}", "13 or newer is needed")
     yield _judged("encoding", have["server_encoding"] == "UTF8", "fail", have["server_encoding"], "UTF8 is needed")
     for name in ("fsync", "full_page_writes"):
-        why = "a power cut may lose or damage what was committed"
+        why = "a power cut may lose or damage commits"
         yield _judged(name, have[name] == "on", "warn", have[name], why)
     waits = have["synchronous_commit"]
     yield Check("synchronous_commit", "pass", f"{waits}; a durable commit waits for the disk in any case")

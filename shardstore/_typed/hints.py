@@ -60,7 +60,7 @@ class Compiler:
             found = form(hint)
             if found is not None:
                 return found
-        raise TypeError(f"a typed session cannot hold {_shown(hint)}; use what JSON has a form for")
+        raise TypeError(f"a typed session cannot hold {_shown(hint)}; use a type that converts to JSON")
 
     def _simple(self, hint: Any) -> Pair | None:
         if hint in (Any, object, JSON) or (isinstance(hint, ForwardRef) and hint.__forward_arg__ == "JSON"):

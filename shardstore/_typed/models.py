@@ -69,7 +69,7 @@ def entry_converter(model: Any) -> Converter[Any]:
 
 @lru_cache(maxsize=256)
 def item_converter(item: Any) -> Converter[Any]:
-    """Return the converter of a model, or of any type that JSON has a form for, for the items of a log."""
+    """Return the converter of a model, or of any type that converts to JSON, for the items of a log."""
     with late_imports:
         from shardstore._typed.hints import Compiler
 

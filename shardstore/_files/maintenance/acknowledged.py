@@ -76,7 +76,7 @@ def keep_evidence(engine: FileEngine, short: Short, *, record: bool) -> None:
         if record:
             disk.publish(layout.quarantine / short_name(short.shard), codec.dumps(short._asdict()) + b"\n")
     except OSError as error:
-        raise_io_error(error, "keeping what is known of lost revisions", str(layout.quarantine))
+        raise_io_error(error, "recording lost revisions", str(layout.quarantine))
     engine.pool.mark_changed(short.shard)
 
 

@@ -83,7 +83,7 @@ def _judge_file_system(kind: str) -> Check:
     if kind in _NETWORK:
         return Check(name, "warn", f"{kind} is a network file system: every machine must pass these checks at once")
     if kind.startswith(_FUSE):
-        return Check(name, "warn", f"{kind}: what it promises depends on the program behind it")
+        return Check(name, "warn", f"{kind}: its promises depend on the program behind it")
     if kind == "unknown":
         return Check(name, "warn", "the system does not tell which file system this is")
     return Check(name, "pass", kind)
@@ -142,7 +142,7 @@ def _writes_land(work: Path) -> str:
         disk.write_all(fd, b"one\n\n\n\n\n", 0)
         disk.write_all(fd, b"two", 4)
         with open(work / "write", "rb") as other:
-            assert other.read() == b"one\ntwo\n", "what one descriptor wrote another one does not read"
+            assert other.read() == b"one\ntwo\n", "another descriptor does not read the bytes that one wrote"
         os.ftruncate(fd, 4)
         assert os.fstat(fd).st_size == 4, "truncating does nothing"  # noqa: PLR2004
     finally:
