@@ -65,7 +65,7 @@ def _loss(lost: Sequence[Problem], left: int) -> exits.CommandError:
     others = f"; {show.count(left, 'other problem')} left" if left else ""
     return exits.CommandError(
         f"{show.count(len(lost), 'session')} {verb} LOST: {names}{more}; {whose} bytes are kept in quarantine/{others}",
-        f"restore {them} from a backup, or `set` {them} anew",
+        f"restore {them} from a backup, or `set` {them} again",
         code=exits.CORRUPT,
     )
 

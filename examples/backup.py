@@ -33,7 +33,7 @@ def _changed(store: Store, backup: Store, since: str | None) -> set[str]:
     if since is not None:
         try:
             return {change.key for change in store.watch(since=since, timeout=0)}
-        except WatchExpired:  # the index was made anew meanwhile
+        except WatchExpired:  # the index was rebuilt meanwhile
             pass
     return {*store, *backup} - {STATE}
 

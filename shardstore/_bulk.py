@@ -33,7 +33,7 @@ def create_many(  # noqa: PLR0913  # what Store.create_many is asked, and the se
     with engine.batch(durable=durable) as batch:
         for key, data, at in rows:
             if batch.due:
-                batch.settle()
+                batch.sync()
             txn = batch.transaction(key, timeout)
             try:
                 with txn:
@@ -61,7 +61,7 @@ def delete_all(engine: Engine, prefix: str, *, durable: bool, timeout: float | N
     with engine.batch(durable=durable) as batch:
         for info in found:
             if batch.due:
-                batch.settle()
+                batch.sync()
             txn = batch.transaction(info.key, timeout, create=False)
             try:
                 with txn:
@@ -72,7 +72,7 @@ def delete_all(engine: Engine, prefix: str, *, durable: bool, timeout: float | N
                 txn.abandon()
                 raise
             gone += 1
-        batch.settle(names=True)
+        batch.sync(names=True)
     return gone
 
 
@@ -98,7 +98,7 @@ def restore_many(engine: Engine, prefix: str | None, since: float, *, timeout: f
     with engine.batch(durable=True) as batch:
         for archived in _newest(engine.archived(prefix), since):
             if batch.due:
-                batch.settle()
+                batch.sync()
                 restored += waiting
                 waiting.clear()
             key = str(archived.key)
@@ -112,7 +112,7 @@ def restore_many(engine: Engine, prefix: str | None, since: float, *, timeout: f
                 skipped.append(Skipped(archived.path, key, f"in use{owner}"))
             except (CorruptShard, SessionNotFound) as error:
                 skipped.append(Skipped(archived.path, key, str(error), failed=True))
-        batch.settle(names=True)
+        batch.sync(names=True)
     return RestoreReport(tuple(restored + waiting), tuple(skipped))
 
 

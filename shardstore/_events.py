@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 INFO: Final = logging.INFO
 WARNING: Final = logging.WARNING
 SLOW_S: Final = 1.0  # seconds; a lock that was waited for so long is worth a record
-_REMEMBERED: Final = 1024  # damaged places that were told
+_REMEMBERED: Final = 1024  # damaged places that were noted
 
 measured: Callable[[str, float], None] | None = None  # what was done ("sync", "refresh", "rebuild"), and seconds
 wrap: Callable[[Any], Any] | None = None  # an engine that a Store is made for, in one that measures
-_told: Final[set[tuple[str, int]]] = set()
+_noted: Final[set[tuple[str, int]]] = set()
 logging.getLogger("shardstore").addHandler(logging.NullHandler())  # else unconfigured programs print warnings
 
 
@@ -36,9 +36,9 @@ def note(module: str, level: int, message: str, *values: object) -> None:
 def damaged(error: CorruptShard) -> CorruptShard:
     """Return the error, having made a record of it: one for each place and process."""
     place = (error.path, error.offset)
-    if place not in _told:
-        if len(_told) >= _REMEMBERED:
-            _told.clear()
-        _told.add(place)
+    if place not in _noted:
+        if len(_noted) >= _REMEMBERED:
+            _noted.clear()
+        _noted.add(place)
         note("damage", WARNING, "%s", str(error))  # whoever kept the error would keep what its frames have open
     return error

@@ -24,7 +24,7 @@ from shardstore.errors import NestedUpdate
 # In Python 3.11 a garbage collection may run in the middle of ContextVar.set. A finalizer that sets a variable then
 # frees the map which that call still reads, and the interpreter crashes. A copy of the context keeps the map.
 _keep_context: Final = contextvars.copy_context if sys.version_info < (3, 12) else bool
-_LOOK_S: Final = 0.25  # seconds between a waiter's own looks; a hand-over wakes it at once
+_CHECK_S: Final = 0.25  # seconds between a waiter's own looks; a hand-over wakes it at once
 
 
 class FifoMutex:
@@ -128,7 +128,7 @@ class FifoMutex:
         return True
 
     def _is_granted(self, waiter: _Waiter, deadline: float | None) -> bool:
-        pause = _LOOK_S if deadline is None else max(0.0, min(_LOOK_S, deadline - time.monotonic()))
+        pause = _CHECK_S if deadline is None else max(0.0, min(_CHECK_S, deadline - time.monotonic()))
         if waiter.woken.acquire(timeout=pause):
             return True
         if self.holds(waiter.token):  # whoever granted it has not woken us yet, or died before

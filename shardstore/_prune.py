@@ -53,7 +53,7 @@ def prune(  # noqa: PLR0913  # what Store.prune is asked, and what it knows of i
         run = _Run(batch, purge=purge)
         for removal in _counted(removals, progress):
             run.remove(removal)
-        run.settle()
+        run.sync()
     return PruneReport(dry_run, tuple(run.actions), sum(one.bytes_freed for one in run.actions), tuple(run.skipped))
 
 
@@ -89,7 +89,7 @@ class _Run:
     def remove(self, removal: Removal) -> None:
         """Archive or purge one session, unless it is in use, or changed since it was chosen."""
         if self._batch.due:
-            self.settle()
+            self.sync()
         key = removal.info.key
         txn = self._batch.transaction(key, 0.0, create=False)
         try:
@@ -114,11 +114,11 @@ class _Run:
             txn.abandon()
             raise
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         """Sync the group, and report its actions as done, or as failed if the sync failed."""
         waiting, self._waiting = self._waiting, []
         try:
-            self._batch.settle()
+            self._batch.sync()
         except CommitUncertain as error:
             self.skipped += [Skipped("", one.key, str(error), failed=True) for one in waiting]
         else:

@@ -78,9 +78,9 @@ class Rests:
         """Begin with short rests: something was seen, or is about to be."""
         self._next = pause
 
-    def pause(self, *, least: float = 0.0, most: float | None = None, unsettled: bool = False) -> float:
-        """Return how many seconds to rest now. `unsettled`: nothing may wake it though there is something to see."""
-        longest = OFTEN_S if unsettled else self.listen().longest
+    def pause(self, *, least: float = 0.0, most: float | None = None, waiting: bool = False) -> float:
+        """Return how many seconds to rest now. `waiting`: nothing may wake it though there is something to see."""
+        longest = OFTEN_S if waiting else self.listen().longest
         pause, self._next = max(self._next, min(least, SELDOM_S)), min(2 * self._next, longest)
         return pause if most is None else max(0.0, min(pause, most))
 

@@ -101,36 +101,36 @@ class Visit(Transaction, Protocol):
     def token(self) -> Token | None:
         """Its token in the nesting guard, while it is inside."""
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         """Sync the commits. Raises CommitUncertain: then none of them is known to be safe."""
 
 
 class Batch(Protocol):
     """Transactions, one after the other, whose syncs are shared. Used by one thread.
 
-    A commit is acknowledged only when `settle` returned after it. No lock is held until then.
+    A commit is acknowledged only when `sync` returned after it. No lock is held until then.
     """
 
     def __enter__(self) -> Self:
         """Get ready. Raises StoreIOError."""
 
     def __exit__(self, *exc: object) -> None:
-        """Settle, after an error too. Raises CommitUncertain."""
+        """Sync, after an error too. Raises CommitUncertain."""
 
     def transaction(self, key: str, timeout: float | None, *, create: bool = True) -> Transaction:
         """Return a transaction as Engine.transaction does. At most one of them is inside at a time."""
 
     def cover(self, txn: Transaction) -> None:
-        """Have what is committed of a session settled too: whoever wrote it may have died before its sync."""
+        """Have a session's committed state synced too: whoever wrote it may have died before its sync."""
 
     def restore(self, archived: ArchivedFile, timeout: float | None) -> State:
         """Bring back an archived session, as Engine.restore does."""
 
     @property
     def due(self) -> bool:
-        """Whether it is time to settle."""
+        """Whether it is time to sync."""
 
-    def settle(self, *, names: bool = False) -> None:
+    def sync(self, *, names: bool = False) -> None:
         """Sync the group; with `names`, also the removals of others. Raises CommitUncertain."""
 
 
@@ -157,7 +157,7 @@ class Changes(Protocol):
     def advance(self) -> None:
         """Move the place behind the changes of the last look."""
 
-    def is_unsettled(self) -> bool:
+    def has_waiting(self) -> bool:
         """Return whether the next look may find a change although nothing was written in `Engine.changes_in`."""
 
     def close(self) -> None:
@@ -205,7 +205,7 @@ class Engine(Protocol):
         """Return a visit, to be entered by `with`; None if this engine has a transaction for each commit.
 
         The session may be absent; with create=False it may raise SessionNotFound. No commit is acknowledged before
-        `settle`.
+        `sync`.
         """
 
     def tend(self, key: str, timeout: float | None) -> None:

@@ -152,7 +152,7 @@ class LogReplaced(ShardStoreError, LookupError):
 class WatchExpired(ShardStoreError):
     """The store no longer has the changes since a token: take a new one, list, and watch from there.
 
-    So it is when the index was made anew, when the token is too old, or when it is of another store.
+    So it is when the index was rebuilt, when the token is too old, or when it is of another store.
     """
 
     def __init__(self, reason: str = "the token is too old, or of another store") -> None:
@@ -177,7 +177,7 @@ class Conflict(ShardStoreError):
     def __init__(self, key: str, expected: str, found: str | None) -> None:
         self.key, self.expected, self.found = key, expected, found
         state = f"at version {found}" if found else "absent"
-        super().__init__(f"session {key!r} is {state}, expected {expected}; read it again and decide anew")
+        super().__init__(f"session {key!r} is {state}, expected {expected}; read it again and decide again")
 
 
 class LockTimeout(ShardStoreError, TimeoutError):
@@ -345,7 +345,7 @@ class StoreIncomplete(ShardStoreError, FileNotFoundError):
         super().__init__(
             errno.ENOENT,
             f"the store lacks its directory {path}; restore it from where the store was copied from, "
-            "or run verify(repair=True) or `shardstore verify --repair`, which makes it anew, without sessions",
+            "or run verify(repair=True) or `shardstore verify --repair`, which creates it again, without sessions",
         )
         self.filename = path
 

@@ -11,7 +11,7 @@ A span `shardstore.session` covers each locked visit to a session, from the call
     shardstore.wait.duration     until the session's lock was had
     shardstore.hold.duration     while it was held
     shardstore.sync.duration     each sync of a file
-    shardstore.refresh.duration  each refresh of the index, and each time it was made anew
+    shardstore.refresh.duration  each refresh of the index, and each rebuild
 
 Keys are in spans alone, and hashed unless you ask for them: they may name people. A program that does not call
 `instrument` pays nothing.

@@ -104,7 +104,7 @@ class EraseReport:
     """The outcome of Store.erase_history."""
 
     key: str
-    removed: tuple[str, ...]  # files, relative to the root, that are gone or were written anew
+    removed: tuple[str, ...]  # files, relative to the root, that are gone or were written again
     unreached: tuple[str, ...]  # for people: where old values may still stand
 
 

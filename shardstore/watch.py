@@ -114,7 +114,7 @@ class Watch:
         left = None if self._timeout is None else self._timeout - (time.monotonic() - self._quiet_since)
         if self._store is None or (left is not None and left <= 0):
             return None
-        return self.rests.pause(least=_SHARE * self._took, most=left, unsettled=self._changes.is_unsettled())
+        return self.rests.pause(least=_SHARE * self._took, most=left, waiting=self._changes.has_waiting())
 
     def close(self) -> None:
         """End the iteration."""

@@ -230,7 +230,7 @@ class Service:
                 if len(self._done) >= TOGETHER or time.monotonic() - began >= TOGETHER_S:
                     break
             if lost is None:
-                visit.settle()
+                visit.sync()
         except BaseException as error:  # noqa: BLE001  # of whoever takes part
             lost = error
         try:

@@ -37,7 +37,7 @@ class FileBatch:
     def __exit__(self, *exc: object) -> None:
         """Sync the last group, after an error too. Raises CommitUncertain."""
         try:
-            self.settle()
+            self.sync()
         except CommitUncertain:
             if not any(isinstance(error, StoreNotFound) for error in exc):  # which says more
                 raise
@@ -73,10 +73,10 @@ class FileBatch:
 
     @property
     def due(self) -> bool:
-        """Whether the group is to be settled before the next transaction."""
+        """Whether the group is to be synced before the next transaction."""
         return self._syncs.due
 
-    def settle(self, *, names: bool = False) -> None:
+    def sync(self, *, names: bool = False) -> None:
         """Sync the group; with `names`, the names of all sessions. Raises CommitUncertain.
 
         REQUIRES: no transaction of the batch is inside.
@@ -86,7 +86,7 @@ class FileBatch:
             for path in filter(os.path.isdir, map(layout.shard_path, PREFIXES)):
                 self._syncs.add_names(path)
         try:
-            self._syncs.settle()
+            self._syncs.sync()
         except CommitUncertain:
             self._engine.pool.close_idle()  # so that whatever is there is read again
             raise

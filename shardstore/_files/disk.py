@@ -130,7 +130,7 @@ def make_directory(path: str | os.PathLike[str]) -> None:
         os.close(fd)
 
 
-def adopt_file(fd: int, path: str | os.PathLike[str]) -> None:
+def inherit_access(fd: int, path: str | os.PathLike[str]) -> None:
     """Set the owner, group and mode of a file that was created without `create`, as `create` sets them."""
     _inherit(fd, os.path.dirname(path) or ".", FILE_MODE, GROUP_FILE_MODE)
 

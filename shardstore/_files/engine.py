@@ -136,7 +136,7 @@ class FileEngine:
         return self.pool.small(key) is not None
 
     def group(self, key: str, timeout: float | None, *, create: bool) -> FileTransaction:
-        """Return a transaction that may commit more than once. `settle` syncs all of it."""
+        """Return a transaction that may commit more than once. `sync` puts all of it on the medium."""
         txn = self.pool.transaction(key, timeout, create=create)
         txn.put_off = True
         txn.present = False  # each commit has its own rule

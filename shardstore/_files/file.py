@@ -28,8 +28,8 @@ SPACE_MIN, SPACE_STEP = 4096, 65536  # bytes: the file grows to 4 KB, doubles to
 _CHECK_BYTES: Final = 1024  # in front of the logical end, that must still be there: of most records all, its crc too
 _WRITE_NS: Final = 1_000_000_000  # nanoseconds that a file's time may lie before the end of our own write
 _FEW_BYTES: Final = 8192  # the space behind a journal is up to 64 KB, and need not be read with each record
-LOOK_S: Final = 0.01  # seconds between a reader's looks at the mtime: each makes the next commit dearer (identity.py)
-HOT_NS: Final = 5_000_000  # nanoseconds after the newest commit that it knows, within which a writer does not look
+CHECK_S: Final = 0.01  # seconds between a reader's checks of the mtime: each makes the next commit dearer (identity.py)
+HOT_NS: Final = 5_000_000  # nanoseconds after the newest commit that it knows, within which a writer does not check it
 _READER_RETRIES: Final = 5  # a reader may look while a commit is half way; what stays wrong is damage
 _NEVER: Final = -(1 << 96)  # nanoseconds: before any mtime, also one before 1970
 _READ_ONLY: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -64,7 +64,7 @@ class JournalFile(SyncedFile):
     several threads, one of which may be a writer.
     """
 
-    __slots__ = ("__weakref__", "_look_due", "device", "inode", "known", "links", "lock", "size", "torn", "writable")
+    __slots__ = ("__weakref__", "_check_due", "device", "inode", "known", "links", "lock", "size", "torn", "writable")
 
     def __init__(self, lock: KernelLock, fd: int, path: str, status: os.stat_result, *, writable: bool) -> None:
         super().__init__(fd, path)
@@ -73,7 +73,7 @@ class JournalFile(SyncedFile):
         self.links, self.inode, self.size, self.device = identity_of(status)
         self.known = _UNREAD
         self.torn = b""  # what the writer that is inside found behind the journal; no reader sets it
-        self._look_due = 0.0  # time.monotonic from which on the mtime is looked at again
+        self._check_due = 0.0  # time.monotonic from which on the mtime is checked again
         open_files.add(self)
 
     @classmethod
@@ -83,7 +83,7 @@ class JournalFile(SyncedFile):
             with descriptors:
                 disk.check_directory(os.path.dirname(path))
                 fd, writable = _open(path, write=write, create=create)
-                return cls._adopt(fd, path, writable=writable)
+                return cls._from_fd(fd, path, writable=writable)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -100,13 +100,13 @@ class JournalFile(SyncedFile):
             except OSError as error:
                 raise_io_error(error, "rewriting a shard", path)
             try:
-                return cls._adopt(fd, path, writable=True)
+                return cls._from_fd(fd, path, writable=True)
             except OSError as error:
                 _discard(temp)
                 raise_io_error(error, "rewriting a shard", path)
 
     @classmethod
-    def _adopt(cls, fd: int, path: str, *, writable: bool) -> JournalFile:
+    def _from_fd(cls, fd: int, path: str, *, writable: bool) -> JournalFile:
         lock = KernelLock(fd)
         try:
             status = os.fstat(fd)
@@ -160,7 +160,7 @@ class JournalFile(SyncedFile):
         try:
             found = os.pread(self.fd, len(check), journal.end + 1 - len(check))
             # abs: a clock that was set back is no reason not to look for hours
-            fresh = abs(time.time_ns() - seen) < HOT_NS if locked else time.monotonic() < self._look_due
+            fresh = abs(time.time_ns() - seen) < HOT_NS if locked else time.monotonic() < self._check_due
             if found == check and fresh and not torn:
                 return journal
             return self._changed(known, found, locked=locked)
@@ -174,13 +174,13 @@ class JournalFile(SyncedFile):
         somebody wrote into the file by hand, or put a backup into it, and it is read again from the start.
         """
         journal, check, seen, torn = known
-        due = time.monotonic() + LOOK_S
+        due = time.monotonic() + CHECK_S
         mtime = os.fstat(self.fd).st_mtime_ns
         if len(check) > 1 and found.startswith(check[:-1]):
             if len(found) == len(check) and found != check:
                 return self._read_on(journal, mtime) or self._reread(journal, locked=locked)  # the new lines will do
             if 0 <= seen - mtime <= _WRITE_NS and not (torn and locked):
-                self._look_due = due
+                self._check_due = due
                 return journal  # nothing changed; where `found` is short, there is no space behind the journal
         return self._reread(EMPTY, locked=locked)
 
@@ -223,7 +223,7 @@ class JournalFile(SyncedFile):
 
     def _distrust(self) -> None:
         """Have the file read anew before its next use. The journal stays: a writer that is inside writes behind it."""
-        self._look_due = 0.0
+        self._check_due = 0.0
         self.known = Known(self.known.journal, b"")
 
     # Writing. REQUIRES, for everything below: the caller holds the lock, and `journal` is what it read under it.

@@ -58,7 +58,7 @@ class LockedFiles:
             raise StoreClosed("this process does not hold the lock any more: it forked inside the update")
         return file
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         """Sync the commits whose sync was put off. Raises CommitUncertain: then none is known to be on the medium."""
         end, self._unsynced = self._unsynced, 0
         if not end:
@@ -71,15 +71,15 @@ class LockedFiles:
 
     # Another file in the journal's place
 
-    def rewrite(self, state: State | None = None, *, anew: bool = False) -> None:
+    def rewrite(self, state: State | None = None, *, new_log: bool = False) -> None:
         """Put a journal of one record in the file's place: the present state, or the one given.
 
-        The log's items in the journal move to its file when they have grown too many; with `anew` all of the log moves
-        to a new one. The log file is on the medium before the journal names it.
+        The log's items in the journal move to its file when they have grown too many; `new_log` moves
+        all of them to a new file. The log file is on the medium before the journal names it.
         """
         shard, file = self._shard, self._file()
         before = self.journal.state.log.settled.file
-        state = self._settled(self.journal.state if state is None else state, anew=anew)
+        state = self._settled(self.journal.state if state is None else state, new_log=new_log)
         self.mark_changed()
         line = whole_record(state)
         after = Journal(state, len(line), 1, line[8:16])
@@ -96,10 +96,10 @@ class LockedFiles:
             self._discard_log(before)
         events.note("journal", events.INFO, "rewrote session %r in %d bytes", shard.key, len(line))
 
-    def _settled(self, state: State, *, anew: bool) -> State:
+    def _settled(self, state: State, *, new_log: bool) -> State:
         """Return the state with its log where it is to stand from now on. Raises StoreIOError, CorruptShard."""
         log, name = state.log, self._shard.name
-        if anew:
+        if new_log:
             return state._replace(log=moved_to(log, self._logs.rewrite(name, self._shard.key, log)))
         if log.bytes > SETTLE_BYTES:
             return state._replace(log=moved_to(log, self._logs.settle(name, self._shard.key, log)))
@@ -171,7 +171,7 @@ class LockedFiles:
     def remove(self, *, durable: bool = True) -> None:
         """Remove the file: the session is absent from then on, and its next incarnation begins a new journal."""
         path, log = self._shard.path, self.journal.state.log.settled.file
-        self.settle()
+        self.sync()
         self.mark_changed()
         try:
             os.unlink(path)

@@ -16,10 +16,10 @@ _ID_FILES_MAX: Final = 32  # files whose ids are remembered
 _IDS_MAX: Final = 1 << 20  # ids that are remembered, of all files
 _ID_KEY_BYTES: Final = 48  # a longer id is remembered by its hash
 
-Look = tuple[int, int, int] | None  # inode, size and time of change of a file; None: there is none
+Stamp = tuple[int, int, int] | None  # inode, size and time of change of a file; None: there is none
 
 
-def look_at(path: str) -> Look:
+def stamp_of(path: str) -> Stamp:
     try:
         status = os.stat(path)
     except OSError:
@@ -38,16 +38,16 @@ class Newest:
 
     def __init__(self) -> None:
         # By file id: the look at it, the number of the first item, the items, and whether they have their values alone.
-        self._files: dict[str, tuple[Look, int, list[Item], bool]] = {}
+        self._files: dict[str, tuple[Stamp, int, list[Item], bool]] = {}
 
-    def get(self, file_id: str, seen: Look, start: int, stop: int, *, values: bool) -> list[Item] | None:
+    def get(self, file_id: str, seen: Stamp, start: int, stop: int, *, values: bool) -> list[Item] | None:
         """Return the items of these numbers; None where they are not all here."""
         look, first, items, poor = self._files.get(file_id) or (None, 0, [], True)
         if look is None or look != seen or start < first or stop > first + len(items) or (poor and not values):
             return None
         return items[start - first : stop - first]
 
-    def keep(self, file_id: str, seen: Look, first: int, items: list[Item], *, values: bool) -> None:
+    def keep(self, file_id: str, seen: Stamp, first: int, items: list[Item], *, values: bool) -> None:
         """Remember the newest items of a file, if they are few and small."""
         if seen is None or len(items) > NEWEST or sum([len(item.raw) for item in items]) > _NEWEST_BYTES:
             return

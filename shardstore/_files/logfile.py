@@ -16,7 +16,7 @@ from shardstore import _events as events
 from shardstore._files import disk
 from shardstore._files.file import read_file
 from shardstore._files.layout import Layout, log_name, new_log_id, shard_name
-from shardstore._files.log_cache import NEWEST, Known, KnownIds, Newest, id_key, look_at, nothing_known
+from shardstore._files.log_cache import NEWEST, Known, KnownIds, Newest, id_key, nothing_known, stamp_of
 from shardstore._files.log_reader import OpenedLog
 from shardstore._journal import log_lines
 from shardstore._log import Item, LogState, Settled
@@ -52,7 +52,7 @@ class LogFiles:
         With `values` the items have their values alone.
         """
         name, settled = shard_name(key), log.settled
-        seen = look_at(self.path(name, settled))
+        seen = stamp_of(self.path(name, settled))
         found = self._newest.get(settled.file, seen, start, stop, values=values)
         if found is None:
             with OpenedLog(self, name, key, settled, values=values) as file:
@@ -140,7 +140,7 @@ class LogFiles:
         if done is None:
             done = self.rewrite(name, key, log)
         newest = [*log.pending[-NEWEST:]]
-        self._newest.keep(done.file, look_at(self.path(name, done)), log.end - len(newest), newest, values=False)
+        self._newest.keep(done.file, stamp_of(self.path(name, done)), log.end - len(newest), newest, values=False)
         return done
 
     def rewrite(self, name: str, key: str, log: LogState) -> Settled:

@@ -185,7 +185,7 @@ class Shard:
     def lock_at_once(self) -> JournalFile | None:
         """Lock the open file if that takes no waiting, and nobody else is to have it first; None where not."""
         file, now, named = self.file, time.monotonic(), self.named
-        if file is None or now >= self.fair.ends or now >= self._queue_file.look_at:
+        if file is None or now >= self.fair.ends or now >= self._queue_file.check_at:
             return None
         if not file.writable or file.lock.abandoned is not None:
             return None

@@ -163,7 +163,7 @@ class Waiting:
         return left
 
     def _leave(self) -> bool:
-        """Leave the waiting ones; return whether this one was among them. Of two who ask at once, one is told so."""
+        """Leave the waiting ones; return whether this one was among them. Of two that ask at once, one gets True."""
         with suppress(ValueError):
             self._file.waiting.remove(self)
             return True

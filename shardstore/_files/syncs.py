@@ -116,7 +116,7 @@ class Syncs:
             self._changes > 0 and (self._bytes >= GROUP_BYTES or time.monotonic() - self._began >= GROUP_S)
         )
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         """Put all of the group on the medium. Raises CommitUncertain: then none of it is known to be there."""
         try:
             if self._root_fd >= 0 and (self._loose or len(self._fds) + len(self._names) > FEW):
@@ -139,7 +139,7 @@ class Syncs:
         return [path for path in (*self._targets, *self._names) if os.stat(path).st_dev != device]
 
     def close(self) -> None:
-        """Close what is open. What was not settled is not acknowledged."""
+        """Close what is open. An unsynced change is not acknowledged."""
         self._drop()
         fd, self._root_fd = self._root_fd, -1
         if fd >= 0:

@@ -69,7 +69,7 @@ class FileTransaction(LockedFiles):
         self.create = True  # whether an absent session's file is created
         self.present = False  # whether an absent session is SessionNotFound
         self.apart = True  # whether a commit is synced before it returns; else at the latest when the `with` is over
-        self.put_off = False  # whether the sync of several commits is put off until `settle`
+        self.put_off = False  # whether the sync of several commits is put off until `sync`
         self.append_only = False  # whether a grown journal is left to be rewritten later
         self.rewrite_due = False  # that was done
         self._waiting: Waiting | None = None  # for a sync that others do
@@ -239,7 +239,7 @@ class FileTransaction(LockedFiles):
         if self.append_only:  # neither a torn tail nor a second name: `at_hand` looked
             self.rewrite_due = True
             return False
-        self.settle()  # what was put off is in the file that may go now
+        self.sync()  # what was put off is in the file that may go now
         if file.links > 1 and not state.exists:
             self.remove(durable=durable)
             self.state = state

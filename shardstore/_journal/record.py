@@ -69,7 +69,7 @@ def next_record(  # noqa: PLR0913  # what a record says
     flag = b'"durable":true,' if durable else b""
     rest = b'"rev":%d,"at":%d,"by":%b,%b%b}' % (rev, now, _quoted(actor), flag, body)
     if rev > REV_MAX:
-        raise InvalidEntry("entry", f"the session has had {REV_MAX:,} revisions; delete it and create it anew")
+        raise InvalidEntry("entry", f"the session has had {REV_MAX:,} revisions; delete it and create it again")
     tag = f"{crc32(rest):08x}"
     after = _new(State, (fields, key, rev, incarnation, tag, created, now, actor, size, log))
     return b'{"crc":"%b",%b\n' % (tag.encode(), rest), after

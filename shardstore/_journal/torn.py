@@ -20,7 +20,7 @@ def classify_tail(tail: bytes, offset: int, *, first: bool) -> str | None:  # no
 
     `first`: no record stands before them in the file.
 
-    Damage in front of a record that was committed durably is never a tear, since every byte before such a record
+    Damage in front of a record that was committed durably is never a torn write, since every byte before such a record
     was on the disk when it was written. In front of a relaxed one it is, if whole sectors are missing: that is how
     a power cut leaves appends which reached the disk out of order. With no whole record behind it, it is the commit
     that was under way, except where the journal would then be empty and nothing but a changed byte explains it.
@@ -38,7 +38,7 @@ def classify_tail(tail: bytes, offset: int, *, first: bool) -> str | None:  # no
     if not tail.startswith(record.PREFIX[: len(tail)]) and tail[:SECTOR].strip(b"\n\0"):
         return "it does not begin as a journal does"
     if not tail.endswith(b"\n"):
-        changed = tail[-1:] != b"\0" and record.is_intact(tail[:-1])  # a tear leaves less than a line, never more
+        changed = tail[-1:] != b"\0" and record.is_intact(tail[:-1])  # a torn write leaves less than a line, never more
         return "the newline behind a record was changed" if changed else None
     text = tail.rstrip(b"\n")
     cut_at_sector = (offset + len(text)) % SECTOR == 0 and not text.endswith(b"}")

@@ -83,7 +83,7 @@ class MemoryChanges:
         """The place behind what the last look returned."""
         return self._engine.notes.token(self._next)
 
-    def is_unsettled(self) -> bool:
+    def has_waiting(self) -> bool:
         """Return False: every noted change is committed."""
         return False
 

@@ -73,7 +73,7 @@ class MemoryTransaction:
 
     rewrite_due = False
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         """Return at once: nothing was put off."""
 
     @property
@@ -151,5 +151,5 @@ class MemoryBatch:
     def cover(self, txn: object) -> None:
         """Ignore it."""
 
-    def settle(self, *, names: bool = False) -> None:
+    def sync(self, *, names: bool = False) -> None:
         """Ignore it."""

@@ -1,4 +1,4 @@
-"""Transactions that wait for the disk together: each commits at once, without waiting, and `settle` flushes them all.
+"""Transactions that wait for the disk together: each commits at once, without waiting, and `sync` flushes them all.
 
 The server writes one log for all: a flush that follows a commit covers it, whoever made it.
 """
@@ -36,7 +36,7 @@ class PostgresBatch:
 
     def __exit__(self, *_: object) -> None:
         """Settle, after an error too. Raises CommitUncertain."""
-        self.settle()
+        self.sync()
 
     def transaction(self, key: str, timeout: float | None, *, create: bool = True) -> PostgresTransaction:
         """Return a transaction that does not wait for the disk."""
@@ -46,7 +46,7 @@ class PostgresBatch:
         return txn
 
     def cover(self, txn: Transaction) -> None:
-        """Have what is committed of a session settled too: it stands in the same log of the server."""
+        """Have a session's committed state synced too: it stands in the same log of the server."""
 
     def restore(self, archived: ArchivedFile, timeout: float | None) -> State:
         """Bring back an archived session."""
@@ -57,10 +57,10 @@ class PostgresBatch:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to settle."""
+        """Whether it is time to sync."""
         return self._waiting >= _AT_ONCE
 
-    def settle(self, *, names: bool = False) -> None:  # noqa: ARG002
+    def sync(self, *, names: bool = False) -> None:  # noqa: ARG002
         """Flush the group. Raises CommitUncertain."""
         if not self._waiting or not self._durable:
             return
@@ -71,7 +71,7 @@ class PostgresBatch:
         except Lost as error:
             raise_uncertain(error, engine.location)
         try:
-            connection.run(engine.sql.settle, deadline=time.monotonic() + ANSWER_S)
+            connection.run(engine.sql.flush, deadline=time.monotonic() + ANSWER_S)
         except Lost as error:
             raise_uncertain(error, engine.location)
         except Refused as error:

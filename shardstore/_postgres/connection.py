@@ -45,7 +45,7 @@ class Connection:
         self._scrub = settings.address.scrub
         self._prepared: dict[str, bytes] = {}
         self._farewell: list[str] = []  # the SQLSTATE of an error that no statement of ours caused
-        self._limits: dict[str, int] = {}  # what this connection was told last
+        self._limits: dict[str, int] = {}  # as this connection has them
         self.pid = os.getpid()
         self.pooled = True  # until it is known better
         self._pg = pq.PGconn.connect_start(settings.conninfo)

@@ -91,15 +91,15 @@ def name_of(item: str) -> bytes:
     return blake2b(item.encode(), digest_size=16).digest()
 
 
-def settle(connection: Connection, logs: Logs, key: str, log: LogState, *, anew: bool) -> LogState:
+def settle(connection: Connection, logs: Logs, key: str, log: LogState, *, new_log: bool) -> LogState:
     """Have the log stand where it is to stand when its journal is rewritten; return it. Part of a transaction.
 
-    Pending items become rows when they have grown too many; with `anew`, or where items in the rows were replaced or
+    Pending items become rows when they have grown too many; with `new_log`, or where items in the rows were replaced or
     dropped, all of the log becomes rows of another id. Raises CorruptShard, Refused, Lost.
     """
-    if not anew and log.bytes <= SETTLE_BYTES:
+    if not new_log and log.bytes <= SETTLE_BYTES:
         return log._replace(settled=NOWHERE) if log.settled.file and log.kept == log.dropped else log
-    if log.appends_to_file and not anew:
+    if log.appends_to_file and not new_log:
         settled, items, first = log.settled, log.pending, log.kept
     else:
         items = tuple(read_items(logs, key, log, log.dropped, log.end))

@@ -99,7 +99,7 @@ class _Compaction:
             why = f"{dead:,} of {log.settled.lines:,} items were dropped"
             freed = log.settled.end * dead // log.settled.lines
             self.actions.append(Action("rewrite-log", key, journal.end + log.settled.end, why, age, freed))
-            return "anew"
+            return "new-log"
         need = state.size + log.bytes + _OVERHEAD
         if journal.records > 1 and journal.end > _SLACK + 2 * need:
             why = f"{journal.records:,} records for {state.size:,} bytes"
@@ -114,7 +114,7 @@ class _Compaction:
             if need == "drop":
                 txn.remove()
             elif need is not None:
-                txn.rewrite(anew=need == "anew")
+                txn.rewrite(new_log=need == "new-log")
         except BaseException:
             del self.actions[before:]
             raise
@@ -124,7 +124,7 @@ def erase_history(engine: PostgresEngine, key: str, timeout: float | None) -> Er
     """Implement Store.erase_history."""
     slot = engine.slot(key)
     with engine.transaction(key, timeout, create=False) as txn:
-        txn.rewrite(anew=bool(txn.state.log.settled.file))
+        txn.rewrite(new_log=bool(txn.state.log.settled.file))
         removed = [f"session/{slot.id.hex()}"]
         rows = engine.ask(f"SELECT n, place FROM {engine.sql.archive} WHERE id = $1::bytea", (slot.id,))
         for n, place in rows:

@@ -66,7 +66,7 @@ SELECT n, line FROM {self.item} WHERE log = $1::bytea AND n >= $2::bigint AND n 
         self.item_of = f"SELECT n, line FROM {self.item} WHERE log = $1::bytea AND name = $2::bytea"
         self.set_durability = f"SELECT {_DURABILITY.format(durable='$1::boolean')}"
         # Flushes what was committed before it: locking a row writes to the log of the database.
-        self.settle = f"SELECT {_DURABILITY.format(durable='true')} FROM {self.store} FOR KEY SHARE"
+        self.flush = f"SELECT {_DURABILITY.format(durable='true')} FROM {self.store} FOR KEY SHARE"
         self.unarchive = f"DELETE FROM {self.archive} WHERE n = $1::bigint"
         self.set_aside = f"""
 INSERT INTO {self.archive} (place, id, key, moved, settled, settled_bytes, journal)

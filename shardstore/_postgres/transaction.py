@@ -68,14 +68,14 @@ class PostgresTransaction(Inside):
 
         self._finish(write, after)
 
-    def rewrite(self, state: State | None = None, *, durable: bool = True, anew: bool = False) -> None:
+    def rewrite(self, state: State | None = None, *, durable: bool = True, new_log: bool = False) -> None:
         """Put one line in the place of all: the present state, or the one given."""
         connection, engine, slot, before = self.held(), self.engine, self.slot, self.known
         wanted = before.state if state is None else state
         found: list[Known] = []
 
         def write() -> None:
-            log = settle(connection, engine.logs, slot.key, wanted.log, anew=anew)
+            log = settle(connection, engine.logs, slot.key, wanted.log, new_log=new_log)
             whole = wanted._replace(log=log)
             line = whole_record(whole)
             found.append(Known(before.n + 1, Journal(whole, len(line), 1, line[8:16])))
@@ -93,7 +93,7 @@ class PostgresTransaction(Inside):
         found: list[Known] = []
 
         def write() -> None:
-            log = settle(connection, engine.logs, slot.key, state.log, anew=False)
+            log = settle(connection, engine.logs, slot.key, state.log, new_log=False)
             whole = state._replace(log=log)
             line = whole_record(whole)
             found.append(Known(self.known.n + 1, Journal(whole, len(line), 1, line[8:16])))

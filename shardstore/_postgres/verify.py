@@ -150,7 +150,7 @@ class _Verification:
 
 def _rewrite(txn: PostgresTransaction) -> str:
     txn.rewrite()
-    return "it was written anew"
+    return "it was written again"
 
 
 def _items(engine: PostgresEngine, log: LogState) -> dict[int, Item]:

@@ -58,7 +58,7 @@ class PostgresChanges:
     def _snapshot(self) -> str:
         return self._token.rpartition(".")[2]
 
-    def is_unsettled(self) -> bool:
+    def has_waiting(self) -> bool:
         """Return False: a look sees all that is committed."""
         return False
 

@@ -147,7 +147,7 @@ def test_a_lost_session_is_named(busy: Shell) -> None:
     lost = busy("verify", "--repair")
     assert lost.code == 5
     assert "1 session is LOST: agent:ops:hook; its bytes are kept in quarantine/" in lost.err
-    assert "restore it from a backup, or `set` it anew" in lost.err
+    assert "restore it from a backup, or `set` it again" in lost.err
     assert busy("verify").code == 0
     assert busy("get", "agent:ops:hook").code == 3
 

@@ -49,7 +49,7 @@ SAMPLES: list[BaseException] = [
     errors.StoreUnavailable("postgresql://host/db", "refused"),
     errors.LogReplaced("k"),
     errors.WatchExpired(),
-    errors.WatchExpired("the index was made anew"),
+    errors.WatchExpired("the index was rebuilt"),
     errors.LockTimeout("k", 1.5),
     errors.NestedUpdate("k"),
     errors.StoreBusy(),

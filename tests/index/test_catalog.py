@@ -13,7 +13,7 @@ import pytest
 
 from shardstore import Store
 from shardstore._files.index import catalog
-from shardstore._files.index.catalog import Catalog, Meta, looks, stamp
+from shardstore._files.index.catalog import Catalog, Meta, fingerprint, stamp
 from shardstore._files.index.changes import Unusable
 from shardstore._files.index.rows import NO_FILE, Indexed, Other, Projection
 from shardstore._files.layout import shard_name
@@ -194,7 +194,7 @@ def test_a_stamp_is_never_the_same_and_every_write_shows(tmp_path: Path) -> None
     for _ in range(50):
         sealed = stamp(str(path))
         path.write_bytes(b"two")
-        assert looks(str(path)) != sealed
+        assert fingerprint(str(path)) != sealed
 
 
 @pytest.mark.parametrize("name", ["a b", "50%", "q?mode=rw#x", "ä", "\udcff"])

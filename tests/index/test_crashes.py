@@ -80,7 +80,7 @@ def write(root: str, durability: Any) -> None:
 
 
 def look(root: str) -> tuple[dict[str, Any], dict[str, Any], str | None, bool]:
-    """In a child: list, read every shard, and say why the index was made anew."""
+    """In a child: list, read every shard, and say why the index was rebuilt."""
     with Store(root) as store:
         listed = {info.key: info.fields for info in store.list()}
         problem = store._engine.index.lister().problem
@@ -95,7 +95,7 @@ def in_child(function: Any, *args: Any) -> Any:
 
 @pytest.mark.parametrize("durability", ["commit", "relaxed"])
 def test_a_file_system_that_crashed_and_was_mounted_again(image: Path, durability: str) -> None:
-    """The machine was not started anew in between: the boot id is the same."""
+    """The machine was not restarted in between: the boot id is the same."""
     place = image.parent / "mnt"
     root = str(place / "store")
     if image.name == "btrfs":  # has no shutdown: what is on the disk now is what a crash would leave
@@ -115,7 +115,7 @@ def test_a_file_system_that_crashed_and_was_mounted_again(image: Path, durabilit
         listed, there, problem, sound = in_child(look, root)
     assert listed == there
     assert sound
-    assert problem == "it was made before the machine or the file system was started anew"
+    assert problem == "it was made before the machine or the file system was restarted"
     if durability == "commit":
         assert listed == {f"k{n}": {"n": -n} for n in range(SESSIONS) if n % 3}
 
@@ -131,7 +131,7 @@ def test_an_image_copied_while_it_was_mounted(image: Path) -> None:
         listed, there, problem, sound = in_child(look, root)
     assert listed == there
     assert sound
-    assert problem == "it was made before the machine or the file system was started anew"
+    assert problem == "it was made before the machine or the file system was restarted"
 
 
 def test_a_life_ends_with_the_mount(image: Path) -> None:

@@ -256,7 +256,7 @@ def test_the_machine_was_started_again(pair: tuple[Actor, Actor], monkeypatch: p
     monkeypatch.setattr("shardstore._files.index.place.life_of", lambda _: "another life")
     assert lister.list(refresh=False) == truth(writer.root)
     assert lister.list() == truth(writer.root)
-    assert lister.lister.problem == "it was made before the machine or the file system was started anew"
+    assert lister.lister.problem == "it was made before the machine or the file system was restarted"
     assert is_current(writer.root)
 
 

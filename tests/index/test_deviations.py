@@ -90,7 +90,7 @@ def marked_in_the_old_file_after_it_was_read(root: Path, patch: Patch) -> None:
     writer, lister = two(root)
     writer.write("t", n=1)
     rotating(patch)
-    hooked = once_before(patch, refresh, "looks", lambda: writer.write("s", n=1))
+    hooked = once_before(patch, refresh, "fingerprint", lambda: writer.write("s", n=1))
     lister.list()
     assert hooked
     check(root, lister, writer)
@@ -292,7 +292,7 @@ def changed_in_its_middle_by_hand(root: Path, patch: Patch) -> None:
     path.write_bytes(data)
 
 
-# Making it anew
+# Rebuilding it
 
 
 def listing_misses_a_file(root: Path, patch: Patch) -> None:
@@ -425,7 +425,7 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
     ),
     "the catalog not compared after the query": (
         published_under_a_reader_whose_locks_fell,
-        [(Lister, "_ask", (("seal_of(meta.mark, looks(self.place.catalog_path)) != seal", "False"),))],
+        [(Lister, "_ask", (("seal_of(meta.mark, fingerprint(self.place.catalog_path)) != seal", "False"),))],
     ),
     "another life of the machine believed": (
         machine_started_again,

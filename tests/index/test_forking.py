@@ -47,7 +47,7 @@ def test_a_dropped_connection_holds_up_nobody() -> None:
 
 
 def test_a_fork_goes_on_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Making the index anew may take longer than anybody wants to wait."""
+    """Rebuilding the index may take longer than anybody wants to wait."""
     monkeypatch.setattr(forking, "_PATIENCE_S", 0.05)
     other = Connection()
     in_another_thread(forking.begin_use, other)

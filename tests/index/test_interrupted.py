@@ -39,7 +39,7 @@ MOMENTS: dict[str, tuple[Any, str]] = {
     "refreshing": (refresh, "read_locked"),
     "publishing": (catalog.Catalog, "publish"),
     "sealing": (refresh, "stamp"),
-    "looking at the seal": (lister, "looks"),
+    "looking at the seal": (lister, "fingerprint"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Making the index anew: exact while others write, by one at a time."""
+"""Rebuilding the index: exact while others write, by one at a time."""
 
 from __future__ import annotations
 

@@ -400,7 +400,7 @@ def test_ids_that_went_with_a_backup_are_new_again(root: Path, tmp_path: Path, h
             else:
                 shutil.copy2(path, target.with_suffix(".new"))
                 target.with_suffix(".new").replace(target)
-        time.sleep(2 * disk.LOOK_S)
+        time.sleep(2 * disk.CHECK_S)
         other.run(actions.call, root, "append", "k", items(400), ids=[f"o{n}" for n in range(400)])
         assert len(store["k"].log) == 800
         assert store["k"].log.find("i700") is None

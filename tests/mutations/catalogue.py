@@ -532,7 +532,7 @@ def directory_sync_removed() -> None:
     "disks.many_directories_are_synced_by_one_call",
 )
 def batch_acknowledged_early() -> None:
-    swap("shardstore._files.syncs:Syncs.settle", lambda original: lambda self: self._drop())
+    swap("shardstore._files.syncs:Syncs.sync", lambda original: lambda self: self._drop())
 
 
 @mutation("syncing the directories of a batch", "disks.a_batch_is_synced_before_it_is_counted")
@@ -663,7 +663,7 @@ def deletion_forgotten() -> None:
     swap("shardstore._files.watch.changes:_seen", forgetting)
 
 
-@mutation("noticing that the index was made anew", "watching.an_index_made_anew_ends_a_watch")
+@mutation("noticing that the index was rebuilt", "watching.an_index_made_anew_ends_a_watch")
 def rebuilt_index_not_noticed() -> None:
     edit("shardstore._files.watch.changes:FileChanges._lines", ("file.is_named()", "True"))
     edit(
@@ -965,7 +965,7 @@ def waits_where_others_work() -> None:
 
 @mutation("syncing a visit before its calls return", "awaited.calls_of_one_visit_share_a_sync")
 def visit_not_synced() -> None:
-    edit("shardstore._aio.lanes:Service._visit", ("visit.settle()", "pass"))
+    edit("shardstore._aio.lanes:Service._visit", ("visit.sync()", "pass"))
 
 
 @mutation("failing every call of a visit whose sync fails", "awaited.a_failed_sync_fails_every_call_of_the_visit")

@@ -37,7 +37,7 @@ def restore(how: str, backup: Path, root: Path, *, index: bool) -> None:
     if not index:
         shutil.rmtree(backup / "index")
     subprocess.run(WAYS[how].format(b=backup, r=root), shell=True, check=True)
-    time.sleep(2 * disk.LOOK_S)
+    time.sleep(2 * disk.CHECK_S)
 
 
 def rows(store: Store) -> dict[str, tuple[str, Any]]:

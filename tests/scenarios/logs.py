@@ -294,7 +294,7 @@ def an_older_journal_put_back_alone(root: Path) -> None:
         aside = journal.with_suffix(".aside")
         aside.write_bytes(backup)
         aside.replace(journal)
-        time.sleep(2 * disk.LOOK_S)
+        time.sleep(2 * disk.CHECK_S)
         assert len(store[KEY].log) == 400
         assert store[KEY].log.find("i900") is None
         some(400, 750, "j", store)

@@ -173,7 +173,7 @@ def _put_back_in_place(root: Path, note: str, *, times: bool) -> None:
             file.write(backup)
         if times:
             os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-            time.sleep(2 * disk.LOOK_S)
+            time.sleep(2 * disk.CHECK_S)
             assert store[KEY]["n"] == 1
         assert store.update(KEY, add_ten)["n"] == 11
         assert store.verify().ok

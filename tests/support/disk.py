@@ -17,7 +17,7 @@ from typing import Any
 
 DAY_US = 86_400_000_000
 TIME_MAX_US = 253_402_300_800_000_000  # the year 10000
-LOOK_S = 0.01  # docs/internals/locking.md
+CHECK_S = 0.01  # docs/internals/locking.md
 _SHARD = re.compile(r"[a-z0-9-]{1,80}~[0-9a-f]{32}\.jsonl")
 _LOG_MEMBERS = {"cut", "drop", "rep", "add", "ids", "from"}  # what changes a log
 CRC_FIELD = len('{"crc":"00000000",')
@@ -34,7 +34,7 @@ def shard(root: str | Path, key: str) -> Path:
 def edit(path: Path, data: bytes) -> None:
     """Write a shard's bytes as an editor would, and wait until a process that has it open looks whether anybody did."""
     path.write_bytes(data)
-    time.sleep(2 * LOOK_S)
+    time.sleep(2 * CHECK_S)
 
 
 def shards(root: str | Path) -> list[Path]:

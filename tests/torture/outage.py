@@ -100,7 +100,7 @@ class Grouped(Relaxed):
 def _end_group(_store: Store) -> None:
     """Sync what the visit has written, and leave it: now all of it is acknowledged."""
     visit, Grouped.visit = Grouped.visit, None
-    visit.settle()
+    visit.sync()
     visit.__exit__(None, None, None)
 
 
@@ -308,14 +308,14 @@ def mutate(name: str | None) -> None:
         record.is_intact = lambda text: whole(text) or text.startswith(record.PREFIX)
         assert journal.record is record
     elif name == "acknowledged-too-early":
-        assert syncs.Syncs.settle
-        syncs.Syncs.settle = lambda self: self._drop()  # type: ignore[method-assign]
+        assert syncs.Syncs.sync
+        syncs.Syncs.sync = lambda self: self._drop()  # type: ignore[method-assign]
     elif name == "batch-without-names":
         assert syncs.Syncs.add_names
         syncs.Syncs.add_names = lambda *_: None  # type: ignore[method-assign]
     elif name == "group-not-synced":
-        assert transaction.FileTransaction.settle
-        transaction.FileTransaction.settle = lambda _self: None  # type: ignore[method-assign]
+        assert transaction.FileTransaction.sync
+        transaction.FileTransaction.sync = lambda _self: None  # type: ignore[method-assign]
     elif name == "group-says-durable":
         real: Any = transaction.next_record
         transaction.next_record = lambda *args, durable, **kwargs: real(*args, durable=True, **kwargs)

@@ -309,7 +309,7 @@ def put_back(attack: Attack) -> None:
             subprocess.run(["rsync", "-a", "--checksum", f"{backup}/", f"{attack.root}/"], check=False)
         else:
             _copy(backup, attack.root, how)
-        time.sleep(2 * disk.LOOK_S)
+        time.sleep(2 * disk.CHECK_S)
 
 
 def convert(attack: Attack) -> None:
@@ -319,7 +319,7 @@ def convert(attack: Attack) -> None:
             data = path.read_bytes()
             whole = attack.chance.random() < 0.7
             path.write_bytes(data.replace(b"\n", b"\r\n") if whole else data.replace(b"\n", b"\r\n", 1))
-        time.sleep(2 * disk.LOOK_S)
+        time.sleep(2 * disk.CHECK_S)
     if attack.chance.random() < 0.3:
         with Store(attack.root) as store:
             store.verify(repair=True)

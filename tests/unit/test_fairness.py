@@ -329,7 +329,7 @@ def test_who_stands_in_line_holds_no_other_lock(root: Path) -> None:
         shard = store._engine.pool.shard("k")
         old = KernelLock(os.open(shard.path, os.O_RDWR))
         os.rename(shard.path, root / "old")
-        shard.fair.ends, shard._queue_file.look_at = fairness.NEVER, fairness.NEVER
+        shard.fair.ends, shard._queue_file.check_at = fairness.NEVER, fairness.NEVER
         token = new_token(shard.mutex)
         assert shard.mutex.try_enter(token)
         assert shard.lock_at_once() is None

@@ -52,10 +52,10 @@ def test_files_and_targets_come_before_the_names_they_were_moved_from(
     group.add_file(file, 10)
     group.add_names(str(tmp_path / "b"), moved_to=str(tmp_path / "archive"))
     file.close()
-    group.settle()
+    group.sync()
     assert set(synced[:2]) == {str(tmp_path / "a" / "k"), str(tmp_path / "archive")}
     assert set(synced[2:]) == {str(tmp_path / "a"), str(tmp_path / "b")}
-    group.settle()
+    group.sync()
     assert len(synced) == 4, "a group is synced once"
     assert leftovers.below(tmp_path) == []
 
@@ -67,7 +67,7 @@ def test_a_relaxed_batch_syncs_nothing(tmp_path: Path, synced: list[str]) -> Non
     relaxed.add_file(file, 10)
     relaxed.add_names(str(tmp_path))
     assert not relaxed.due
-    relaxed.settle()
+    relaxed.sync()
     relaxed.close()
     file.close()
     assert synced == []
@@ -79,11 +79,11 @@ def test_a_group_is_due_by_number_bytes_or_age(tmp_path: Path, group: Syncs, mon
     for expected in (False, False, True):
         group.add_names(str(tmp_path))
         assert group.due is expected
-    group.settle()
+    group.sync()
     file = journal(tmp_path / "k")
     group.add_file(file, syncs.GROUP_BYTES)
     assert group.due
-    group.settle()
+    group.sync()
     file.close()
     group.add_names(str(tmp_path))
     monkeypatch.setattr(syncs, "GROUP_S", 0.0)
@@ -112,10 +112,10 @@ def test_everything_at_once_where_many_wait(tmp_path: Path, monkeypatch: pytest.
     for number in range(syncs.FEW + 1):
         group.add_names(str(tmp_path / f"{number}"))
         (tmp_path / f"{number}").mkdir()
-    group.settle()
+    group.sync()
     assert synced == ["everything"]
     group.add_names(str(tmp_path / "1"))
-    group.settle()
+    group.sync()
     assert synced == ["everything", str(tmp_path / "1")], "for a few the call would sync what others wrote"
     group.close()
 
@@ -132,10 +132,10 @@ def test_a_sync_that_fails_acknowledges_nothing(
     group.add_file(file, 10)
     file.close()
     with pytest.raises(CommitUncertain):
-        group.settle()
+        group.sync()
     assert leftovers.below(tmp_path) == []
     monkeypatch.undo()
-    group.settle()
+    group.sync()
 
 
 def test_a_root_that_is_gone_is_an_error_at_the_beginning(tmp_path: Path) -> None:

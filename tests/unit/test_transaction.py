@@ -71,7 +71,7 @@ CHANGES: dict[str, Callable[[FileTransaction], None]] = {
     "commit": lambda txn: txn.commit(MORE, "me", durable=False),
     "delete": lambda txn: txn.commit(Change({}, [], delete=True), "me", durable=True),
     "rewrite": lambda txn: txn.rewrite(),
-    "rewrite anew": lambda txn: txn.rewrite(anew=True),
+    "rewrite anew": lambda txn: txn.rewrite(new_log=True),
     "remove": lambda txn: txn.remove(),
     "archive": lambda txn: txn.archive(),
     "restore": restore,

@@ -91,7 +91,7 @@ class Index:
         """List sessions, each as of some moment during the call.
 
         refresh=False writes nothing, for the same answer. `progress(done, total)`, here and below, counts directories
-        whenever every shard has to be read; making the index anew calls it under the index lock. Warns
+        whenever every shard has to be read; rebuilding the index calls it under the index lock. Warns
         (DamagedSessions) where sessions are left out. Raises StoreNotFound, StoreIOError.
         """
         found, damaged = self.lister().answer(

@@ -1,6 +1,6 @@
 """The catalog: an SQLite file with one row a session, as of a mark in a change file.
 
-Disposable, so its rollback journal is in memory and nothing is synced: whatever goes wrong, it is made anew. SQLite's
+Disposable, so its rollback journal is in memory and nothing is synced: whatever goes wrong, it is rebuilt. SQLite's
 own locks keep readers and the publisher apart. They are the process's, and fall when any code in it opens and closes
 the file: our own code never opens it but through SQLite, and a list compares it with its seal after the query.
 """
@@ -292,18 +292,18 @@ class Catalog:
 
 
 def stamp(path: str) -> str:
-    """Set a time that no later write leaves the catalog, and return its looks for a seal. Raises OSError.
+    """Set a time that no later write leaves the catalog, and return its fingerprint for a seal. Raises OSError.
 
     A write within the same tick of the file system's clock would leave the time as it is. So the publisher sets one
     of its own, somewhere before 2005, never the same twice.
     """
     time = (int.from_bytes(os.urandom(4)) >> 2) * _SECOND_NS
     os.utime(path, ns=(time, time), follow_symlinks=False)
-    return looks(path)
+    return fingerprint(path)
 
 
-def looks(path: str) -> str:
-    """Return what the catalog's file looks like, as a seal holds it. Raises OSError."""
+def fingerprint(path: str) -> str:
+    """Return the catalog's inode, size and times, as a seal holds them. Raises OSError."""
     status = os.lstat(path)
     return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 

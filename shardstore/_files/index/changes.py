@@ -1,7 +1,7 @@
 """The change file: which shards may have changed since the catalog, and what the catalog looks like. Append-only text.
 
     shardstore changes.<random> <inode>
-    <crc32> < changes.<random>                        the file that this one goes on from, if it was not made anew
+    <crc32> < changes.<random>                        the file that this one goes on from, if it was not rebuilt
     <crc32> 3f/slug~hash.jsonl <seen> "<key>"         a change: whoever holds this shard's lock may commit to it
     <crc32> +                                         a mark: changes in front of it spare no other
     <crc32> = <mark> <inode> <size> <mtime> <ctime>   a seal: the catalog looks like this and knows all before <mark>
@@ -114,7 +114,7 @@ class ChangeFile:
             self.fd = os.open(self.path, flags | _FLAGS, FILE_MODE)
             _open_files.add(self)
         if flags & os.O_CREAT:
-            disk.adopt_file(self.fd, self.path)
+            disk.inherit_access(self.fd, self.path)
         status = os.fstat(self.fd)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", self.path)

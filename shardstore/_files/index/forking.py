@@ -15,7 +15,7 @@ import weakref
 from typing import Any, Final
 
 _PAUSE_S: Final = 0.0005
-_PATIENCE_S: Final = 10.0  # making the index anew may take longer; a fork goes on then
+_PATIENCE_S: Final = 10.0  # rebuilding the index may take longer; a fork goes on then
 
 _users: Final[dict[int, tuple[weakref.ref[Any], int]]] = {}  # by id: the connection, and the thread that uses it
 _forking = 0  # ident of the thread that is about to fork

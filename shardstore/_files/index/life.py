@@ -29,7 +29,7 @@ _places: dict[int, str] = {}  # by device: what to ask, "" for the number of the
 
 
 def life_of(directory: str) -> str:
-    """Return a text that changes when the machine starts anew and when the file system is mounted anew.
+    """Return a text that changes when the machine restarts and when the file system is mounted again.
 
     It is the same in every process and container of the machine. Raises OSError.
     """
@@ -42,9 +42,9 @@ def life_of(directory: str) -> str:
 
 @cache
 def boot_id() -> str:
-    """Return a text that is the same in every process until the machine starts anew.
+    """Return a text that is the same in every process until the machine restarts.
 
-    Where the system does not tell it is random, so that every process makes the index anew: slow, never wrong.
+    Where the system does not tell it is random, so that every process rebuilds the index: slow, never wrong.
     """
     text = _from_sysctl() if sys.platform == "darwin" else _from_proc()
     return blake2b(text or os.urandom(16), digest_size=16).hexdigest()

@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from shardstore import _events as events
-from shardstore._files.index.catalog import looks
+from shardstore._files.index.catalog import fingerprint
 from shardstore._files.index.changes import ChangeFile, Pending, Unusable, change_files, holds_index_lock
 from shardstore._files.index.rebuild import rebuild
 from shardstore._files.index.refresh import FAILURES, seal_of, where_usable
@@ -33,7 +33,7 @@ T = TypeVar("T")
 _REREADS: Final = 64  # shards read again and again; a refresh costs about as much
 BEHIND_BYTES_MAX: Final = 64 << 10  # of changes that every list reads: watchers have them written again and again
 _TRIES: Final = 6
-_WAIT_S: Final = 0.25  # seconds that a list waits for who publishes, or makes the index anew
+_WAIT_S: Final = 0.25  # seconds that a list waits for a process that publishes or rebuilds the index
 _POLL_S: Final = 0.001
 
 
@@ -46,7 +46,7 @@ class Lister:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.problem: str | None = None  # why this process last made the index anew, or read every shard
+        self.problem: str | None = None  # why this process last rebuilt the index, or read every shard
         self._rereads = 0
         self._counted = ("", 0)  # the change file and mark since which they are counted
 
@@ -92,11 +92,11 @@ class Lister:
             catalog.end()
             bring_up_to_date(self.place, catalog, file)
             raise _Again
-        seal = seal_of(meta.mark, looks(self.place.catalog_path))
+        seal = seal_of(meta.mark, fingerprint(self.place.catalog_path))
         if pending.seal != seal:
             raise Unusable("the catalog is not as it was sealed")
         answer = ask(CatalogView(catalog, self.place.shards, {name: self.place.shards.read(name) for name in names}))
-        if seal_of(meta.mark, looks(self.place.catalog_path)) != seal or not file.is_named():
+        if seal_of(meta.mark, fingerprint(self.place.catalog_path)) != seal or not file.is_named():
             raise Unusable("the catalog changed during a query")
         catalog.end()
         return answer
@@ -108,7 +108,7 @@ class Lister:
             self.place.reread_settings()
             raise Unusable("the indexed fields are others by now")
         if meta.life != self.place.life():
-            raise Unusable("it was made before the machine or the file system was started anew")
+            raise Unusable("it was made before the machine or the file system was restarted")
         file = self.place.change_file(meta.file)
         return meta, file, file.read(meta.mark)
 

@@ -98,7 +98,7 @@ class Place:
             found = self._file = ChangeFile.open(self.directory, file, write=write)
         return found
 
-    def adopt(self, file: ChangeFile) -> None:
+    def use(self, file: ChangeFile) -> None:
         """Go on with a change file that this process made."""
         self._file = file
 

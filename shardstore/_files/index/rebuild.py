@@ -1,4 +1,4 @@
-"""Making the index anew: as slow as reading every shard once, and exact while others write.
+"""Rebuilding the index: as slow as reading every shard once, and exact while others write.
 
 Whoever commits meanwhile has marked the shard as changed in the new change file, or held the shard's lock from before
 that file was there: then the shard is busy here, or has been committed to before it is read.
@@ -51,7 +51,7 @@ def rebuild(place: Place, progress: Progress | None) -> bool:
     except (Unusable, sqlite3.Error):
         return False
     took = time.monotonic() - began
-    events.note("index", events.INFO, "made the index anew in %.2f s: %s", took, place.directory)
+    events.note("index", events.INFO, "rebuilt the index in %.2f s: %s", took, place.directory)
     if events.measured is not None:
         events.measured("rebuild", took)
     return True

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from shardstore import _events as events
-from shardstore._files.index.catalog import looks, stamp
+from shardstore._files.index.catalog import fingerprint, stamp
 from shardstore._files.index.changes import BEFORE, BYTES_MAX, MARK, ChangeFile, Unusable, change, unlink
 from shardstore._files.index.rows import Busy, Indexed, Other
 from shardstore._model import UNKNOWN, UNSEEN
@@ -74,13 +74,13 @@ def _refresh(place: Place, catalog: Catalog, old: ChangeFile) -> bool:
             if rotates:  # from here on whoever knows the old one alone looks for another
                 os.rename(old.path, f"{place.directory}/{BEFORE}")
             pending = old.read(meta.mark)
-            if pending.seal != seal_of(meta.mark, looks(place.catalog_path)):
+            if pending.seal != seal_of(meta.mark, fingerprint(place.catalog_path)):
                 raise Unusable("the catalog is not as it was sealed")
             changes = read_locked(place, new, pending.names | suspects)
             check_settings(place, meta)
             catalog.publish(changes, compared, meta._replace(file=new.file, mark=mark))
         new.append(f"= {seal_of(mark, stamp(place.catalog_path))}")
-        place.adopt(new)
+        place.use(new)
         place.directories.published(suspects, compared, new.file)
     except BaseException:
         if rotates and new.is_named():
@@ -110,6 +110,6 @@ def check_settings(place: Place, meta: Meta) -> None:
         raise Unusable("the indexed fields are others by now")
 
 
-def seal_of(mark: int, looks: str) -> str:
+def seal_of(mark: int, fingerprint: str) -> str:
     """Return the text of a seal."""
-    return f"{mark} {looks}"
+    return f"{mark} {fingerprint}"

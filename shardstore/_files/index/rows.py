@@ -64,7 +64,7 @@ class Projection(_projection.Projection):
 
     def __init__(self, indexed: Iterable[str] | None) -> None:
         super().__init__(indexed)
-        # A catalog that was made with others is made anew.
+        # A catalog that was made with others is rebuilt.
         self.settings = codec.dumps([VALUE_BYTES_MAX, FIELDS_BYTES_MAX, CUT_BYTES_MAX, *self.indexed]).decode()
 
     def of_journal(self, name: str, journal: Journal) -> Indexed | Other:

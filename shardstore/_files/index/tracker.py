@@ -46,7 +46,7 @@ class ChangeTracker:
     def mark_changed(self, name: str, key: str = "", state: State | str = UNKNOWN) -> None:
         """Have every list and watcher read this shard from now on. `state`: its session's, or UNKNOWN, UNSEEN.
 
-        REQUIRES: the caller holds the shard's lock until it has committed. Where the index cannot be told it is
+        REQUIRES: the caller holds the shard's lock until it has committed. If the change cannot be marked, the index is
         deleted, and the next list reads every shard. Raises StoreIOError where that fails as well: commit nothing then.
         """
         seen = self._seen
@@ -129,7 +129,7 @@ class ChangeTracker:
         try:
             self._with_descriptor(lambda: discard(self._directory))
         except OSError as error:
-            raise_io_error(error, "deleting the index, which could not be told of a change", self._directory)
+            raise_io_error(error, "deleting the index, in which a change could not be marked", self._directory)
 
     def close(self) -> None:
         """Close all files."""

@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shardstore._files.index.audit import Audit
-from shardstore._files.index.catalog import CATALOG, looks, stamp
+from shardstore._files.index.catalog import CATALOG, fingerprint, stamp
 from shardstore._files.index.changes import Unusable
 from shardstore._files.index.rebuild import sweep
 from shardstore._files.index.refresh import FAILURES, seal_of, where_usable
@@ -45,7 +45,7 @@ def marked(lister: Lister) -> tuple[Meta, ChangeFile, Pending]:
     """Return what the catalog goes with, which can be believed. Raises Unusable, OSError, sqlite3.Error."""
     with closing(lister.place.take(write=False)) as catalog:
         meta, file, pending = lister.begin(catalog)
-        if pending.seal != seal_of(meta.mark, looks(lister.place.catalog_path)) or not file.is_named():
+        if pending.seal != seal_of(meta.mark, fingerprint(lister.place.catalog_path)) or not file.is_named():
             raise Unusable("the catalog is not as it was sealed")
         return meta, file, pending
 
@@ -53,7 +53,7 @@ def marked(lister: Lister) -> tuple[Meta, ChangeFile, Pending]:
 def audit(lister: Lister, progress: Progress | None) -> list[tuple[str, str]]:
     """Return (path relative to ROOT/index, problem) for every row that a list would wrongly believe.
 
-    An index that is missing, damaged or behind is no problem: it knows that it is, and is made anew or refreshed.
+    An index that is missing, damaged or behind is no problem: it knows that it is, and is rebuilt or refreshed.
     """
     place = lister.place
     with where_usable():
@@ -61,7 +61,7 @@ def audit(lister: Lister, progress: Progress | None) -> list[tuple[str, str]]:
             with closing(place.take(write=False)) as catalog:
                 meta, file, changes = lister.begin(catalog)
                 found = Audit(catalog, place.shards, changes.names).problems(progress)
-                seal = seal_of(meta.mark, looks(place.catalog_path))
+                seal = seal_of(meta.mark, fingerprint(place.catalog_path))
                 # What was marked as changed while we looked is no mistake.
                 changes = file.read(meta.mark)
                 if changes.seal == seal and file.is_named():
@@ -92,7 +92,7 @@ def believed(lister: Lister) -> dict[str, Believed]:
                 if row is not None:
                     rows[name] = Believed(*row[:3])
         changes = file.read(meta.mark)
-        if changes.seal != seal_of(meta.mark, looks(place.catalog_path)) or not file.is_named():
+        if changes.seal != seal_of(meta.mark, fingerprint(place.catalog_path)) or not file.is_named():
             return {}
         return {name: row for name, row in rows.items() if name not in changes.names}
     return {}
@@ -104,7 +104,7 @@ def vacuum(lister: Lister) -> int:
     Nothing where somebody refreshes, or without the right to write.
     """
     before = _size(lister.place.directory)
-    with where_usable():  # else the next list makes it anew
+    with where_usable():  # else the next list rebuilds it
         _vacuum(lister)
     return max(0, before - _size(lister.place.directory))
 

@@ -36,7 +36,7 @@ _REMEMBERED_S: Final = 1.0
 _POLL_S: Final = 0.0001  # by the first in the queue, once the time slice ahead must be over
 _IN_QUEUE_S: Final = 0.25  # a process in the queue may have been stopped: after this the others pass it
 
-_LOOK_S: Final = 0.001  # between looks at a queue where nobody is known to wait
+_CHECK_S: Final = 0.001  # between checks of a queue where nobody is known to wait
 NEVER: Final = float("inf")
 
 _HAVE_QUEUES: Final = sys.platform == "linux" and hasattr(fcntl, "F_OFD_SETLKW")
@@ -49,13 +49,13 @@ class QueueFile:
     """The open file whose bytes are the queues of one store's shards."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """`path` is a file of the store that is never replaced. It is opened when a queue is first looked at."""
+        """`path` is a file of the store that is never replaced. It is opened when a queue is first checked."""
         self._path = path
         self._fd = -1
         self._closed = False
         # time.monotonic: the first update after this, of any of the store's sessions, goes through `FairLock.wait`,
-        # which looks at the queue.
-        self.look_at = 0.0
+        # which checks the queue.
+        self.check_at = 0.0
 
     def fd(self) -> int:
         """Return the descriptor; -1 where there can be none, which is tried again at the next call."""
@@ -188,7 +188,7 @@ class Queue:
 class FairLock:
     """One shard's lock, shared fairly. REQUIRES for every method: the caller is inside the shard's FIFO mutex.
 
-    A plain try is allowed while `now < ends` and `now < queue_file.look_at`; every other update goes through `wait`.
+    A plain try is allowed while `now < ends` and `now < queue_file.check_at`; every other update goes through `wait`.
     """
 
     __slots__ = (
@@ -223,7 +223,7 @@ class FairLock:
         """
         if not self._waiting:
             now = time.monotonic()
-            polite = self._look(now, count)
+            polite = self._check_queue(now, count)
             busy = now < self._busy_until
             if not polite and (lock.try_acquire() if busy else lock.try_shortly(deadline)):
                 return True
@@ -240,19 +240,19 @@ class FairLock:
     def try_politely(self, lock: KernelLock, count: int) -> bool:
         """Take the lock if it is free and nobody is to have it first; return whether it is held afterwards."""
         now = time.monotonic()
-        return not self._look(now, count) and lock.try_acquire()
+        return not self._check_queue(now, count) and lock.try_acquire()
 
-    def _look(self, now: float, count: int) -> bool:
+    def _check_queue(self, now: float, count: int) -> bool:
         """Look at the queue, if it is time to; return whether somebody else is to have the lock first."""
-        self._queue_file.look_at = now + _LOOK_S
+        self._queue_file.check_at = now + _CHECK_S
         over = now >= self.ends or self.ends == NEVER
         polite = over and count > self._count and self._queue.is_taken()
-        self._judge(now, count)
+        self._measure(now, count)
         if over:
             self._begin(now, count)
         return polite
 
-    def _judge(self, now: float, count: int) -> None:
+    def _measure(self, now: float, count: int) -> None:
         """See whether this process has used its time slice without a pause, if it made updates enough to show that."""
         had = count - self._count
         if had >= _ENOUGH:

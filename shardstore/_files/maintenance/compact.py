@@ -65,27 +65,27 @@ class _Compaction:
             for done, file in enumerate(files):
                 progress(done, len(files))
                 if self.batch.due:
-                    self._settle()
+                    self._sync()
                 if file.log is not None:
                     self._sweep_log(file)
                 elif file.owner is not None:
                     self._sweep(file)
                 elif file.shard:
                     self._tend(file)
-            self._settle()
+            self._sync()
         self._sweep_archive()
         if not self.dry_run:
             self._tend_index(scan_progress)
-            self._settle()
+            self._sync()
         progress(len(files), len(files))
         freed = sum(action.bytes_freed for action in self.actions)
         return CompactReport(self.dry_run, tuple(self.actions), freed, tuple(self.skipped))
 
-    def _settle(self) -> None:
+    def _sync(self) -> None:
         """Sync the group, and report its actions as done, or as failed if the sync failed."""
         waiting, self.waiting = self.waiting, []
         try:
-            self.batch.settle()
+            self.batch.sync()
         except CommitUncertain as error:
             self.skipped += [Skipped("", one.key, str(error), failed=True) for one in waiting]
         else:
@@ -150,7 +150,7 @@ class _Compaction:
                 txn.rewrite()
             elif verb == "rewrite-log":
                 freed = need[2]
-                txn.rewrite(anew=True)
+                txn.rewrite(new_log=True)
                 self._did(verb, txn.state.key or file_key, before, why, age=age, freed=freed)
                 return
             elif verb == "trim":

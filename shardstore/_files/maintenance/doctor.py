@@ -1,4 +1,4 @@
-"""Proof, on the user's own disk, of what the store depends on. Works in a directory of its own and removes it."""
+"""Test the guarantees that a store needs on the user's own disk, in a directory that is removed afterwards."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def examine(directory: Path) -> DoctorReport:
         ("syncing works", _sync_works),
         ("a log moves with its session", _log_moves),
     ]
-    checks = [_judge_file_system(kind), *_judge_store(Layout(directory))]
+    checks = [_check_file_system(kind), *_check_store(Layout(directory))]
     work = Path(tempfile.mkdtemp(prefix=".shardstore-doctor-", dir=directory))
     try:
         checks += [_try(name, trial, work) for name, trial in trials]
@@ -58,7 +58,7 @@ def examine(directory: Path) -> DoctorReport:
     return DoctorReport(str(directory), kind, tuple(checks))
 
 
-def _judge_store(layout: Layout) -> list[Check]:
+def _check_store(layout: Layout) -> list[Check]:
     """Return whether the store in this directory, if there is one, has all of its directories, and had them always."""
     if not layout.marker.is_file():
         return []
@@ -78,7 +78,7 @@ def _try(name: str, trial: Callable[[Path], str], work: Path) -> Check:
         return Check(name, "fail", str(error) or type(error).__name__)
 
 
-def _judge_file_system(kind: str) -> Check:
+def _check_file_system(kind: str) -> Check:
     name = "the file system is local"
     if kind in _NETWORK:
         return Check(name, "warn", f"{kind} is a network file system: every machine must pass these checks at once")

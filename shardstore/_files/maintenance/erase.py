@@ -37,7 +37,7 @@ def erase_history(engine: FileEngine, key: str, timeout: float | None) -> EraseR
 def _forget(engine: FileEngine, txn: FileTransaction, name: str) -> list[str]:
     """Write journal and log anew, without their past, and remove every other log file of the session."""
     txn.repair_tail()
-    txn.rewrite(anew=bool(txn.state.log.settled.file))
+    txn.rewrite(new_log=bool(txn.state.log.settled.file))
     present = txn.state.log.settled.file
     removed = []
     directory = os.path.dirname(engine.layout.shard_path(name))

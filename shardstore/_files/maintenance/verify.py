@@ -65,7 +65,7 @@ _FIELDS_MAX = 8  # fields that are named
 def verify(
     engine: FileEngine, *, repair: bool, note: bool, progress: Callable[[int, int], None] | None
 ) -> VerifyReport:
-    """Implement Store.verify; `note`: the index may be told of damage."""
+    """Implement Store.verify; `note`: lists may learn of damage."""
     return _Verification(engine, repair=repair, note=note).run(progress)
 
 

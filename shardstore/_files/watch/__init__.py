@@ -29,14 +29,14 @@ def here(lister: Lister, *, write: bool) -> str:
         try:
             meta, _, _ = marked(lister)  # the index knows everything that was committed before its mark
             changes = FileChanges(lister, "", Position(meta.file, meta.mark, {}), write=write)
-            token = changes.settle().token(life_text(lister.place))
+            token = changes.present().token(life_text(lister.place))
             changes.close()
         except (ShardStoreError, Unusable, OSError, sqlite3.Error) as error:
             if isinstance(error, ShardStoreError) and not isinstance(error, WatchExpired):
                 raise
         else:
             return token
-        time.sleep(_PAUSE_S)  # somebody refreshes, or makes it anew
+        time.sleep(_PAUSE_S)  # somebody refreshes, or rebuilds it
     return ScanChanges.begin(lister.place)
 
 

@@ -29,7 +29,7 @@ _IN_TOKEN_MAX: Final = 64  # sessions that a token names; with more of them it i
 _LINE_BYTES_MAX: Final = 64  # of a line that names another change file
 _CHECKSUM_BYTES: Final = 9
 _TRIES: Final = 5
-_REBUILT: Final = "the index was deleted or made anew"
+_REBUILT: Final = "the index was deleted or rebuilt"
 
 
 class FileChanges:
@@ -46,8 +46,8 @@ class FileChanges:
         # Sessions that no mark stands behind, as far as is known.
         self._loose = self._next_loose = frozenset(position.waiting)
         # What the last look saw. It may have seen commits that were marked behind the place: they come no second time.
-        self._told: dict[str, Known] = {}
-        self._next_told: dict[str, Known] = {}
+        self._reported: dict[str, Known] = {}
+        self._next_reported: dict[str, Known] = {}
         self._tended = position.place  # up to where the index was refreshed last
         self._file = self._next_file = self._open(position.file)
 
@@ -61,7 +61,7 @@ class FileChanges:
         """The place behind what the last look returned."""
         return self._next.token(self._life)
 
-    def is_unsettled(self) -> bool:
+    def has_waiting(self) -> bool:
         """Return whether a session may be committed to without a further line."""
         return bool(self._position.waiting)
 
@@ -80,9 +80,9 @@ class FileChanges:
         """Return each session that is another one than the watcher knows. Raises WatchExpired, StoreIOError."""
         self._tend()
         notes, loose, file, end = self._read()
-        for name in notes.keys() & self._told.keys() - self._position.waiting.keys():
-            if self._told[name].seen != GONE:  # else it was made again, as the lines say
-                notes[name] = self._told[name]
+        for name in notes.keys() & self._reported.keys() - self._position.waiting.keys():
+            if self._reported[name].seen != GONE:  # else it was made again, as the lines say
+                notes[name] = self._reported[name]
         found, waiting = self._examine(notes, loose)
         self._next, self._next_file = Position(file.name, end, waiting), file
         self._next_loose = frozenset(loose & waiting.keys())
@@ -90,10 +90,10 @@ class FileChanges:
 
     def advance(self) -> None:
         """Go on behind what the last look returned."""
-        self._told, self._loose = self._next_told, self._next_loose
+        self._reported, self._loose = self._next_reported, self._next_loose
         self._file, self._position = self._next_file, self._next
 
-    def settle(self) -> Position:
+    def present(self) -> Position:
         """Return the position behind everything that was committed before this call; report nothing."""
         notes, loose, file, end = self._read(every=True)
         waiting: dict[str, Known] = {}
@@ -166,7 +166,7 @@ class FileChanges:
                 found = self._open_file(file)
                 if found.name == name:
                     return found
-        raise self._expired("the token is too old, or from before the index was made anew")
+        raise self._expired("the token is too old, or from before the index was rebuilt")
 
     def _open_file(self, file: str) -> ChangeFile:
         path = f"{self._place.directory}/{file}"
@@ -188,7 +188,7 @@ class FileChanges:
         """Return the changes, and the known versions of sessions that may change without a further line."""
         found: list[Seen] = []
         waiting: dict[str, Known] = {}
-        told: dict[str, Known] = {}
+        reported: dict[str, Known] = {}
         for name, known in notes.items():
             inside = self._is_inside(name)  # asked first: a writer who comes later marks behind our mark
             waits = inside or name in loose
@@ -199,10 +199,10 @@ class FileChanges:
                 if seen is not None and seen.key.startswith(self._prefix):
                     found.append(seen)
                 if isinstance(now, State):
-                    told[name] = _known(known, now, inside=inside)
+                    reported[name] = _known(known, now, inside=inside)
             if waits:
-                waiting[name] = told.get(name, known)
-        self._next_told = told
+                waiting[name] = reported.get(name, known)
+        self._next_reported = reported
         return found, waiting
 
     def _state(self, name: str) -> State | Found | None:
@@ -218,7 +218,7 @@ class FileChanges:
         return state
 
     def _is_inside(self, name: str) -> bool:
-        """Return whether a writer is inside the session's lock, or that cannot be told."""
+        """Return whether a writer is inside the session's lock, or that cannot be reported."""
         path = self._place.layout.shard_path(name)
         while True:
             try:
@@ -256,7 +256,7 @@ class _Opened:
 
 
 def _goes_on_from(file: ChangeFile) -> str:
-    """Return the name of the change file that this one goes on from; no name for one that was made anew."""
+    """Return the name of the change file that this one goes on from; no name for a rebuilt one."""
     line = os.pread(file.fd, _LINE_BYTES_MAX, file.start).partition(b"\n")[0]
     return line[_CHECKSUM_BYTES:].decode().removeprefix("< ")  # a change is no name of a change file
 

@@ -53,7 +53,7 @@ def parse(token: str, life: str) -> Position:
     if match is None:
         raise WatchExpired("this is no token of this store")
     if match["life"] != life:
-        raise WatchExpired("the index was deleted, or the machine or the file system started anew, since")
+        raise WatchExpired("the index was deleted, or the machine or the file system was restarted, since")
     try:
         waiting = codec.loads(base64.urlsafe_b64decode(match["waiting"])) if match["waiting"] else {}
         known = {name: Known(*map(str, pair)) for name, pair in waiting.items() if is_shard_name(name)}

@@ -42,7 +42,7 @@ class ScanChanges:
         """Read everything; return the token. Raises StoreNotFound, StoreIOError."""
         return _keep(place, _scan(place, {}, "")[1])
 
-    def is_unsettled(self) -> bool:
+    def has_waiting(self) -> bool:
         """Return True: nothing wakes a watcher here."""
         return True
 
