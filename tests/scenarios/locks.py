@@ -125,21 +125,21 @@ def a_rewrite_lets_nobody_in(root: Path) -> None:
     """From the rename to the end of a rewrite another writer stays outside: the new file was locked before it."""
     from shardstore._files.file import JournalFile
 
-    settle = JournalFile.sync_name
+    sync_name = JournalFile.sync_name
     outcomes: list[str] = []
     with Store(root) as store, one_peer() as peer:
         store.create(KEY, {"n": 0, "blob": "x" * 30_000})
 
-        def settle_slowly(self: JournalFile) -> None:
+        def sync_slowly(self: JournalFile) -> None:
             outcomes.append(peer.run(_outcome_of_patch, root))
-            settle(self)
+            sync_name(self)
 
-        JournalFile.sync_name = settle_slowly  # type: ignore[method-assign]
+        JournalFile.sync_name = sync_slowly  # type: ignore[method-assign]
         try:
             for n in range(1, 12):
                 store.patch(KEY, {"n": n, "blob": f"{n:02}" * 15_000})
         finally:
-            JournalFile.sync_name = settle  # type: ignore[method-assign]
+            JournalFile.sync_name = sync_name  # type: ignore[method-assign]
         assert outcomes, "no rewrite happened"
         assert set(outcomes) == {"LockTimeout"}
         assert store[KEY].rev == 12
