@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 WORKERS ?= 2
 MINUTES ?= 20
 VERSION_SUITES ?= contract unit index evidence cli stress
+# The tests start a thousand interpreters: each would compile the project again where no compiled file may be kept.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-awaited test-postgres test-versions mutants lint format reference exhaustive torture bench bench-quick clean
 

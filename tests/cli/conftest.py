@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,16 +12,19 @@ import pytest
 
 from shardstore import Store
 from tests.cli.shell import Shell
-from tests.conftest import verify
+from tests.conftest import verify, working_directory
 
 
 @pytest.fixture
-def shell(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shell]:
+def shell(request: pytest.FixtureRequest) -> Iterator[Shell]:
     """Yield a shell in a directory of its own; what is in its store afterwards must be sound."""
-    made = Shell(tmp_path)
-    yield made
-    if request.node.get_closest_marker("damages") is None and (made.store / "shardstore.json").exists():
-        verify(made.store)
+    made = Shell(Path(tempfile.mkdtemp(prefix="shardstore-test-", dir=working_directory())).resolve())
+    try:
+        yield made
+        if request.node.get_closest_marker("damages") is None and (made.store / "shardstore.json").exists():
+            verify(made.store)
+    finally:
+        shutil.rmtree(made.directory, ignore_errors=True)
 
 
 @pytest.fixture

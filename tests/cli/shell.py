@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import leftovers
+from tests.support.peer import REPOSITORY
+from tests.support.peer import environment as peer_environment
 
 COMMAND = (sys.executable, "-m", "shardstore_cli")
 _INHERITED = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TERM", "SHARDSTORE_PATH")
@@ -48,6 +50,7 @@ class Shell:
 
     directory: Path
     variables: dict[str, str] = field(default_factory=dict)
+    swaps: tuple[tuple[str, str], ...] = ()  # of mutated.py
 
     @property
     def store(self) -> Path:
@@ -59,12 +62,13 @@ class Shell:
         files = [self._file("in"), self._file("out"), self._file("err")]
         files[0].write_bytes(stdin.encode() if isinstance(stdin, str) else stdin)
         try:
-            code = _zygote().run(words, files, environment(**self.variables, **variables), self.directory)
+            code = _zygote().run(words, files, environment(**self.variables, **variables), self.directory, self.swaps)
             out, err = files[1].read_text(encoding="utf-8"), files[2].read_text(encoding="utf-8")
         finally:
             for file in files:
                 file.unlink()
-        assert "Traceback" not in err, err
+        assert self.swaps or "Traceback" not in err, err
+        assert "TargetGone" not in err, err
         return Done(code, out, err)
 
     def fresh(self, *arguments: str | Path, named: bool = True, **variables: str) -> Done:
@@ -122,14 +126,27 @@ class Zygote:
     """The process that forks the commands; see zygote.py. It ends when this process does: its stdin is closed."""
 
     def __init__(self) -> None:
-        command = [sys.executable, str(Path(__file__).with_name("zygote.py"))]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.cli.zygote"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=REPOSITORY,
+            env=peer_environment(),
+        )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         leftovers.share(self._process.stdin.fileno(), self._process.stdout.fileno())
 
-    def run(self, arguments: list[str], files: list[Path], variables: dict[str, str], directory: Path) -> int:
-        """Run a command and give its exit code."""
+    def run(
+        self,
+        arguments: list[str],
+        files: list[Path],
+        variables: dict[str, str],
+        directory: Path,
+        swaps: tuple[tuple[str, str], ...],
+    ) -> int:
+        """Run a command and return its exit code."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         request = {
@@ -137,6 +154,7 @@ class Zygote:
             "files": [str(file) for file in files],
             "environment": variables,
             "directory": str(directory),
+            "swaps": swaps,
         }
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()

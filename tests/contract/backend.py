@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ from typing import Any, ClassVar, Self
 
 from shardstore import Draft, Session, Store
 from tests.contract.awaited import AwaitedStore
-from tests.support import disk
+from tests.support import disk, leftovers
 from tests.support.actions import add_one, in_child, sleep_until, wait_for
 from tests.support.peer import Peer, hear, one_peer, say
 from tests.support.postgres import shared_server
@@ -140,16 +142,16 @@ class PostgresBackend(Backend):
         return self.written()
 
     def _rows(self, *tables: str) -> dict[tuple[str, str], tuple[str, str]]:
-        with connect(self.server) as database:
-            if not database.execute("SELECT to_regclass(%s)", (f"{self.schema}.line",)).fetchone()[0]:
-                return {}
-            return {
-                (table, place): (written, row)
-                for table in tables
-                for place, written, row in database.execute(
-                    f"SELECT ctid::text, xmin::text, t::text FROM {self.schema}.{table} t"
-                ).fetchall()
-            }
+        database = kept(self.server)
+        if not database.execute("SELECT to_regclass(%s)", (f"{self.schema}.line",)).fetchone()[0]:
+            return {}
+        return {
+            (table, place): (written, row)
+            for table in tables
+            for place, written, row in database.execute(
+                f"SELECT ctid::text, xmin::text, t::text FROM {self.schema}.{table} t"
+            ).fetchall()
+        }
 
     def another(self, name: str) -> Self:
         return type(self)(self.root.with_name(name), self.server)
@@ -162,9 +164,9 @@ class PostgresBackend(Backend):
                 assert self.written() == before, "checking a store changed its sessions"
 
     def drop(self) -> None:
-        with connect(self.server) as database:
-            database.execute("SET client_min_messages = warning")
-            database.execute(f"DROP SCHEMA IF EXISTS {self.schema} CASCADE")
+        database = kept(self.server)
+        database.execute("SET client_min_messages = warning")
+        database.execute(f"DROP SCHEMA IF EXISTS {self.schema} CASCADE")
 
 
 @contextmanager
@@ -174,6 +176,21 @@ def connect(server: str) -> Iterator[Any]:
 
     with psycopg.connect(server, autocommit=True) as database:
         yield database
+
+
+_kept: dict[tuple[int, str], Any] = {}
+
+
+def kept(server: str) -> Any:
+    """Return this process's connection to a server, past the store: each test looks three times, and drops a schema."""
+    import psycopg
+
+    mine = (os.getpid(), server)  # a forked child has its parent's
+    if mine not in _kept or _kept[mine].closed:
+        _kept[mine] = psycopg.connect(server, autocommit=True, prepare_threshold=None)
+        leftovers.share(_kept[mine].fileno())
+        atexit.register(_kept[mine].close)
+    return _kept[mine]
 
 
 class AwaitedBackend(FileBackend):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from typing import Any
 
 from tests.mutations.catalogue import mutation, nothing, swap
@@ -86,10 +87,21 @@ def nesting_unseen() -> None:
 
 @mutation("mutexes that a signal handler may take again", "people.a_signal_handler_gets_an_answer_or_a_typed_error")
 def mutexes_not_reentrant() -> None:
+    class Plain:
+        def __init__(self) -> None:
+            self._lock = threading.Lock()
+
+        def __enter__(self) -> None:
+            self._lock.acquire()
+            time.sleep(0.002)  # else a handler hardly ever comes while it is held, on a busy machine
+
+        def __exit__(self, *_: object) -> None:
+            self._lock.release()
+
     def plain(original: Any) -> Any:
         def init(self: Any, *args: Any) -> None:
             original(self, *args)
-            self._reading = threading.Lock()
+            self._reading = Plain()
 
         return init
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
+import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 import tests.mutations.people
 import tests.mutations.postgres  # noqa: F401
 from tests.mutations.catalogue import MUTATIONS, TargetGone, edit, swap
+from tests.support.forked import Forked
 from tests.support.mutate import VARIABLE
 from tests.support.peer import REPOSITORY, environment
 from tests.support.postgres import server_or_skip
@@ -42,16 +45,25 @@ LINUX_ONLY = {
 }
 
 
-def run(scenario: str, root: Path, mutation: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a scenario in a process of its own, with a mutation applied there and in every process it starts."""
-    return subprocess.run(
-        [sys.executable, "-m", "tests.support.run", scenario, str(root)],
-        env=environment(**{VARIABLE: mutation}),
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+def run(scenario: str, root: Path, mutation: str = "") -> tuple[int, str]:
+    """Run a scenario in a process of its own, with a mutation applied there and in every process it starts.
+
+    Return its exit status and what it printed.
+    """
+    with tempfile.TemporaryFile() as printed, open(os.devnull, "rb") as nothing:
+        process = Forked(
+            "tests.support.run", scenario, str(root),
+            files=(nothing.fileno(), printed.fileno(), printed.fileno()),
+            directory=str(REPOSITORY), environment=environment(**{VARIABLE: mutation}),
+        )  # fmt: skip
+        try:
+            code = process.wait(120)
+        finally:
+            if process.returncode is None:
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait()
+        printed.seek(0)
+        return code, printed.read().decode(errors="replace")
 
 
 @pytest.mark.damages("a broken store may leave anything")
@@ -64,16 +76,16 @@ def test_without_its_protection_the_scenario_fails(root: Path, name: str, scenar
         server_or_skip()
     if name in LINUX_ONLY and sys.platform != "linux":
         pytest.skip("needs what only Linux has")
-    outcome = run(scenario, root, name)
-    assert outcome.returncode == HELD_NOT, (
-        f"{scenario} ended with {outcome.returncode} though {MUTATIONS[name].takes_out} was taken out:\n{outcome.stderr}"
+    code, printed = run(scenario, root, name)
+    assert code == HELD_NOT, (
+        f"{scenario} ended with {code} though {MUTATIONS[name].takes_out} was taken out:\n{printed}"
     )
 
 
 def test_the_harness_reports_a_scenario_that_holds(root: Path) -> None:
     """Without a mutation the same run ends well: a failure above is the mutation's."""
-    outcome = run("tests.scenarios.lost_updates:no_change_writes_nothing", root)
-    assert outcome.returncode == 0, outcome.stderr
+    code, printed = run("tests.scenarios.lost_updates:no_change_writes_nothing", root)
+    assert code == 0, printed
 
 
 def test_a_mutation_of_what_is_not_there_is_no_failure_of_the_scenario() -> None:

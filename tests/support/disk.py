@@ -39,8 +39,19 @@ def edit(path: Path, data: bytes) -> None:
 
 def shards(root: str | Path) -> list[Path]:
     """List every file that can be a shard."""
-    found = [path for path in Path(root, "shards").glob("*/*.jsonl") if _SHARD.fullmatch(path.name) and path.is_file()]
-    return sorted(path for path in found if path.name.rpartition("~")[2].startswith(path.parent.name))
+    found: list[Path] = []
+    for place in _names(f"{root}/shards"):
+        names = [name for name in _names(f"{root}/shards/{place}") if _SHARD.fullmatch(name)]
+        found += [Path(root, "shards", place, name) for name in names if name.rpartition("~")[2].startswith(place)]
+    return sorted(path for path in found if path.is_file())
+
+
+def _names(directory: str) -> list[str]:
+    """List a directory; what is none, or cannot be read, has no names. Most of a store's directories are empty."""
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
 
 
 def line(record: dict[str, Any]) -> bytes:
@@ -190,14 +201,15 @@ def end(data: bytes) -> int:
 
 def fingerprint(root: str | Path, *, without: tuple[str, ...] = ("index",)) -> dict[str, tuple[Any, ...]]:
     """Describe every file under a directory so that two are equal only if nothing was written in between."""
-    seen = {}
-    for directory, names, files in os.walk(root):
-        names[:] = [name for name in names if os.path.relpath(os.path.join(directory, name), root) not in without]
+    top, seen = os.fspath(root), {}
+    left_out = {os.path.join(top, name) for name in without}
+    for directory, names, files in os.walk(top):
+        names[:] = [name for name in names if f"{directory}/{name}" not in left_out]
         for name in files:
             path = Path(directory, name)
             status = path.lstat()
             data = path.read_bytes() if path.is_file() and not path.is_symlink() else None
-            seen[str(path.relative_to(root))] = (status.st_ino, status.st_mtime_ns, status.st_mode, data)
+            seen[str(path.relative_to(top))] = (status.st_ino, status.st_mtime_ns, status.st_mode, data)
     return seen
 
 

@@ -1,8 +1,9 @@
 """Other processes, started once and told what to run.
 
-A `Peer` is a fresh interpreter (never a fork of the test run, whose threads it would inherit half alive) that runs
-top-level functions of test modules, by name, and sends back what they return or raise. A function that must meet
-its test half-way calls `say` and `hear`.
+A `Peer` is never a fork of the test run, whose threads it would inherit half alive. It is a fork of the stem (stem.py),
+which has one thread and no store; or a new interpreter where the test changes what Python reads when it starts. It runs
+top-level functions of test modules, by name, and sends back what they return or raise. A function that must meet its
+test half-way calls `say` and `hear`.
 
     with peers(4) as group:
         group.run(increment, root, 500)            # in all four at once; the results, in order
@@ -26,6 +27,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from tests.support.forked import Forked
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 60.0  # seconds that any answer may take before the test fails instead of hanging
@@ -52,18 +55,34 @@ class Peer:
 
     def __init__(self, *, cwd: str | Path | None = None, prefix: tuple[str, ...] = (), **env: str) -> None:
         """Start it; `prefix` is a command that runs another (unshare, setpriv), `env` is added to the environment."""
-        self._process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "tests.support.peer"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=cwd,
-            env=environment(**env),
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._in, self._out = self._process.stdin, self._process.stdout
+        self._process: subprocess.Popen[bytes] | Forked
+        if prefix or any(name.startswith("PYTHON") for name in env):
+            self._begin([*prefix, sys.executable, "-m", "tests.support.peer"], cwd, environment(**env))
+        else:
+            self._fork(os.fspath(cwd or os.getcwd()), environment(**env))
         self._said: list[Any] = []
         self._buffer = bytearray()
+
+    def _begin(self, command: list[str], cwd: str | Path | None, env: dict[str, str]) -> None:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=cwd, env=env)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process, self._in, self._out = process, process.stdin, process.stdout
+
+    def _fork(self, cwd: str, env: dict[str, str]) -> None:
+        (theirs_in, mine_in), (mine_out, theirs_out) = os.pipe(), os.pipe()
+        self._in, self._out = os.fdopen(mine_in, "wb"), os.fdopen(mine_out, "rb")
+        try:
+            self._process = Forked(
+                "tests.support.peer", files=(theirs_in, theirs_out, 2), directory=cwd, environment=env
+            )
+        except BaseException:
+            self._in.close()
+            self._out.close()
+            raise
+        finally:
+            os.close(theirs_in)
+            os.close(theirs_out)
 
     @property
     def pid(self) -> int:
@@ -72,7 +91,8 @@ class Peer:
 
     def descriptors(self) -> list[int]:
         """Return the pipes to it."""
-        return [self._in.fileno(), self._out.fileno()]
+        forked = [self._process.fileno()] if isinstance(self._process, Forked) else []
+        return [self._in.fileno(), self._out.fileno(), *forked]
 
     def start(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         """Begin `function(*args)` there; it must be importable by its module and name."""
@@ -116,7 +136,10 @@ class Peer:
     def stop(self) -> None:
         """Stop it as a debugger or a busy machine would, and wait until all its threads stand still."""
         self.signal(signal.SIGSTOP)
-        os.waitpid(self.pid, os.WUNTRACED)
+        if isinstance(self._process, Forked):
+            self._process.wait_until_stopped()
+        else:
+            os.waitpid(self.pid, os.WUNTRACED)
 
     def resume(self) -> None:
         """Let a stopped process go on."""
@@ -259,7 +282,7 @@ def _portable(error: BaseException) -> BaseException:
 def main() -> None:
     """Be the other process: commands from stdin, answers to stdout, everything printed to stderr."""
     # Through the module's importable name: functions under test import `say` from there, not from __main__.
-    this = sys.modules["tests.support.peer"] = sys.modules["__main__"]
+    this = sys.modules.setdefault("tests.support.peer", sys.modules["__main__"])
     commands, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)

@@ -32,7 +32,7 @@ _RUNNING = "SHARDSTORE_TEST_POSTGRES_OF_RUN"  # for the processes that a test st
 _START_S = 60.0
 _OPTIONS = (
     "fsync=off", "max_connections=200", "shared_buffers=64MB", "log_min_messages=fatal", "autovacuum_naptime=600",
-    "max_wal_senders=4", "wal_level=replica",
+    "max_wal_senders=4", "wal_level=replica", "full_page_writes=off",
 )  # fmt: skip
 
 
@@ -217,8 +217,11 @@ def server_or_skip() -> str:
 
 
 def _place() -> Path:
+    from tests.conftest import working_directory
+
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or f"{os.getppid()}-{os.getpid()}"
-    return Path(tempfile.gettempdir()) / f"shardstore-postgres-{os.geteuid()}-{run}"
+    memory = working_directory() == "/dev/shm"  # another choice may be closed to the server's user
+    return Path("/dev/shm" if memory else tempfile.gettempdir()) / f"shardstore-postgres-{os.geteuid()}-{run}"
 
 
 def _start_keeper(directory: Path) -> None:

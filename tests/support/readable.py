@@ -15,7 +15,7 @@ from tests.support.peer import REPOSITORY
 
 OWN = ("shardstore", "tests")
 RUNTIME = ("filelock", "orjson")  # what shardstore imports
-_LEFT_OUT = shutil.ignore_patterns("__pycache__", "site-packages", "test", "idlelib", "tkinter", "config-*", "corpus")
+_LEFT_OUT = shutil.ignore_patterns("site-packages", "test", "idlelib", "tkinter", "config-*", "corpus")
 
 
 class ReadableCopy:
