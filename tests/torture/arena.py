@@ -40,6 +40,8 @@ PATIENCE = 30.0
 MEMORY = Path("/dev/shm")
 _read, _write, _close = os.read, os.write, os.close  # the talk itself must not meet a fault
 
+NOT_OF_FILES = ("shardstore._postgres", "shardstore._aio.trio_loop", "shardstore.otel")  # each a library more
+
 OF_A_GENERATION = 3  # descriptors that a writer keeps: the generation file and its two note files
 
 
@@ -64,8 +66,9 @@ def quicken() -> None:
         except ImportError:
             continue
         for module in pkgutil.walk_packages(top.__path__, f"{package}."):
-            if not module.name.endswith("__main__"):
+            if not module.name.endswith("__main__") and not module.name.startswith(NOT_OF_FILES):
                 importlib.import_module(module.name)
+    gc.freeze()  # else each child copies the pages of all these modules when it collects
 
 
 class Child:
