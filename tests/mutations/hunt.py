@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from tests.mutations.mutants import MODULES, REPOSITORY, Mutant, known, mutants
+from tests.support import forked
 
 OUTCOMES = REPOSITORY / "build" / "mutants.jsonl"
 SLOWER = 6  # times; a mutant that makes its tests take longer than that, and some seconds, is noticed
@@ -180,7 +181,9 @@ class Checkout:
         return "too slow" if status is None else "noticed" if status else "survived"
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(self.path), "SHARDSTORE_TEST_DIR": str(self.stores)}
+        own = {"PYTHONPATH": str(self.path), "SHARDSTORE_TEST_DIR": str(self.stores)}
+        # Not the stem of the tests that hunt, which forks processes without the mutant.
+        return {name: value for name, value in {**os.environ, **own}.items() if name != forked.VARIABLE}
 
 
 def digest(text: str) -> str:

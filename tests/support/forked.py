@@ -17,6 +17,7 @@ from tests.support import leftovers
 
 VARIABLE = "SHARDSTORE_TEST_STEM"  # the socket of the stem, for the processes that a test starts
 _NUMBER_SIZE = 4
+_PATH_MAX = 60  # bytes of a directory in which a socket's path is short enough for every system
 
 
 class Forked:
@@ -83,7 +84,10 @@ def stem() -> str:
 def _start() -> str:
     from tests.support.peer import REPOSITORY, environment
 
-    path = str(Path(tempfile.mkdtemp(prefix="shardstore-stem-"), "socket"))
+    # A run of a mutant is killed, and its stem with it: what it leaves is where all of that run's files are.
+    chosen = os.environ.get("SHARDSTORE_TEST_DIR", "")
+    place = tempfile.mkdtemp(prefix="shardstore-stem-", dir=chosen if 0 < len(chosen) <= _PATH_MAX else None)
+    path = str(Path(place, "socket"))
     command = [sys.executable, "-m", "tests.support.stem", path]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY, env=environment()
