@@ -275,7 +275,7 @@ def story(directory: Path, entries: dict[str, openclaw.Entry], amount: Amount) -
 
     title("4. $ shardstore inspect --store store")
     told = shardstore("inspect", "--store", store)
-    show([*told[: told.index("")], *section(told, "most rewritten")])
+    show([*told[: told.index("")], *section(told, "most revised")])
     print("\n   $ shardstore inspect KEY --store store     (the busiest)")
     told = shardstore("inspect", keys[0], "--store", store)
     show([*told[: told.index("")], "[...]", *(line for line in told if line.startswith((COUNTER, "lastStepOf")))])

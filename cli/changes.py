@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shardstore.log import is_same
-
 from . import show
 
 if TYPE_CHECKING:
@@ -81,6 +79,8 @@ class LogChange:
 
 def of_log(before: Log | None, after: Log) -> LogChange | None:
     """Return the change of a log; None if the two are the same. `before` is None where nothing came before."""
+    from shardstore.log import is_same  # here: importing the library would slow every start
+
     if before is None:
         return LogChange(0, len(after)) if after else None
     if is_same(before, after):

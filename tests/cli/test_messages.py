@@ -199,5 +199,5 @@ def test_an_interrupted_bar_tells_where_it_was() -> None:
 def test_warnings_of_the_library_are_one_line(busy: Shell) -> None:
     """Python shows a warning with a line of code, which helps nobody at a prompt."""
     warns = "lambda original: lambda *a, **k: (__import__('warnings').warn('field \\x9bx is in no session'), original(*a, **k))[1]"
-    done = mutated(busy, ("shardstore:Store.list", warns))("list")
+    done = mutated(busy, ("shardstore._verbs.listing:Listing.list", warns))("list")
     assert done.err == "Warning: field \\x9bx is in no session\n"
