@@ -426,8 +426,8 @@ class Store(Reading, Listing, Upkeep):
         timeout: seconds without a change after which the iteration ends; None: it never ends.
 
         Each changed session comes at least once, as it is now. Several commits may be one change, and a later change is
-        never older. A session that was created and deleted meanwhile comes as deleted. The iterator waits for no
-        writer, and looks at least once a second. `close()` ends it.
+        never older. A session that was created and deleted meanwhile comes as deleted; a read-only Store without an
+        index may miss it. The iterator waits for no writer, and looks at least once a second. `close()` ends it.
 
         Raises WatchExpired, also later on, if the store no longer has the changes; otherwise as `list`.
 

@@ -172,7 +172,7 @@ class LockedFiles:
         """Remove the file: the session is absent from then on, and its next incarnation begins a new journal."""
         path, log = self._shard.path, self.journal.state.log.settled.file
         self.sync()
-        self.mark_changed()
+        self.mark_changed(removes=True)
         try:
             os.unlink(path)
         except OSError as error:
@@ -229,7 +229,7 @@ class LockedFiles:
     def move_to(self, target: str, doing: str) -> None:
         """Move the file out of the store's shards; `doing` completes an error's "while ..."."""
         path = self._shard.path
-        self.mark_changed()
+        self.mark_changed(removes=True)
         try:
             disk.make_directory(os.path.dirname(target))
             os.rename(path, target)
@@ -314,11 +314,14 @@ class LockedFiles:
         """Return unused space to the file system; return the bytes freed."""
         return self._file().trim(self.journal.end)
 
-    def mark_changed(self) -> None:
-        """Mark the session changed, before its files change otherwise than by a commit, or because they are damaged."""
+    def mark_changed(self, *, removes: bool = False) -> None:
+        """Mark the session changed, before its files change otherwise than by a commit, or because they are damaged.
+
+        removes: nothing of the session will be left, so a watcher learns by this line that it was there.
+        """
         shard, state = self._shard, self.state
         seen = state if state.exists else UNSEEN if self.read else UNKNOWN
-        self._mark_changed(shard.name, state.key or shard.key, seen)
+        self._mark_changed(shard.name, state.key or shard.key, seen, again=removes and state.exists)
 
     # Seen
 

@@ -205,7 +205,7 @@ class Pool:
             shard.after_fork()
 
 
-def _without_index(*_: object) -> None:
+def _without_index(*_: object, again: bool = False) -> None:
     """Ignore a change: this pool has no index beside it."""
 
 

@@ -83,6 +83,24 @@ def test_made_and_deleted_between_two_looks(store: Store) -> None:
     assert sorted(seen(store, token, "whole:")) == [("whole:1", "deleted", 0)]
 
 
+def test_made_and_removed_whole_while_it_is_made_anew(store: Store) -> None:
+    """It comes as deleted at once, however long whoever makes it anew stands inside."""
+    token = store.token()
+    watch = store.watch(timeout=0)
+
+    def make(draft: Any) -> None:
+        draft["n"] = 1
+        assert seen(store, token) == [("whole:1", "deleted", 0)]
+        assert [(change.key, change.kind) for change in watch] == [("whole:1", "deleted")]
+
+    store.create("whole:1", {})
+    store.delete_all("whole:")
+    store.update("whole:1", make)
+    assert seen(store, token) == [("whole:1", "created", 1)]
+    assert [(change.key, change.kind) for change in watch] == [("whole:1", "created")]
+    watch.close()
+
+
 def test_what_was_removed_whole_is_deleted(store: Store) -> None:
     """By prune, into the archive and for good; a restored one is new, though its version is not."""
     versions = {key: store.create(key, {"n": 1}).version for key in ("archived", "purged", "stays")}

@@ -47,10 +47,10 @@ class Actor:
         self._marked_ahead = False  # the session of the commit that is due
         self.pool.mark_changed = self._mark_changed
 
-    def _mark_changed(self, name: str, *seen: Any) -> None:
+    def _mark_changed(self, name: str, *seen: Any, **how: Any) -> None:
         """Mark as changed, as every commit does first."""
         if not self._marked_ahead:
-            self.index.mark_changed(name, *seen)
+            self.index.mark_changed(name, *seen, **how)
 
     def write(self, key: str, **fields: Any) -> None:
         """Patch some fields, as Store.update does: lock, read, mark as changed, commit, unlock."""

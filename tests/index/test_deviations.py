@@ -128,11 +128,11 @@ def killed_after_the_commit(root: Path, patch: Patch) -> None:
         pool = mine._engine.pool
         mark = pool.mark_changed
 
-        def marking(name: str, *seen: Any) -> None:
+        def marking(name: str, *seen: Any, **how: Any) -> None:
             steps.append("mark")
             if len(steps) == 2:
                 os._exit(0)
-            mark(name, *seen)
+            mark(name, *seen, **how)
 
         pool.mark_changed = marking
         real = JournalFile.append

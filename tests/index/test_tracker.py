@@ -52,6 +52,15 @@ def test_a_shard_is_marked_once_between_two_marks(made: ChangeFile, tracker: Cha
     assert (lines(made, name), lines(made, NAMES[0])) == (2, 3)
 
 
+def test_what_is_removed_is_marked_again(made: ChangeFile, tracker: ChangeTracker) -> None:
+    """So a watcher learns that the session was there; what comes after it is spared again."""
+    name = shard_name("new")
+    tracker.mark_changed(name)
+    tracker.mark_changed(name, again=True)
+    tracker.mark_changed(name)
+    assert lines(made, name) == 2
+
+
 @pytest.mark.parametrize("part", range(1, 11))
 def test_a_mark_is_seen_however_it_arrives(made: ChangeFile, tracker: ChangeTracker, part: int) -> None:
     """In two pieces, with a look between them."""

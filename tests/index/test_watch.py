@@ -28,6 +28,7 @@ SCENARIOS = [
     scenarios.a_commit_that_was_only_marked_is_seen_later,
     scenarios.a_session_that_changes_again_is_seen_again,
     scenarios.a_session_made_and_deleted_between_two_looks_is_seen,
+    scenarios.a_session_removed_whole_is_seen_while_it_is_made_anew,
     scenarios.an_index_made_anew_ends_a_watch,
     scenarios.an_interrupted_look_loses_nothing,
     scenarios.nothing_is_missed_under_kills,

@@ -86,7 +86,7 @@ def test_the_index_is_told_before_each_change_of_a_file(root: Path, pool: Pool, 
     path = disk.shard(root, KEY)
     told: list[bytes] = []
 
-    def tell(name: str, *_: object) -> None:
+    def tell(name: str, *_: object, **_how: object) -> None:
         assert path == root / "shards" / name
         told.append(path.read_bytes())
         if len(told) == 1:

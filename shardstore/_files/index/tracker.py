@@ -43,14 +43,19 @@ class ChangeTracker:
         self._free_descriptors = free_descriptors
         self._seen: tuple[_Seen, ...] = ()
 
-    def mark_changed(self, name: str, key: str = "", state: State | str = UNKNOWN) -> None:
+    def mark_changed(self, name: str, key: str = "", state: State | str = UNKNOWN, *, again: bool = False) -> None:
         """Have every list and watcher read this shard from now on. `state`: its session's, or UNKNOWN, UNSEEN.
+
+        again: write a line though one stands behind the last mark, for a watcher that is to see what is removed.
 
         REQUIRES: the caller holds the shard's lock until it has committed. If the change cannot be marked, the index is
         deleted, and the next list reads every shard. Raises StoreIOError where that fails as well: commit nothing then.
         """
         seen = self._seen
         try:
+            if again:
+                for one in seen:
+                    one.names.discard(name)
             if len(seen) == 1:  # as quick as the two system calls that it takes to know that there is nothing to do
                 file, names, size = seen[0]
                 if name in names and os.lseek(file.fd, 0, os.SEEK_END) == size and os.access(file.path, os.F_OK):

@@ -17,7 +17,7 @@ from shardstore._files.index.lister import BEHIND_BYTES_MAX
 from shardstore._files.index.reading import reading
 from shardstore._files.index.rows import Busy, is_damaged
 from shardstore._files.locks.flock import try_share, unlock
-from shardstore._files.watch.position import GONE, NOTHING, Known, Position, life_text
+from shardstore._files.watch.position import BRIEF, GONE, NOTHING, Known, Position, life_text
 from shardstore._model import NEVER_WAS, UNKNOWN, UNSEEN, Seen, State, seen_of
 from shardstore.errors import DamagedSessions, ShardStoreError, StoreNotFound, WatchExpired, warn_caller
 
@@ -269,11 +269,18 @@ def _parse(text: bytes) -> tuple[str, str, str]:
 
 
 def _note(text: bytes, notes: dict[str, Known], loose: set[str], *, every: bool) -> None:
-    """Take in a change. What was known of the session first is what the watcher knows."""
+    """Take in a change. What was known of the session first is what the watcher knows.
+
+    A version behind "absent" says that the session was there. It is news that nothing is left of it, whoever is inside.
+    """
     name, seen, key = _parse(text)
     if seen != UNSEEN or every:
-        before = notes.get(name, NOTHING)
-        notes[name] = Known(before.key or key, seen if before.seen == GONE else before.seen)
+        named, before = notes.get(name, NOTHING)
+        if before == GONE:
+            before = seen
+        elif before == NEVER_WAS and "." in seen:
+            before = BRIEF
+        notes[name] = Known(named or key, before)
         loose.add(name)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from shardstore._files.index.place import Place
 
 GONE: Final = "gone"  # seen of a session of which nothing is left
+BRIEF: Final = "brief"  # seen of a session that was absent, and then there for a while
 _FILE: Final = "changes."
 _TOKEN: Final = re.compile(
     r"(?P<file>[0-9a-f]{16})\.(?P<place>\d{1,15})\.(?P<life>[0-9a-f]{12})(\.(?P<waiting>[\w=-]+))?", re.ASCII
@@ -25,7 +26,7 @@ class Known(NamedTuple):
     """What a watcher knows of a session that may have changed."""
 
     key: str  # empty where it is not known
-    seen: str  # as by `seen_of`, or UNKNOWN, GONE
+    seen: str  # as by `seen_of`, or UNKNOWN, GONE, BRIEF
 
 
 NOTHING: Final = Known("", GONE)
