@@ -34,6 +34,7 @@ COVERED: dict[str, tuple[str, ...]] = {
     "shardstore/_wake": ("contract/test_watch.py", "index/test_watch.py"),
     "shardstore/_journal/log_lines": ("unit/test_log_values.py", "docs/test_log_format.py"),
     "shardstore/_journal/log": ("unit/test_log_values.py",),
+    "shardstore/_measuring": ("unit/test_otel.py",),
     "shardstore/_log": ("unit/test_log_values.py",),
     "shardstore/_draft_log": ("contract/test_log_draft.py",),
     "shardstore/_transcripts": ("evidence/test_transcripts.py", "contract/test_log.py", "contract/test_log_moves.py"),
