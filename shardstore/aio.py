@@ -98,9 +98,7 @@ def _commit(
         def run(sync: Store) -> _T:
             return verb(sync, *args, **kwargs)
 
-        if type(key) is not str:
-            return await store._call((), run)  # noqa: SLF001  # it raises what it raises for no key
-        if reads_log is not None:
+        if reads_log is not None and type(key) is str:
             result = store._at_once(key, run, reads_log=reads_log(args, kwargs))  # noqa: SLF001
             if result is not NOT_AT_HAND:
                 if store._home.at_once >= AT_ONCE:  # noqa: SLF001

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal
 
 from shardstore import _codec as codec
@@ -62,9 +63,7 @@ class _Verbs(Generic[M, I]):
 
     def __init__(self, form: Form[M, I]) -> None:
         self._form = form
-
-    def _typed(self, session: Session) -> TypedSession[M, I]:
-        return TypedSession(session, self._form)
+        self._typed: Callable[[Session], TypedSession[M, I]] = partial(TypedSession, form=form)
 
     def _checked(self, session: Session) -> TypedSession[M, I]:
         """Return a session that fits. Raises InvalidEntry."""
@@ -110,6 +109,17 @@ class _Verbs(Generic[M, I]):
             draft.update(fields)
 
         return replace
+
+    def _revert(self, store: Store, key: str, rev: int) -> Callable[[Draft], Mapping[str, Any]]:
+        """Return the mutator that puts a revision back; inside the lock, it is the one that was checked."""
+
+        def revert(_draft: Draft) -> Mapping[str, Any]:
+            session = store.get(key, rev=rev)
+            assert session is not None  # else RevisionNotFound
+            self._form.load(session.raw)
+            return session.data
+
+        return revert
 
     def _made(self, data: M | Callable[[], M]) -> Callable[[], Mapping[str, Any]]:
         form = self._form
@@ -219,8 +229,8 @@ class TypedStore(_Verbs[M, I]):
 
     def revert(self, key: str, rev: int, *, expect: Expect | None = None) -> TypedSession[M, I]:
         """Put the fields of an earlier revision back. Raises InvalidEntry if they do not fit the model."""
-        self.get(key, rev=rev)
-        return self._typed(self.store.revert(key, rev, expect=_plain(expect)))
+        change = self._revert(self.store, key, rev)
+        return self._typed(self.store.update(key, change, create=False, expect=_plain(expect)))
 
     def create_many(
         self, pairs: Mapping[str, M] | Iterable[tuple[str, M]], *, on_exists: Literal["raise", "skip"] = "raise"
@@ -323,7 +333,7 @@ class TypedEdit(Generic[M, I]):
     ) -> None:
         if kind is None and self._draft is not None:
             try:
-                self._draft.accept(None)
+                self._draft.finish()
             except BaseException as misfit:
                 self._edit.__exit__(type(misfit), misfit, misfit.__traceback__)
                 raise
@@ -404,8 +414,11 @@ class AsyncTypedStore(_Verbs[M, I]):
 
     async def revert(self, key: str, rev: int, *, expect: Expect | None = None) -> TypedSession[M, I]:
         """Put the fields of an earlier revision back, as `TypedStore.revert` does."""
-        await self.get(key, rev=rev)
-        return self._typed(await self.store.revert(key, rev, expect=_plain(expect)))
+
+        def run(store: Store) -> Session:
+            return store.update(key, self._revert(store, key, rev), create=False, expect=_plain(expect))
+
+        return self._typed(await self.store._queued(key, run, creates=False))  # noqa: SLF001  # it reads files
 
     async def create_many(
         self, pairs: Mapping[str, M] | Iterable[tuple[str, M]], *, on_exists: Literal["raise", "skip"] = "raise"

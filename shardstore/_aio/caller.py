@@ -71,6 +71,8 @@ class Caller:
 
     async def _queued(self, key: str, run: Callable[[Store], _T], *, creates: bool) -> _T:
         """Run a verb that makes one commit, in its session's lane."""
+        if type(key) is not str:
+            return await self._call((), run)  # it raises what it raises for no key
         lanes, store = self._home.lanes(), self._opened()
         call = Call(lanes.loop.signal(), store, run, creates=creates)
         self._under_way.add(call)

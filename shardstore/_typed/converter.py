@@ -29,7 +29,7 @@ class Pair(NamedTuple):
 
     load: Callable[[Any], Any]  # from decoded JSON, which the caller does not need any more
     dump: Callable[[Any], Any]  # to values that JSON holds
-    same: type | None = None  # values of this very type are what JSON has: neither direction need be called
+    same: frozenset[type] = frozenset()  # values of these very types are what JSON has: no direction need be called
 
 
 class Converter(Protocol[M]):
@@ -47,10 +47,13 @@ class Converter(Protocol[M]):
     def dump(self, value: M) -> Any:
         """Return what the model is as JSON, sharing nothing with it. Raises Misfit."""
 
-    def before(self, value: M, fields: Mapping[str, bytes]) -> Callable[[Collection[str]], dict[str, Any]]:
-        """Return a function from names to what the model of these fields, which is not changed yet, dumps.
+    def early(self, value: M, fields: Mapping[str, bytes]) -> dict[str, Any]:
+        """Return what the model of these fields dumps, which is not changed yet: at least what `before` cannot tell."""
 
-        It returns at least the fields of these names, also when the model was changed meanwhile.
+    def before(self, fields: Mapping[str, bytes], names: Collection[str], early: dict[str, Any]) -> dict[str, Any]:
+        """Return at least the fields of these names as the model of `fields` dumped them before it was changed.
+
+        early: what the method of this name returned then.
         """
 
 

@@ -30,6 +30,7 @@ def dataclass_pair(cls: Any, hints: Mapping[str, Any], pair_of: Callable[[Any], 
         cls.__name__,
         {name: pair_of(hints[name]) for name in stored},
         frozenset(name for name, is_required in stored.items() if is_required),
+        getattr,
     )
 
     def load(value: Any) -> Any:
@@ -42,6 +43,6 @@ def dataclass_pair(cls: Any, hints: Mapping[str, Any], pair_of: Callable[[Any], 
     def dump(value: Any) -> dict[str, Any]:
         if not isinstance(value, cls):
             raise Misfit(f"{kind_of(value)} where a {cls.__name__} belongs")
-        return members.dump({name: getattr(value, name) for name in stored})
+        return members.dump(value)
 
     return Pair(load, dump), members

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, MutableSequence
+from collections.abc import Iterable, Iterator, Mapping, MutableSequence
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, overload
 
 from shardstore import _codec as codec
+from shardstore._typed.items import TypedItems
 from shardstore._typed.merge import merged, same
 from shardstore._typed.session import I, M, TypedSession
 from shardstore.draft import Delete, Draft
@@ -22,7 +23,7 @@ class TypedDraft(Generic[M, I]):
     At the end the model is compared with its first state, and only fields that differ are written.
     """
 
-    __slots__ = ("_before", "_draft", "_form", "_stored", "value")
+    __slots__ = ("_draft", "_early", "_form", "_stored", "value")
 
     value: M
 
@@ -32,9 +33,13 @@ class TypedDraft(Generic[M, I]):
     def __init__(self, draft: Draft, form: Form[M, I]) -> None:
         self._draft = draft
         self._form = form
-        self._stored = stored = draft.raw if draft.exists else None  # the fields as JSON texts
-        self.value = form.absent(draft.key) if stored is None else form.load(stored)
-        self._before = None if stored is None else form.before(self.value, stored)
+        stored = draft.raw
+        if stored or draft.exists:
+            self._stored: Mapping[str, bytes] | None = stored  # the fields as JSON texts
+            self.value, self._early = form.open(stored)
+        else:
+            self._stored = None
+            self.value = form.absent(draft.key)
 
     @property
     def key(self) -> str:
@@ -64,87 +69,87 @@ class TypedDraft(Generic[M, I]):
         """Write the fields that a mutator changed to the draft beneath. Raises InvalidEntry, TypeError."""
         if isinstance(result, Delete):
             self._draft.delete()
-        elif result is not None and result is not self.value:
+            return
+        if result is not None and result is not self.value:
             own = self.value.values() if isinstance(self.value, dict) else ()
             if any(result is one for one in own):
                 raise TypeError("the mutator returned a value inside of its model; return None, or the whole model")
-            self.value = result
+            self.value = self._form.check(result)
+        self._write()
+
+    def finish(self) -> None:
+        """Write what differs at the end of a with block. Raises InvalidEntry, TypeError."""
         if not self._draft.is_deleted:
+            self._form.check(self.value)
             self._write()
 
     def _write(self) -> None:
         """Write the fields that differ, and make sure that the entry fits afterwards."""
         draft, form, stored = self._draft, self._form, self._stored
-        after = form.dump(form.check(self.value))
-        encoded = _encoded(after)
-        if stored is None or self._before is None:
+        after = form.dump(self.value)
+        if stored is None:
             draft.update(after)
-        else:
-            differ = [name for name, raw in encoded.items() if stored.get(name) != raw]
-            gone = [name for name in stored if name not in after and (form.names is None or name in form.names)]
-            if not differ and not gone:
-                return
-            before = self._before([*differ, *gone])
-            gone = [name for name in gone if name in before]
-            for name in gone:
-                del draft[name]
-            changed = self._set({name: after[name] for name in differ}, before)
-            encoded = {name: raw for name, raw in stored.items() if name not in gone} | changed
-        if not form.is_strict:
-            form.load(encoded)
+            if not form.is_strict:
+                form.load(codec.encode_entry(after))
+            return
+        known = stored.keys() if form.names is None else form.names
+        gone = [] if after.keys() >= known else [name for name in stored if name in known and name not in after]
+        differ = _differing(stored, after)
+        if not differ and not gone:
+            return
+        before = form.before(stored, [*differ, *gone], self._early)
+        removed = [name for name in gone if name in before]
+        for name in removed:
+            del draft[name]
+        changed = self._set(after, before, differ)
+        if not form.is_strict and (changed or removed):
+            form.load({name: raw for name, raw in stored.items() if name not in removed} | changed)
 
-    def _set(self, after: dict[str, Any], before: dict[str, Any]) -> dict[str, bytes]:
-        """Set those of these fields that are not as they were before; return them as JSON texts."""
-        draft, found = self._draft, {}
-        for name, new in after.items():
-            if name in before and same(before[name], new):
-                continue
-            known = type(new) in _CONTAINERS and name in before and name in draft
-            value = draft[name] = merged(draft[name], before[name], new) if known else new
-            found[name] = codec.encode(value, name)
+    def _set(self, after: dict[str, Any], before: dict[str, Any], names: list[str]) -> dict[str, bytes]:
+        """Set those of these fields that are not as they were before.
+
+        Return them as JSON texts, where the entry is to be checked with them.
+        """
+        draft, is_strict, found = self._draft, self._form.is_strict, {}
+        for name in names:
+            value = after[name]
+            if name in before:
+                if same(before[name], value):
+                    continue
+                if type(value) in _CONTAINERS and name in draft:
+                    value = merged(draft[name], before[name], value)
+            draft[name] = value
+            if not is_strict:
+                found[name] = codec.encode(value, name)
         return found
 
 
 _CONTAINERS: Final = (dict, list)
 
 
-def _encoded(fields: dict[str, Any]) -> dict[str, bytes]:
-    """Encode what a model dumped, strictly where it matters here: NaN becomes null, and must not pass for null."""
+def _differing(stored: Mapping[str, bytes], after: dict[str, Any]) -> list[str]:
+    """Return the names of fields that a model dumps otherwise than they are stored. Raises InvalidEntry.
+
+    NaN is dumped as null, and must not pass for it: whatever has a null in it is looked at again.
+    """
+    found = []
     try:
-        found = {name: codec.dumps(value) for name, value in fields.items()}
+        for name, value in after.items():
+            raw = codec.dumps(value)
+            if stored.get(name) != raw or (b"null" in raw and value is not None):
+                found.append(name)
     except TypeError:
-        return codec.encode_entry(fields)  # raises InvalidEntry
-    for name, raw in found.items():
-        if b"null" in raw and fields[name] is not None:
-            codec.encode(fields[name], name)
+        codec.encode_entry(after)  # raises InvalidEntry, which names it
+        raise
     return found
 
 
-class TypedDraftLog(MutableSequence[I]):
+class TypedDraftLog(TypedItems[I], MutableSequence[I]):
     """The log of a typed draft, changed as `DraftLog` is. An item that is read is a copy: to change it, assign it."""
 
-    __slots__ = ("_form", "_log")
+    __slots__ = ()
 
-    def __init__(self, log: DraftLog, form: Form[Any, I]) -> None:
-        self._log = log
-        self._form = form
-
-    def __len__(self) -> int:
-        return len(self._log)
-
-    @overload
-    def __getitem__(self, place: int) -> I: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[I]: ...
-    def __getitem__(self, place: int | slice) -> I | list[I]:
-        places = range(len(self._log))[place]
-        if isinstance(places, range):
-            return [self._load(value, at) for at, value in zip(places, self._log[place], strict=True)]
-        return self._load(self._log[place], places)
-
-    def _load(self, value: Any, place: int) -> I:
-        item: I = self._form.load_item(value, f"log[{place}]")
-        return item
+    _log: DraftLog
 
     def _dump(self, value: I) -> Any:
         return self._form.dump_item(value, f"log[{len(self)}]")
@@ -156,22 +161,6 @@ class TypedDraftLog(MutableSequence[I]):
         return self[:] == (other[:] if isinstance(other, TypedDraftLog) else other)
 
     __hash__: ClassVar[None]  # type: ignore[assignment]  # mutable
-
-    def __repr__(self) -> str:
-        return f"Typed{self._log!r}"
-
-    @property
-    def dropped(self) -> int:
-        """How many items were dropped at the front since the session was made."""
-        return self._log.dropped
-
-    def find(self, id: str) -> int | None:  # noqa: A002  # as in append
-        """Return the index of the item with this id; None where no item that stands has it."""
-        return self._log.find(id)
-
-    def ids(self, start: int | None = None, stop: int | None = None) -> list[str | None]:
-        """Return the ids of log[start:stop], None for an item without one."""
-        return self._log.ids(start, stop)
 
     def append(self, value: I, id: str | None = None) -> bool:  # type: ignore[override]  # noqa: A002
         """Add an item at the end; return False, and add nothing, where an item that stands has this id."""

@@ -12,7 +12,7 @@ from shardstore._typed.models import entry_converter, item_converter, no_model
 from shardstore.errors import InvalidEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 M = TypeVar("M")
 I = TypeVar("I")  # noqa: E741  # an item
@@ -32,10 +32,19 @@ class Form(Generic[M, I]):
         self._item = None if item is None else item_converter(cast("Any", item))
         self.names: frozenset[str] | None = self._entry.names
         self.is_strict: bool = self._entry.is_strict
+        self.before = self._entry.before
         self._kind: Any = dict if issubclass(kind, dict) else kind
         self._title = kind.__name__
 
     # Fields
+
+    def open(self, fields: Mapping[str, bytes]) -> tuple[M, dict[str, Any]]:
+        """Return the model of an entry's fields, and what has to be known of it early. Raises InvalidEntry."""
+        try:
+            found: M = self._entry.load_fields(fields)
+            return found, self._entry.early(found, fields)
+        except Misfit as misfit:
+            self._refuse("entry", misfit, self._title)
 
     def load(self, fields: Mapping[str, bytes]) -> M:
         """Return the model of an entry's fields, which are JSON texts. Raises InvalidEntry."""
@@ -52,10 +61,6 @@ class Form(Generic[M, I]):
         except Misfit as misfit:
             self._refuse("entry", misfit, self._title)
         return found
-
-    def before(self, value: M, fields: Mapping[str, bytes]) -> Callable[[Collection[str]], dict[str, Any]]:
-        """Return a function from names to what a model dumps that was loaded of these fields, before it is changed."""
-        return self._entry.before(value, fields)
 
     def entry(self, value: object) -> dict[str, Any]:
         """Return the fields of a model that the caller made, when they are sure to be read again."""

@@ -19,7 +19,9 @@ from shardstore._typed.typeddict_model import is_typeddict, typeddict_fields, ty
 from shardstore.types import JSON
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
+
+    from shardstore._typed.members import Members
 
 _ARRAYS: Final[dict[Any, tuple[type, Any]]] = {  # what is made of a list, and what is taken as one
     list: (list, list),
@@ -51,7 +53,7 @@ class Compiler:
     def __init__(self, foreign: Callable[[Any], Pair | None]) -> None:
         self._foreign = foreign
         self._known: dict[Any, Pair] = {}
-        self.members: dict[Any, Mapping[str, Pair]] = {}  # of each class
+        self.members: dict[Any, Members] = {}  # of each class
         self.is_strict = True  # whether dumping refuses all that loading would not accept again
 
     def pair(self, hint: Any) -> Pair:
@@ -104,12 +106,10 @@ class Compiler:
         if hasattr(hint, "__value__"):  # type Name = ..., from Python 3.12 on
             later.pair = self.pair(hint.__value__)
         elif hasattr(hint, "__dataclass_fields__"):
-            later.pair, members = dataclass_pair(hint, hints_of(hint), self.pair)
-            self.members[hint] = members.pairs
+            later.pair, self.members[hint] = dataclass_pair(hint, hints_of(hint), self.pair)
             self.is_strict &= not hasattr(hint, "__post_init__")
         elif is_typeddict(hint):
-            later.pair, members = typeddict_pair(hint, hints_of(hint), self.pair)
-            self.members[hint] = members.pairs
+            later.pair, self.members[hint] = typeddict_pair(hint, hints_of(hint), self.pair)
         else:
             later.pair = self._foreign(hint)
             self.is_strict = False
@@ -122,10 +122,10 @@ class Compiler:
         titles = " or ".join(_shown(one) for one in args)
         load, dump = _first([pair.load for pair in pairs], titles), _first([pair.dump for pair in pairs], titles)
         if len(pairs) == len(args):
-            return Pair(load, dump)
+            return Pair(load, dump, pairs[0].same)
         if len(pairs) == 1:
             load, dump = pairs[0].load, pairs[0].dump
-        return Pair(_optional(load), _optional(dump), pairs[0].same)
+        return Pair(_optional(load), _optional(dump), pairs[0].same | {NoneType})
 
 
 def hints_of(cls: Any) -> dict[str, Any]:

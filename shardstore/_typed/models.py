@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
 
 from shardstore import _codec as codec
 from shardstore._imports import late_imports
 from shardstore._typed.converter import Converter, Pair
+from shardstore._typed.members import Members
 from shardstore._typed.msgspec_model import MsgspecModel, is_struct
 from shardstore._typed.pydantic_model import PydanticModel, is_pydantic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection, Mapping
 
     from shardstore._typed.hints import Compiler
+
+_NONE: Final = Members("", {}, frozenset(), getattr)  # of a type that is no class
 
 
 class _OwnModel:
@@ -23,26 +26,24 @@ class _OwnModel:
     def __init__(self, compiler: Compiler, model: Any) -> None:
         self._load, self.dump, _ = compiler.pair(model)
         self.is_strict = compiler.is_strict
-        self._members = compiler.members.get(model, {})
-        self.names: frozenset[str] | None = frozenset(self._members)
+        self._members = compiler.members.get(model, _NONE)
+        self.names: frozenset[str] | None = self._members.names
 
     def load(self, raw: bytes) -> Any:
         return self._load(codec.loads(raw))
 
     def load_fields(self, fields: Mapping[str, bytes]) -> Any:
-        return self._load({name: codec.loads(fields[name]) for name in self._members if name in fields})
+        return self._load({name: codec.loads(fields[name]) for name in self._members.names if name in fields})
 
-    def before(self, value: Any, fields: Mapping[str, bytes]) -> Callable[[Collection[str]], dict[str, Any]]:  # noqa: ARG002
-        """Return a function that loads and dumps the few members that it is asked for, from the fields."""
-        return partial(self._again, fields)
+    def early(self, value: Any, fields: Mapping[str, bytes]) -> dict[str, Any]:
+        """Return the members that are not stored, for a default may be another one each time."""
+        if fields.keys() >= self._members.names:
+            return {}
+        return {name: one for name, one in self.dump(value).items() if name not in fields}
 
-    def _again(self, fields: Mapping[str, bytes], names: Collection[str]) -> dict[str, Any]:
-        """Return the members of these names as they would be dumped; all of them where one of these has a default."""
-        pairs = self._members
-        if all(name in fields for name in names):
-            return {name: pairs[name].dump(pairs[name].load(codec.loads(fields[name]))) for name in names}
-        found: dict[str, Any] = self.dump(self.load_fields(fields))
-        return found
+    def before(self, fields: Mapping[str, bytes], names: Collection[str], early: dict[str, Any]) -> dict[str, Any]:
+        """Return these members, loaded and dumped once more, and the early ones."""
+        return self._members.again(fields, names) | early
 
 
 def no_model(model: object) -> TypeError:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from shardstore import _codec as codec
 from shardstore._imports import late_imports
 from shardstore._typed.converter import Misfit, kind_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+from shardstore._typed.library_model import LibraryModel
 
 _PLACE: Final = re.compile(r"(.*) - at `\$(.*)`", re.DOTALL)
 _PART: Final = re.compile(r"\.([^.\[]+)|\[([^\]]*)\]")
@@ -21,10 +18,8 @@ def is_struct(cls: Any) -> bool:
     return isinstance(cls, type) and hasattr(cls, "__struct_fields__") and hasattr(cls, "__struct_config__")
 
 
-class MsgspecModel:
+class MsgspecModel(LibraryModel):
     """Both directions for a Struct."""
-
-    is_strict = False  # attributes can be set to anything
 
     def __init__(self, model: Any) -> None:
         with late_imports:
@@ -57,16 +52,6 @@ class MsgspecModel:
             return self._to_builtins(value, str_keys=True)
         except (TypeError, ValueError, RecursionError) as error:
             raise Misfit(str(error)) from error
-
-    def load_fields(self, fields: Mapping[str, bytes]) -> Any:
-        """Return the model of fields that are JSON texts."""
-        names = self.names
-        return self.load(codec.join({name: raw for name, raw in fields.items() if names is None or name in names}))
-
-    def before(self, value: Any, fields: Mapping[str, bytes]) -> Callable[[Collection[str]], dict[str, Any]]:  # noqa: ARG002
-        """Return a function to what the model dumps now: all of it, for a model is dumped whole."""
-        found: dict[str, Any] = self.dump(value)
-        return lambda _names: found
 
 
 def _path(text: str) -> str:

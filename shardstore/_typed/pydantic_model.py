@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shardstore import _codec as codec
 from shardstore._imports import late_imports
 from shardstore._typed.converter import Misfit, kind_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+from shardstore._typed.library_model import LibraryModel
 
 
 def is_pydantic(cls: Any) -> bool:
@@ -17,10 +15,8 @@ def is_pydantic(cls: Any) -> bool:
     return isinstance(cls, type) and hasattr(cls, "model_validate_json") and hasattr(cls, "__pydantic_validator__")
 
 
-class PydanticModel:
+class PydanticModel(LibraryModel):
     """Both directions for a pydantic model."""
-
-    is_strict = False  # attributes can be set to anything
 
     def __init__(self, model: Any) -> None:
         with late_imports:
@@ -49,16 +45,6 @@ class PydanticModel:
             return value.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
         except self._not_json as error:
             raise Misfit(str(error)) from error
-
-    def load_fields(self, fields: Mapping[str, bytes]) -> Any:
-        """Return the model of fields that are JSON texts."""
-        names = self.names
-        return self.load(codec.join({name: raw for name, raw in fields.items() if names is None or name in names}))
-
-    def before(self, value: Any, fields: Mapping[str, bytes]) -> Callable[[Collection[str]], dict[str, Any]]:  # noqa: ARG002
-        """Return a function to what the model dumps now: all of it, for a model is dumped whole."""
-        found: dict[str, Any] = self.dump(value)
-        return lambda _names: found
 
 
 def _path(loc: tuple[Any, ...], value: Any) -> str:

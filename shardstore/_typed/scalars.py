@@ -28,7 +28,7 @@ def _exact(kind: type) -> Pair:
             raise Misfit(f"{kind_of(value)} where {title} belongs")
         return value
 
-    return Pair(check, check, kind)
+    return Pair(check, check, frozenset({kind}))
 
 
 def _number(value: Any) -> float:
@@ -66,7 +66,7 @@ def _copied(value: Any) -> Any:
 ANYTHING: Final = Pair(lambda value: value, _copied)
 PLAIN: Final[dict[Any, Pair]] = {
     **{kind: _exact(kind) for kind in (str, int, bool, NoneType)},
-    float: Pair(_number, _number, float),
+    float: Pair(_number, _number, frozenset({float})),
     datetime: _text(datetime, datetime.fromisoformat, datetime.isoformat),
     date: _text(date, date.fromisoformat, date.isoformat),
     time: _text(time, time.fromisoformat, time.isoformat),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
+from shardstore._typed.items import TypedItems
 from shardstore.errors import SessionNotFound
 
 if TYPE_CHECKING:
@@ -129,31 +130,12 @@ def _again(session: Session, model: type[Any], item: type[Any] | None) -> TypedS
     return TypedSession(session, Form(model, None, item))
 
 
-class TypedLog(Sequence[I]):
+class TypedLog(TypedItems[I], Sequence[I]):
     """The log of a typed session: an immutable sequence. Each item is checked when it is read: InvalidEntry."""
 
-    __slots__ = ("_form", "_log")
+    __slots__ = ()
 
-    def __init__(self, log: Log, form: Form[Any, I]) -> None:
-        self._log = log
-        self._form = form
-
-    def __len__(self) -> int:
-        return len(self._log)
-
-    @overload
-    def __getitem__(self, place: int) -> I: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[I]: ...
-    def __getitem__(self, place: int | slice) -> I | list[I]:
-        places = range(len(self._log))[place]
-        if isinstance(places, range):
-            return [self._load(value, at) for at, value in zip(places, self._log[place], strict=True)]
-        return self._load(self._log[place], places)
-
-    def _load(self, value: Any, place: int) -> I:
-        item: I = self._form.load_item(value, f"log[{place}]")
-        return item
+    _log: Log
 
     def __iter__(self) -> Iterator[I]:
         for place, value in enumerate(self._log):
@@ -169,22 +151,6 @@ class TypedLog(Sequence[I]):
         return len(self) == len(other) and list(self) == list(other)
 
     __hash__: ClassVar[None]  # type: ignore[assignment]  # equal to a list, which has none
-
-    def __repr__(self) -> str:
-        return f"Typed{self._log!r}"
-
-    @property
-    def dropped(self) -> int:
-        """How many items were dropped at the front since the session was made."""
-        return self._log.dropped
-
-    def find(self, id: str) -> int | None:  # noqa: A002  # as in append
-        """Return the index of the item with this id; None where no item that stands has it."""
-        return self._log.find(id)
-
-    def ids(self, start: int | None = None, stop: int | None = None) -> list[str | None]:
-        """Return the ids of log[start:stop], None for an item without one."""
-        return self._log.ids(start, stop)
 
     def entries(self, start: int | None = None, stop: int | None = None) -> list[LogItem]:
         """Return log[start:stop] as LogItems: index, id, time and actor beside each value of the items' type."""

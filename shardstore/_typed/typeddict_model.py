@@ -42,14 +42,14 @@ def typeddict_pair(cls: Any, hints: Mapping[str, Any], pair_of: Callable[[Any], 
         cls.__name__,
         {name: pair_of(hint) for name, (hint, _) in fields.items()},
         frozenset(name for name, (_, is_required) in fields.items() if is_required),
+        dict.get,
     )
 
     def dump(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise Misfit(f"{kind_of(value)} where a {cls.__name__} belongs")
-        for name in value:
-            if name not in fields:
-                raise Misfit(f"{cls.__name__} has no member of this name").inside(name)
+        for name in value.keys() - members.names:
+            raise Misfit(f"{cls.__name__} has no member of this name").inside(name)
         return members.dump(value)
 
     return Pair(members.load, dump), members

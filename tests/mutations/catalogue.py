@@ -663,6 +663,20 @@ def deletion_forgotten() -> None:
     swap("shardstore._files.watch.changes:_seen", forgetting)
 
 
+@mutation(
+    "the line of a session that is removed whole", "watching.a_session_removed_whole_is_seen_while_it_is_made_anew"
+)
+def removal_without_a_line() -> None:
+    edit("shardstore._files.index.tracker:ChangeTracker.mark_changed", ("if again:", "if False:"))
+
+
+@mutation(
+    "that a session was there between two looks", "watching.a_session_removed_whole_is_seen_while_it_is_made_anew"
+)
+def brief_session_forgotten() -> None:
+    edit("shardstore._files.watch.changes:_note", ('before == NEVER_WAS and "." in seen', "False"))
+
+
 @mutation("noticing that the index was rebuilt", "watching.an_index_made_anew_ends_a_watch")
 def rebuilt_index_not_noticed() -> None:
     edit("shardstore._files.watch.changes:FileChanges._lines", ("file.is_named()", "True"))
@@ -703,7 +717,7 @@ def removed_without_archive() -> None:
 def archived_before_it_is_told() -> None:
     edit(
         "shardstore._files.locked:LockedFiles.move_to",
-        ("self.mark_changed()", "pass"),
+        ("self.mark_changed(removes=True)", "pass"),
         ("self._is_gone()", "self.mark_changed(); self._is_gone()"),
     )
 
@@ -1002,7 +1016,15 @@ def whole_model_written() -> None:
 
 @mutation("reading a changed model again before it is committed", "typed.what_could_not_be_read_again_is_not_written")
 def changed_model_trusted() -> None:
-    edit("shardstore._typed.draft:TypedDraft._write", ("if not form.is_strict:", "if False:"))
+    edit("shardstore._typed.draft:TypedDraft._write", ("if not form.is_strict and (changed or removed):", "if False:"))
+
+
+@mutation("checking, inside the lock, the revision that is put back", "typed.what_is_put_back_is_what_was_checked")
+def revision_checked_before_the_lock() -> None:
+    def unchecked(_original: Any) -> Any:
+        return lambda self, key, rev: (self.get(key, rev=rev), self._typed(self.store.revert(key, rev)))[1]
+
+    swap("shardstore.typed:TypedStore.revert", unchecked)
 
 
 @mutation("comparing the token of a lease", "examples.a_lease_has_one_owner_at_a_time")

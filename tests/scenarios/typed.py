@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from shardstore import InvalidEntry, Store
+from shardstore import InvalidEntry, NestedUpdate, Session, Store
 
 KEY = "agent:main"
 
@@ -43,6 +44,25 @@ def what_the_model_only_spells_otherwise_is_not_written(root: Path) -> None:
         store.typed(Chat).update(KEY, lambda chat: setattr(chat, "turns", 2))
         assert store[KEY].data == {"turns": 2, "cost": 5}
         assert type(store[KEY]["cost"]) is int
+
+
+def what_is_put_back_is_what_was_checked(root: Path) -> None:
+    """The session is deleted and made again, with another first revision, right after that one was read."""
+    with Store(root) as store:
+        store.create(KEY, {"turns": 1})
+        store.patch(KEY, {"turns": 2})
+        read = store.get
+
+        def race(key: str, *, rev: int | None = None) -> Session | None:
+            found = read(key, rev=rev)
+            with suppress(NestedUpdate):
+                store.delete(KEY)
+                store.create(KEY, {"turns": "many"})
+            return found
+
+        store.get = race  # type: ignore[method-assign]
+        assert store.typed(Chat).revert(KEY, 1).value.turns == 1
+        assert read(KEY, rev=3) is not None
 
 
 def what_could_not_be_read_again_is_not_written(root: Path) -> None:
