@@ -16,6 +16,7 @@ from bench.judge import (
     faster,
     plain,
 )
+from bench.workloads import bulk, typed, watching
 from bench.workloads.asynchronous import AIOSQLITE, AWAITED, DIRECT, IN_THREADS, ONE_BY_ONE, TASKS
 from bench.workloads.cold import GET, IMPORTS, INSPECT
 from bench.workloads.listing import BARE
@@ -57,7 +58,45 @@ def _awaited(case: str, store: str, other: str, wanted: float) -> Goal:
     return Goal("async", f"{case}, {store}: faster than {other}", faster("async", case, other, store), wanted, "x")
 
 
+def _made(how: str) -> Goal:
+    text = f"{how}, 2,000 sessions: cost of one SQLite transaction"
+    return at_most("bulk", text, cost("bulk", ("made", how), ("made", bulk.TRANSACTION), "seconds"), 10, "x")
+
+
+def _typed(kind: str) -> Goal:
+    text = f"typed.update, {kind}: cost of update"
+    return at_most("typed", text, cost("typed", ("relaxed", kind), ("relaxed", typed.PLAIN)), 2, "x")
+
+
+def _seen(how: str, limit: float) -> Goal:
+    return at_most(
+        "watching", f"a change is seen, {how}, at the latest", plain("watching", "seen", how, "max_ms"), limit, "ms"
+    )
+
+
+def _beside(case: str) -> Goal:
+    measure = cost("watching", (case, watching.WOKEN), (case, watching.ALONE), "cpu_us")
+    return at_most("watching", f"{case}, beside a watcher: its processor's time over that without", measure, 1.05, "x")
+
+
 GOALS = (
+    _made(bulk.CREATE_MANY),
+    _made(bulk.IMPORT),
+    Goal(
+        "bulk",
+        "get_many(1,000), sessions that are not open: faster than 1,000 gets",
+        cost("bulk", ("read", bulk.GET), ("read", bulk.GET_MANY), "seconds"),
+        3,
+        "x",
+    ),
+    *map(_typed, typed.MODELS),
+    *map(_beside, watching.UPDATES),
+    _seen(watching.WOKEN, 50),
+    _seen(watching.POLLING, 1_000),
+    *[
+        at_most("watching", f"an idle watcher, {how}", plain("watching", "idle", how, "cpu_percent"), 1, "%")
+        for how in (watching.WOKEN, watching.POLLING)
+    ],
     at_most("async", "awaited get beside a direct one", cost("async", ("get", AWAITED), ("get", DIRECT)), 1.5, "x"),
     at_most(
         "async",

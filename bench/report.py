@@ -118,6 +118,7 @@ CELLS: dict[str, tuple[str, Callable[[Callable[[str], float | None]], str]]] = {
     "mixed": THROUGHPUT,
     "fanout": ("bystander's p99 alone / beside the same load in another store / disturbed", _bystander),
     "rebuild": ("whole", _seconds),
+    "bulk": ("whole", _seconds),
     "memory": ("resident in the end, and growth", _memory),
     "indexcost": ("median without → with the index's work", _noting),
     "churn": ("median, all days", _day),

@@ -1,4 +1,4 @@
-"""Many sessions in one call: made beside one transaction of SQLite, and read beside single gets."""
+"""Many sessions in one call: made and imported beside one transaction of SQLite, and read beside single gets."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from bench import outside
 from bench.measure import NS_PER_S, clock
 from bench.plan import Case, Metrics, Stage
 from bench.sizes import entries
@@ -20,16 +21,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "bulk"
-ABOUT = "2,000 sessions of 1 KB made in one call, each safe from a power cut; 1,000 cold sessions read"
+ABOUT = "2,000 sessions of 1 KB made in one call, each safe from a power cut; 1,000 sessions read that are not open"
 SESSIONS, READ = 2_000, 1_000
 CREATE_MANY, CREATE, TRANSACTION = "create_many", "create, 2,000 times", "sqlite-full, one transaction"
+IMPORT = "import, the whole command"
 GET_MANY, GET = "get_many", "get, 1,000 times"
+SOURCE = "sessions.json"
 
 
 def cases(stage: Stage) -> Iterator[Case]:
     """Yield making and reading; few rounds, for each takes its time."""
     rounds = min(3, stage.plan.rounds)
-    yield Case(NAME, "made", (CREATE_MANY, TRANSACTION, CREATE), _making, 0.0, rounds=rounds)
+    yield Case(NAME, "made", (CREATE_MANY, IMPORT, TRANSACTION, CREATE), _making, 0.0, rounds=rounds)
     yield Case(NAME, "read", (GET_MANY, GET), _reading, 0.0, rounds=rounds)
 
 
@@ -42,6 +45,11 @@ def _single(root: Path, rows: dict[str, dict[str, object]]) -> None:
     with Store(root / "store") as store:
         for key, entry in rows.items():
             store.create(key, entry)
+
+
+def _imported(root: Path, _rows: dict[str, dict[str, object]]) -> None:
+    source, store = str(root / SOURCE), str(root / "store")
+    outside.run([*outside.shardstore(), "import", "openclaw", source, "--store", store])
 
 
 def _transaction(root: Path, rows: dict[str, dict[str, object]]) -> None:
@@ -57,9 +65,10 @@ def _transaction(root: Path, rows: dict[str, dict[str, object]]) -> None:
 
 @contextmanager
 def _making(stage: Stage, store: str) -> Iterator[Callable[[float], Metrics]]:
-    work = {CREATE_MANY: _many, CREATE: _single, TRANSACTION: _transaction}[store]
+    work = {CREATE_MANY: _many, IMPORT: _imported, CREATE: _single, TRANSACTION: _transaction}[store]
     with stage.fresh() as root:
         rows = dict(entries("1 KB", SESSIONS))
+        (root / SOURCE).write_bytes(orjson.dumps(rows))
 
         def go(_seconds: float) -> Metrics:
             shutil.rmtree(root / "store", ignore_errors=True)

@@ -22,15 +22,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "watching"
-ABOUT = "an update of 1,000 sessions in turn, relaxed, beside a watcher; the time until a change is seen; idle watchers"
+ABOUT = "a relaxed update beside a watcher; the time until a change is seen; idle watchers"
 SESSIONS = 1_000
+UPDATES = {"update, one session": 1, "update, 1,000 sessions in turn": SESSIONS}
 ALONE, WOKEN, POLLING = "nobody watches", "woken", "polling"
 _SPREAD_S = (0.03, 0.11, 0.27, 0.4)  # between two changes whose way to the watcher is timed
 
 
 def cases(stage: Stage) -> Iterator[Case]:
     """Yield updates, ways and idleness."""
-    yield Case(NAME, "update", (ALONE, WOKEN, POLLING), partial(_beside, _updates), stage.plan.seconds)
+    for case, sessions in UPDATES.items():
+        work = partial(_updates, sessions)
+        yield Case(NAME, case, (ALONE, WOKEN, POLLING), partial(_beside, work), stage.plan.seconds)
     yield Case(NAME, "seen", (WOKEN, POLLING), partial(_beside, _seen), 0.0, rounds=min(3, stage.plan.rounds))
     yield Case(NAME, "idle", (WOKEN, POLLING), partial(_beside, _idle), 2.0, rounds=min(3, stage.plan.rounds))
 
@@ -69,12 +72,12 @@ def _answer(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-def _updates(store: Store, _watcher: subprocess.Popen[str] | None, seconds: float) -> Metrics:
-    """Update the sessions in turn. The processor's time of this process alone: two processes share the machine."""
+def _updates(sessions: int, store: Store, _watcher: subprocess.Popen[str] | None, seconds: float) -> Metrics:
+    """Update sessions in turn. The processor's time of this process alone: two processes share the machine."""
     keys, number = [key for key, _ in entries("1 KB", SESSIONS)], 0
     end, began = clock() + int(seconds * NS_PER_S), time.process_time()
     while clock() < end:
-        store.patch(keys[number % SESSIONS], {"totalTokens": number})
+        store.patch(keys[number % sessions], {"totalTokens": number})
         number += 1
     return {"cpu_us": (time.process_time() - began) / number * 1e6}
 
