@@ -312,7 +312,9 @@ class TypedFollower(Generic[I]):
 class TypedEdit(Generic[M, I]):
     """The `with` block of `TypedStore.edit`: enter it, once, for the draft."""
 
-    __slots__ = ("_draft", "_edit", "_form")
+    __slots__ = ("_beneath", "_draft", "_edit", "_form")
+
+    _beneath: Draft  # set by `__enter__`
 
     def __init__(self, edit: Edit, form: Form[M, I]) -> None:
         self._edit = edit
@@ -320,7 +322,7 @@ class TypedEdit(Generic[M, I]):
         self._draft: TypedDraft[M, I] | None = None
 
     def __enter__(self) -> TypedDraft[M, I]:
-        draft = self._edit.__enter__()
+        draft = self._beneath = self._edit.__enter__()
         try:
             self._draft = TypedDraft(draft, self._form)
         except BaseException as error:
@@ -331,9 +333,9 @@ class TypedEdit(Generic[M, I]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and self._draft is not None:
+        if kind is None and self._draft is not None and not self._beneath.is_deleted:
             try:
-                self._draft.finish()
+                self._draft.accept(self._form.check(self._draft.value))
             except BaseException as misfit:
                 self._edit.__exit__(type(misfit), misfit, misfit.__traceback__)
                 raise

@@ -77,12 +77,6 @@ class TypedDraft(Generic[M, I]):
             self.value = self._form.check(result)
         self._write()
 
-    def finish(self) -> None:
-        """Write what differs at the end of a with block. Raises InvalidEntry, TypeError."""
-        if not self._draft.is_deleted:
-            self._form.check(self.value)
-            self._write()
-
     def _write(self) -> None:
         """Write the fields that differ, and make sure that the entry fits afterwards."""
         draft, form, stored = self._draft, self._form, self._stored

@@ -12,7 +12,9 @@ from shardstore._typed.models import entry_converter, item_converter, no_model
 from shardstore.errors import InvalidEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    Before = Callable[[Mapping[str, bytes], Collection[str], dict[str, Any]], dict[str, Any]]
 
 M = TypeVar("M")
 I = TypeVar("I")  # noqa: E741  # an item
@@ -32,7 +34,7 @@ class Form(Generic[M, I]):
         self._item = None if item is None else item_converter(cast("Any", item))
         self.names: frozenset[str] | None = self._entry.names
         self.is_strict: bool = self._entry.is_strict
-        self.before = self._entry.before
+        self.before: Before = self._entry.before
         self._kind: Any = dict if issubclass(kind, dict) else kind
         self._title = kind.__name__
 
