@@ -381,23 +381,28 @@ def _acknowledged(read: dict[Path, int], unsure: set[Path]) -> Iterator[tuple[st
 
 
 def in_bulk(root: Path, verb: str, count: int) -> int:
-    """In a peer: create, or delete, many sessions by one call."""
+    """In a peer: create, restore or delete many sessions by one call."""
     with Store(root) as store:
         if verb == "delete":
             say("begins")
             return store.delete_all("bulk:")
+        if verb == "restore":
+            say("begins")
+            return len(store.archive.restore_many("bulk:").restored)
         pairs = ((f"bulk:{n}", {"n": n}) for n in range(count))
         say("begins")
         return store.create_many(pairs, on_exists="skip")
 
 
-def bulk_verbs_that_are_killed_are_finished_by_the_same_call(root: Path, count: int = 1_000) -> None:
+def bulk_verbs_that_are_killed_are_finished_by_the_same_call(root: Path, count: int = 500) -> None:
     """Killed anywhere in the middle, several times: the last call does the rest, and a watcher has seen all of it."""
     with Store(root) as store:
         store.create("other", {})
         knowledge, watch = Knowledge(), store.watch()
-        for verb, expected in (("create", set(range(count))), ("delete", set())):
+        for verb, expected in (("create", set(range(count))), ("restore", set(range(count))), ("delete", set())):
             cut_short = 0
+            if verb == "restore":
+                store.prune(prefix="bulk:", older_than=0)
             for moment in (0.001, 0.005, 0.02, 0.05):
                 before = store.count("bulk:")
                 with one_peer() as peer:
@@ -406,7 +411,7 @@ def bulk_verbs_that_are_killed_are_finished_by_the_same_call(root: Path, count: 
                     time.sleep(moment)
                     peer.kill()
                 after = store.count("bulk:")
-                assert (before <= after) if verb == "create" else (after <= before)
+                assert (after <= before) if verb == "delete" else (before <= after)
                 cut_short += after != len(expected)
                 knowledge.take(watch.ready())
             with one_peer() as peer:
