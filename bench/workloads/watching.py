@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from bench.measure import NS_PER_S, clock
@@ -55,6 +56,8 @@ def _beside(
 
 
 def _started(root: Path, how: str) -> subprocess.Popen[str]:
+    if how == WOKEN:
+        import_module("watchfiles")  # else it would poll, and nobody would know
     command = [
         sys.executable,
         "-c",
