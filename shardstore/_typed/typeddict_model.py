@@ -48,8 +48,9 @@ def typeddict_pair(cls: Any, hints: Mapping[str, Any], pair_of: Callable[[Any], 
     def dump(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise Misfit(f"{kind_of(value)} where a {cls.__name__} belongs")
-        for name in value.keys() - members.names:
-            raise Misfit(f"{cls.__name__} has no member of this name").inside(name)
+        if not value.keys() <= members.names:
+            unknown = next(name for name in value if name not in members.names)
+            raise Misfit(f"{cls.__name__} has no member of this name").inside(unknown)
         return members.dump(value)
 
     return Pair(members.load, dump), members
