@@ -33,6 +33,11 @@ def field_size(name: str, raw: bytes) -> int:
     return len(codec.member(name)) + len(raw) + 1
 
 
+def entry_bytes(fields: dict[str, bytes]) -> int:
+    """Return what `field_size` says of all fields together."""
+    return sum(map(len, fields.values())) + sum(map(len, map(codec.member, fields))) + len(fields)
+
+
 def next_record(  # noqa: PLR0913  # what a record says
     state: State, change: Change, key: str, actor: str, *, durable: bool, at: int | None = None
 ) -> tuple[bytes, State]:
@@ -83,16 +88,16 @@ def _other_change(
     if state.fields is None:
         incarnation = os.urandom(12).hex()
         body = b'"id":"%b","key":%b,"put":%b' % (incarnation.encode(), codec.dumps(key), codec.join(changed))
-        return 1, incarnation, now, body, changed, _entry_bytes(changed)
+        return 1, incarnation, now, body, changed, entry_bytes(changed)
     head = state.rev + 1, state.incarnation, state.created_at
     if delete:
         return *head, b'"delete":true', None, 0
     if whole:
-        return *head, b'"put":' + codec.join(changed), changed, _entry_bytes(changed)
+        return *head, b'"put":' + codec.join(changed), changed, entry_bytes(changed)
     unset = b'"unset":' + codec.dumps(removed)
     body = b'"set":' + codec.join(changed) + b"," + unset if changed else unset
     fields = {name: raw for name, raw in state.fields.items() if name not in removed} | changed
-    return *head, body, fields, _entry_bytes(fields)
+    return *head, body, fields, entry_bytes(fields)
 
 
 def _log_change(log: LogState, change: LogChange, now: int, actor: str) -> tuple[LogState, bytes]:
@@ -112,10 +117,6 @@ def _log_change(log: LogState, change: LogChange, now: int, actor: str) -> tuple
         return applied(log, LogChange(add=tuple(items))), change_members(change)
     after = _new(LogState, (dropped, kept, (*pending, *items), size, settled, replaced, None))
     return after, b'"add":[%b]' % b",".join(raws)
-
-
-def _entry_bytes(fields: dict[str, bytes]) -> int:
-    return sum(field_size(name, raw) for name, raw in fields.items())
 
 
 def whole_record(state: State) -> bytes:

@@ -134,9 +134,9 @@ class _Entry:
         if fields is None:
             size = 0
         elif not self.base:  # everything is new: most files are read whole
-            dumps, member = codec.dumps, codec.member
+            dumps = codec.dumps
             fields = {name: b"%b" % dumps(value) for name, value in fields.items()}  # as codec.kept
-            size = sum(map(len, fields.values())) + sum(map(len, map(member, fields))) + len(fields)
+            size = record.entry_bytes(fields)
         else:
             base, dumps, member, field_size = self.base, codec.dumps, codec.member, record.field_size
             for name in self.touched:
