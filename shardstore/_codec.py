@@ -50,17 +50,18 @@ def encode(value: Any, field: str) -> bytes:
         return raw
     if not _is_exact(value, raw):
         _explain(value, field, f"{kind.__name__} is not a JSON value")
-    if kind is not float and (b"{" in raw or b"[" in raw):
+    if raw.rfind(b"{") > 0 or raw.rfind(b"[") > 0:  # behind the first byte: containers in containers, perhaps
         check_depth(raw, field)
     return raw
 
 
-def encode_item(value: Any, path: str) -> bytes:
-    """Encode an item of a log; `path` names it in the InvalidEntry that a value raises which JSON cannot hold."""
+def encode_item(value: Any, path: str, number: int | None = None) -> bytes:
+    """Encode an item of a log. `path`, with `number`, names it in the InvalidEntry for what JSON cannot hold."""
     try:
         return encode(value, "")
     except InvalidEntry as error:
-        raise InvalidEntry(path + error.path.removeprefix("entry['']"), error.reason) from None
+        where = path if number is None else f"{path}[{number}]"
+        raise InvalidEntry(where + error.path.removeprefix("entry['']"), error.reason) from None
 
 
 def _is_exact(value: Any, raw: bytes) -> bool:

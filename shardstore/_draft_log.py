@@ -93,7 +93,7 @@ class DraftLog(MutableSequence[Any]):
 
     def append(self, value: Any, id: str | None = None) -> bool:  # type: ignore[override]  # noqa: A002
         """Add an item at the end; return False, and add nothing, if an item in the log has this id."""
-        return self.add_encoded(codec.encode_item(value, f"log[{len(self)}]"), id)
+        return self.add_encoded(codec.encode_item(value, "log", len(self)), id)
 
     def add_encoded(self, raw: bytes, name: str | None, *, at: int = 0, actor: str = "") -> bool:
         """Add an item that is JSON already, as `append` does; `at` and `actor` where they are not the commit's own."""
@@ -132,7 +132,7 @@ class DraftLog(MutableSequence[Any]):
             self._set_slice(range(len(self))[place], list(value))
             return
         index = range(len(self))[place]
-        raw, stand = codec.encode_item(value, f"log[{index}]"), self._high - self._low
+        raw, stand = codec.encode_item(value, "log", index), self._high - self._low
         if index >= stand:
             old = self._added[index - stand]
             self._added[index - stand] = Item(raw, old.id)
@@ -144,7 +144,7 @@ class DraftLog(MutableSequence[Any]):
     def _set_slice(self, places: range, values: list[Any]) -> None:
         """Replace everything from a place on, or as many items as there are values."""
         if places.step == 1 and places.stop >= len(self):
-            new = [Item(codec.encode_item(value, f"log[{n}]")) for n, value in enumerate(values, places.start)]
+            new = [Item(codec.encode_item(value, "log", n)) for n, value in enumerate(values, places.start)]
             self._cut(places.start)
             self._added += new
         elif len(places) == len(values):

@@ -34,11 +34,11 @@ _RETRIES: Final = 100  # of a read whose log file was replaced meanwhile; each r
 class NewItems:
     """The items of one append, checked and encoded before the lock is taken."""
 
-    __slots__ = ("_names", "_raws")
+    __slots__ = ("_items", "_names")
 
     def __init__(self, items: Iterable[Any], ids: Iterable[str | None] | None) -> None:
-        self._raws = _encoded(items)
-        self._names: Sequence[str | None] | None = None if ids is None else _names(ids, len(self._raws))
+        self._items = _encoded(items)
+        self._names: Sequence[str | None] | None = None if ids is None else _names(ids, len(self._items))
 
     def all_known(self, draft: Draft) -> bool:
         """Return whether ids are given and every item stands in the log already: then a retry has nothing to do."""
@@ -54,31 +54,32 @@ class NewItems:
     def plain_change(self, patch: Any, state: State) -> Change | None:
         """Return the change that adds the items and sets the fields; None where that is nothing. REQUIRES: is_plain."""
         changed = changed_fields(state, patch) if patch else {}
-        if not self._raws:
+        if not self._items:
             return Change(changed, []) if changed else None
-        added = _new(LogChange, (None, None, None, tuple([_new(Item, (raw, None, 0, "")) for raw in self._raws])))
+        added = _new(LogChange, (None, None, None, tuple(self._items)))
         return _new(Change, (changed, [], False, False, added))
 
     def change(self, draft: Draft, patch: Patch) -> Change | None:
         """Return the change that adds those that are not known, and then runs the patch; None where that is nothing."""
-        for number, raw in enumerate(self._raws):
-            draft.log.add_encoded(raw, None if self._names is None else self._names[number])
+        for number, item in enumerate(self._items):
+            draft.log.add_encoded(item.raw, None if self._names is None else self._names[number])
         apply_patch(draft, patch)
         return draft.change()
 
 
-def _encoded(items: Iterable[Any]) -> list[bytes]:
+def _encoded(items: Iterable[Any]) -> list[Item]:
     if type(items) is not list and isinstance(items, _ONE_ITEM):
         raise TypeError(f"items is a list of items, not a {type(items).__name__}; for one item: [item]")
-    raws, size = [], 0
+    found: list[Item] = []
+    size = 0
     for number, value in enumerate(items):
-        raw = codec.encode_item(value, f"items[{number}]")
+        raw = codec.encode_item(value, "items", number)
         size += len(raw)
         if size > codec.ENTRY_BYTES_MAX:
             reason = f"with it the items have {size:,} bytes of JSON; one append has at most {codec.ENTRY_BYTES_MAX:,}"
             raise InvalidEntry(f"items[{number}]", reason)
-        raws.append(raw)
-    return raws
+        found.append(_new(Item, (raw, None, 0, "")))
+    return found
 
 
 def _names(ids: Iterable[str | None], count: int) -> list[str | None]:

@@ -41,11 +41,14 @@ class LogItem(NamedTuple):
 class LogSource(Protocol):
     """The reader of the settled parts of logs. Every engine has one."""
 
-    def read(self, key: str, log: LogState, start: int, stop: int, *, values: bool = False) -> list[Item]:
-        """Return the settled items of these numbers, as their file has them; with `values`, only values need be set.
+    def read(self, key: str, log: LogState, start: int, stop: int) -> list[Item]:
+        """Return the settled items of these numbers as their file has them.
 
         Raises LogReplaced where the file was replaced since, CorruptShard where one of the items is damaged.
         """
+
+    def values(self, key: str, log: LogState, start: int, stop: int) -> list[Any]:
+        """Return the values of the same items, each a new one. Raises as `read`."""
 
     def number_of(self, key: str, log: LogState, name: str) -> int | None:
         """Return the number of the settled item with this id that stands; None where there is none."""
@@ -54,9 +57,11 @@ class LogSource(Protocol):
 class NotOnALoop:
     """The source of a session that AsyncStore returned: reading a file would stop the event loop."""
 
-    def read(self, key: str, log: LogState, start: int, stop: int, *, values: bool = False) -> list[Item]:  # noqa: ARG002
+    def read(self, key: str, log: LogState, start: int, stop: int) -> list[Item]:  # noqa: ARG002
         """Raise TypeError."""
         raise TypeError(f"these items of {key!r} are not in memory; use `await store.log({key!r}, start, stop)`")
+
+    values = read
 
     def number_of(self, key: str, log: LogState, name: str) -> int | None:  # noqa: ARG002
         """Raise TypeError."""
@@ -71,23 +76,34 @@ def is_same(one: Log, other: Log) -> bool:
     return one._log[:-1] == other._log[:-1]  # noqa: SLF001  # all but `names`, which follows from the items
 
 
-def read_items(  # noqa: PLR0913  # a place in a log, and what of it
-    source: LogSource | None, key: str, log: LogState, start: int, stop: int, *, values: bool = False
-) -> list[Item]:
-    """Return the items of these numbers, which stand in the log; with `values`, only the values need be set.
-
-    Raises LogReplaced, CorruptShard.
-    """
+def read_items(source: LogSource | None, key: str, log: LogState, start: int, stop: int) -> list[Item]:
+    """Return the items of these numbers, which stand in the log. Raises LogReplaced, CorruptShard."""
     found: list[Item] = []
     kept = log.kept
     if start < min(stop, kept):
         if source is None:
             raise LogReplaced(key)
-        found = source.read(key, log, start, min(stop, kept), values=values)
+        found = source.read(key, log, start, min(stop, kept))
         if log.replaced:
             found = [_newest(log, number, item) for number, item in enumerate(found, start)]
     if stop > kept:
         found += log.pending[max(start - kept, 0) : stop - kept]
+    return found
+
+
+def read_values(source: LogSource | None, key: str, log: LogState, start: int, stop: int) -> list[Any]:
+    """Return the values of the same items, each a new one. Raises LogReplaced, CorruptShard."""
+    found: list[Any] = []
+    kept = log.kept
+    if start < min(stop, kept):
+        if source is None:
+            raise LogReplaced(key)
+        found = source.values(key, log, start, min(stop, kept))
+        for number, item in log.replaced.items():
+            if start <= number < stop:
+                found[number - start] = codec.loads(item.raw)
+    if stop > kept:
+        found += [codec.loads(item.raw) for item in log.pending[max(start - kept, 0) : stop - kept]]
     return found
 
 
@@ -130,9 +146,12 @@ class Log(Sequence[Any]):
     def __getitem__(self, place: slice) -> list[Any]: ...
     def __getitem__(self, place: int | slice) -> Any:
         if isinstance(place, slice):
-            return [codec.loads(item.raw) for item in self._slice(range(len(self))[place], values=True)]
+            places = range(len(self))[place]
+            if places.step != 1:  # a few of many, perhaps
+                return [codec.loads(item.raw) for item in self._slice(places)]
+            return self._values(places) if places else []
         at = range(len(self))[place]
-        return codec.loads(self._slice(range(at, at + 1), values=True)[0].raw)
+        return self._values(range(at, at + 1))[0]
 
     def __iter__(self) -> Iterator[Any]:
         for start in range(0, len(self), _BATCH):
@@ -174,11 +193,15 @@ class Log(Sequence[Any]):
             for index, item in zip(places, self._slice(places), strict=True)
         ]
 
-    def _slice(self, places: range, *, values: bool = False) -> list[Item]:
+    def _values(self, places: range) -> list[Any]:
+        first = self._log.dropped
+        return read_values(self._source, self._key, self._log, first + places.start, first + places.stop)
+
+    def _slice(self, places: range) -> list[Item]:
         """Return the items at these places."""
         if not places:
             return []
         low, high = min(places[0], places[-1]), max(places[0], places[-1])
         first = self._log.dropped
-        found = read_items(self._source, self._key, self._log, first + low, first + high + 1, values=values)
+        found = read_items(self._source, self._key, self._log, first + low, first + high + 1)
         return found if places.step == 1 else [found[place - low] for place in places]

@@ -37,23 +37,22 @@ class Newest:
     __slots__ = ("_files",)
 
     def __init__(self) -> None:
-        # By file id: the look at it, the number of the first item, the items, and whether they have their values alone.
-        self._files: dict[str, tuple[Stamp, int, list[Item], bool]] = {}
+        self._files: dict[str, tuple[Stamp, int, list[Item]]] = {}  # the look, the number of the first item; by file id
 
-    def get(self, file_id: str, seen: Stamp, start: int, stop: int, *, values: bool) -> list[Item] | None:
+    def get(self, file_id: str, seen: Stamp, start: int, stop: int) -> list[Item] | None:
         """Return the items of these numbers; None where they are not all here."""
-        look, first, items, poor = self._files.get(file_id) or (None, 0, [], True)
-        if look is None or look != seen or start < first or stop > first + len(items) or (poor and not values):
+        look, first, items = self._files.get(file_id) or (None, 0, [])
+        if look is None or look != seen or start < first or stop > first + len(items):
             return None
         return items[start - first : stop - first]
 
-    def keep(self, file_id: str, seen: Stamp, first: int, items: list[Item], *, values: bool) -> None:
+    def keep(self, file_id: str, seen: Stamp, first: int, items: list[Item]) -> None:
         """Remember the newest items of a file, if they are few and small."""
         if seen is None or len(items) > NEWEST or sum([len(item.raw) for item in items]) > _NEWEST_BYTES:
             return
         if len(self._files) >= _NEWEST_FILES:
             self._files.clear()
-        self._files[file_id] = (seen, first, items, values)
+        self._files[file_id] = (seen, first, items)
 
     def forget(self, file_id: str) -> None:
         """Forget a file."""
@@ -96,8 +95,9 @@ class KnownIds:
     def extend(self, file_id: str, before: Known, end: int, added: list[tuple[str, int]], last: LastLine) -> Known:
         """Add the items that were read after `before`, up to byte `end`; return all that is known now."""
         with self._mutex:
-            for name, number in added:
-                before.numbers[id_key(name)] = number
+            before.numbers.update(
+                [(name if len(name) <= _ID_KEY_BYTES else id_key(name), number) for name, number in added]
+            )
             known = Known(end, last, before.numbers)
             self._files.pop(file_id, None)
             self._files[file_id] = known  # as the newest one

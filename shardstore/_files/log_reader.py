@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
+from shardstore import _codec as codec
 from shardstore import _events as events
 from shardstore._files import disk
 from shardstore._files.log_cache import LastLine
@@ -27,11 +28,10 @@ _TAIL_MORE: Final = 5 / 4  # so much more than the average line a read of the ne
 class OpenedLog:
     """A log file while it is read. `with` opens it: LogReplaced or CorruptShard where it is not there."""
 
-    __slots__ = ("_fd", "_files", "_key", "_name", "_next", "_path", "_seed", "_settled", "_values")
+    __slots__ = ("_fd", "_files", "_key", "_name", "_next", "_path", "_seed", "_settled")
 
-    def __init__(self, files: LogFiles, name: str, key: str, settled: Settled, *, values: bool = False) -> None:
+    def __init__(self, files: LogFiles, name: str, key: str, settled: Settled) -> None:
         self._files = files
-        self._values = values
         self._name, self._key, self._settled = name, key, settled
         self._path = files.path(name, settled)
         self._seed = log_lines.seed_of(settled.file)
@@ -59,14 +59,8 @@ class OpenedLog:
             self.__exit__()
 
     def read(self, start: int, stop: int) -> list[Item]:
-        """Return the items of these numbers. Many are read in parts, each small enough for a processor's cache."""
-        step = self._step
-        if stop - start <= step:
-            return self._read_some(start, stop)
-        found: list[Item] = []
-        for first in range(start, stop, step):
-            found += self._read_some(first, min(stop, first + step))
-        return found
+        """Return the items of these numbers."""
+        return list(self.iterate(start, stop))
 
     def iterate(self, start: int, stop: int) -> Iterator[Item]:
         """Yield the items of these numbers, some at a time."""
@@ -78,10 +72,27 @@ class OpenedLog:
     def _step(self) -> int:
         return max(1, int(_CHUNK * self._settled.lines / max(1, self._settled.end)))
 
+    def values(self, start: int, stop: int) -> list[Any]:
+        """Return the values of the items of these numbers. Of many, some at a time: so they stay in fast memory."""
+        found: list[Any] = []
+        step = self._step
+        for first in range(start, stop, step):
+            found += self._values(first, min(stop, first + step))
+        return found
+
+    def _values(self, start: int, stop: int) -> list[Any]:
+        try:
+            lines = self._lines(start, stop)
+            values = None if lines is None else log_lines.values_of(lines, start, self._seed)
+            return [codec.loads(item.raw) for item in self._slowly(start, stop)] if values is None else values
+        except OSError as error:
+            raise_io_error(error, "reading a log", self._path)
+
     def _read_some(self, start: int, stop: int) -> list[Item]:
         try:
-            items = self._quickly(start, stop)
-            return items if items is not None else self._slowly(start, stop)
+            lines = self._lines(start, stop)
+            items = None if lines is None else log_lines.items_of(lines, start, self._seed)
+            return self._slowly(start, stop) if items is None else items
         except OSError as error:
             raise_io_error(error, "reading a log", self._path)
 
@@ -120,8 +131,8 @@ class OpenedLog:
             rest = data[whole:]
         return found, line
 
-    def _quickly(self, start: int, stop: int) -> list[Item] | None:
-        """Read the items where they should be; None where they are not: something in the file is damaged."""
+    def _lines(self, start: int, stop: int) -> list[bytes] | None:
+        """Read the lines of these numbers where they should be; None where they are not: the file is damaged."""
         settled = self._settled
         behind = settled.first + settled.lines
         if self._next[0] == start:
@@ -134,9 +145,9 @@ class OpenedLog:
         )
         while True:
             size = min(size, settled.end - place)
-            items = self._items(place, disk.read_all(self._fd, place, size), start, stop)
-            if len(items) == wanted and all(items):
-                return items  # type: ignore[return-value]
+            lines = self._chosen(place, disk.read_all(self._fd, place, size), start, stop)
+            if len(lines) == wanted:
+                return lines
             if place + size >= settled.end:
                 if stop != behind or place == 0:
                     return None
@@ -144,8 +155,8 @@ class OpenedLog:
             else:
                 size *= 3
 
-    def _items(self, place: int, data: bytes, start: int, stop: int) -> list[Item | None]:
-        """Return the items of these numbers, from the first of them on, as far as they stand in a piece of the file.
+    def _chosen(self, place: int, data: bytes, start: int, stop: int) -> list[bytes]:
+        """Return the lines of these numbers, from the first of them on, as far as they stand in a piece of the file.
 
         `place`: where it stands there.
         """
@@ -156,13 +167,7 @@ class OpenedLog:
         end = begin + stop - start
         chosen = lines[begin:end]
         self._next = (start + len(chosen), place + sum(map(len, lines[:end])) + begin + len(chosen))
-        if self._values:
-            return log_lines.values_of(chosen, start, self._seed)
-        found: list[Item | None] = []
-        for number, text in enumerate(chosen, start):
-            parsed = log_lines.parse_line(text, self._seed)
-            found.append(parsed[1] if parsed is not None and parsed[0] == number else None)
-        return found
+        return chosen
 
     def _tail_place(self, start: int) -> int:
         settled = self._settled

@@ -12,6 +12,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from shardstore import _codec as codec
 from shardstore import _events as events
 from shardstore._files import disk
 from shardstore._files.file import read_file
@@ -46,20 +47,24 @@ class LogFiles:
     def __reduce__(self) -> tuple[Any, ...]:
         return (LogFiles, (str(self.layout.root),))
 
-    def read(self, key: str, log: LogState, start: int, stop: int, *, values: bool = False) -> list[Item]:
-        """Return the settled items of these numbers, as the file has them. Raises LogReplaced, CorruptShard.
-
-        With `values` the items have their values alone.
-        """
+    def read(self, key: str, log: LogState, start: int, stop: int) -> list[Item]:
+        """Return the settled items of these numbers, as the file has them. Raises LogReplaced, CorruptShard."""
         name, settled = shard_name(key), log.settled
         seen = stamp_of(self.path(name, settled))
-        found = self._newest.get(settled.file, seen, start, stop, values=values)
+        found = self._newest.get(settled.file, seen, start, stop)
         if found is None:
-            with OpenedLog(self, name, key, settled, values=values) as file:
+            with OpenedLog(self, name, key, settled) as file:
                 found = file.read(start, stop)
             if stop == settled.first + settled.lines:
-                self._newest.keep(settled.file, seen, start, found, values=values)
+                self._newest.keep(settled.file, seen, start, found)
         return found
+
+    def values(self, key: str, log: LogState, start: int, stop: int) -> list[Any]:
+        """Return the values of the same items. Raises LogReplaced, CorruptShard."""
+        if stop - start <= NEWEST:
+            return [codec.loads(item.raw) for item in self.read(key, log, start, stop)]
+        with OpenedLog(self, shard_name(key), key, log.settled) as file:
+            return file.values(start, stop)
 
     def number_of(self, key: str, log: LogState, name: str) -> int | None:
         """Return the number of the settled item with this id; the first use in a process reads the file once."""
@@ -140,7 +145,7 @@ class LogFiles:
         if done is None:
             done = self.rewrite(name, key, log)
         newest = [*log.pending[-NEWEST:]]
-        self._newest.keep(done.file, stamp_of(self.path(name, done)), log.end - len(newest), newest, values=False)
+        self._newest.keep(done.file, stamp_of(self.path(name, done)), log.end - len(newest), newest)
         return done
 
     def rewrite(self, name: str, key: str, log: LogState) -> Settled:

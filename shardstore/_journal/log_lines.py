@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
 from shardstore import _codec as codec
@@ -29,7 +29,7 @@ _START: Final = re.compile(rb'(?=\{"crc":"[0-9a-f]{8}","n":)')
 
 _quoted = lru_cache(maxsize=256)(codec.kept)
 _actor = lru_cache(maxsize=256)(codec.loads)
-_new = tuple.__new__  # half the price of calling the class
+_BEGINNING: Final = b'{"crc":"%08x",'
 
 
 def encode_lines(file_id: str, first: int, items: Iterable[Item]) -> Iterator[bytes]:
@@ -48,7 +48,13 @@ def seed_of(file_id: str) -> int:
 
 def is_intact(text: bytes, seed: int) -> bool:
     """Return whether a line, given without its newline, is what a writer of this file wrote."""
-    return text[:BODY] == b'{"crc":"%08x",' % crc32(text[BODY:], seed)
+    return text[:BODY] == _BEGINNING % crc32(text[BODY:], seed)
+
+
+def are_intact(lines: list[bytes], seed: int) -> bool:
+    """Return whether `is_intact` is true of each line: one comparison for all, since whole logs are read by it."""
+    checksums = tuple([crc32(text[BODY:], seed) for text in lines])
+    return b"".join([text[:BODY] for text in lines]) == _BEGINNING * len(lines) % checksums
 
 
 def number_of(text: bytes) -> int | None:
@@ -59,7 +65,7 @@ def number_of(text: bytes) -> int | None:
 
 def parse_line(text: bytes, seed: int) -> tuple[int, Item] | None:
     """Return number and item of a line, given without its newline; None where it is not intact."""
-    if text[:BODY] != b'{"crc":"%08x",' % crc32(text[BODY:], seed):
+    if not is_intact(text, seed):
         return None
     head = _HEAD.match(text, BODY)
     if head is None:
@@ -68,36 +74,40 @@ def parse_line(text: bytes, seed: int) -> tuple[int, Item] | None:
     return int(number), Item(text[head.end() : -1], None if name is None else codec.loads(name), int(at), _actor(by))
 
 
-def values_of(lines: list[bytes], first: int, seed: int) -> list[Item | None]:
-    """Return the items of consecutive lines, of which the first has this number, with their values alone: cheaper.
-
-    None stands for a line that is not intact. In one loop: whole logs are read through it.
-    """
-    found: list[Item | None] = []
+def items_of(lines: list[bytes], first: int, seed: int) -> list[Item] | None:
+    """Return the items of consecutive lines, of which the first has this number; None where one is not intact."""
+    found = []
     for number, text in enumerate(lines, first):
-        body = text[BODY:]
-        start = body.find(b',"item":') + len(b',"item":')  # inside a string the quotes would be escaped
-        if (
-            text[:BODY] == b'{"crc":"%08x",' % crc32(body, seed)
-            and body.startswith(b'"n":%d,' % number)
-            and start >= len(b',"item":')
-        ):
-            found.append(_new(Item, (body[start:-1], None, 0, "")))
-        else:
-            found.append(None)
+        parsed = parse_line(text, seed)
+        if parsed is None or parsed[0] != number:
+            return None
+        found.append(parsed[1])
     return found
 
 
+def values_of(lines: list[bytes], first: int, seed: int) -> list[Any] | None:
+    """Return the same items as values, decoded in one call: a third of the price."""
+    if not are_intact(lines, seed):
+        return None
+    try:
+        found = codec.loads(b"[%b]" % b",".join(lines))
+        numbers, values = [line["n"] for line in found], [line["item"] for line in found]
+    except (codec.JSONDecodeError, KeyError):  # behind a right checksum: no writer of this format
+        return None
+    return values if numbers == [*range(first, first + len(lines))] else None
+
+
 def ids_in(data: bytes, seed: int) -> tuple[list[tuple[str, int]], bytes | None]:
-    """Return (id, number) of each whole line whose item has an id, and the first line that is not intact.
+    """Return (id, number) of each whole line whose item has an id; or the first line that is not intact.
 
     In one loop: the first use of ids reads a whole log through it.
     """
+    lines = data.split(b"\n")[:-1]
+    if not are_intact(lines, seed):
+        return [], next(text for text in lines if not is_intact(text, seed))
     found: list[tuple[str, int]] = []
     match = _ID.match
-    for text in data.split(b"\n")[:-1]:
-        if text[:BODY] != b'{"crc":"%08x",' % crc32(text[BODY:], seed):
-            return found, text
+    for text in lines:
         head = match(text, BODY)
         if head is not None:
             number, name = head.groups()

@@ -70,7 +70,7 @@ def next_record(  # noqa: PLR0913  # what a record says
         body = body[:-1] + b"}" if changed else b""
     if log_change is not None and fields is not None:
         log, members = _log_change(log, log_change, now, actor)
-        body += b"," + members if body and members else members
+        body = b"%b,%b" % (body, members) if body and members else body + members
     flag = b'"durable":true,' if durable else b""
     rest = b'"rev":%d,"at":%d,"by":%b,%b%b}' % (rev, now, _quoted(actor), flag, body)
     if rev > REV_MAX:
@@ -115,7 +115,7 @@ def _log_change(log: LogState, change: LogChange, now: int, actor: str) -> tuple
         plain = plain and name is None and not at
     if not plain:
         return applied(log, LogChange(add=tuple(items))), change_members(change)
-    after = _new(LogState, (dropped, kept, (*pending, *items), size, settled, replaced, None))
+    after = _new(LogState, (dropped, kept, pending + tuple(items), size, settled, replaced, None))
     return after, b'"add":[%b]' % b",".join(raws)
 
 

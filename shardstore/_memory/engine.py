@@ -7,6 +7,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
+from shardstore import _codec as codec
 from shardstore._inside import FifoMutex
 from shardstore._keys import check_key
 from shardstore._log import Settled
@@ -294,12 +295,16 @@ class MemoryLogs:
     def __reduce__(self) -> str | tuple[Any, ...]:
         return (MemoryLogs, ())  # elsewhere nothing is known of what lies in this memory
 
-    def read(self, key: str, log: LogState, start: int, stop: int, *, values: bool = False) -> list[Item]:  # noqa: ARG002
+    def read(self, key: str, log: LogState, start: int, stop: int) -> list[Item]:
         """Return the settled items of these numbers. Raises LogReplaced."""
         file, first = self._files.get(log.settled.file), log.settled.first
         if file is None:
             raise LogReplaced(key)
         return file[start - first : stop - first]
+
+    def values(self, key: str, log: LogState, start: int, stop: int) -> list[Any]:
+        """Return the values of the same items. Raises LogReplaced."""
+        return [codec.loads(item.raw) for item in self.read(key, log, start, stop)]
 
     def number_of(self, key: str, log: LogState, name: str) -> int | None:
         """Return the number of the settled item with this id that stands."""

@@ -6,6 +6,7 @@ import os
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
+from shardstore import _codec as codec
 from shardstore._journal.log_lines import encode_lines, parse_line, seed_of
 from shardstore._log import NOWHERE, SETTLE_BYTES, Item, LogState, Settled, moved_to
 from shardstore._postgres.known import digest
@@ -35,7 +36,7 @@ class Logs:
     def __reduce__(self) -> tuple[Any, ...]:
         return (Nowhere, ())  # another process reads a log through a Store of its own
 
-    def read(self, key: str, log: LogState, start: int, stop: int, *, values: bool = False) -> list[Item]:  # noqa: ARG002
+    def read(self, key: str, log: LogState, start: int, stop: int) -> list[Item]:
         """Return the settled items of these numbers. Raises LogReplaced, CorruptShard."""
         rows = self._ask(self.sql.items, (bytes.fromhex(log.settled.file), start, stop))
         seed, found = seed_of(log.settled.file), []
@@ -48,6 +49,10 @@ class Logs:
         if len(found) < stop - start:
             self._damaged(key, log, start + len(found))
         return found
+
+    def values(self, key: str, log: LogState, start: int, stop: int) -> list[Any]:
+        """Return the values of the same items. Raises LogReplaced, CorruptShard."""
+        return [codec.loads(item.raw) for item in self.read(key, log, start, stop)]
 
     def _damaged(self, key: str, log: LogState, n: int) -> None:
         """Raise CorruptShard, or LogReplaced where the session has another log by now."""
@@ -77,9 +82,11 @@ class Logs:
 class Nowhere:
     """The logs of a Session that was pickled: nothing is known of them here."""
 
-    def read(self, key: str, log: LogState, start: int, stop: int, *, values: bool = False) -> list[Item]:  # noqa: ARG002
+    def read(self, key: str, log: LogState, start: int, stop: int) -> list[Item]:  # noqa: ARG002
         """Raise LogReplaced."""
         raise LogReplaced(key)
+
+    values = read
 
     def number_of(self, key: str, log: LogState, name: str) -> int | None:  # noqa: ARG002
         """Raise LogReplaced."""

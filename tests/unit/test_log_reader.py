@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -39,35 +40,34 @@ def settled(files: LogFiles) -> Settled:
     return files.write_new(NAME, LogState(), ITEMS, first=100)
 
 
-def opened(files: LogFiles, settled: Settled, *, values: bool = False) -> OpenedLog:
-    return OpenedLog(files, NAME, "k", settled, values=values)
+def opened(files: LogFiles, settled: Settled) -> OpenedLog:
+    return OpenedLog(files, NAME, "k", settled)
 
 
 PLACES = [(0, 1), (0, COUNT), (399, 400), (380, 400), (5, 6), (4, 7), (101, 104), (200, 203), (296, 298), (50, 350)]
 
 
 @pytest.mark.parametrize(("start", "stop"), PLACES)
-@pytest.mark.parametrize("values", [False, True])
-def test_items_are_found_by_their_numbers(  # noqa: PLR0913  # a place, and two ways to ask for it
-    files: LogFiles, settled: Settled, monkeypatch: pytest.MonkeyPatch, start: int, stop: int, values: bool
+def test_items_are_found_by_their_numbers(
+    files: LogFiles, settled: Settled, monkeypatch: pytest.MonkeyPatch, start: int, stop: int
 ) -> None:
-    """Without reading the whole file."""
+    """Without reading the whole file, with all that is known of them or their values alone."""
     monkeypatch.delattr(OpenedLog, "_slowly")
-    with opened(files, settled, values=values) as file:
-        found = file.read(100 + start, 100 + stop)
-    expected = ITEMS[start:stop]
-    assert found == ([Item(one.raw) for one in expected] if values else expected)
+    with opened(files, settled) as file:
+        assert file.read(100 + start, 100 + stop) == ITEMS[start:stop]
+        assert file.values(100 + start, 100 + stop) == [json.loads(one.raw) for one in ITEMS[start:stop]]
 
 
 def test_iterating_reads_some_at_a_time(files: LogFiles, settled: Settled, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_reader, "_CHUNK", 4_096)
-    read, asked = OpenedLog._quickly, []
+    read, asked = OpenedLog._lines, []
     monkeypatch.setattr(
-        OpenedLog, "_quickly", lambda self, start, stop: (asked.append(stop - start), read(self, start, stop))[1]
+        OpenedLog, "_lines", lambda self, start, stop: (asked.append(stop - start), read(self, start, stop))[1]
     )
     with opened(files, settled) as file:
         assert list(file.iterate(100, 500)) == ITEMS
-    assert len(asked) > 10
+        assert len(file.values(100, 500)) == COUNT
+    assert len(asked) > 20
     assert max(asked) < 100
 
 
@@ -81,9 +81,11 @@ def test_beside_a_damaged_line_every_other_one_is_read(files: LogFiles, settled:
     with opened(files, settled) as file:
         for start, stop in ((0, lost), (lost + 1, COUNT)):
             assert file.read(100 + start, 100 + stop) == ITEMS[start:stop]
-        with pytest.raises(CorruptShard, match=f"item {100 + lost} is not whole") as caught:
-            file.read(100 + max(0, lost - 3), 100 + min(COUNT, lost + 3))
-    assert caught.value.offset == place
+            assert file.values(100 + start, 100 + stop) == [json.loads(one.raw) for one in ITEMS[start:stop]]
+        for read in (file.read, file.values):
+            with pytest.raises(CorruptShard, match=f"item {100 + lost} is not whole") as caught:
+                read(100 + max(0, lost - 3), 100 + min(COUNT, lost + 3))
+            assert caught.value.offset == place
 
 
 def test_a_shorter_file_has_what_it_has(files: LogFiles, settled: Settled) -> None:
@@ -120,3 +122,19 @@ def test_a_damaged_line_among_ids_is_named_by_its_byte(files: LogFiles, settled:
     with opened(files, settled) as file, pytest.raises(CorruptShard, match="checksum") as caught:
         file.ids_behind(0)
     assert caught.value.offset == sum(map(len, lines[:7]))
+
+
+def test_a_line_in_the_place_of_another_one_is_damage(files: LogFiles, settled: Settled) -> None:
+    """Each line is whole, and not where its number says."""
+    path = Path(files.path(NAME, settled))
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[20], lines[21] = lines[21], lines[20]
+    path.write_bytes(b"".join(lines))
+    with opened(files, settled) as file:
+        assert file.read(120, 122) == ITEMS[20:22]
+        assert file.values(110, 130) == [json.loads(one.raw) for one in ITEMS[10:30]]
+        lines[20] = lines[21]
+        path.write_bytes(b"".join(lines))
+        for read in (file.read, file.values):
+            with pytest.raises(CorruptShard, match="item 121 is not whole"):
+                read(110, 130)

@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shardstore._files.layout import is_shard_name, log_name, log_owner, new_log_id, parse_log, parse_temp, shard_name
-from shardstore._journal.log_lines import encode_lines, parse_line, seed_of, whole_lines
+from shardstore._journal.log_lines import (
+    BODY,
+    are_intact,
+    encode_lines,
+    ids_in,
+    items_of,
+    parse_line,
+    seed_of,
+    values_of,
+    whole_lines,
+)
 from shardstore._journal.record import next_record, whole_record
 from shardstore._journal.replay import replay, salvage
 from shardstore._log import NO_LOG, Item, LogChange, LogState, Settled, applied, misfit, moved_to
@@ -176,3 +186,53 @@ def test_the_name_of_a_log_file_is_parsed_back(key: str) -> None:
     assert parse_log(name) == (shard, file_id)
     assert log_owner(name.partition("/")[2]) == shard
     assert len(name.partition("/")[2]) <= 143
+
+
+SETTLED = [
+    Item(b'{"n":%d,"text":"a,\\"item\\":%d"}' % (n, n), f"id{n}" if n % 2 else None, 5 + n, "me") for n in range(4)
+]
+SEED = seed_of(FILE)
+
+
+def whole() -> list[bytes]:
+    return [text[:-1] for text in encode_lines(FILE, 7, SETTLED)]
+
+
+def test_whole_lines_are_read_as_items_as_values_and_as_ids() -> None:
+    lines = whole()
+    assert items_of(lines, 7, SEED) == SETTLED
+    assert values_of(lines, 7, SEED) == [json.loads(item.raw) for item in SETTLED]
+    assert ids_in(b"\n".join([*lines, b"half of a li"]), SEED) == ([("id1", 8), ("id3", 10)], None)
+    assert are_intact([], SEED)
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_no_bit_of_a_line_changes_unseen_among_others(at: int) -> None:
+    """Neither in the bytes that the checksum covers, nor in those that hold it."""
+    lines = whole()
+    for place in [*range(BODY + 8), len(lines[at]) - 1]:
+        for bit in range(8):
+            changed = bytearray(lines[at])
+            changed[place] ^= 1 << bit
+            damaged = [*lines[:at], bytes(changed), *lines[at + 1 :]]
+            assert not are_intact(damaged, SEED)
+            assert values_of(damaged, 7, SEED) is None
+            assert items_of(damaged, 7, SEED) is None
+            if changed[place] != 10:
+                assert ids_in(b"\n".join([*damaged, b""]), SEED) == ([], bytes(changed))
+
+
+def test_lines_of_other_numbers_and_of_other_files_are_none_of_these() -> None:
+    lines = whole()
+    for wrong in (lines[:1] + lines[2:], [lines[1], lines[0], *lines[2:]], [*lines, lines[-1]]):
+        assert values_of(wrong, 7, SEED) is None
+        assert items_of(wrong, 7, SEED) is None
+    assert values_of(lines, 6, SEED) is None
+    assert values_of(lines, 7, seed_of("f" * 16)) is None
+
+
+@pytest.mark.parametrize("rest", [b'"n":7}', b'"n":7,"item":', b'"item":1}'])
+def test_what_no_writer_writes_is_not_read_behind_a_right_checksum(rest: bytes) -> None:
+    line = b'{"crc":"%08x",%b' % (zlib.crc32(rest, SEED), rest)
+    assert are_intact([line], SEED)
+    assert values_of([line], 7, SEED) is None
