@@ -10,6 +10,7 @@ import errno
 import os
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from shardstore import _events as events
@@ -314,10 +315,10 @@ class Shard:
             file, self.file = self.file, None
             if file is None:
                 return
-            if not self._using and not file.waiting:
+            with suppress(OSError):  # closing does it, but where a commit waits for its sync with a duplicate
+                file.lock.give()
+            if not self._using:  # by a frame beneath this one, which a signal handler interrupted
                 file.close()
-            else:  # by a frame beneath this one, which a signal handler interrupted, or by those who wait for a sync
-                file.lock.release()  # it is closed when they are done with it
 
     # Life
 

@@ -62,7 +62,7 @@ class SyncedFile:
             disk.sync(fd)
         except OSError as error:
             self.failed = True
-            self._uncertain(error, "syncing a commit")
+            self._uncertain(error, "syncing a commit", fd)
         self.synced = reach
 
     def sync_before(self, end: int) -> None:
@@ -81,13 +81,13 @@ class SyncedFile:
         try:
             disk.sync_directory(os.path.dirname(self.path))
         except OSError as error:
-            self._uncertain(error, "syncing a directory")
+            self._uncertain(error, "syncing a directory", self.fd)
         self.name_synced = True
 
-    def _uncertain(self, error: OSError, doing: str) -> NoReturn:
+    def _uncertain(self, error: OSError, doing: str, fd: int) -> NoReturn:
         """Have the kernel drop its cache of the file, as far as it obeys, and raise CommitUncertain."""
-        if hasattr(os, "posix_fadvise") and self.fd >= 0:
-            os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        if hasattr(os, "posix_fadvise") and fd >= 0:
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         raise_uncertain(error, doing, self.path)
 
     # Sharing

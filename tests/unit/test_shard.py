@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from shardstore import CorruptShard, Store, StoreIncomplete, StoreNotFound
+from shardstore._files import disk as files_disk
 from shardstore._files.layout import shard_name
 from shardstore._files.shard import Shard
 from shardstore._inside import Visit
@@ -65,6 +67,35 @@ def test_a_shard_in_use_is_not_closed(store: Store, shard: Shard) -> None:
     assert shard.close_if_idle()
     assert not shard.is_open
     assert shard.cached_bytes == 0
+
+
+@pytest.mark.parametrize("woken", [False, True])
+def test_a_file_is_closed_and_unlocked_though_a_commit_waits_for_its_sync(
+    store: Store, shard: Shard, monkeypatch: pytest.MonkeyPatch, woken: bool
+) -> None:
+    """The commit has a descriptor of its own, which would keep the lock alive; also while it syncs by it."""
+    synced: list[int] = []
+    monkeypatch.setattr(files_disk, "sync", synced.append)
+    visit = Visit(shard.mutex)
+    assert visit.try_enter()
+    file = shard.file
+    assert file is not None
+    assert file.lock.try_acquire()
+    place = file.share(file.journal.end, behind=True)
+    assert place is not None
+    if woken:
+        file.wake_one()
+    number = file.fd
+    shard.drop_file()
+    visit.leave()
+    assert file.fd == -1
+    with open(shard.path, "rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        place.wait()
+        assert synced
+        assert number not in synced
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(synced[0])
 
 
 @pytest.mark.damages("a directory that is lost")

@@ -109,3 +109,23 @@ def test_a_forked_child_has_none_of_the_descriptors_that_the_parent_waits_with(f
     assert actions.wait_for(actions.in_child(lambda: os._exit(0 if place._fd == -1 else 1))) == 0
     assert place._fd >= 0
     place.wait()
+
+
+def test_after_a_failed_sync_the_kernel_forgets_what_it_kept(file: SyncedFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the descriptor that is open: the file's own may be closed by then."""
+    forgotten: list[int] = []
+
+    def fail(_fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    place = file.share(100, behind=True)
+    assert place is not None
+    kept, file.fd = file.fd, -1
+    duplicate = place._fd
+    monkeypatch.setattr(disk, "sync", fail)
+    monkeypatch.setattr(os, "posix_fadvise", lambda fd, *_: forgotten.append(fd), raising=False)
+    monkeypatch.setattr(os, "POSIX_FADV_DONTNEED", 4, raising=False)
+    with pytest.raises(CommitUncertain):
+        place.wait()
+    file.fd = kept
+    assert forgotten == [duplicate]
