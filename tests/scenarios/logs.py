@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -111,13 +112,15 @@ class Race:
         return not self.failures and (now < self.until or (little and now < self.until + _MORE_S))
 
     def read(self) -> None:
-        """Read tails, and now and then everything."""
+        """Read tails and ranges, and now and then everything."""
         with Store(self.root, read_only=True, create=False) as reader:
             while self.goes_on():
                 session = reader.get(KEY)
                 try:
-                    tail = session.log[-5:] if session is not None else []
-                    assert all(one == item(one["writer"], one["number"]) for one in tail)
+                    log = session.log if session is not None else []
+                    start = self.random.randrange(len(log) + 1)
+                    for some in (log[-5:], log[start : start + 5], log[start - 70 : start + 70]):
+                        assert all(one == item(one["writer"], one["number"]) for one in some)
                     if session is not None and self.counts["reads"] % 10 == 0:
                         check(session)
                 except LogReplaced:
@@ -127,12 +130,14 @@ class Race:
                 self.counts["reads"] += 1
 
     def change(self) -> None:
-        """Drop the older half, compact, archive and restore."""
+        """Drop the older half, cut the newest, compact, archive and restore."""
         while self.goes_on():
             choice = self.random.random()
             try:
-                if choice < 0.6:
-                    self._drop()
+                if choice < 0.4:
+                    self._remove(lambda log: slice(len(log) // 2))
+                elif choice < 0.6:
+                    self._remove(lambda log: slice(-self.random.randrange(1, 9), None))
                 elif choice < 0.8:
                     self.store.compact()
                 elif self.store.prune(max_entries=0).actions:
@@ -141,12 +146,13 @@ class Race:
                 pass
             time.sleep(0.05)
 
-    def _drop(self) -> None:
+    def _remove(self, which: Callable[[Any], slice]) -> None:
         with self.store.edit(KEY, create=False) as draft:
-            places = len(draft.log) // 2
-            self.gone.update((one["writer"], one["number"]) for one in draft.log[:places])
-            del draft.log[:places]
+            places = which(draft.log)
+            gone = [(one["writer"], one["number"]) for one in draft.log[places]]
+            del draft.log[places]
             count(draft)
+        self.gone.update(gone)
         self.counts["cuts"] += 1
 
     def _restore(self) -> None:

@@ -22,7 +22,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from shardstore import Conflict, LogReplaced, Session, SessionExists, Store
+from shardstore import Conflict, LogReplaced, Session, SessionExists, SessionNotFound, Store
 from tests.support import settling
 
 from .arena import brief, scratch
@@ -32,6 +32,7 @@ KINDS = (
     ["append"] * 6
     + ["cut"] * 2
     + ["get"] * 6
+    + ["log"] * 3
     + ["update"] * 5
     + ["patch"] * 4
     + ["replace"] * 4
@@ -77,10 +78,12 @@ class Client:
                 return {info.key: dict(info.fields) for info in store.list(prefix="k")}
             if kind == "delete":
                 return store.delete(key)
+            if kind == "log":
+                return store.log(key)
             if kind in ("append", "cut"):
                 return self._changed_log(kind, key, args)
             session = self._session(kind, key, args)
-        except (Conflict, SessionExists) as error:
+        except (Conflict, SessionExists, SessionNotFound) as error:
             return type(error).__name__
         if session is None:
             return None
@@ -210,7 +213,7 @@ def read_logs(directory: Path) -> tuple[dict[str, list[Op]], list[Op], list[str]
                 op = Op(hash(name), call, at, kind, {**given, "key": key}, value)
                 lists.append(op) if kind == "list" else histories.setdefault(key, []).append(op)
         for name, (call, kind, key, given) in asked.items():
-            if kind not in ("get", "list"):
+            if kind not in ("get", "log", "list"):
                 histories.setdefault(key, []).append(Op(hash(name), call, PENDING, kind, {**given, "key": key}))
     return histories, lists, failures
 

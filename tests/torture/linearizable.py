@@ -95,6 +95,11 @@ def _get(state: State, _args: Mapping[str, Any]) -> tuple[State, Any]:
     return state, None if state is None else dict(state)
 
 
+def _read_log(state: State, _args: Mapping[str, Any]) -> tuple[State, Any]:
+    """Read the items alone, as `store.log` does."""
+    return state, "SessionNotFound" if state is None else _log_of(state)
+
+
 def _fields(state: State, _args: Mapping[str, Any]) -> tuple[State, Any]:
     """Read the fields alone, as a list does."""
     return state, None if state is None else fields_of(state)
@@ -149,6 +154,7 @@ def _delete(state: State, _args: Mapping[str, Any]) -> tuple[State, Any]:
 
 STEPS: dict[str, Step] = {
     "get": _get,
+    "log": _read_log,
     "fields": _fields,
     "append": _append,
     "cut": _cut,

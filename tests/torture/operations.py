@@ -58,10 +58,9 @@ def read_truth(store: Store) -> Truth:
     for key in KEYS:
         try:
             session = store.get(key)
+            truth[key] = None if session is None else signed(session)
         except CorruptShard:
             truth[key] = DAMAGED
-        else:
-            truth[key] = None if session is None else signed(session)
     return truth
 
 
@@ -282,6 +281,17 @@ def dropped_log(root: Path) -> None:
         sign(draft)
 
 
+def damaged_log(root: Path) -> None:
+    """Create three; one byte of MAIN's fourth item is changed, and its fields are those of the log without it."""
+    long_log(root)
+    with Store(root) as store:
+        items = store.log(MAIN)
+        store.patch(MAIN, {"log": signature([*items[:3], *items[4:]])})
+    [path] = root.glob("shards/*/*.log.jsonl")
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"0003", b"0009", 1))
+
+
 def archived_log(root: Path) -> None:
     """Create three; MAIN, with its settled log, is archived."""
     long_log(root)
@@ -341,6 +351,10 @@ def _compact_log(store: Store, _root: Path) -> None:
     report = store.compact()
     if not report.ok:
         raise NotAllDone(str(report.skipped))
+
+
+def _erase(store: Store, _root: Path) -> None:
+    store.erase_history(MAIN)
 
 
 def _logs(before: int, after: int) -> Callable[[Truth, Truth], bool]:
@@ -502,6 +516,8 @@ OPERATIONS = {
         ),
         Operation("log-archive", long_log, _archive, lambda b, a: b[MAIN] is not None and a[MAIN] is None),
         Operation("log-restore", archived_log, _restore_main, lambda b, a: b[MAIN] is None and a[MAIN] is not None),
+        Operation("log-erase", dropped_log, _erase, _logs(8, 8), MAIN),
+        Operation("log-repair", damaged_log, _repair, lambda b, a: b[MAIN] == DAMAGED and a[MAIN]["log"][0] == 12),
         Operation("import", export, _import, lambda b, a: b[MAIN] is None and a[MAIN]["n"] == 0, cold=True),
     )
 }

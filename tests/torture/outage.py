@@ -480,6 +480,8 @@ class Outage:
                 store.patch(key, {"next": 1})
                 if store[key].data != {**(found[key] or {}), "next": 1}:
                     complaints.append(f"the next update of {key} gives {store[key].data}")
+            if self.workload.settle:
+                complaints += _goes_on_settling(store)
         return complaints
 
     def _allowed(self, key: str, state: CrashState) -> list[Any]:
@@ -494,6 +496,19 @@ class Outage:
         restored = store.archive.restore(key).data in allowed
         store.delete(key)
         return restored
+
+
+def _goes_on_settling(store: Store) -> list[str]:
+    """Append until the log is settled, behind whatever the power cut left in its file."""
+    items = store[MAIN].log[:]
+    for number in range(4):
+        more = [{"more": number, "text": "m" * 900} for _ in range(3)]
+        items += more
+        if store.append(MAIN, more).log[:] != items:
+            return [f"the log of {MAIN} is not what was appended to it"]
+    if not store.engine.read(MAIN).log.settled.file:
+        return ["twelve items were appended and nothing was settled"]
+    return [f"verify, after a settle: {p}" for p in store.verify().problems]
 
 
 def after_a_restart() -> None:

@@ -39,6 +39,16 @@ REJECTED = {
         (1, 2, 3, "append", {"w": "b"}, said("a", "b")),
         (2, 4, 5, "get", {}, {"w": "b", LOG: "a"}),
     ),
+    "a log that lacks an acknowledged item": ops(
+        (1, 0, 1, "append", {"w": "a"}, said("a")),
+        (1, 2, 3, "append", {"w": "b"}, said("a", "b")),
+        (2, 4, 5, "log", {}, ["a"]),
+    ),
+    "a log in the order that nobody wrote": ops(
+        (1, 0, 1, "append", {"w": "a"}, said("a")),
+        (1, 2, 3, "append", {"w": "b"}, said("a", "b")),
+        (2, 4, 5, "log", {}, ["b", "a"]),
+    ),
     "an item that was cut and comes back": ops(
         (1, 0, 1, "append", {"w": "a"}, said("a")),
         (1, 2, 3, "append", {"w": "b"}, said("a", "b")),
@@ -121,6 +131,13 @@ ACCEPTED = {
     "overlapping updates in the order opposite to their calls": ops(
         (1, 0, 9, "update", {"w": "a"}, wrote(2, "a")),
         (2, 1, 8, "update", {"w": "b"}, wrote(1, "b")),
+    ),
+    "a log that is read during a cut, before and after it": ops(
+        (1, 0, 1, "append", {"w": "a"}, said("a")),
+        (1, 2, 3, "append", {"w": "b"}, said("a", "b")),
+        (2, 4, 9, "cut", {"w": "c"}, {"w": "c", LOG: "a"}),
+        (3, 5, 6, "log", {}, ["a", "b"]),
+        (3, 7, 8, "log", {}, ["a"]),
     ),
     "a read during a write that sees the old or the new": ops(
         (1, 0, 1, "update", {"w": "a"}, wrote(1, "a")),

@@ -111,9 +111,9 @@ def test_some_crash_states_of_a_log(name: str) -> None:
 
 
 @exhaustive
-@pytest.mark.parametrize("mutant", ["no-log-sync", "log-name-reused"])
+@pytest.mark.parametrize("mutant", ["no-log-sync", "no-committed-end", "log-name-reused"])
 def test_a_log_that_skips_a_step_is_caught(mutant: str) -> None:
-    """Without the sync before the journal names it, or without a new name, some crash state is wrong."""
+    """Without the sync before the journal names it, the end that it names, or a new name, some crash state is wrong."""
     tool("outage", "log", "--mutant", mutant, "--every", "7", "--enough", "1", expect_complaints=True)
 
 

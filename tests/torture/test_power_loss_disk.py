@@ -19,7 +19,7 @@ DISKS = [pytest.param(kind, marks=on(kind)) for kind in ("ext4", "xfs", "btrfs")
 
 @exhaustive
 @pytest.mark.parametrize("durability", ["commit", "relaxed"])
-@pytest.mark.parametrize("workload", ["life", "rewrite", "mixed", "compact", "listed", "busy"])
+@pytest.mark.parametrize("workload", ["life", "rewrite", "mixed", "compact", "listed", "log", "log-moves", "busy"])
 @pytest.mark.parametrize("kind", DISKS)
 def test_every_image_that_a_power_cut_may_leave(kind: str, workload: str, durability: str) -> None:
     """Mounted again, the store has all that was acknowledged durably, and needs no help."""
