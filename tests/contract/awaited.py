@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Self
@@ -15,9 +16,14 @@ LIMIT = 60.0  # seconds after which a call fails instead of hanging
 
 
 class LoopThread:
-    """An event loop in a thread of its own."""
+    """An event loop in a thread of its own; in a forked child another one, for it has none of the parent's threads."""
 
     def __init__(self) -> None:
+        self._parents: list[asyncio.AbstractEventLoop] = []  # kept: a loop that is dropped while it runs warns
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="test-loop", daemon=True)
         self._thread.start()
@@ -29,6 +35,9 @@ class LoopThread:
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run something on the loop, in the caller's context."""
+        if self._process != os.getpid():
+            self._parents.append(self.loop)
+            self._begin()
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(LIMIT)
 
     def close(self) -> None:
@@ -59,9 +68,17 @@ class AwaitedStore:
 
     def _awaited(self, verb: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            return readable(self._thread.run(verb(*args, **kwargs)), self._sync)
+            return readable(self._thread.run(self._to_the_end(verb, *args, **kwargs)), self._sync)
 
         return call
+
+    async def _to_the_end(self, verb: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any) -> Any:
+        """Await a verb, and the rewrite that it left to a thread: it may replace the log's file behind a snapshot."""
+        try:
+            return await verb(*args, **kwargs)
+        finally:
+            while self._async._home.tending:  # noqa: ASYNC110  # nothing tells of its end
+                await asyncio.sleep(0.001)
 
     def using(self, **settings: Any) -> AwaitedStore:
         """Return a view on the same loop."""
