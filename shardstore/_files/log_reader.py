@@ -117,7 +117,9 @@ class OpenedLog:
             except OSError as error:
                 raise_io_error(error, "reading a log", self._path)
             if not data:
-                self._damaged(place, "the log's file is shorter than the journal says")
+                if place < last - 1:
+                    self._damaged(place, "the log's file is shorter than the journal says")
+                data = b"\n"  # the last one, which somebody cut off, and with it no item
             start, data = place - len(rest), rest + data
             place = start + len(data)
             whole = data.rfind(b"\n") + 1

@@ -179,11 +179,14 @@ class LogFiles:
         try:
             try:
                 status = os.fstat(fd)
-                if status.st_size < settled.end:
+                if status.st_size < settled.end - 1:
                     raise CorruptShard(path, status.st_size, "the log's file is shorter than the journal says", key)
                 if status.st_nlink > 1 or not _is_free(fd, status.st_size, settled.end, data):
                     return None
-                _write(fd, data, settled.end)
+                if status.st_size < settled.end:  # somebody cut the last newline off, and with it no item
+                    _write(fd, b"\n" + data, settled.end - 1)
+                else:
+                    _write(fd, data, settled.end)
             finally:
                 os.close(fd)
         except OSError as error:
@@ -234,7 +237,7 @@ class LogFiles:
 
 def _is_free(fd: int, size: int, end: int, data: bytes) -> bool:
     """Return whether the file ends at `end`, or goes on with the same bytes, which a settle that died wrote."""
-    return size == end or (size - end <= len(data) and data.startswith(disk.read_all(fd, end, size - end)))
+    return size <= end or (size - end <= len(data) and data.startswith(disk.read_all(fd, end, size - end)))
 
 
 def _write(fd: int, data: bytes, end: int) -> None:

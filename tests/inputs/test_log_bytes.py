@@ -43,7 +43,7 @@ class Pair:
         """
         path.write_bytes(data)
         with Store(self.root, read_only=True) as store:
-            if path == self.log:
+            if path == self.log and data != self.whole[path][:-1]:  # no item goes with the last newline
                 with pytest.raises(CorruptShard):
                     store.log(KEY, 0, self.settled)
             try:

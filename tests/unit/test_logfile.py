@@ -89,10 +89,22 @@ def test_a_file_with_a_second_name_is_copied(files: LogFiles, log: LogState) -> 
 
 
 def test_a_shorter_file_is_not_gone_on_with(files: LogFiles, log: LogState) -> None:
-    os.truncate(path_of(files, log), log.settled.end - 1)
+    os.truncate(path_of(files, log), log.settled.end - 2)
     with pytest.raises(CorruptShard, match="shorter"):
         files.settle(NAME, KEY, log._replace(pending=items(10, 12)))
-    assert path_of(files, log).stat().st_size == log.settled.end - 1
+    assert path_of(files, log).stat().st_size == log.settled.end - 2
+
+
+def test_a_last_newline_that_is_cut_off_is_written_again(files: LogFiles, log: LogState) -> None:
+    """No item went with it, so no read and no verify would ever name it; the file is gone on with."""
+    os.truncate(path_of(files, log), log.settled.end - 1)
+    assert files.read(KEY, log, 0, 10) == [*items(0, 10)]
+    assert [files.number_of(KEY, log, f"id{n}") for n in (1, 9, 11)] == [1, 9, None]
+    more = settled(files, log._replace(pending=items(10, 12)))
+    assert path_of(files, more) == path_of(files, log)
+    assert files.read(KEY, more, 0, 12) == [*items(0, 12)]
+    assert [files.number_of(KEY, more, f"id{n}") for n in (9, 11)] == [9, 11]
+    assert path_of(files, more).stat().st_size == more.settled.end
 
 
 def test_a_missing_file_is_replaced_or_damage(files: LogFiles, log: LogState, root: Path) -> None:
