@@ -27,6 +27,8 @@ Position = int | str | bytes | None  # the value of a row's order: its column, o
 _SHOWN_BYTES: Final = 256  # of a value as JSON: a larger one is in a list only where it is asked for
 _FIELDS_BYTES: Final = 4096  # of all values that a list shows unasked, as JSON
 _ORDERED: Final = frozenset({int, float, str})
+_LENGTH: Final = "log_length"
+_INT_MAX: Final = 2**63 - 1  # of a column
 _CURSOR_BYTES_MAX: Final = 1 << 30
 
 
@@ -62,6 +64,18 @@ class Condition(NamedTuple):
             return self.admits_absent
         return _OPERATORS[self.operator](values[self.field], self.operand)
 
+    def on_number(self, column: str) -> str:
+        """Return it in SQL, as SQLite and PostgreSQL have it, for a column of integers that every row has."""
+        operands = self.operand if self.operator == "in" else [self.operand]
+        numbers = [max(-_INT_MAX, min(one, _INT_MAX)) for one in operands if type(one) in (int, float)]
+        if self.operator == "exists":
+            return "1=1" if self.operand else "1=0"
+        if not numbers:  # values of another type, which no number equals
+            return "1=1" if self.operator == "!=" else "1=0"
+        if self.operator in ("==", "in"):
+            return f"{column} IN ({','.join(map(repr, numbers))})"
+        return f"{column} {'<>' if self.operator == '!=' else self.operator} {numbers[0]!r}"
+
     @property
     def admits_absent(self) -> bool:
         """Whether an entry without the field meets it."""
@@ -95,6 +109,7 @@ class Query(NamedTuple):
     bounds: Bounds = NO_BOUNDS
     after: After | None = None
     fields: tuple[str, ...] | None = None  # which fields the rows show, whole; None: the small ones
+    lengths: tuple[Condition, ...] = ()  # on the length of the log, which is no field
 
     @property
     def by_column(self) -> bool:
@@ -119,6 +134,8 @@ class Query(NamedTuple):
         if not row.key.startswith(self.prefix) or not self.bounds.admit(row):
             return None
         if not all(condition.holds(values) for condition in self.conditions):
+            return None
+        if self.lengths and not all(condition.holds({_LENGTH: row.log_length}) for condition in self.lengths):
             return None
         found = Candidate(row, self.position(row, values))
         return found if self.after is None or self.rank(found) > self._rank(*self.after) else None
@@ -206,9 +223,10 @@ def parse(  # noqa: PLR0913  # the arguments of a list
     if after is not None and offset:
         raise InvalidQuery("after and offset both say where to begin; give one of them")
     order = order_by.removeprefix("-")
+    conditions = _conditions(where)
     return Query(
-        prefix or "", _conditions(where), order_by, order, order != order_by, limit, offset, bounds,
-        _after(after, order_by), _names(fields),
+        prefix or "", tuple([c for c in conditions if c.field != _LENGTH]), order_by, order, order != order_by, limit,
+        offset, bounds, _after(after, order_by), _names(fields), tuple([c for c in conditions if c.field == _LENGTH]),
     )  # fmt: skip
 
 

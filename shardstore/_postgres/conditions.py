@@ -62,6 +62,7 @@ def filter_of(query: Query, indexed: Sequence[str]) -> Filter:
     ):
         if bound is not None:
             terms.append(Term(sql, (max(-_INT_MAX, min(bound, _INT_MAX)),)))
+    terms += [Term(condition.on_number("log_length")) for condition in query.lengths]
     for condition in query.conditions:
         decided = _decided(column_of(indexed.index(condition.field)), condition) if condition.field in indexed else None
         if decided is not None:

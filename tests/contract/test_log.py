@@ -279,6 +279,45 @@ def test_a_list_shows_how_long_each_log_is_and_orders_by_it(store: Store) -> Non
     assert [info.log_length for info in store.list(order_by="log_length")] == [0, 3, 4]
 
 
+LENGTHS: list[tuple[Any, list[str]]] = [
+    (3, ["three"]),
+    (3.0, ["three"]),
+    (("==", 0), ["none"]),
+    (("!=", 1), ["none", "three"]),
+    ((">", 0), ["one", "three"]),
+    ((">=", 0.5), ["one", "three"]),
+    (("<", 2), ["none", "one"]),
+    (("<=", 2**64 - 1), ["none", "one", "three"]),
+    (("in", [0, 3, "1", 2**64 - 1]), ["none", "three"]),
+    (("in", []), []),
+    (("exists", True), ["none", "one", "three"]),
+    (("exists", False), []),
+    ("3", []),
+    (True, []),
+    (("!=", "3"), ["none", "one", "three"]),
+    (("<", "3"), []),
+]
+
+
+def test_where_knows_how_long_a_log_is(store: Store) -> None:
+    """Whether or not the index knows the newest commit; a field of that name does not count."""
+    store.append("three", [1, 2], {"kind": "long"})
+    store.append("one", [1], {"log_length": 7})
+    store.create("none", {})
+    store.list()
+    store.append("three", [3])
+    for wanted, keys in LENGTHS * 2:
+        where = {"log_length": wanted}
+        assert [info.key for info in store.list(where=where, order_by="key")] == keys, wanted
+        by_length = [info.key for info in store.list(where=where, order_by="-log_length")]
+        assert by_length == [key for key in ("three", "one", "none") if key in keys], wanted
+        assert store.count(where=where) == len(keys), wanted
+        both = [info.key for info in store.list(where={**where, "kind": "long"})]
+        assert both == [key for key in keys if key == "three"], wanted
+    actions = store.prune(where={"log_length": (">", 1)}, dry_run=True).actions
+    assert [action.key for action in actions] == ["three"]
+
+
 def test_the_size_of_a_store_counts_its_logs(store: Store) -> None:
     """Items are no history: they are live, in the journal and in the log's file."""
     store.create("k", {"n": 1})

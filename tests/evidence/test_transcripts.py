@@ -25,17 +25,23 @@ def fill(store: Store, key: str, count: int) -> None:
 
 def test_claude_code_81843_no_two_records_on_one_line(root: Path) -> None:
     """30 invalid lines in 23 files, most of them two records spliced: one writer at a time, one write behind a crc."""
-    logs.many_writers(root, writers=2, times=60)
+    logs.two_writers(root)
 
 
 def test_hermes_agent_13695_two_turns_append_to_one_transcript(root: Path) -> None:
-    """Without a lock lines merged and split: an append is an update under the session's lock, across processes."""
+    """So hermes-agent #20278, and a concurrent resume of cortex v0.0.7: without a lock lines merged and split.
+
+    An append is an update under the session's lock, across processes.
+    """
     logs.many_writers_retry(root, times=40)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 def test_copilot_cli_4098_a_torn_last_line_is_never_fused(root: Path, share: float) -> None:
-    """The next append met half a line: here it is stepped over, kept in quarantine, and nothing is fused."""
+    """So ms-agent #1000 and oh-my-pi #8596: the next append met half a line.
+
+    Here it is stepped over, kept in quarantine, and nothing is fused.
+    """
     with Store(root) as store:
         store.append("k", [message(0)])
         store.append("k", [message(1)])
@@ -47,6 +53,12 @@ def test_copilot_cli_4098_a_torn_last_line_is_never_fused(root: Path, share: flo
         assert store.log("k") == [message(0)]
         assert store.append("k", [message(2)]).log == [message(0), message(2)]
         assert any((root / "quarantine").iterdir())
+
+
+@pytest.mark.damages("a changed byte in a transcript")
+def test_claude_code_49876_a_changed_item_is_refused(root: Path) -> None:
+    """What is damaged is never handed to the model as if it were whole."""
+    logs.a_changed_item_is_refused(root)
 
 
 @pytest.mark.damages("NUL bytes in a transcript")
@@ -108,7 +120,10 @@ def test_kern_ai_305_an_append_writes_its_item_not_the_transcript(root: Path) ->
 
 
 def test_claude_code_79196_metadata_never_reads_the_transcript(root: Path) -> None:
-    """Whole transcripts stood in memory: opening a session reads its journal, and nothing of the log's file."""
+    """So claude-code #24457: whole transcripts stood in memory, 9 to 14 times their size.
+
+    Opening a session reads its journal, and nothing of the log's file.
+    """
     with Store(root) as store:
         fill(store, "k", 2_000)
     journal, [log] = disk.shard(root, "k"), [*root.glob("shards/*/*.log.jsonl")]
@@ -123,7 +138,10 @@ def test_claude_code_79196_metadata_never_reads_the_transcript(root: Path) -> No
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="counts read bytes by /proc")
 def test_adk_3039_the_newest_of_thousands_reads_the_newest(root: Path) -> None:
-    """The newest N of thousands took seconds: a slice reads what it returns, wherever it lies."""
+    """So ADK #4917 and #4918, OpenAI Agents #2810, #2811 and #2878: the newest N of thousands took seconds.
+
+    A slice reads what it returns, wherever it lies.
+    """
     with Store(root) as store:
         fill(store, "k", 3_000)
         session = store["k"]
@@ -134,7 +152,10 @@ def test_adk_3039_the_newest_of_thousands_reads_the_newest(root: Path) -> None:
 
 
 def test_adk_3717_a_stale_session_cannot_write_over_a_newer_one(root: Path) -> None:
-    """Stale sessions appended and compacted over newer ones: expect is compared inside the lock."""
+    """So ADK #5194 and #1733, and `replace_suffix` of OpenAI's session: they appended and compacted over newer ones.
+
+    `expect` is compared inside the lock.
+    """
     with Store(root) as store:
         stale = store.append("k", [1])
         store.append("k", [2])
@@ -145,8 +166,8 @@ def test_adk_3717_a_stale_session_cannot_write_over_a_newer_one(root: Path) -> N
         assert store.log("k") == [1, 2]
 
 
-def test_a_retried_append_adds_nothing(root: Path) -> None:
-    """SessionStore.append is retried up to three times: with ids each item stands there once."""
+def test_claude_session_store_retried_append_adds_nothing(root: Path) -> None:
+    """It is retried up to three times, and ADK delivers again: with ids each item stands there once."""
     with Store(root) as store:
         for _ in range(3):
             store.append("k", [message(1), message(2)], {"n": 1}, ids=["u1", "u2"])
@@ -154,7 +175,7 @@ def test_a_retried_append_adds_nothing(root: Path) -> None:
 
 
 def test_myagents_469_metadata_and_transcript_are_one_commit(root: Path) -> None:
-    """They disagreed after a crash: items and fields are one record, in every revision that is kept."""
+    """So Claude's summary fold: they disagreed after a crash. Items and fields are one record, in every revision."""
     with Store(root) as store:
         for _ in range(20):
             store.append("k", ["x"], lambda draft: draft.update(count=len(draft.log)))
@@ -162,7 +183,10 @@ def test_myagents_469_metadata_and_transcript_are_one_commit(root: Path) -> None
 
 
 def test_langgraph_6661_a_log_can_be_compacted(root: Path) -> None:
-    """Checkpoints grew without end: dropped items give their space back, and followers keep their position."""
+    """So langgraph #6883 and #8531, langgraphjs #1138: checkpoints grew without end.
+
+    Dropped items give their space back, and followers keep their position.
+    """
     with Store(root) as store:
         fill(store, "k", 1_000)
         size = sum(path.stat().st_size for path in root.glob("shards/*/*.jsonl"))
@@ -182,7 +206,10 @@ def test_openclaw_21828_there_is_no_other_way_to_write(root: Path) -> None:
 
 
 def test_openclaw_20188_session_and_transcript_cannot_roll_apart(root: Path) -> None:
-    """The path of the transcript rolled apart from the session id: the log belongs to the session."""
+    """So OpenClaw #20336 and #15176: the path of the transcript rolled apart from the session id.
+
+    The log belongs to the session.
+    """
     with Store(root) as store:
         fill(store, "k", 300)
         store.rename("k", "rolled")
@@ -194,7 +221,10 @@ def test_openclaw_20188_session_and_transcript_cannot_roll_apart(root: Path) -> 
 
 
 def test_agentscope_1117_half_a_surrogate_pair_is_refused_with_its_path(root: Path) -> None:
-    """It broke every later reader: it is refused when it is written, and the error names the place."""
+    """So OpenClaw #101659, cognee-integrations #275, claude-code-log #139: it broke every later reader.
+
+    It is refused when it is written, and the error names the place. The importer repairs it on request: tests/cli has that.
+    """
     with Store(root) as store:
         broken = json.loads('{"role": "user", "parts": ["ok", "\\ud83d"]}')
         with pytest.raises(InvalidEntry) as caught:

@@ -84,7 +84,7 @@ def nothing(result: Any = None) -> Callable[[Any], Any]:
 # The lock
 
 
-@mutation("the kernel's lock", "lost_updates.two_processes", "locks.a_live_holder_is_never_broken")
+@mutation("the kernel's lock", "lost_updates.two_processes", "locks.a_live_holder_is_never_broken", "logs.two_writers")
 def lock_removed() -> None:
     def unlocking(original: Any) -> Any:
         def init(self: Any, fd: int) -> None:
@@ -850,6 +850,12 @@ def log_without_committed_end() -> None:
 @mutation("looking what stands behind the end of a log's file", "logs.an_older_journal_put_back_alone")
 def written_over_newer_items() -> None:
     swap("shardstore._files.logfile:_is_free", nothing(True))
+
+
+@mutation("checking the crc of a log's line", "logs.a_changed_item_is_refused")
+def log_line_unchecked() -> None:
+    swap("shardstore._journal.log_lines:is_intact", nothing(True))
+    swap("shardstore._journal.log_lines:are_intact", nothing(True))
 
 
 @mutation("the new name of what replaces a log's file", "logs.a_snapshot_never_reads_what_came_later")

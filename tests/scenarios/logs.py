@@ -213,6 +213,32 @@ def _nothing_is_lost(root: Path, journals: list[Path], gone: set[tuple[int, int]
         assert done <= here | gone, f"lost of writer {number}: {sorted(done - here - gone)[:5]}"
 
 
+def two_writers(root: Path) -> None:
+    """Two processes append to one session at once."""
+    many_writers(root, writers=2, times=60)
+
+
+def a_changed_item_is_refused(root: Path) -> None:
+    """One byte of a settled item is another one: no read returns it, alone or among others."""
+    small_settles()
+    with Store(root) as store:
+        for number in range(40):
+            store.append(KEY, [item(0, number)], ids=[f"id{number}"])
+        log = store.engine.read(KEY).log
+        path = Path(logfile.LogFiles(str(root)).path(_name(store), log.settled))
+        data = path.read_bytes()
+        path.write_bytes(data.replace(b'"text":"0:3,', b'"text":"0:7,', 1))
+        assert path.read_bytes() != data
+        for start, stop in ((3, 4), (0, 5), (0, log.kept)):
+            for read in (store[KEY].log.__getitem__, lambda places: store[KEY].log.ids(places.start, places.stop)):
+                try:
+                    found = read(slice(start, stop))
+                except CorruptShard:
+                    continue
+                raise AssertionError(f"items {start} to {stop} were read: {found}")
+        path.write_bytes(data)
+
+
 def after_a_settle_that_died(root: Path) -> None:
     """What a settle wrote before its writer died never happened: the next one writes over it, and all is read back."""
     small_settles()
@@ -221,7 +247,7 @@ def after_a_settle_that_died(root: Path) -> None:
             store.append(KEY, [item(0, number)], count)
         log = store.engine.read(KEY).log
         assert log.settled.file
-        path = Path(logfile.LogFiles(str(root)).path(str(_name(store)), log.settled))
+        path = Path(logfile.LogFiles(str(root)).path(_name(store), log.settled))
         with path.open("ab") as file:
             file.write(path.read_bytes()[-700:] + b"half a line")
         for number in range(40, 80):

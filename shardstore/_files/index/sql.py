@@ -50,6 +50,7 @@ def filter_of(query: Query, indexed: Sequence[str]) -> Filter:
     for bound, sql in zip(query.bounds, ("updated>=?", "updated<?", "size>?"), strict=True):
         if bound is not None:
             terms.append(Term(sql, (max(-_INT_MAX, min(bound, _INT_MAX)),)))
+    terms += [Term(condition.on_number("log_length")) for condition in query.lengths]
     for condition in query.conditions:
         column = f"i{indexed.index(condition.field)}" if condition.field in indexed else None
         decided = None if column is None else _decided(column, condition)
