@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from shardstore._aio.borrowed import on_engine
@@ -33,7 +32,6 @@ class Caller:
         self._store = store
         self._home = home
         home.views.add(self)
-        self._process = os.getpid()
         self._under_way: set[object] = set()
         self._idle: Signal | None = None  # what `close` waits for
         self._closing: list[Signal] | None = None  # of those who wait for whoever closes it
@@ -46,9 +44,13 @@ class Caller:
         self.root: Path | None = store.root
         self.location: str = store.location
 
+    def forget_calls(self) -> None:
+        """Forget the calls of a loop that has ended, or of the process that forked this one: no task waits for them."""
+        self._under_way, self._idle = set(), None
+        if not self._closed:
+            self._closing = None  # whoever was about to close it is gone as well
+
     def _opened(self) -> Store:
-        if self._process != os.getpid():  # a forked child has none of the parent's tasks
-            self._process, self._under_way, self._idle = os.getpid(), set(), None
         if self._closing is not None:
             raise StoreClosed
         return self._store

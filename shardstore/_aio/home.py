@@ -11,6 +11,7 @@ from shardstore._aio.lanes import Lanes
 from shardstore._aio.loops import identity, running_loop
 
 if TYPE_CHECKING:
+    from shardstore._aio.caller import Caller
     from shardstore._aio.loops import Loop
 
 
@@ -18,7 +19,7 @@ class Home:
     """The loop that an AsyncStore and its views are used on, and their lanes there."""
 
     def __init__(self) -> None:
-        self.views: weakref.WeakSet[object] = weakref.WeakSet()  # one may be dropped without being closed
+        self.views: weakref.WeakSet[Caller] = weakref.WeakSet()  # one may be dropped without being closed
         self.tending: set[object] = set()  # rewrites under way
         self.at_once = 0  # calls done on the loop since another task went on
         self._binding = threading.Lock()
@@ -39,9 +40,11 @@ class Home:
             self._loop, self._process = loop, os.getpid()
             lanes = self._lanes = Lanes(loop)
             self.tending = set()
+            for view in list(self.views):
+                view.forget_calls()
             return lanes
 
-    def leave(self, view: object) -> None:
+    def leave(self, view: Caller) -> None:
         """Take out a view; the last one ends the threads, none of which has anything to do."""
         self.views.discard(view)
         if not self.views and self._lanes is not None:

@@ -101,6 +101,9 @@ class Lanes:
         """Wait for the end of a call. Cancelled before it began, it never does; after that, its end is waited for."""
         try:
             happened = await call.signal.wait(deadline)
+        except GeneratorExit:  # its loop was closed under it: there is nobody to wait
+            call.withdraw()
+            raise
         except BaseException:
             if not call.withdraw():
                 await call.signal.wait_through()

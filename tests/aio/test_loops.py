@@ -155,21 +155,20 @@ def test_a_thousand_tasks_on_one_key_and_on_a_thousand(root: Path) -> None:
 DESCRIPTORS = """
 import asyncio, resource, sys
 from shardstore.aio import AsyncStore
-soft = 64
-resource.setrlimit(resource.RLIMIT_NOFILE, (soft, soft))
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 async def main():
-    async with AsyncStore(sys.argv[1], durability="relaxed") as store:
-        for start in range(0, 10_000, 10_000):
-            await asyncio.gather(*[store.patch(f"k{n % 500}", {"n": n}) for n in range(start, start + 10_000)])
+    async with AsyncStore(sys.argv[1], durability=sys.argv[2]) as store:
+        await asyncio.gather(*[store.patch(f"k{n % 500}", {"n": n}) for n in range(10_000)])
         assert await store.count() == 500
         assert sum([session.rev async for session in store.sessions()]) == 10_000
 asyncio.run(main())
 """
 
 
-def test_ten_thousand_tasks_with_64_descriptors(root: Path) -> None:
+@pytest.mark.parametrize("durability", ["relaxed", pytest.param("commit", marks=pytest.mark.exhaustive)])
+def test_ten_thousand_tasks_with_64_descriptors(root: Path, durability: str) -> None:
     """No call fails for want of a descriptor, and nothing is lost."""
-    command = [sys.executable, "-c", DESCRIPTORS, str(root)]
+    command = [sys.executable, "-c", DESCRIPTORS, str(root), durability]
     outcome = subprocess.run(command, env=environment(), timeout=120, capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stderr
 
