@@ -37,7 +37,7 @@ class Newest:
     __slots__ = ("_files",)
 
     def __init__(self) -> None:
-        self._files: dict[str, tuple[Stamp, int, list[Item]]] = {}  # the look, the number of the first item; by file id
+        self._files: dict[str, tuple[Stamp, int, list[Item]]] = {}  # the number of the first item; by file id
 
     def get(self, file_id: str, seen: Stamp, start: int, stop: int) -> list[Item] | None:
         """Return the items of these numbers; None where they are not all here."""

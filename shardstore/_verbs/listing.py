@@ -40,7 +40,8 @@ class Listing(Opened):
         """List sessions from the index: exact as of some moment during the call.
 
         prefix: only keys that begin with this.
-        where: {field: value} or {field: (op, value)} with op one of == != < <= > >= in exists.
+        where: {field: value} or {field: (op, value)} with op one of == != < <= > >= in exists. `log_length` is how
+            many items a log has.
         order_by: a field, updated_at, created_at, size, log_length, rev or key; with a leading "-" descending. Like
             `where`, it is quickest for the store's `indexed` fields.
         limit, offset: the largest number of rows, and how many to skip in front of them.

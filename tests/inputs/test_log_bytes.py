@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from shardstore import CorruptShard, LogReplaced, Store
-from shardstore._files import transaction
-from tests.support import disk
+from tests.support import disk, settling
 
 KEY = "agent:chat"
 COUNT = 14  # items: some are settled, some are not
@@ -77,8 +76,8 @@ class Pair:
 
 
 @pytest.fixture
-def pair(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
-    monkeypatch.setattr(transaction, "SETTLE_BYTES", 700)
+def pair(root: Path) -> Iterator[Pair]:
+    settling.settle_at(700)
     made = Pair(root)
     assert 5 < made.settled < COUNT - 1
     yield made

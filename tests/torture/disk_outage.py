@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from shardstore import Store
-from shardstore._files import transaction
+from tests.support import settling
 
 from . import logdisk
 from .arena import Child, in_child, quicken, scratch, verified
@@ -37,7 +37,7 @@ class DiskOutage(Outage):
         self.grave, self.count = directory / "grave", 0
         self.root = directory / "live" / "home" / "store"
         if self.workload.settle:
-            transaction.SETTLE_BYTES = self.workload.settle  # in every child too
+            settling.settle_at(self.workload.settle)  # in every child too
         logdisk.make_image(kind, self.image)
         with logdisk.mounted(kind, self.image, directory / "live"):
             (directory / "live" / "home").mkdir()
