@@ -44,7 +44,7 @@ class Caller:
         self.root: Path | None = store.root
         self.location: str = store.location
 
-    def forget_calls(self) -> None:
+    def _forget_calls(self) -> None:
         """Forget the calls of a loop that has ended, or of the process that forked this one: no task waits for them."""
         self._under_way, self._idle = set(), None
         if not self._closed:

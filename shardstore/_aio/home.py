@@ -41,7 +41,7 @@ class Home:
             lanes = self._lanes = Lanes(loop)
             self.tending = set()
             for view in list(self.views):
-                view.forget_calls()
+                view._forget_calls()  # noqa: SLF001  # theirs alone
             return lanes
 
     def leave(self, view: Caller) -> None:
