@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from . import escape, exits, tables
 
@@ -37,8 +37,11 @@ def new_page() -> None:
 def message(text: str) -> None:
     """Print a line for a person on stderr: it is not data."""
     sys.stdout.flush()
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
+    try:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+    except OSError:  # a log on a full disk, a reader that left: what was done is done, and the exit code tells
+        _write_nowhere(sys.stderr)
 
 
 def json_message(fields: dict[str, Any]) -> None:
@@ -80,11 +83,19 @@ def _write(data: bytes) -> None:
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         reader_left()
+    except OSError as error:
+        _write_nowhere(sys.stdout)
+        raise exits.CommandError(f"the output cannot be written: {os.strerror(error.errno or 0)}") from error
+
+
+def _write_nowhere(stream: TextIO) -> None:
+    """Have what is left in a stream's buffer go nowhere, or Python complains when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def reader_left() -> None:
     """Leave as a filter does whose reader closed the pipe (`| head`): no message."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+    _write_nowhere(sys.stdout)
     raise SystemExit(exits.PIPE_CLOSED)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from shardstore._files.engine import open_engine as open_files
 from shardstore._imports import late_imports
+from shardstore.errors import raise_io_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -312,7 +313,15 @@ def open_engine(  # the settings of a store
         return opened
     if scheme is not None:
         raise ValueError(f"no engine for {scheme[1]}:// URLs; name a directory, or postgresql://host/database")
-    return open_files(text, create=create, read_only=read_only, allow_shared=allow_shared, indexed=indexed)
+    return open_files(_absolute(text), create=create, read_only=read_only, allow_shared=allow_shared, indexed=indexed)
+
+
+def _absolute(root: str) -> str:
+    """Return the whole path. Raises StoreIOError where it is relative to a working directory that is gone."""
+    try:
+        return os.path.abspath(root)
+    except OSError as error:
+        raise_io_error(error, "looking for the working directory", root)
 
 
 def _import_postgres() -> Any:

@@ -458,7 +458,8 @@ def raise_io_error(error: OSError, doing: str, path: str | None = None) -> NoRet
     number = error.errno or errno.EIO
     kind = StoreFull if number in _FULL else StoreIOError
     text = os.strerror(number)
-    raise kind(number, f"{text} while {doing}" + (f": {where}" if where else ""), where) from error
+    hint = "; all directories of a store have to be on one file system" if number == errno.EXDEV else ""
+    raise kind(number, f"{text} while {doing}" + (f": {where}" if where else "") + hint, where) from error
 
 
 class ShardStoreWarning(UserWarning):

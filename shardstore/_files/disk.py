@@ -24,6 +24,7 @@ WRITE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 CREATE = WRITE | os.O_CREAT
 CREATE_NEW = CREATE | os.O_EXCL
 
+_STDERR = 2
 _READ_CHUNK = 1 << 30
 _ACL = "system.posix_acl_access"
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK})
@@ -33,9 +34,18 @@ if sys.platform == "darwin":
     def sync(fd: int) -> None:
         """Put a file's bytes and size on the medium; on macOS fsync alone stops at the drive's cache."""
         if events.measured is not None:
-            _measure(fcntl.fcntl, fd, fcntl.F_FULLFSYNC)
+            _measure(_full_sync, fd)
         else:
+            _full_sync(fd)
+
+    def _full_sync(fd: int) -> None:
+        """Empty the drive's cache too; where the file system knows no such call (exFAT, SMB), fsync is all there is."""
+        try:
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
+                raise
+            os.fsync(fd)
 
 else:
 
@@ -66,6 +76,20 @@ def sync_directory(path: str | os.PathLike[str]) -> None:
         os.close(fd)
 
 
+def open_file(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a file of the store, never under the number of stdin, stdout or stderr. Raises OSError.
+
+    Those are free in a daemon that closed them. What it prints all the same would go into a journal.
+    """
+    fd = os.open(path, flags, FILE_MODE)
+    if fd > _STDERR:
+        return fd
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _STDERR + 1)
+    finally:
+        os.close(fd)
+
+
 def read_all(fd: int, offset: int, size: int) -> bytes:
     """Read up to `size` bytes from `offset`; shorter only where the file ends."""
     data = os.pread(fd, min(size, _READ_CHUNK), offset)
@@ -91,7 +115,7 @@ def create(path: str | os.PathLike[str]) -> int:
     In a directory that a group may write to, the group may open it. In another user's directory, root gives it to that
     user: the store's owner must be able to use the files that root's maintenance leaves.
     """
-    fd = os.open(path, CREATE_NEW, FILE_MODE)
+    fd = open_file(path, CREATE_NEW)
     try:
         _inherit(fd, os.path.dirname(path) or ".", FILE_MODE, GROUP_FILE_MODE)
     except BaseException:

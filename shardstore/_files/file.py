@@ -341,11 +341,11 @@ def _open(path: str, *, write: bool, create: bool) -> tuple[int, bool]:
         except FileExistsError:
             pass  # another process was faster
     try:
-        return os.open(path, disk.WRITE), True
+        return disk.open_file(path, disk.WRITE), True
     except OSError as error:
         if write or error.errno not in _READ_ONLY:
             raise
-    return os.open(path, disk.READ), False
+    return disk.open_file(path, disk.READ), False
 
 
 def _discard(temp: str) -> None:

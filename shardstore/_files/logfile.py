@@ -96,11 +96,11 @@ class LogFiles:
     def open(self, path: str, flags: int) -> int:
         """Open a log file; where no descriptor is left for it, have idle ones closed. Raises OSError."""
         try:
-            return os.open(path, flags)
+            return disk.open_file(path, flags)
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE) or not self.free_descriptors():
                 raise
-        return os.open(path, flags)
+        return disk.open_file(path, flags)
 
     def path(self, name: str, settled: Settled) -> str:
         """Return the path of a shard's log file."""

@@ -81,7 +81,7 @@ def read_settings(layout: Layout) -> Settings:
     except (FileNotFoundError, NotADirectoryError):
         raise StoreNotFound(str(layout.root)) from None
     except OSError as error:
-        if error.errno == errno.ELOOP:
+        if error.errno == errno.ELOOP and os.path.islink(layout.marker):
             raise UnsupportedFormat(f"{layout.marker} is a symbolic link, not the marker of a store") from None
         raise_io_error(error, "opening the store", str(layout.marker))
     try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from shardstore import _codec as codec
 from shardstore import _events as events
 from shardstore._files import disk
-from shardstore._files.layout import FILE_MODE, PREFIXES, Layout, lost_name, parse_lost
+from shardstore._files.layout import PREFIXES, Layout, lost_name, parse_lost
 from shardstore.errors import raise_io_error
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def make_prefix(layout: Layout, prefix: str) -> None:
 
 def _record(layout: Layout, prefix: str) -> None:
     disk.make_directory(layout.quarantine)
-    fd = os.open(layout.quarantine / lost_name(prefix), disk.CREATE_NEW, FILE_MODE)
+    fd = disk.open_file(layout.quarantine / lost_name(prefix), disk.CREATE_NEW)
     try:
         disk.write_all(fd, codec.dumps({"lost_directory": f"shards/{prefix}", "made_again_by": os.getpid()}) + b"\n", 0)
         disk.sync(fd)

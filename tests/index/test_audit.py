@@ -48,14 +48,14 @@ def test_a_right_index_has_no_problem(pair: tuple[Actor, Actor]) -> None:
 def test_a_row_that_lies_is_named(pair: tuple[Actor, Actor], statement: str, wrong: str) -> None:
     _, lister = pair
     lie(lister, statement)
-    assert lister.index.audit() == [("catalog", wrong)]
+    assert lister.index.audit() == [(name_of("k1"), wrong)]
 
 
 def test_a_row_without_a_session_is_named(pair: tuple[Actor, Actor]) -> None:
     """Its file was taken away by hand."""
     writer, lister = pair
     Path(writer.layout.shard_path(name_of("k1"))).unlink()
-    assert lister.index.audit() == [("catalog", "'k1' is listed at revision 1; its shard is absent")]
+    assert lister.index.audit() == [(name_of("k1"), "'k1' is listed at revision 1; its shard is absent")]
 
 
 def test_an_index_that_is_not_believed_is_no_problem(pair: tuple[Actor, Actor]) -> None:

@@ -172,7 +172,7 @@ def test_a_publication_that_fails_changes_nothing(made: Catalog) -> None:
 
 
 def test_another_format_is_not_believed(made: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "FORMAT", 2)
+    monkeypatch.setattr(catalog, "FORMAT", 9)
     with pytest.raises(Unusable):
         made.meta()
 

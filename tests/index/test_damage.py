@@ -263,7 +263,7 @@ def test_the_machine_was_started_again(pair: tuple[Actor, Actor], monkeypatch: p
 def test_other_settings_make_it_anew(pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch) -> None:
     """A catalog of another format is not this one's."""
     writer, lister = pair
-    monkeypatch.setattr("shardstore._files.index.catalog.FORMAT", 2)
+    monkeypatch.setattr("shardstore._files.index.catalog.FORMAT", 9)
     assert lister.list(refresh=False) == truth(writer.root)
     assert lister.list() == truth(writer.root)
     assert lister.lister.problem == "the catalog is of another format"

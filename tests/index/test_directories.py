@@ -1,22 +1,25 @@
-"""Files that a person copies in or takes away: found by the directories' mtimes, and forgotten once published."""
+"""Files that a person copies in or takes away: found by the directories' ctimes and the files' fingerprints, and forgotten once published."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from shardstore._files.index import directories
-from shardstore._files.index.directories import Directories, mtime_of
+from shardstore._files.file import CHECK_S
+from shardstore._files.index import directories, rows
+from shardstore._files.index.directories import Directories, ctime_of
 from tests.index.actors import Actor, is_current, name_of, truth
 
 NAME = name_of("k1")
 
 
 def look_now(one: Actor) -> None:
-    one.place.directories._next = 0.0
+    one.place.directories._next = one.place.directories._turn = 0.0
 
 
 def test_a_file_that_is_taken_away_and_put_back_is_found(pair: tuple[Actor, Actor], tmp_path: Path) -> None:
@@ -35,35 +38,85 @@ def test_a_file_that_is_taken_away_and_put_back_is_found(pair: tuple[Actor, Acto
         assert is_current(writer.root)
 
 
-def test_a_look_compares_a_bounded_number(pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rest is for the next looks; `every` compares all of them at once."""
+@pytest.mark.parametrize("how", ["replaced", "replaced, the times set back", "in place"])
+def test_a_file_of_the_same_name_is_found(pair: tuple[Actor, Actor], tmp_path: Path, how: str) -> None:
+    """An older journal in the place of the newer one, by rename or in the same file."""
     writer, lister = pair
-    for prefix in directories.PREFIXES:
-        os.utime(writer.layout.shard_path(prefix))
-    listed: list[str] = []
-    real = lister.place.shards.list_directory
-    monkeypatch.setattr(lister.place.shards, "list_directory", lambda prefix: listed.append(prefix) or real(prefix))  # type: ignore[func-returns-value]
+    path = Path(writer.layout.shard_path(NAME))
+    older = path.read_bytes()
+    writer.write("k1", n=-1)
+    lister.lister.refresh_all(None)
+    assert lister.list() == truth(writer.root)
+    assert is_current(writer.root)
+    times = path.parent.stat()
+    if how == "in place":
+        path.write_bytes(older)
+    else:
+        (tmp_path / "older").write_bytes(older)
+        shutil.move(tmp_path / "older", path)
+    if "times" in how:
+        os.utime(path.parent, ns=(times.st_atime_ns, times.st_mtime_ns))
+    look_now(lister)
+    assert lister.list(refresh=False) == truth(writer.root)
+    assert lister.list() == truth(writer.root)
+    assert is_current(writer.root)
+
+
+def test_times_that_sqlite_cannot_hold(pair: tuple[Actor, Actor]) -> None:
+    """Somebody set the times of files and directories to a year far ahead."""
+    writer, lister = pair
+    far = (1 << 64) + 7
+    for path in (Path(writer.layout.shard_path(NAME)), Path(writer.layout.shard_path(NAME)).parent):
+        with contextlib.suppress(OverflowError, OSError):  # not every system can
+            os.utime(path, ns=(far, far))
+    look_now(lister)
+    assert lister.list() == truth(writer.root)
+    shutil.rmtree(writer.root / "index")
+    assert lister.list() == truth(writer.root)
+    assert rows.fingerprint_of(mock.Mock(st_ino=1 << 63, st_mtime_ns=far)) < 1 << 63
+
+
+def test_a_turn_compares_a_bounded_number(pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is for the next turns; `compare_all` compares every file at once."""
+    writer, lister = pair
+    looked_at: list[str] = []
+    real = lister.place.shards.fingerprint
+    monkeypatch.setattr(lister.place.shards, "fingerprint", lambda name: looked_at.append(name) or real(name))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(directories, "_FILES_MOST", 3)
+    total = len(truth(writer.root))
     catalog = lister.place.take(write=False)
     meta = catalog.begin()
     found = Directories()
-    for _ in range(8):
-        found.compare(lister.place.shards, catalog, meta.file)
-    assert listed == list(directories.PREFIXES)
-    found.compare(lister.place.shards, catalog, meta.file)
-    assert len(listed) == 256
-    found.compare(lister.place.shards, catalog, meta.file, every=True)
-    assert len(listed) == 512
+    for _ in range(-(-total // 3)):
+        found._turn = found._next = 0.0
+        before = len(looked_at)
+        found.check(lister.place.shards, catalog, meta.file)
+        assert len(looked_at) <= before + 3
+    assert set(looked_at) == {name_of(key) for key in truth(writer.root)}
+    looked_at.clear()
+    found.compare_all(lister.place.shards, catalog, meta.file)
+    assert set(looked_at) == {name_of(key) for key in truth(writer.root)}
     assert found.suspects == frozenset()
     catalog.close()
 
 
-def test_it_is_due_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_looks_at_most_every_few_milliseconds(pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, lister = pair
     now = [100.0]
     monkeypatch.setattr(directories.time, "monotonic", lambda: now[0])
+    asked: list[str] = []
+    monkeypatch.setattr(directories, "ctime_of", lambda path: asked.append(path) or 0)  # type: ignore[func-returns-value]
+    catalog = lister.place.take(write=False)
+    meta = catalog.begin()
     found = Directories()
-    assert [found.due(), found.due()] == [True, False]
-    now[0] += 1.0
-    assert [found.due(), found.due()] == [True, False]
+    counts = []
+    for pause in (0.0, 0.0, 0.5 * CHECK_S, CHECK_S):
+        now[0] += pause
+        asked.clear()
+        found.check(lister.place.shards, catalog, meta.file)
+        counts.append(len(asked))
+    assert counts == [256, 0, 0, 256]
+    catalog.close()
 
 
 def test_what_was_found_while_a_refresh_published_is_kept() -> None:
@@ -74,6 +127,6 @@ def test_what_was_found_while_a_refresh_published_is_kept() -> None:
     assert (found.suspects, found.compared) == (frozenset({"b"}), {"40": 2})
 
 
-def test_no_directory_has_no_mtime(tmp_path: Path) -> None:
-    assert mtime_of(str(tmp_path)) == tmp_path.stat().st_mtime_ns
-    assert mtime_of(str(tmp_path / "none")) == 0
+def test_no_directory_has_no_ctime(tmp_path: Path) -> None:
+    assert ctime_of(str(tmp_path)) == tmp_path.stat().st_ctime_ns
+    assert ctime_of(str(tmp_path / "none")) == 0

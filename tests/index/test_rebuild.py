@@ -17,8 +17,8 @@ from tests.index.actors import Actor, change_file, index_files, is_current, name
 def test_told_of_what_the_rebuild_reads(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is said to be done is done."""
     read: list[str] = []
-    real = rebuild.mtime_of
-    monkeypatch.setattr(rebuild, "mtime_of", lambda path: read.append(path) or real(path))  # type: ignore[func-returns-value]
+    real = rebuild.ctime_of
+    monkeypatch.setattr(rebuild, "ctime_of", lambda path: read.append(path) or real(path))  # type: ignore[func-returns-value]
     steps: list[bool] = []
     with Store(root, scan_progress=lambda done, _: steps.append(len(read) == done)) as store:
         store.create("s", {"n": 0})

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 from typing import Any
 
-from tests.mutations.catalogue import mutation, nothing, swap
+from tests.mutations.catalogue import edit, mutation, nothing, swap
 
 # Copies that are not whole, or not the same
 
@@ -47,6 +48,31 @@ def times_only_go_forward() -> None:
     swap("shardstore._files.file:_WRITE_NS", lambda original: 1 << 62)
 
 
+@mutation("looking for what was changed by hand", "operators.lists_show_what_was_put_back")
+def changes_by_hand_unseen() -> None:
+    swap("shardstore._files.index.directories:Directories.check", nothing())
+
+
+@mutation("knowing a file that was replaced from the one that was read", "operators.lists_show_what_was_put_back")
+def inodes_not_compared() -> None:
+    swap("shardstore._files.index.directories:Directories._compare", nothing())
+
+
+@mutation("looking at every file in turn", "operators.lists_show_what_was_put_back")
+def changes_in_place_unseen() -> None:
+    swap("shardstore._files.index.directories:Directories._walk", nothing())
+
+
+@mutation("the comparison of every file by compact", "operators.compact_finds_what_was_changed_in_place")
+def compact_compares_nothing() -> None:
+    swap("shardstore._files.index.directories:Directories.compare_all", nothing())
+
+
+@mutation("having the next list read what verify found wrong", "operators.verify_has_the_next_list_read_what_it_found")
+def wrong_rows_stay() -> None:
+    swap("shardstore._files.maintenance.verify:_Verification._have_read", nothing())
+
+
 # What is gone
 
 
@@ -63,6 +89,29 @@ def lost_revisions_named_once() -> None:
 @mutation("seeing that a lost file was put back", "people.lost_revisions_are_named")
 def file_put_back_unseen() -> None:
     swap("shardstore._files.maintenance.verify:is_back", nothing(False))
+
+
+@mutation("what lists knew of a session that changed since", "people.a_marked_session_that_was_cut_back_is_named")
+def marked_sessions_not_compared() -> None:
+    def unmarked(original: Any) -> Any:
+        return lambda lister: {name: row for name, row in original(lister).items() if not row.marked}
+
+    swap("shardstore._files.index.upkeep:believed", unmarked)
+
+
+@mutation("knowing lost revisions by their versions", "people.lost_revisions_are_not_back_by_their_numbers")
+def lost_revisions_back_by_number() -> None:
+    def by_number(_original: Any) -> Any:
+        from shardstore._files.file import read_file
+
+        return lambda layout, short: read_file(layout.shard_path(short.shard))[0].state.rev >= short.known
+
+    swap("shardstore._files.maintenance.verify:is_back", by_number)
+
+
+@mutation("telling a lost directory from absent sessions, in lists", "people.a_lost_directory_is_no_reason_to_forget")
+def lists_forget_a_lost_directory() -> None:
+    edit("shardstore._files.index.shards:ShardReader._read", ("if not os.path.isdir(", "if os.path.isfile("))
 
 
 @mutation("naming what a reader stepped over", "people.a_changed_byte_in_the_newest_record_is_named")
@@ -113,6 +162,14 @@ def mutexes_not_reentrant() -> None:
 )
 def interrupted_transaction_kept() -> None:
     swap("shardstore._files.transaction:FileTransaction._abort", nothing())
+
+
+@mutation("an edit's transaction that the block alone owns", "interrupts.an_exception_unlocks_an_edit")
+def edit_keeps_its_transaction() -> None:
+    def owning(_original: Any) -> Any:
+        return lambda self: functools.partial(type(self).leave, self)
+
+    swap("shardstore._verbs.edit:Edit.end_of_block", owning)
 
 
 @mutation("late imports that a fork waits for", "people.a_child_forked_during_a_late_import_works")
@@ -176,6 +233,23 @@ def threads_needed() -> None:
         pass
 
     swap("shardstore._files.locks.waiter:NoThread", lambda original: Bare)
+
+
+@mutation("naming what was found on a full disk", "operators.a_full_disk_is_no_reason_to_name_nothing")
+def evidence_must_be_kept() -> None:
+    def strict(_original: Any) -> Any:
+        def call(action: Any) -> str:
+            action()
+            return ""
+
+        return staticmethod(call)
+
+    swap("shardstore._files.maintenance.verify:_Verification._try", strict)
+
+
+@mutation("descriptors above stderr's", "operators.what_a_daemon_prints_goes_into_no_file_of_the_store")
+def low_descriptors_used() -> None:
+    swap("shardstore._files.disk:_STDERR", lambda original: -1)
 
 
 # Strangers

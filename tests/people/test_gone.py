@@ -97,6 +97,35 @@ def test_verify_beside_writers_names_nothing(root: Path, crew: Callable[[int], P
     assert rounds > 1
 
 
+def test_a_session_cut_back_that_no_list_has_read_since(root: Path) -> None:
+    """Its row says less than was acknowledged, and still more than the file holds."""
+    people.a_marked_session_that_was_cut_back_is_named(root)
+
+
+def test_numbers_that_were_given_to_others_are_not_back(root: Path) -> None:
+    """A writer went on without the lost revisions, and gave their numbers to its own: they are still named."""
+    people.lost_revisions_are_not_back_by_their_numbers(root)
+
+
+def test_a_session_that_nobody_listed(root: Path) -> None:
+    """It stands in no catalog: nothing can know what it held, and verify makes nothing up."""
+    with Store(root) as store:
+        store.patch(KEY, {"n": 1})
+        disk.edit(disk.shard(root, KEY), b"")
+        assert store.verify().ok
+        assert KEY not in store
+
+
+def test_purged_beside_a_mark(root: Path) -> None:
+    """A session that changed since it was listed, and was then removed for good, is not missing."""
+    with Store(root) as store:
+        store.patch(KEY, {"n": 1})
+        store.compact()
+        store.patch(KEY, {"n": 2})
+        store.prune(max_entries=0, purge=True)
+        assert store.verify().ok
+
+
 def test_a_changed_byte_in_the_newest_record(root: Path) -> None:
     """It is stepped over, and named."""
     people.a_changed_byte_in_the_newest_record_is_named(root)

@@ -85,6 +85,11 @@ def test_a_lost_directory_is_not_an_absent_session(root: Path) -> None:
     people.readers_of_a_lost_directory_do_not_answer_absent(root)
 
 
+def test_lists_of_a_store_with_a_lost_directory(root: Path) -> None:
+    """They leave its sessions out with a warning, and forget nothing."""
+    people.a_lost_directory_is_no_reason_to_forget(root)
+
+
 def test_what_was_in_a_lost_directory_is_named(root: Path) -> None:
     """The lists know which sessions were in there, so verify names them, for as long as the directory is away."""
     with Store(root) as store:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import gc
 import signal
 import subprocess
 import sys
@@ -10,7 +12,9 @@ import threading
 import time
 from pathlib import Path
 
-from shardstore import Store
+import pytest
+
+from shardstore import NestedUpdate, Store
 from tests.scenarios import people
 from tests.scenarios.people import KEY, PATIENCE, Outside, run_python
 from tests.support import actions
@@ -45,10 +49,46 @@ def test_exceptions_thrown_into_a_thread(root: Path) -> None:
             assert store.patch(KEY, {"free": number})["free"] == number
 
 
+@pytest.mark.parametrize("kind", ["files", "memory"])
+def test_every_way_to_enter_an_edit(root: Path, kind: str) -> None:
+    """A with block, an ExitStack, calls by hand, and whoever looks whether there is an `__exit__`."""
+    with Store(root) if kind == "files" else Store.memory() as store:
+        with store.edit(KEY) as draft:
+            draft["n"] = 1
+        held = store.edit(KEY)
+        assert hasattr(held, "__exit__")
+        assert isinstance(held, contextlib.AbstractContextManager)
+        gc.collect()
+        with held as draft:
+            assert hasattr(held, "__exit__")
+            gc.collect()
+            with pytest.raises(NestedUpdate):
+                store.patch(KEY, {})
+            draft["n"] += 1
+        with pytest.raises(RuntimeError), held:
+            pass
+        with contextlib.ExitStack() as stack:
+            draft = stack.enter_context(store.edit(KEY))
+            gc.collect()
+            draft["n"] += 1
+        assert draft.session.rev == 3
+        held = store.edit(KEY)
+        held.__enter__()["n"] = 10
+        gc.collect()
+        held.__exit__(None, None, None)
+        with pytest.raises(RuntimeError):
+            held.__exit__(None, None, None)
+        with pytest.raises(ValueError), store.edit(KEY) as draft:
+            draft["n"] = 99
+            raise ValueError
+        assert store[KEY]["n"] == 10
+
+
 INTERRUPTED = """
 import sys, threading, time, os, signal
 from shardstore import Store
 store = Store(sys.argv[1], lock_timeout=5)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts a background job with it ignored
 print("ready", flush=True)
 while True:
     store.update("k", lambda draft: draft.update(n=draft.get("n", 0) + 1))
@@ -66,7 +106,11 @@ def test_control_c_prints_one_traceback(root: Path) -> None:
         assert process.stdout.readline() == "ready\n"
         time.sleep(0.05 + number * 0.007)
         process.send_signal(signal.SIGINT)
-        _, printed = process.communicate(timeout=PATIENCE)
+        try:
+            _, printed = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+            process.communicate()
         assert process.returncode == -signal.SIGINT, printed
         assert printed.count("Traceback (most recent call last)") == 1, printed
         assert "Exception ignored" not in printed

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Self
 
 import shardstore
 from shardstore import NestedUpdate, Store, StoreBusy
+from shardstore._verbs.edit import Edit
 from tests.support import actions, leftovers
 from tests.support.peer import one_peer
 
@@ -86,8 +87,10 @@ class At:
         self._between.clear()
 
     def _is_possible(self, frame: FrameType, event: str) -> bool:
+        if event == "return":  # behind that of `__enter__` no signal is looked for before the block's first call
+            return frame.f_code is not Edit.__enter__.__code__
         if event != "opcode":
-            return event in ("call", "return")
+            return event == "call"
         last, self._last[frame] = self._last.get(frame, 0), frame.f_lasti
         code = _Positions.of(frame.f_code)
         if code.handler.get(last) != code.handler.get(frame.f_lasti):
@@ -195,8 +198,6 @@ def an_exception_at_any_bytecode_unlocks(
                     store.engine.pool.close_idle()  # type: ignore[attr-defined]
                 kept: list[BaseException] = []
                 where = _strike(store, CALLS[call], key, position, kept)
-                if call == "edit":  # its `with` is the caller's: between that and its first bytecode nobody can help
-                    kept.clear()
                 _is_free(store, thread, key, where)
                 if not where:
                     break

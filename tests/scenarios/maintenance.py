@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from shardstore import Store, StoreIOError
 from tests.scenarios.lost_updates import raises
@@ -44,12 +45,10 @@ def list_knows_an_archived_session_whose_archiver_died(root: Path) -> None:
         for number in range(5):
             store.create(f"k{number}", {})
         assert len(store.list()) == 5
-    times = {path: path.stat().st_mtime_ns for path in (root / "shards").iterdir()}
     with one_peer() as peer, raises(PeerDied):
         peer.run(_die_after_rename, str(root))
-    for path, time_ns in times.items():
-        os.utime(path, ns=(time_ns, time_ns))  # a list that looks for moved directories would find it that way too
-    with Store(root) as store:
+    # A list that looks for what was changed by hand would find it that way too.
+    with mock.patch("shardstore._files.index.directories.Directories.check"), Store(root) as store:
         there = sorted(key for key in (f"k{number}" for number in range(5)) if key in store)
         assert len(there) == 4
         assert sorted(info.key for info in store.list()) == there

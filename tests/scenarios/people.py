@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from unittest import mock
 
 from shardstore import (
     CorruptShard,
+    DamagedSessions,
     InvalidQuery,
     LockTimeout,
     NestedUpdate,
@@ -234,6 +236,65 @@ def lost_revisions_are_named(root: Path) -> None:
             lose(path)
             store.list()
             assert store.patch(key, {"more": 1}).rev == left + 1
+
+
+def a_marked_session_that_was_cut_back_is_named(root: Path) -> None:
+    """Written since the last refresh, so lists read its file; but it never goes back behind what they knew before."""
+    with Store(root) as store:
+        for number in range(3):
+            store.patch(KEY, {"n": number})
+        store.compact()
+        store.patch(KEY, {"n": 3})
+        path = disk.shard(root, KEY)
+        disk.edit(path, path.read_bytes().split(b"\n")[0] + b"\n")
+        for _ in range(2):
+            problems = store.verify().problems
+            assert [(one.kind, one.key, one.lost) for one in problems] == [("lost", KEY, True)]
+            assert "revisions 2 to 3 are missing" in problems[0].detail
+        store.verify(repair=True)
+        assert store.verify().ok
+        assert store.list()[0].rev == 1
+
+
+def lost_revisions_are_not_back_by_their_numbers(root: Path) -> None:
+    """Two revisions are lost, and two others take their numbers."""
+    with Store(root) as store:
+        for number in range(3):
+            store.patch(KEY, {"n": number})
+        store.compact()
+        path = disk.shard(root, KEY)
+        saved = path.read_bytes()
+        disk.edit(path, saved.split(b"\n")[0] + b"\n")
+        assert [one.kind for one in store.verify().problems] == ["lost"]
+        for number in range(7, 10):
+            store.patch(KEY, {"n": number})
+        assert [one.kind for one in store.verify().problems] == ["lost"]
+        disk.edit(path, saved)
+        store.compact()
+        assert store.verify().ok
+
+
+def a_lost_directory_is_no_reason_to_forget(root: Path) -> None:
+    """Lists leave its sessions out and say so; what they knew is there when it is back."""
+    with Store(root) as store:
+        for key in (KEY, OTHER):
+            store.patch(key, {"n": 1})
+        store.compact()
+        store.patch(KEY, {"n": 2})
+        away = root.parent / "away"
+        directory_of(root, KEY).rename(away)
+        time.sleep(2 * disk.CHECK_S)
+        for _ in range(2):
+            with warnings.catch_warnings(record=True) as seen:
+                warnings.simplefilter("always")
+                assert [info.key for info in store.list()] == [OTHER]
+            assert [one.category for one in seen] == [DamagedSessions]
+            store.compact()
+            assert ("lost", KEY) in [(one.kind, one.key) for one in store.verify().problems]
+        away.rename(directory_of(root, KEY))
+        time.sleep(2 * disk.CHECK_S)
+        assert {info.key: info.fields["n"] for info in store.list()} == {KEY: 2, OTHER: 1}
+        assert store.verify().ok
 
 
 def a_changed_byte_in_the_newest_record_is_named(root: Path) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import importlib.util
 import os
 import stat
+import subprocess
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -224,3 +227,55 @@ def test_a_directory_is_not_inherited_while_it_is_synced(tmp_path: Path, monkeyp
     monkeypatch.setattr(module, name, lambda fd, *_: flags.append(int(os.get_inheritable(fd))))
     disk.sync_directory(tmp_path)
     assert flags == [0]
+
+
+def _as_on_macos(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """Return the module as macOS would have it."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    spec = importlib.util.spec_from_file_location("disk_on_macos", disk.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("number", [None, errno.ENOTSUP, errno.EINVAL, errno.ENOTTY, errno.EIO])
+def test_macos_empties_the_drives_cache_where_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int | None
+) -> None:
+    """A file system that knows no F_FULLFSYNC gets fsync; a sync that failed is never tried again."""
+    calls: list[str] = []
+
+    def full_sync(_fd: int, command: int, *_: object) -> int:
+        calls.append(f"fcntl {command}")
+        if number is not None:
+            raise OSError(number, os.strerror(number))
+        return 0
+
+    with monkeypatch.context() as patch, open(tmp_path / "file", "wb") as file:
+        module = _as_on_macos(patch)
+        patch.setattr(module.fcntl, "fcntl", full_sync)
+        patch.setattr(module.os, "fsync", lambda _fd: calls.append("fsync"))
+        patch.delattr(module.os, "fdatasync", raising=False)  # macOS has none
+        if number == errno.EIO:
+            with pytest.raises(OSError, match="Input/output"):
+                module.sync(file.fileno())
+        else:
+            module.sync(file.fileno())
+        assert calls == ["fcntl 51"] + ["fsync"] * (number not in (None, errno.EIO))
+
+
+def test_no_file_of_the_store_gets_the_number_of_a_standard_stream(tmp_path: Path) -> None:
+    """Also where those are free; the lock and the flags go along."""
+    code = """
+import os, sys
+from shardstore._files import disk
+os.close(0)
+fd = disk.open_file(sys.argv[1], disk.CREATE)
+print(fd > 2, os.get_inheritable(fd), os.path.exists("/dev/fd/0"))
+os.close(fd)
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "file"], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False", "False"]

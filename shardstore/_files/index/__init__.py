@@ -149,14 +149,14 @@ class Index:
         return vacuum(lister)
 
     def audit(self, progress: Progress | None = None) -> list[tuple[str, str]]:
-        """Return (path relative to ROOT/index, problem) for each row that a list would wrongly believe."""
+        """Return (name of the shard, problem) for each row that a list would wrongly believe."""
         lister = self.lister()
         from shardstore._files.index.upkeep import audit
 
         return audit(lister, progress)
 
     def believed(self) -> dict[str, Believed]:
-        """Return the rows that lists would believe without reading the shards, by the shard's name."""
+        """Return what the catalog says of each session, by its shard's name; nothing where it cannot be believed."""
         lister = self.lister()
         from shardstore._files.index.upkeep import believed
 

@@ -30,21 +30,24 @@ if TYPE_CHECKING:
     from shardstore.query import Query
 
 CATALOG: Final = "catalog"
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 _TABLES: Final = """
 CREATE TABLE meta(format INTEGER, settings TEXT, life TEXT, file TEXT, mark INTEGER);
 CREATE TABLE session(key TEXT NOT NULL, rev INTEGER NOT NULL, version TEXT NOT NULL, created INTEGER NOT NULL,
     updated INTEGER NOT NULL, size INTEGER NOT NULL, log_length INTEGER NOT NULL, fields BLOB NOT NULL, cut BLOB,
-    hidden BLOB, digest BLOB NOT NULL, live INTEGER NOT NULL, "end" INTEGER NOT NULL{columns});
-CREATE TABLE other(name TEXT PRIMARY KEY, kind TEXT NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE directory(prefix TEXT PRIMARY KEY, mtime INTEGER NOT NULL) WITHOUT ROWID;
+    hidden BLOB, digest BLOB NOT NULL, live INTEGER NOT NULL, "end" INTEGER NOT NULL,
+    fingerprint INTEGER NOT NULL{columns});
+CREATE TABLE other(name TEXT PRIMARY KEY, kind TEXT NOT NULL, reason TEXT NOT NULL, fingerprint INTEGER NOT NULL,
+    digest BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE directory(prefix TEXT PRIMARY KEY, ctime INTEGER NOT NULL) WITHOUT ROWID;
 """
 _INDEXES: Final = """
 CREATE UNIQUE INDEX by_digest ON session(digest);
 CREATE INDEX by_key ON session(key);
 CREATE INDEX by_updated ON session(updated DESC, key);
 CREATE INDEX damaged ON other(name) WHERE kind='damaged';
+CREATE INDEX other_by_digest ON other(digest);
 """
 _INDEXES_OF_COLUMN: Final = """
 CREATE INDEX by_{0} ON session({0}, key);
@@ -95,7 +98,7 @@ class Catalog:
             self.close()
             raise
         columns = [f"i{number}" for number in range(len(self.indexed))]
-        names = [*_ROW, "digest", "live", '"end"', *columns]
+        names = [*_ROW, "digest", "live", '"end"', "fingerprint", *columns]
         self._insert = f"INSERT INTO session({','.join(names)}) VALUES({','.join('?' * len(names))})"
         changed = ",".join(f"{name}=excluded.{name}" for name in names if name not in ("key", "digest"))
         self._upsert = f"{self._insert} ON CONFLICT(digest) DO UPDATE SET {changed}"
@@ -220,20 +223,37 @@ class Catalog:
 
     def known(self, prefix: str) -> dict[str, str | None]:
         """Return the names of all shards in a directory that the catalog knows, each with its session's key or None."""
-        low = bytes.fromhex(prefix)
-        high = bytes([low[0] + 1]) if low < b"\xff" else b"\xff" * 17
-        rows = self._db.execute("SELECT key FROM session WHERE digest>=? AND digest<?", (low, high))
+        rows = self._db.execute("SELECT key FROM session WHERE digest>=? AND digest<?", _digests(prefix))
         found: dict[str, str | None] = {shard_name(key): key for (key,) in rows}
         names = self._db.execute("SELECT name FROM other WHERE name>=? AND name<?", (f"{prefix}/", f"{prefix}0"))
         return {**{name: None for (name,) in names}, **found}
+
+    def fingerprints(self, prefix: str) -> dict[str, int]:
+        """Return the names of all shards in a directory that the catalog knows, each with its file's fingerprint."""
+        low, high = _digests(prefix)
+        rows = self._db.execute("SELECT key, fingerprint FROM session WHERE digest>=? AND digest<?", (low, high))
+        found = {shard_name(key): fingerprint for key, fingerprint in rows}
+        others = self._db.execute(
+            "SELECT name, fingerprint FROM other WHERE name>=? AND name<?", (f"{prefix}/", f"{prefix}0")
+        )
+        return {**dict(others), **found}
+
+    def walk(self, after: bytes, count: int) -> list[tuple[bytes, str, int]]:
+        """Return the digest, name and fingerprint of the next shards that the catalog knows, by their digests."""
+        rows = self._db.execute(
+            "SELECT digest, key, NULL, fingerprint FROM session WHERE digest>?1 UNION ALL "
+            "SELECT digest, NULL, name, fingerprint FROM other WHERE digest>?1 ORDER BY 1 LIMIT ?2",
+            (after, count),
+        )
+        return [(digest, name or shard_name(key), fingerprint) for digest, key, name, fingerprint in rows]
 
     def damaged(self) -> list[str]:
         """Return the names of the shards that could not be read."""
         return [name for (name,) in self._db.execute("SELECT name FROM other WHERE kind='damaged' ORDER BY name")]
 
     def directories(self) -> dict[str, int]:
-        """Return each directory's mtime in nanoseconds, as it was before it was last compared."""
-        return dict(self._db.execute("SELECT prefix, mtime FROM directory"))
+        """Return each directory's ctime in nanoseconds, as it was before it was last compared."""
+        return dict(self._db.execute("SELECT prefix, ctime FROM directory"))
 
     # Writing. REQUIRES, for everything below: the index lock.
 
@@ -275,8 +295,8 @@ class Catalog:
         self._set_meta(meta)
 
     def _set_others(self, found: Iterable[Indexed | Other]) -> None:
-        others = [one for one in found if isinstance(one, Other) and one.reason != NO_FILE]
-        self._db.executemany("INSERT OR REPLACE INTO other VALUES(?,?,?)", others)
+        others = [(*one, digest_of(one.name)) for one in found if isinstance(one, Other) and one.reason != NO_FILE]
+        self._db.executemany("INSERT OR REPLACE INTO other VALUES(?,?,?,?,?)", others)
 
     def _set_meta(self, meta: Meta) -> None:
         self._db.execute("DELETE FROM meta")
@@ -309,7 +329,13 @@ def fingerprint(path: str) -> str:
 
 
 def _values(one: Indexed) -> tuple[Any, ...]:
-    return (*one.row, digest_of(one.name), one.live, one.end, *one.columns)
+    return (*one.row, digest_of(one.name), one.live, one.end, one.fingerprint, *one.columns)
+
+
+def _digests(prefix: str) -> tuple[bytes, bytes]:
+    """Return the first digest of a directory's shards, and one behind the last."""
+    low = bytes.fromhex(prefix)
+    return low, bytes([low[0] + 1]) if low < b"\xff" else b"\xff" * 17
 
 
 def _without_index(term: Term) -> Term:

@@ -29,7 +29,6 @@ from zlib import crc32
 
 from shardstore import _codec as codec
 from shardstore._files import disk
-from shardstore._files.layout import FILE_MODE
 from shardstore._files.locks.flock import descriptors, try_lock, unlock
 
 PREFIX: Final = "changes."
@@ -111,7 +110,7 @@ class ChangeFile:
         self.owner = 0  # ident of the thread that holds the index lock through this object
         self._guard = threading.Lock()  # flock does not exclude those who share the descriptor
         with descriptors:  # a fork must know every descriptor
-            self.fd = os.open(self.path, flags | _FLAGS, FILE_MODE)
+            self.fd = disk.open_file(self.path, flags | _FLAGS)
             _open_files.add(self)
         if flags & os.O_CREAT:
             disk.inherit_access(self.fd, self.path)

@@ -1,7 +1,9 @@
-"""Files that a person copies into shards/ or takes away: found by the mtimes of the directories, as far as those go.
+"""Files that a person copies into shards/, puts in the place of others, changes or takes away.
 
-Only a hint. A commit marks its shard as changed; a change by hand does not, and a directory's mtime does not
-always move. compact and verify compare every directory.
+A commit marks its shard as changed; what somebody does by hand does not. What was put into a directory, or taken out of
+it, moves the directory's ctime, which no tool sets back as `cp -a` and rsync do with the mtime: the next list finds it.
+What was changed in place is found by looking at every file in turn. Both within bounds, so that a list of many sessions
+does not pay for it: compact compares all at once.
 """
 
 from __future__ import annotations
@@ -10,53 +12,77 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
+from shardstore._files.file import CHECK_S
 from shardstore._files.layout import PREFIXES
 
 if TYPE_CHECKING:
     from shardstore._files.index.catalog import Catalog
     from shardstore._files.index.shards import ShardReader
 
-_EVERY_S: Final = 1.0
-_AT_MOST: Final = 32  # directories listed in one go: a list is not to wait for more
+_TURN_S: Final = 1.0  # seconds in which up to _FILES_MOST files are compared
+_FILES_MOST: Final = 1000  # a few milliseconds
+_INTEGER_MAX: Final = (1 << 63) - 1  # of SQLite: a time beyond the year 2262 is larger
 
 
 class Directories:
-    """The differences between the directories and a catalog, until they are published."""
+    """The differences between the files and a catalog, until they are published."""
 
     def __init__(self) -> None:
         self.suspects: frozenset[str] = frozenset()  # shards to be read though nobody marked them as changed
-        self.compared: dict[str, int] = {}  # the mtimes of the directories that were compared
+        self.compared: dict[str, int] = {}  # the ctimes of the directories that were compared
         self._known: dict[str, int] = {}  # of all directories, as they were when last compared
         self._file = ""
-        self._next = 0.0
+        self._next = self._turn = 0.0  # time.monotonic
+        self._left = 0  # files that may still be compared in this turn
+        self._digest = b""  # behind which the next turn begins
 
-    def due(self) -> bool:
-        """Return whether it is time to look again; the next time is a second later."""
-        now = time.monotonic()
-        if now < self._next:
-            return False
-        self._next = now + _EVERY_S
-        return True
-
-    def compare(self, shards: ShardReader, catalog: Catalog, file: str, *, every: bool = False) -> None:
-        """Find shards that only a directory or only the catalog knows, where the mtime moved, or in `every` directory.
+    def check(self, shards: ShardReader, catalog: Catalog, file: str) -> None:
+        """Find shards that were changed by hand, if it is time to, and within the bounds of this turn.
 
         `file`: the catalog's change file. REQUIRES: a transaction of the catalog.
         """
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + CHECK_S
+        self._follow(catalog, file)
+        begins = now >= self._turn
+        if begins:
+            self._turn, self._left = now + _TURN_S, _FILES_MOST
+        for prefix in PREFIXES:
+            ctime = ctime_of(shards.layout.shard_path(prefix))
+            if ctime != self._known.get(prefix) and self._left > 0:
+                self._compare(shards, catalog, prefix, ctime)
+        if begins:
+            self._walk(shards, catalog)
+
+    def compare_all(self, shards: ShardReader, catalog: Catalog, file: str) -> None:
+        """Find every shard that was changed by hand. REQUIRES: a transaction of the catalog."""
+        self._follow(catalog, file)
+        for prefix in PREFIXES:
+            self._compare(shards, catalog, prefix, ctime_of(shards.layout.shard_path(prefix)))
+
+    def _follow(self, catalog: Catalog, file: str) -> None:
+        """Begin anew where the catalog was made anew."""
         if self._file != file:
             self._file, self._known = file, catalog.directories()
             self.suspects, self.compared = frozenset(), {}
-        found: set[str] = set()
-        compared: dict[str, int] = {}
-        for prefix in PREFIXES:
-            mtime = mtime_of(shards.layout.shard_path(prefix))
-            if every or mtime != self._known.get(prefix):
-                found |= catalog.known(prefix).keys() ^ shards.list_directory(prefix).keys()
-                compared[prefix] = mtime
-                if not every and len(compared) == _AT_MOST:
-                    break
-        self._known = {**self._known, **compared}
-        self.suspects, self.compared = self.suspects | found, {**self.compared, **compared}
+
+    def _compare(self, shards: ShardReader, catalog: Catalog, prefix: str, ctime: int) -> None:
+        """Compare the files of one directory, which had this ctime before."""
+        known, found = catalog.fingerprints(prefix), shards.fingerprints(prefix)
+        self._left -= len(found) + 1
+        self.suspects |= {name for name in known.keys() | found.keys() if known.get(name) != found.get(name)}
+        self.compared[prefix] = self._known[prefix] = ctime
+
+    def _walk(self, shards: ShardReader, catalog: Catalog) -> None:
+        """Compare the next files that the catalog knows, for a change in place moves no directory's ctime."""
+        if self._left <= 0:
+            return
+        rows = catalog.walk(self._digest, self._left)
+        self._digest = rows[-1][0] if len(rows) == self._left else b""
+        self._left -= len(rows)
+        self.suspects |= {name for _, name, fingerprint in rows if fingerprint != shards.fingerprint(name)}
 
     def published(self, suspects: frozenset[str], compared: dict[str, int], file: str) -> None:
         """Forget what a refresh has taken in; `file`: the change file that goes on."""
@@ -65,9 +91,9 @@ class Directories:
         self.compared = {prefix: at for prefix, at in self.compared.items() if compared.get(prefix) != at}
 
 
-def mtime_of(path: str) -> int:
-    """Return a directory's mtime in nanoseconds; 0 where there is none."""
+def ctime_of(path: str) -> int:
+    """Return a directory's ctime in nanoseconds; 0 where there is none."""
     try:
-        return os.stat(path).st_mtime_ns
+        return os.stat(path).st_ctime_ns & _INTEGER_MAX
     except OSError:
         return 0

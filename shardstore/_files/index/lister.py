@@ -115,8 +115,7 @@ class Lister:
     def _names(self, catalog: Catalog, file: ChangeFile, pending: Pending) -> set[str]:
         """Return the shards that have to be read: changed ones, and those that appeared or vanished by hand."""
         directories = self.place.directories
-        if directories.due():
-            directories.compare(self.place.shards, catalog, file.file)
+        directories.check(self.place.shards, catalog, file.file)
         return pending.names | directories.suspects
 
     # Refreshing
@@ -139,7 +138,7 @@ class Lister:
         self.answer(lambda _: None, refresh=True, progress=progress)  # it is usable by now, or cannot be
         with where_usable(), closing(self.place.take(write=True)) as catalog:
             _, file, _ = self.begin(catalog)
-            self.place.directories.compare(self.place.shards, catalog, file.file, every=True)
+            self.place.directories.compare_all(self.place.shards, catalog, file.file)
             catalog.end()
             bring_up_to_date(self.place, catalog, file)
 

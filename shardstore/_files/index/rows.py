@@ -11,11 +11,14 @@ from shardstore._projection import CUT_BYTES_MAX, FIELDS_BYTES_MAX, VALUE_BYTES_
 from shardstore.session import Row
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
 
     from shardstore._journal.replay import Journal
 
 NO_FILE: Final = "no file"
+_INTEGER_MAX: Final = (1 << 63) - 1  # of SQLite; inode numbers, and times beyond the year 2262, are larger
+_SPREAD: Final = 0x9E3779B97F4A7C15  # odd, so that two inodes and two times give one number by chance alone
 
 
 class Indexed(NamedTuple):
@@ -26,6 +29,7 @@ class Indexed(NamedTuple):
     live: int  # bytes of its entry and of its log
     end: int  # bytes of its files
     columns: tuple[bytes | None, ...]  # the sort keys of the indexed fields; None: absent
+    fingerprint: int = 0  # of its file, where that was read under its lock
 
 
 class Other(NamedTuple):
@@ -34,6 +38,7 @@ class Other(NamedTuple):
     name: str
     kind: str  # "absent", "damaged"
     reason: str
+    fingerprint: int = 0
 
 
 class Busy(NamedTuple):
@@ -50,6 +55,11 @@ Found = Indexed | Other | Busy
 def is_damaged(found: Found) -> bool:
     """Return whether a session may be missing from a list because its shard could not be read."""
     return not isinstance(found, Indexed) and found.kind in ("damaged", "unreadable")
+
+
+def fingerprint_of(status: os.stat_result) -> int:
+    """Return a number by which a file is known that nobody marked as changed: of its inode and its time."""
+    return (status.st_ino * _SPREAD ^ status.st_mtime_ns) & _INTEGER_MAX
 
 
 def digest_of(name: str) -> bytes:

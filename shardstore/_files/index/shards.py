@@ -15,7 +15,7 @@ from shardstore._files import disk
 from shardstore._files.file import FILE_BYTES_MAX, read_file
 from shardstore._files.index.progress import track
 from shardstore._files.index.reading import reading
-from shardstore._files.index.rows import NO_FILE, Busy, Found, Indexed, Other, Projection
+from shardstore._files.index.rows import NO_FILE, Busy, Found, Indexed, Other, Projection, fingerprint_of
 from shardstore._files.layout import PREFIXES, is_shard_name
 from shardstore._files.locks.flock import try_lock, unlock
 from shardstore._journal.replay import EMPTY, Journal, replay
@@ -51,6 +51,7 @@ class _Bytes(NamedTuple):
     kept: _Kept | None  # the journal in front of it
     data: bytes
     mtime: int
+    fingerprint: int
 
 
 class ShardReader:
@@ -87,23 +88,34 @@ class ShardReader:
     def _read(self, name: str, *, locked: bool, keep: bool = True) -> tuple[Found, Journal]:
         """Read a shard's file, whichever its name leads to by then."""
         try:
-            while True:
-                fd = self._open(name)
-                self._locked.add(fd)
-                try:
-                    read = self._read_locked(name, fd) if locked else self._bytes(name, fd, os.fstat(fd))
-                finally:
-                    if fd in self._locked:  # else a fork in the middle of this has closed it
-                        self._locked.discard(fd)
-                        os.close(fd)
-                if read is not None:
-                    return self._understand(name, read, keep=keep) if isinstance(read, _Bytes) else (read, EMPTY)
+            read = self._load(name, locked=locked)
+            if not isinstance(read, _Bytes):
+                return read, EMPTY
+            try:
+                found, journal = self._understand(name, read, keep=keep)
+            except CorruptShard as error:
+                return Other(name, "damaged", f"byte {error.offset}: {error.reason}", read.fingerprint), EMPTY
+            return (found._replace(fingerprint=read.fingerprint), journal) if locked else (found, journal)
         except FileNotFoundError:
+            if not os.path.isdir(os.path.dirname(self._root + name)):  # whether it was there nobody knows
+                return Busy(name, "unreadable", "its directory is gone"), EMPTY
             return Other(name, "absent", NO_FILE), EMPTY
-        except CorruptShard as error:
-            return Other(name, "damaged", f"byte {error.offset}: {error.reason}"), EMPTY
         except OSError as error:
             return self._unreadable(name, error), EMPTY
+
+    def _load(self, name: str, *, locked: bool) -> _Bytes | Other | Busy:
+        """Read the bytes of a shard's file that are not known. Raises OSError."""
+        while True:
+            fd = self._open(name)
+            self._locked.add(fd)
+            try:
+                read = self._read_locked(name, fd) if locked else self._bytes(name, fd, os.fstat(fd))
+            finally:
+                if fd in self._locked:  # else a fork in the middle of this has closed it
+                    self._locked.discard(fd)
+                    os.close(fd)
+            if read is not None:
+                return read
 
     def _read_locked(self, name: str, fd: int) -> _Bytes | Other | Busy | None:
         """Read an open file under its lock; None where its name leads to another one, for a writer replaced it."""
@@ -122,18 +134,19 @@ class ShardReader:
     def _bytes(self, name: str, fd: int, status: os.stat_result) -> _Bytes | Other:
         """Read the unknown part of an open file. Raises OSError."""
         if not stat.S_ISREG(status.st_mode):
-            return Other(name, "damaged", "byte 0: not a regular file")
+            return Other(name, "damaged", "byte 0: not a regular file", fingerprint_of(status))
         if status.st_size > FILE_BYTES_MAX:
-            return Other(name, "damaged", f"byte 0: {status.st_size:,} bytes, more than any shard can have")
+            reason = f"byte 0: {status.st_size:,} bytes, more than any shard can have"
+            return Other(name, "damaged", reason, fingerprint_of(status))
         kept = self._kept.get(name)
         added = None if kept is None else _added(fd, kept, status)
         if added is not None:
-            return _Bytes(kept, added, status.st_mtime_ns)
-        return _Bytes(None, disk.read_all(fd, 0, status.st_size), status.st_mtime_ns)
+            return _Bytes(kept, added, status.st_mtime_ns, fingerprint_of(status))
+        return _Bytes(None, disk.read_all(fd, 0, status.st_size), status.st_mtime_ns, fingerprint_of(status))
 
-    def _understand(self, name: str, read: _Bytes, *, keep: bool) -> tuple[Found, Journal]:
+    def _understand(self, name: str, read: _Bytes, *, keep: bool) -> tuple[Indexed | Other, Journal]:
         """Return what a shard holds. Raises CorruptShard, StoreIOError."""
-        kept, data, mtime = read
+        kept, data, mtime, _ = read
         if kept is not None and not data:
             return kept.found, kept.journal
         base = EMPTY if kept is None else kept.journal
@@ -198,6 +211,20 @@ class ShardReader:
         except OSError as error:
             raise_io_error(error, "listing the shards", path)
         return {name: inode for name, inode in found.items() if name in known or is_shard_name(name)}
+
+    def fingerprints(self, prefix: str) -> dict[str, int]:
+        """Return the shards of one directory, each with its file's fingerprint. Raises StoreNotFound, StoreIOError."""
+        found = ((name, self.fingerprint(name)) for name in self.list_directory(prefix))
+        return {name: fingerprint for name, fingerprint in found if fingerprint is not None}
+
+    def fingerprint(self, name: str) -> int | None:
+        """Return the fingerprint of a shard's file; None where there is none. Raises StoreIOError."""
+        try:
+            return fingerprint_of(os.lstat(self._root + name))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise_io_error(error, "looking at a shard", self._root + name)
 
     def names(self, marked: set[str], progress: Progress | None = None) -> Iterator[set[str]]:
         """Yield the names of every shard there may be, a directory at a time; `marked` are some that are known.

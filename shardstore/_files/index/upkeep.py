@@ -7,7 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shardstore._files.index.audit import Audit
-from shardstore._files.index.catalog import CATALOG, fingerprint, stamp
+from shardstore._files.index.catalog import fingerprint, stamp
 from shardstore._files.index.changes import Unusable
 from shardstore._files.index.rebuild import sweep
 from shardstore._files.index.refresh import FAILURES, seal_of, where_usable
@@ -51,7 +51,7 @@ def marked(lister: Lister) -> tuple[Meta, ChangeFile, Pending]:
 
 
 def audit(lister: Lister, progress: Progress | None) -> list[tuple[str, str]]:
-    """Return (path relative to ROOT/index, problem) for every row that a list would wrongly believe.
+    """Return (name of the shard, problem) for every row that a list would wrongly believe.
 
     An index that is missing, damaged or behind is no problem: it knows that it is, and is rebuilt or refreshed.
     """
@@ -65,23 +65,21 @@ def audit(lister: Lister, progress: Progress | None) -> list[tuple[str, str]]:
                 # What was marked as changed while we looked is no mistake.
                 changes = file.read(meta.mark)
                 if changes.seal == seal and file.is_named():
-                    return [(CATALOG, wrong) for name, wrong in found.items() if name not in changes.names]
+                    return [(name, wrong) for name, wrong in found.items() if name not in changes.names]
     return []
 
 
 class Believed(NamedTuple):
-    """What a list would say of a session, without reading its shard."""
+    """What the catalog says of a session."""
 
     key: str
     rev: int
     version: str
+    marked: bool  # a writer has marked it as changed since: a list reads its shard
 
 
 def believed(lister: Lister) -> dict[str, Believed]:
-    """Return what the catalog holds of each session, by the name of its shard; nothing where it cannot be believed.
-
-    A session that a writer marked as changed is left out: there the shard decides.
-    """
+    """Return what the catalog holds of each session, by the name of its shard; nothing where it cannot be believed."""
     place = lister.place
     with where_usable(), closing(place.take(write=False)) as catalog:
         meta, file, _ = lister.begin(catalog)
@@ -90,11 +88,11 @@ def believed(lister: Lister) -> dict[str, Believed]:
             for name, key in catalog.known(prefix).items():
                 row = None if key is None else catalog.row(key)
                 if row is not None:
-                    rows[name] = Believed(*row[:3])
+                    rows[name] = Believed(row[0], row[1], row[2], marked=False)
         changes = file.read(meta.mark)
         if changes.seal != seal_of(meta.mark, fingerprint(place.catalog_path)) or not file.is_named():
             return {}
-        return {name: row for name, row in rows.items() if name not in changes.names}
+        return {name: row._replace(marked=name in changes.names) for name, row in rows.items()}
     return {}
 
 

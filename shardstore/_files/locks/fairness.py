@@ -62,7 +62,7 @@ class QueueFile:
         if self._fd < 0 and _HAVE_QUEUES:
             with descriptors, suppress(OSError):  # not ours to write, or no descriptor left
                 if self._fd < 0 and not self._closed:
-                    self._fd = os.open(self._path, disk.WRITE)
+                    self._fd = disk.open_file(self._path, disk.WRITE)
         return self._fd
 
     @property

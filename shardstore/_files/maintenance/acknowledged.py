@@ -4,8 +4,11 @@ A shard without them looks like any other. Only the index can know better: a wri
 to it or removes it, so a row without a mark names the revision that the shard must hold. The next list reads the shard
 and replaces the row, so verify leaves a record in quarantine/, and names that until a repair.
 
-Sessions that were written since the last refresh are not checked: their mark says that they changed, once for many
-commits, and not how far they came. To know that too, every commit would have to write to a second file.
+Of a session that was written since the last refresh the row says less: its mark tells that it changed, once for many
+commits, and not how far it came. As the same incarnation never goes back, its shard must hold the row's revision all
+the same, unless it is empty or gone, as after a purge. To know more, every commit would have to write to a second file.
+Of a session that has no row nothing is known: it was made since, or index/ is gone, or a backup's. If a file of its log
+was left, verify names that as unused, and compact keeps it.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from shardstore import _codec as codec
 from shardstore._files import disk
 from shardstore._files.file import read_file, read_journal
 from shardstore._files.layout import is_shard_of, parse_short, short_name, stamped_name
+from shardstore._journal import replay
 from shardstore.errors import CorruptShard, ShardStoreError, raise_io_error
 
 if TYPE_CHECKING:
@@ -51,7 +55,7 @@ def find_short(engine: FileEngine) -> Iterator[Short]:
 
 
 def _compare(layout: Layout, name: str, row: Believed) -> Short | None:
-    """Return what a shard lacks; None where it holds the row's revision, or is another incarnation, or damaged."""
+    """Return what a shard lacks; None where it holds the row's revision, or another incarnation, or is damaged."""
     try:
         journal, _ = read_file(layout.shard_path(name))
     except ShardStoreError:
@@ -59,6 +63,8 @@ def _compare(layout: Layout, name: str, row: Believed) -> Short | None:
     state = journal.state
     if journal.records and (not row.version.startswith(f"{state.incarnation}.") or state.rev >= row.rev):
         return None
+    if row.marked and not journal.records and os.path.isdir(os.path.dirname(layout.shard_path(name))):
+        return None  # whoever marked it may have removed it
     return Short(name, row.key, row.version, row.rev, state.rev)
 
 
@@ -102,12 +108,15 @@ def recorded(layout: Layout) -> Iterator[tuple[str, Short]]:
 
 
 def is_back(layout: Layout, short: Short) -> bool:
-    """Return whether the shard has the missing revision: somebody put the file back."""
+    """Return whether the shard holds the very version that it lacked: somebody put the file back.
+
+    The number alone proves nothing: whoever went on without the lost revisions gave their numbers to others.
+    """
     try:
-        state = read_file(layout.shard_path(short.shard))[0].state
+        states = replay.history(read_journal(layout.shard_path(short.shard)))
     except ShardStoreError:
         return False
-    return short.version.startswith(f"{state.incarnation}.") and state.rev >= short.known
+    return any(state.version == short.version for state in states)
 
 
 def _parse(path: str | os.PathLike[str]) -> Short | None:

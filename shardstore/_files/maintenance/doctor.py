@@ -50,7 +50,11 @@ def examine(directory: Path) -> DoctorReport:
         ("a log moves with its session", _log_moves),
     ]
     checks = [_check_file_system(kind), *_check_store(Layout(directory))]
-    work = Path(tempfile.mkdtemp(prefix=".shardstore-doctor-", dir=directory))
+    try:
+        work = Path(tempfile.mkdtemp(prefix=".shardstore-doctor-", dir=directory))
+    except OSError as error:
+        checks.append(Check("a directory can be made", "fail", f"{error.strerror or error}: nothing else was tried"))
+        return DoctorReport(str(directory), kind, tuple(checks))
     try:
         checks += [_try(name, trial, work) for name, trial in trials]
     finally:

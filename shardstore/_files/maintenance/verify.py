@@ -1,7 +1,6 @@
 """Verification: every shard, every record, the index against the shards, and foreign files.
 
-Checking takes no lock, so it runs beside writers. Repairing locks the one shard it mends; telling the index of a
-damaged one locks it too, if it is free.
+Checking takes no lock, so it runs beside writers. Repairing locks the one shard it mends.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from shardstore._files import disk
 from shardstore._files.file import FILE_BYTES_MAX, read_file, read_journal
+from shardstore._files.index.catalog import CATALOG
 from shardstore._files.layout import (
     ARCHIVE,
     INDEX,
@@ -76,6 +76,7 @@ class _Verification:
         self.note = note
         self.problems: list[Problem] = []
         self.notes: list[Problem] = []
+        self.unrecorded: set[str] = set()  # names of shards whose losses could not be recorded
         self.shards = self.records = self.sessions = 0
 
     def run(self, progress: Callable[[int, int], None] | None) -> VerifyReport:
@@ -176,27 +177,49 @@ class _Verification:
 
     def _check_acknowledged(self) -> None:
         """Name the revisions that the index knows and no shard holds, now or as an earlier verify recorded."""
-        layout = self.engine.layout
-        done = []
+        named = self._check_recorded()
+        found = [short for short in find_short(self.engine) if short.shard not in named]
+        for short in found:
+            there = os.path.lexists(os.path.dirname(self.engine.layout.shard_path(short.shard)))
+            keeps = self.repair or (self.note and there)  # lists keep what they know while a directory is away
+            self._lost(short, self._keep(short) if keeps else "")
+        if self.repair and (named or found):
+            self._try(self.engine.index.refresh)  # or the catalog would know it better at the next verify, too
+
+    def _check_recorded(self) -> set[str]:
+        """Name what an earlier verify recorded, unless it is back; return the names of the shards."""
+        layout, done, named = self.engine.layout, [], set[str]()
         for record, short in recorded(layout):
             back = is_back(layout, short)
             if not back:
                 self._lost(short)
+                named.add(short.shard)
             if self.repair or (self.note and back):
                 done.append(record)
-        for short in find_short(self.engine):
-            there = os.path.lexists(os.path.dirname(layout.shard_path(short.shard)))
-            if self.repair or (self.note and there):  # lists keep what they know while a directory is away
-                keep_evidence(self.engine, short, record=not self.repair)
-            self._lost(short)
         if done:
-            forget(layout, done)
+            self._try(lambda: forget(layout, done))
+        return named
 
-    def _lost(self, short: Short) -> None:
-        detail = sentence(short)
-        self.problems.append(
-            Problem(f"{SHARDS}/{short.shard}", short.key, "lost", detail, repaired=self.repair, lost=True)
-        )
+    def _keep(self, short: Short) -> str:
+        """Keep the evidence; return what is to be said where that fails. Lists then keep what they know."""
+        failed = self._try(lambda: keep_evidence(self.engine, short, record=not self.repair))
+        if failed:
+            self.unrecorded.add(short.shard)
+        return failed
+
+    @staticmethod
+    def _try(action: Callable[[], object]) -> str:
+        """Call it; return what is to be said where the disk is full or read-only: that is no reason to name nothing."""
+        try:
+            action()
+        except (ShardStoreError, OSError) as error:
+            return f"; not done: {error}"
+        return ""
+
+    def _lost(self, short: Short, more: str = "") -> None:
+        repaired = self.repair and not more
+        detail = sentence(short) + more
+        self.problems.append(Problem(f"{SHARDS}/{short.shard}", short.key, "lost", detail, repaired, lost=True))
 
     def _check_directories(self) -> None:
         """Name the directories that are gone, or were and had to be made again: sessions may have been in them."""
@@ -206,12 +229,12 @@ class _Verification:
             prefix: "was gone, and a writer made it again; the sessions that were in it are missing"
             for prefix, _ in records(layout)
         }
-        repaired = False
+        outcome = ""
         if self.repair and (gone or again):
-            make_whole(layout)
-            repaired = True
+            outcome = self._try(lambda: make_whole(layout)) or "; made again"
+        repaired = outcome == "; made again"
         for prefix, detail in sorted({**again, **gone}.items()):
-            text = f"the directory {detail}; restore it from a backup" + ("; made again" if repaired else "")
+            text = f"the directory {detail}; restore it from a backup{outcome}"
             self.problems.append(Problem(f"{SHARDS}/{prefix}", None, "incomplete", text, repaired))
 
     def _check_root(self) -> None:
@@ -220,15 +243,34 @@ class _Verification:
             if name not in _KNOWN:
                 self._note(name, "foreign", "no file of this store; it is left alone")
             elif name != MARKER and not stat.S_ISDIR(os.lstat(self.engine.layout.root / name).st_mode):
-                self.problems.append(Problem(name, None, "misplaced", "it should be a directory, and no link to one"))
+                detail = "it should be a directory, and no link to one; move it back, or mount the other place there"
+                self.problems.append(Problem(name, None, "misplaced", detail))
 
     def _check_index(self) -> None:
         try:
             wrong = self.engine.index.audit()
         except StoreIncomplete:
             return  # a directory is gone, which is named as such
-        mended = self.repair and bool(wrong) and self.engine.index.rebuild()
-        self.problems += [Problem(f"{INDEX}/{path}", None, "index", detail, mended) for path, detail in wrong]
+        mended, failed = False, ""
+        if self.repair and wrong:
+            try:
+                mended = self.engine.index.rebuild()
+            except StoreIOError as error:
+                failed = f"; not done: {error}"
+        if self.note and not mended:
+            self._have_read([name for name, _ in wrong])
+        self.problems += [Problem(f"{INDEX}/{CATALOG}", None, "index", detail + failed, mended) for _, detail in wrong]
+
+    def _have_read(self, names: list[str]) -> None:
+        """Have the next list read shards that changed, or went bad, by themselves: nobody marked them.
+
+        Lists keep what they know of a lost directory, and of losses that could not be recorded.
+        """
+        for name in names:
+            there = os.path.lexists(os.path.dirname(self.engine.layout.shard_path(name)))
+            if there and name not in self.unrecorded:
+                with suppress(ShardStoreError):  # nothing can be written here; what is wrong is named all the same
+                    self.engine.pool.mark_changed(name)
 
     def _problem(self, file: StoreFile, key: str | None, kind: str, detail: str) -> None:
         repaired = lost = False
@@ -239,20 +281,8 @@ class _Verification:
             key = _key_of(keep_as, file.name) if lost and key is None else key
             detail = f"{detail}; {outcome}"
         elif self.note and kind == "damaged":
-            self._mark_damaged(file.name)
+            self._have_read([file.name])
         self.problems.append(Problem(file.path, key, kind, detail, repaired, lost))
-
-    def _mark_damaged(self, name: str) -> None:
-        """Have the next list read this shard, and find the damage: bytes that went bad by themselves nobody marked.
-
-        A busy shard is passed over: its holder reads it, or marks it, himself.
-        """
-        shard = self.engine.pool.unnamed(name)
-        with suppress(ShardStoreError, OSError):
-            if stat.S_ISREG(os.lstat(shard.path).st_mode):
-                with self.engine.pool.transaction_on_file(shard, read=False) as txn:
-                    txn.mark_changed()
-        shard.close_if_idle()
 
     def _mend(self, file: StoreFile, kind: str, keep_as: str) -> tuple[bool, str]:
         """Salvage one shard, or move it aside if it is none; return whether it worked, and a sentence about it."""

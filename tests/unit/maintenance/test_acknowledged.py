@@ -55,11 +55,24 @@ def test_a_file_that_is_gone_is_short_of_everything(engine: FileEngine, path: Pa
     assert (name, known, found) == (NAME, 4, 0)
 
 
-def test_another_incarnation_and_a_marked_change_are_not_short(store: Store, engine: FileEngine, path: Path) -> None:
-    """Deleted and made again, or written since the lists looked: the shard decides."""
+def test_a_marked_change_is_short_of_what_the_lists_knew_before(store: Store, engine: FileEngine, path: Path) -> None:
+    """Written since the lists looked: how far it came nobody knows, but it never went back. Gone, it may be purged."""
+    version = store["k"].version
     store.patch("k", {"n": 9})
-    cut_back(path, 2)
-    assert list(find_short(engine)) == [], "marked as changed: what the lists knew counts no more"
+    whole = cut_back(path, 2)
+    assert list(find_short(engine)) == [Short(NAME, "k", version, known=4, found=2)]
+    disk.edit(path, b"\n".join(whole.split(b"\n")[:4]) + b"\n")
+    assert list(find_short(engine)) == []
+    disk.edit(path, b"")
+    assert list(find_short(engine)) == []
+    path.parent.rename(engine.root.with_name("away"))
+    assert list(find_short(engine)) == [Short(NAME, "k", version, known=4, found=0)], "no purge removes a directory"
+    engine.root.with_name("away").rename(path.parent)
+    disk.edit(path, whole)
+
+
+def test_another_incarnation_is_not_short(store: Store, engine: FileEngine, path: Path) -> None:
+    """Deleted and created again: the shard decides."""
     store.delete("k")
     store.create("k", {})
     engine.index.refresh()
@@ -76,6 +89,7 @@ def test_a_record_stays_until_the_file_is_back(store: Store, engine: FileEngine,
     (short,) = find_short(engine)
     keep_evidence(engine, short, record=True)
     assert [one.rev for one in store.list()] == [2]
+    engine.index.refresh()
     assert list(find_short(engine)) == []
     ((name, kept),) = recorded(engine.layout)
     assert (kept, is_back(engine.layout, kept)) == (short, False)
