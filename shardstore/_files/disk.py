@@ -11,13 +11,9 @@ import os
 import stat
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from shardstore import _events as events
 from shardstore._files.layout import DIRECTORY_MODE, FILE_MODE, GROUP_DIRECTORY_MODE, GROUP_FILE_MODE
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # O_NONBLOCK: opening a planted FIFO must not hang
 WRITE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -30,26 +26,22 @@ _NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK
 
 if sys.platform == "darwin":
 
-    def sync(fd: int) -> None:
-        """Put a file's bytes and size on the medium; on macOS fsync alone stops at the drive's cache."""
-        if events.measured is not None:
-            _measure(fcntl.fcntl, fd, fcntl.F_FULLFSYNC)
-        else:
-            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    def _sync(fd: int) -> None:
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # fsync alone stops at the drive's cache
 
 else:
 
-    def sync(fd: int) -> None:
-        """Put a file's bytes, and as much of its metadata as reading them takes, on the medium."""
-        if events.measured is not None:
-            _measure(os.fdatasync, fd)
-        else:
-            os.fdatasync(fd)
+    def _sync(fd: int) -> None:
+        os.fdatasync(fd)
 
 
-def _measure(call: Callable[..., object], *args: int) -> None:
+def sync(fd: int) -> None:
+    """Put a file's bytes, and as much of its metadata as reading them takes, on the medium."""
+    if events.measured is None:
+        _sync(fd)
+        return
     began = time.monotonic()
-    call(*args)
+    _sync(fd)
     if events.measured is not None:
         events.measured("sync", time.monotonic() - began)
 
