@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Self
 
 from tests.mutations.mutants import MODULES, REPOSITORY, Mutant, known, mutants
 from tests.mutations.stem import NOT_IN_PLACE
+from tests.mutations.touched import IMPORTED
 from tests.support import forked
 
 OUTCOMES = REPOSITORY / "build" / "mutants.jsonl"
@@ -83,7 +84,8 @@ def hunted(module: str, made: list[Mutant], deadline: float) -> Iterator[Outcome
         return
     with Checkout(module) as checkout:
         touched = checkout.touched()
-        if checkout.run(Mutant(module, "", 0, 0, checkout.original), touched) != "survived":
+        everything = {test: one for test, one in touched.items() if test != IMPORTED}
+        if checkout.run(Mutant(module, "", 0, 0, checkout.original), everything) != "survived":
             raise SystemExit(f"the tests of {module} fail in a fork without a mutant")
         for mutant in waiting:
             if time.monotonic() > deadline:
@@ -97,10 +99,10 @@ def hunted(module: str, made: list[Mutant], deadline: float) -> Iterator[Outcome
 
 
 def chosen(mutant: Mutant, touched: Touched) -> Touched:
-    """Return the tests that run a mutant's lines; all of them where none does in this process, or at import."""
+    """Return the tests that run a mutant's lines; all of them where these run at import."""
     lines = set(range(mutant.line, mutant.last_line + 1))
     found = {test: one for test, one in touched.items() if lines & set(one[1])}
-    return found or touched
+    return {test: one for test, one in (touched if IMPORTED in found else found).items() if test != IMPORTED}
 
 
 class Checkout:
@@ -146,6 +148,8 @@ class Checkout:
 
     def run(self, mutant: Mutant, tests: Touched) -> str:
         """Run some tests with a mutant in place; return how it ended."""
+        if not tests:
+            return "survived"
         self.file.write_text(mutant.source)  # for the other processes that tests start
         self.number += 1
         os.utime(

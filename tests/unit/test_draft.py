@@ -185,6 +185,38 @@ def test_a_deleted_draft_says_so() -> None:
         assert (change.changed, change.removed, change.whole, change.delete, change.log) == ({}, [], False, True, None)
 
 
+def test_a_draft_has_one_log() -> None:
+    """What is appended to it is committed beside the fields, and alone where those stay; a delete ends it."""
+    one = draft({"a": 1})
+    one.log.append("x")
+    assert one.log is one.log
+    change = one.change()
+    assert change is not None
+    assert change.log is not None
+    assert [raw for raw, *_ in change.log.add] == [b'"x"']
+    assert (change.changed, change.removed, change.whole, change.delete) == ({}, [], False, False)
+    one["a"] = 2
+    change = one.change()
+    assert change is not None
+    assert (change.changed, change.log is None) == ({"a": b"2"}, False)
+    one.delete()
+    change = one.change()
+    assert change is not None
+    assert (change.delete, change.log) == (True, None)
+    untouched = draft({"a": 1})
+    assert len(untouched.log) == 0
+    assert untouched.change() is None
+
+
+def test_a_coroutine_is_no_mutators_answer() -> None:
+    """It is closed: Python would warn that it was never awaited, wherever that is noticed, and fail this test."""
+
+    async def later() -> None: ...
+
+    with pytest.raises(TypeError, match="cannot be a coroutine"):
+        draft({"a": 1}).accept(later())
+
+
 def test_what_a_mutator_may_return() -> None:
     """A value of the entry itself is refused: it was meant for something else."""
     for name in ("b", "new"):
