@@ -60,13 +60,9 @@ def sync_directory(path: str | os.PathLike[str]) -> None:
 
 def read_all(fd: int, offset: int, size: int) -> bytes:
     """Read up to `size` bytes from `offset`; shorter only where the file ends."""
-    data = os.pread(fd, min(size, _READ_CHUNK), offset)
-    if len(data) >= size or not data:
-        return data
-    parts = [data]
-    while data and (got := sum(map(len, parts))) < size:
-        data = os.pread(fd, min(size - got, _READ_CHUNK), offset + got)
-        parts.append(data)
+    parts = [os.pread(fd, min(size, _READ_CHUNK), offset)]
+    while parts[-1] and (got := sum(map(len, parts))) < size:
+        parts.append(os.pread(fd, min(size - got, _READ_CHUNK), offset + got))
     return b"".join(parts)
 
 

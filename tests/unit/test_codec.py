@@ -52,6 +52,14 @@ def test_one_bad_value_anywhere_is_found(value: Any, name: str, data: st.DataObj
     assert caught.value.path.startswith("entry['field']")
 
 
+@pytest.mark.parametrize("name", INVALID)
+def test_each_value_that_json_cannot_hold_is_refused(name: str) -> None:
+    """Alone, in a list and in a dict: enums too, which are equal to what would be written."""
+    for value in (INVALID[name], [INVALID[name]], {"k": INVALID[name]}):
+        with pytest.raises(InvalidEntry):
+            codec.encode(value, "field")
+
+
 def test_the_path_names_the_value() -> None:
     """The path reads as the expression that gives the value."""
     with pytest.raises(InvalidEntry) as caught:
