@@ -570,6 +570,9 @@ class Line:
     def leave(self) -> None:
         self.calls.append("leave")
 
+    def forget(self) -> None:
+        self.calls.append("forget")
+
 
 def fair_lock(marker: Path, line: Line) -> Any:
     made: Any = FairLock(QueueFile(marker), NAME)
@@ -655,9 +658,11 @@ def test_who_waited_has_a_time_slice(marker: Path, clock: Clock, busy: bool, fir
     assert fair.ends == clock.now + (1.0 if busy else fairness._FIRST_SLICE_S)
     assert fair.wait(lock, None, 3)
     assert line.calls == ["is_taken", "enter"], "it keeps its place"
-    fair.leave()
-    assert line.calls[-1] == "leave"
-    assert (fair._waiting, fair._slice_ahead) == (False, 0.0)
+    for end in ("leave", "forget"):
+        fair._waiting, fair._slice_ahead = True, 1.0
+        getattr(fair, end)()
+        assert line.calls[-1] == end
+        assert (fair._waiting, fair._slice_ahead) == (False, 0.0)
 
 
 @pytest.mark.parametrize(
