@@ -258,7 +258,7 @@ def test_at_the_end_of_the_interpreter_nothing_is_printed(made: ChangeFile, monk
 def test_the_owner_is_set_once_when_it_is_made(made: ChangeFile, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever only opens a file of somebody else's may not change its group."""
     adopted: list[str] = []
-    monkeypatch.setattr(changes.disk, "adopt_file", lambda _fd, path: adopted.append(path))
+    monkeypatch.setattr(changes.disk, "inherit_access", lambda _fd, path: adopted.append(path))
     reopened(made)
     ChangeFile.open(made.directory, made.file, write=True)
     assert adopted == []

@@ -267,13 +267,13 @@ def test_in_a_directory_of_a_group_the_group_may_open_what_is_made(
     os.close(disk.create(shared / "file"))
     disk.make_directory(shared / "directory")
     fd = os.open(shared / "other", os.O_RDWR | os.O_CREAT, 0o600)
-    disk.adopt_file(fd, shared / "other")
+    disk.inherit_access(fd, shared / "other")
     os.close(fd)
     os.close(disk.create(private / "file"))
     os.close(disk.create("bare"))
     disk.make_directory("directory")
     fd = os.open("adopted", os.O_RDWR | os.O_CREAT, 0o600)
-    disk.adopt_file(fd, "adopted")
+    disk.inherit_access(fd, "adopted")
     os.close(fd)
     for path, mode in (
         (shared / "file", 0o660), (shared / "directory", 0o2770), (shared / "other", 0o660), (private / "file", 0o600),
@@ -313,7 +313,7 @@ def test_who_owns_what_is_made(  # who makes it, and what is expected
         patch.setattr(os, "geteuid", lambda: user)
         patch.setattr(os, "fchown", lambda _fd, uid, gid: done.append((uid, gid)))
         patch.setattr(os, "fchmod", lambda _fd, mode: done.append(mode))
-        disk.adopt_file(9, "/place/file")
+        disk.inherit_access(9, "/place/file")
     assert asked == ["/place"]
     assert done == given
 

@@ -590,7 +590,7 @@ def test_a_process_is_busy_after_three_updates_without_a_pause(
     """Of fewer it is not known; `pause`: seconds beside those that the updates may take."""
     fair = fair_lock(marker, Line())
     fair._busy_until, fair._count, fair._began = 77.0, 10, -(updates * fairness._BUSY_S) - pause
-    fair._judge(0.0, 10 + updates)
+    fair._measure(0.0, 10 + updates)
     assert fair._busy_until == (fairness._REMEMBERED_S if busy_until == 1.0 else busy_until)
 
 
@@ -621,7 +621,7 @@ def test_the_queue_is_looked_at_when_a_time_slice_is_over(  # noqa: PLR0913  # a
     assert fair.try_politely(lock, count) is (not taken or not asked)
     assert line.calls == ["is_taken"] * asked
     assert lock.tries == (0 if taken and asked else 1)
-    assert fair._queue_file.look_at == 1000.0 + fairness._LOOK_S
+    assert fair._queue_file.check_at == 1000.0 + fairness._CHECK_S
     assert (fair._began, fair._count) == ((0.0, 0) if ends == 1000.5 else (1000.0, count))
     fair.ends = 0.0
     clock.now += 3 * fairness._BUSY_S / 2

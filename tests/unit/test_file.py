@@ -334,7 +334,7 @@ def test_reading_costs_what_was_added(
         reads.clear()
         assert other.refresh(locked=False) == file.journal
         assert reads == calls, change
-    clock[0] += files.LOOK_S
+    clock[0] += files.CHECK_S
     reads.clear()
     other.refresh(locked=False)
     assert reads == ["pread", "fstat"]

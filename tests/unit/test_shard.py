@@ -316,10 +316,10 @@ def test_the_index_reads_what_is_free_and_waits_for_nobody(store: Store, shard: 
 @pytest.mark.parametrize("how", ["at once", "at hand"])
 def test_a_lock_that_takes_no_waiting(store: Store, shard: Shard, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is taken where the file is open, writable, named and whole, and nothing is left locked elsewhere."""
-    monkeypatch.setattr(fairness, "_LOOK_S", 1e9)
+    monkeypatch.setattr(fairness, "_CHECK_S", 1e9)
 
     def lock() -> JournalFile | None:
-        shard._queue_file.look_at = 1e18
+        shard._queue_file.check_at = 1e18
         if how == "at once":
             return shard.lock_at_once()
         return shard.lock_in_turn(time.monotonic(), shards.AT_HAND, create=False)
@@ -354,8 +354,8 @@ def test_a_lock_that_takes_no_waiting(store: Store, shard: Shard, how: str, monk
         if how == "at once":
             now = time.monotonic()
             monkeypatch.setattr(shards.time, "monotonic", lambda: now)
-            for holder, name in ((shard.fair, "ends"), (shard._queue_file, "look_at")):
-                shard.fair.ends = shard._queue_file.look_at = fairness.NEVER
+            for holder, name in ((shard.fair, "ends"), (shard._queue_file, "check_at")):
+                shard.fair.ends = shard._queue_file.check_at = fairness.NEVER
                 setattr(holder, name, now)
                 assert shard.lock_at_once() is None
                 assert is_unlocked(shard)
