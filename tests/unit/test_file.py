@@ -529,6 +529,23 @@ def test_a_replaced_file_has_the_access_of_the_one_before(file: JournalFile, pat
     fresh.close()
 
 
+def test_an_interrupted_replacement_leaves_no_temp(
+    file: JournalFile, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The interrupt itself passes through."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    append(file)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            file.replace(path + ".tmp", LINE[0], file.journal)
+    assert not os.path.exists(path + ".tmp")
+    assert leftovers.below(Path(path).parent) == [path]
+
+
 def test_a_temp_that_somebody_has_locked_does_not_replace(
     file: JournalFile, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -575,8 +592,9 @@ def test_a_dead_writers_temp_is_removed_and_a_living_ones_stays(
     file.lock.release()
     with monkeypatch.context() as patch:
         patch.setattr(os, "unlink", failing())
-        with pytest.raises(StoreIOError):
+        with pytest.raises(StoreIOError) as caught:
             files.discard_dead(path)
+    assert caught.value is not None  # its traceback would keep an open file alive
     assert leftovers.below(Path(path).parent) == [path]
     assert files.discard_dead(path)
     assert not os.path.exists(path)
@@ -589,7 +607,8 @@ def test_reading_whole_ends_in_a_typed_error_and_leaves_nothing_open(
     for read in (files.read_file, files.read_journal):
         with monkeypatch.context() as patch:
             patch.setattr(os, "pread", failing())
-            with pytest.raises(StoreIOError):
+            with pytest.raises(StoreIOError) as caught:
                 read(path)
-        assert read(path)
+        assert caught.value is not None  # its traceback would keep an open file alive
         assert leftovers.below(Path(path).parent) == [path]
+        assert read(path)
