@@ -90,9 +90,12 @@ def main() -> int:
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
     stem, arguments = Stem(requests, answers), sys.argv[1:]
-    status: Any = pytest.main([*_ARGUMENTS, *arguments], plugins=[stem])
-    if stem.forked:
-        os._exit(int(status))
+    status: Any = 1
+    try:
+        status = pytest.main([*_ARGUMENTS, *arguments], plugins=[stem])
+    finally:
+        if stem.forked:
+            os._exit(int(status))
     return int(status)
 
 
