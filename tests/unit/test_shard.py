@@ -109,8 +109,9 @@ def test_the_file_of_another_key_is_refused_by_reader_and_history(store: Store, 
     other = store.engine.pool.shard("other")  # type: ignore[attr-defined]
     shutil.copy(shard.path, other.path)
     for read in (other.read, other.history):
-        with pytest.raises(CorruptShard, match="belongs to"):
+        with pytest.raises(CorruptShard, match="belongs to") as caught:
             read()
+        assert caught.value.offset == 0
 
 
 def test_history_is_that_of_the_present_incarnation(store: Store, shard: Shard) -> None:
