@@ -11,13 +11,9 @@ import os
 import stat
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from shardstore import _events as events
 from shardstore._files.layout import DIRECTORY_MODE, FILE_MODE, GROUP_DIRECTORY_MODE, GROUP_FILE_MODE
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # O_NONBLOCK: opening a planted FIFO must not hang
 WRITE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -31,14 +27,7 @@ _NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK
 
 if sys.platform == "darwin":
 
-    def sync(fd: int) -> None:
-        """Put a file's bytes and size on the medium; on macOS fsync alone stops at the drive's cache."""
-        if events.measured is not None:
-            _measure(_full_sync, fd)
-        else:
-            _full_sync(fd)
-
-    def _full_sync(fd: int) -> None:
+    def _sync(fd: int) -> None:
         """Empty the drive's cache too; where the file system knows no such call (exFAT, SMB), fsync is all there is."""
         try:
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
@@ -49,17 +38,17 @@ if sys.platform == "darwin":
 
 else:
 
-    def sync(fd: int) -> None:
-        """Put a file's bytes, and as much of its metadata as reading them takes, on the medium."""
-        if events.measured is not None:
-            _measure(os.fdatasync, fd)
-        else:
-            os.fdatasync(fd)
+    def _sync(fd: int) -> None:
+        os.fdatasync(fd)
 
 
-def _measure(call: Callable[..., object], *args: int) -> None:
+def sync(fd: int) -> None:
+    """Put a file's bytes, and as much of its metadata as reading them takes, on the medium."""
+    if events.measured is None:
+        _sync(fd)
+        return
     began = time.monotonic()
-    call(*args)
+    _sync(fd)
     if events.measured is not None:
         events.measured("sync", time.monotonic() - began)
 
@@ -92,13 +81,9 @@ def open_file(path: str | os.PathLike[str], flags: int) -> int:
 
 def read_all(fd: int, offset: int, size: int) -> bytes:
     """Read up to `size` bytes from `offset`; shorter only where the file ends."""
-    data = os.pread(fd, min(size, _READ_CHUNK), offset)
-    if len(data) >= size or not data:
-        return data
-    parts = [data]
-    while data and (got := sum(map(len, parts))) < size:
-        data = os.pread(fd, min(size - got, _READ_CHUNK), offset + got)
-        parts.append(data)
+    parts = [os.pread(fd, min(size, _READ_CHUNK), offset)]
+    while parts[-1] and (got := sum(map(len, parts))) < size:
+        parts.append(os.pread(fd, min(size - got, _READ_CHUNK), offset + got))
     return b"".join(parts)
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _PLAIN_MEMBERS: Final = 5  # crc, rev, at, by, set
 _ALL: Final = 1 << 62  # records
+_NAMED_MAX: Final = 100_000  # revisions
 _SPACE: Final = b"\n" * 65536  # the space behind most journals; comparing is faster than stripping
 _NOTHING: Final[dict[str, bytes]] = {}
 
@@ -275,9 +276,10 @@ def salvage(data: bytes, incarnation: str) -> Salvage:
     if not revs:
         return Salvage(None, ())
     entry.rev, entry.incarnation, entry.created = min(entry.rev + 1, REV_MAX), incarnation, created
-    return Salvage(entry.state(), tuple(rev for rev in _up_to(max(revs)) if rev not in revs and rev > min(revs)))
+    return Salvage(entry.state(), _missing(revs))
 
 
-def _up_to(rev: int) -> range:
-    """Return the revisions worth naming: a planted number may be very large."""
-    return range(max(1, rev - 100_000), rev)
+def _missing(revs: set[int]) -> tuple[int, ...]:
+    """Return the revisions between the oldest and the newest one; a planted number may be very large."""
+    newest = max(revs)
+    return tuple(rev for rev in range(max(min(revs), newest - _NAMED_MAX), newest) if rev not in revs)

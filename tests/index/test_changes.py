@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
 import shutil
 import threading
@@ -14,6 +16,7 @@ from shardstore._files.index import changes
 from shardstore._files.index.changes import MARK, ChangeFile, Unusable, change_files
 from shardstore._files.layout import shard_name
 from tests.index.actors import nobody_waits_at
+from tests.support.actions import in_child, wait_for
 
 NAMES = [shard_name(key) for key in ("a", "b", "agent:main:main", "ä")]
 
@@ -38,12 +41,13 @@ def reopened(file: ChangeFile) -> ChangeFile:
 
 def test_what_is_written_is_read(made: ChangeFile) -> None:
     """From the beginning and from a mark on; the last seal counts."""
-    assert made.read_all()[:2] == (set(NAMES), "150 1 2 3 4")
+    assert made.read_all() == (set(NAMES), "150 1 2 3 4", made.size())
     mark = made.append(MARK)
+    assert mark == made.size()
     assert made.read(mark) == (set(), None, mark)
     made.append(NAMES[0])
     made.append("= 7 7 7 7 7")
-    assert made.read(mark)[:2] == ({NAMES[0]}, "7 7 7 7 7")
+    assert made.read(mark) == ({NAMES[0]}, "7 7 7 7 7", made.size())
     assert reopened(made).read(mark) == made.read(mark)
     assert change_files(made.directory) == [made.file]
 
@@ -163,4 +167,155 @@ def test_the_index_lock_is_one(made: ChangeFile) -> None:
     other.unlock()
 
 
-# The writer's side
+def test_the_index_lock_is_that_of_one_directory(made: ChangeFile) -> None:
+    assert made.lock()
+    assert not changes.holds_index_lock(f"{made.directory}/another")
+    made.unlock()
+
+
+def test_a_lock_that_was_interrupted_is_given_back(made: ChangeFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may have granted it in that moment: the descriptor is closed, and nobody has it."""
+
+    def interrupt(_fd: int) -> bool:
+        raise KeyboardInterrupt
+
+    fd, other = made.fd, reopened(made)
+    monkeypatch.setattr(changes, "try_lock", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        made.lock()
+    monkeypatch.undo()
+    assert not changes.holds_index_lock(made.directory)
+    assert made.fd < 0
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+    assert made._guard.acquire(blocking=False), "another thread would find it taken for ever"
+    assert other.lock()
+    other.unlock()
+
+
+def test_a_lock_that_cannot_be_given_back_goes_with_the_descriptor(
+    made: ChangeFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    assert made.lock()
+    monkeypatch.setattr(changes, "unlock", fail)
+    made.unlock()
+    monkeypatch.undo()
+    other = reopened(made)
+    assert other.lock()
+    other.unlock()
+
+
+def test_a_forked_child_closes_it(made: ChangeFile) -> None:
+    """Its copy of the descriptor would keep the parent's lock."""
+
+    def child() -> None:
+        fd = made.fd
+        changes.after_fork()
+        assert made.fd < 0
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+
+    assert wait_for(in_child(child)) == 0
+
+
+def test_a_descriptor_of_number_0_is_closed_too(made: ChangeFile) -> None:
+    """A daemon may have closed its stdin: then the first file that it opens has that number."""
+
+    def child() -> None:
+        os.close(0)
+        one = reopened(made)
+        assert one.fd == 0
+        assert one.lock()
+        one.unlock()
+        assert made.lock()
+        one.close()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(0)
+        one = reopened(made)
+        assert one.fd == 0
+        del one
+        gc.collect()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(0)
+
+    assert wait_for(in_child(child)) == 0
+
+
+def test_at_the_end_of_the_interpreter_nothing_is_printed(made: ChangeFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By then this module's names may be None. A warning of an exception in __del__ would fail this test."""
+    file = reopened(made)
+    fd = file.fd
+    with monkeypatch.context() as patch:
+        patch.setattr(changes, "descriptors", None)
+        del file
+        gc.collect()
+    os.close(fd)
+
+
+def test_the_owner_is_set_once_when_it_is_made(made: ChangeFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever only opens a file of somebody else's may not change its group."""
+    adopted: list[str] = []
+    monkeypatch.setattr(changes.disk, "inherit_access", lambda _fd, path: adopted.append(path))
+    reopened(made)
+    ChangeFile.open(made.directory, made.file, write=True)
+    assert adopted == []
+    made.close()
+    other = ChangeFile.create(made.directory)
+    assert adopted == [f"{made.directory}/{changes.TEMP_PREFIX}{other.file}"]
+    other.unlock()
+
+
+def test_a_new_one_names_the_one_before(made: ChangeFile) -> None:
+    """A watcher goes on from there; the one before is known under its other name."""
+    assert made.read_all().names == set(NAMES)
+    new = ChangeFile.create(made.directory, made.file)
+    assert not reopened(new).lock(), "a lister would be inside before the catalog is there"
+    new.unlock()
+    assert new.lines(new.start)[0] == [f"< {made.file}".encode()]
+    assert new.read_all()[:2] == (set(), None)
+    os.rename(made.path, f"{made.directory}/{changes.BEFORE}")
+    before = ChangeFile.open(made.directory, changes.BEFORE, write=False)
+    assert (before.name, before.start) == (made.file, made.start)
+    assert before.read(before.start) == made.read(made.start)
+
+
+def test_a_creation_that_fails_leaves_nothing(made: ChangeFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = os.listdir(made.directory)
+    monkeypatch.setattr(os, "rename", fail)
+    with pytest.raises(OSError, match="No space"):
+        ChangeFile.create(made.directory)
+    assert os.listdir(made.directory) == before
+
+
+def test_a_mark_is_found_where_it_ends(made: ChangeFile) -> None:
+    """Between any two places, of which the first is behind the first line."""
+    made.append(MARK)
+    made.append(NAMES[0])
+    whole = Path(made.path).read_bytes()
+    ends = [place + 3 for place in range(len(whole)) if whole[place : place + 3] == b" +\n"]
+    assert len(ends) == 2
+    for start in range(made.start, len(whole) + 1):
+        for stop in range(start, len(whole) + 1):
+            assert made.has_mark(start, stop) == any(start < end <= stop for end in ends), (start, stop)
+
+
+def test_short_reads_are_gone_on_with(made: ChangeFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = made.read_all()
+    real = os.pread
+    monkeypatch.setattr(changes.os, "pread", lambda fd, size, offset: real(fd, min(size, 7), offset))
+    assert made.read_all() == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [("", f"{NAMES[0]} ?"), (NAMES[0], f"{NAMES[0]} ?"), ("a", f'{NAMES[0]} ? "a"'), ('"\n', f'{NAMES[0]} ? "\\"\\n"')],
+)
+def test_a_change_holds_the_key_where_it_is_known(key: str, text: str) -> None:
+    """A shard that was found by its name alone has that in the place of its key."""
+    assert changes.change(NAMES[0], "?", key) == text

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from tests.mutations.mutants import MODULES, REPOSITORY, Mutant, known, mutants
+from tests.mutations.stem import NOT_IN_PLACE
+from tests.mutations.touched import IMPORTED
 from tests.support import forked
 
 OUTCOMES = REPOSITORY / "build" / "mutants.jsonl"
@@ -82,7 +84,8 @@ def hunted(module: str, made: list[Mutant], deadline: float) -> Iterator[Outcome
         return
     with Checkout(module) as checkout:
         touched = checkout.touched()
-        if checkout.run(Mutant(module, "", 0, 0, checkout.original), touched) != "survived":
+        everything = {test: one for test, one in touched.items() if test != IMPORTED}
+        if checkout.run(Mutant(module, "", 0, 0, checkout.original), everything) != "survived":
             raise SystemExit(f"the tests of {module} fail in a fork without a mutant")
         for mutant in waiting:
             if time.monotonic() > deadline:
@@ -96,14 +99,14 @@ def hunted(module: str, made: list[Mutant], deadline: float) -> Iterator[Outcome
 
 
 def chosen(mutant: Mutant, touched: Touched) -> Touched:
-    """Return the tests that run a mutant's lines; all of them where none does in this process, or at import."""
+    """Return the tests that run a mutant's lines; all of them where these run at import."""
     lines = set(range(mutant.line, mutant.last_line + 1))
     found = {test: one for test, one in touched.items() if lines & set(one[1])}
-    return found or touched
+    return {test: one for test, one in (touched if IMPORTED in found else found).items() if test != IMPORTED}
 
 
 class Checkout:
-    """A copy of the checkout, in which one module is mutated; and a process there that forks the runs of tests."""
+    """A copy of the checkout, in which one module is mutated."""
 
     def __init__(self, module: str) -> None:
         self.module = module
@@ -121,10 +124,9 @@ class Checkout:
         self.number = 0
         self.stores = self.base / "stores"
         self.stores.mkdir()
-        self.stem = subprocess.Popen(
-            [sys.executable, self.path / "tests/mutations/stem.py"], cwd=self.path, env=self._environment(),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
+        self.stem = self._started([f"tests/{test}" for test in MODULES[self.module]])
+        if self.stem.poll() is not None:
+            raise SystemExit(f"the tests of {self.module} cannot be collected")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -146,44 +148,62 @@ class Checkout:
 
     def run(self, mutant: Mutant, tests: Touched) -> str:
         """Run some tests with a mutant in place; return how it ended."""
-        self.file.write_text(mutant.source)
+        if not tests:
+            return "survived"
+        self.file.write_text(mutant.source)  # for the other processes that tests start
         self.number += 1
         os.utime(
             self.file, (self.number, self.number)
         )  # or a compiled file of a mutant of the same size might be taken
         limit = SECONDS + SLOWER * sum(seconds for seconds, _ in tests.values())
+        order = sorted(tests, key=lambda test: tests[test][0])
         try:
-            return self._run(sorted(tests, key=lambda test: tests[test][0]), limit)
+            status = self._asked(self.stem, order, limit, mutant)
+            if status == NOT_IN_PLACE:
+                status = self._run_alone(order, limit)
         finally:
             self.file.write_text(self.original)
+        if status not in (0, 1, None):
+            raise SystemExit(f"pytest ended with {status} at {mutant.name}")
+        return "too slow" if status is None else "noticed" if status else "survived"
 
-    def _run(self, tests: list[str], limit: float) -> str:
-        assert self.stem.stdin is not None
-        assert self.stem.stdout is not None
+    def _run_alone(self, tests: list[str], limit: float) -> int | None:
+        """Run tests in a process that imports the mutant from the disk."""
+        with self._started(tests) as alone:
+            try:
+                return 1 if alone.poll() is not None else self._asked(alone, tests, limit, None)
+            finally:
+                alone.communicate()
+
+    def _started(self, tests: list[str]) -> subprocess.Popen[str]:
+        """Start a stem that has collected some tests; it ends at once where the mutant on the disk prevents that."""
+        stem = subprocess.Popen(
+            [sys.executable, self.path / "tests/mutations/stem.py", *tests], cwd=self.path, env=self._environment(),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert stem.stdout is not None
+        if not stem.stdout.readline():
+            stem.wait()
+        return stem
+
+    def _asked(self, stem: subprocess.Popen[str], tests: list[str], limit: float, mutant: Mutant | None) -> int | None:
+        """Return the status of a run in a child of a stem; None where it took longer than that."""
+        assert stem.stdin is not None
+        assert stem.stdout is not None
         shutil.rmtree(self.stores)
         self.stores.mkdir()
-        arguments = [
-            "-W",
-            "ignore::pytest.PytestAssertRewriteWarning",
-            "-x",
-            "-q",
-            "-n",
-            "0",
-            "-p",
-            "no:cacheprovider",
-            *tests,
-        ]
-        self.stem.stdin.write(json.dumps({"arguments": arguments, "seconds": limit}) + "\n")
-        self.stem.stdin.flush()
-        status = json.loads(self.stem.stdout.readline())
-        if status not in (0, 1, None):
-            raise SystemExit(f"pytest ended with {status} in {arguments}")
-        return "too slow" if status is None else "noticed" if status else "survived"
+        place = None if mutant is None else (str(self.file), self.original, mutant.source)
+        stem.stdin.write(json.dumps({"tests": tests, "seconds": limit, "mutant": place}) + "\n")
+        stem.stdin.flush()
+        status: int | None = json.loads(stem.stdout.readline())
+        return status
 
     def _environment(self) -> dict[str, str]:
         own = {"PYTHONPATH": str(self.path), "SHARDSTORE_TEST_DIR": str(self.stores)}
-        # Not the stem of the tests that hunt, which forks processes without the mutant.
-        return {name: value for name, value in {**os.environ, **own}.items() if name != forked.VARIABLE}
+        # Not the stem of the tests that hunt, which forks processes without the mutant. With compiled files: they name
+        # the time of a mutant's file, which no two mutants have in common.
+        left_out = (forked.VARIABLE, "PYTHONDONTWRITEBYTECODE")
+        return {name: value for name, value in {**os.environ, **own}.items() if name not in left_out}
 
 
 def digest(text: str) -> str:

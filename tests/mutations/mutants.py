@@ -28,24 +28,19 @@ _LOGS = (
 )
 _LOCKS = ("evidence/test_locks.py", "evidence/test_waiting.py", "evidence/test_lost_updates.py")
 MODULES = {
-    "_codec": ("unit/test_codec.py", "contract/test_entries.py"),
-    "draft": ("unit/test_draft.py", "contract/test_update.py", "contract/test_noop.py"),
+    "_codec": ("unit/test_codec.py",),
+    "draft": ("unit/test_draft.py",),
     "_journal/record": ("unit/test_record.py", "unit/test_replay.py", "unit/test_log_values.py", "unit/test_codec.py"),
-    "_journal/replay": (
-        "unit/test_replay.py",
-        "unit/test_record.py",
-        "unit/test_log_values.py",
-        "people/test_numbers.py",
-    ),
+    "_journal/replay": ("unit/test_replay.py", "unit/test_record.py", "unit/test_log_values.py"),
     "_journal/torn": ("unit/test_torn.py", "unit/test_replay.py"),
     "_files/disk": ("unit/test_disk.py",),
     "_files/layout": ("unit/test_layout.py",),
-    "_files/file": ("unit/test_file.py", "unit/test_shard.py", "unit/test_transaction.py", "evidence/test_damage.py"),
-    "_files/shard": ("unit/test_shard.py", "unit/test_transaction.py", "unit/test_pool.py", *_CONTRACT, *_LOCKS),
+    "_files/file": ("unit/test_file.py", "unit/test_shard.py"),
+    "_files/shard": ("unit/test_shard.py", "unit/test_transaction.py", "unit/test_pool.py"),
     "_files/locked": ("unit/test_transaction.py", "unit/test_batch.py", *_CONTRACT, *_LOGS, *_LOCKS),
     "_files/transaction": ("unit/test_transaction.py", "unit/test_batch.py", *_CONTRACT, *_LOGS, *_LOCKS),
     "_files/locks/flock": ("unit/test_flock.py", "unit/test_fairness.py", "unit/test_waiter.py"),
-    "_files/locks/fairness": ("unit/test_fairness.py", "evidence/test_waiting.py"),
+    "_files/locks/fairness": ("unit/test_fairness.py",),
     "_files/index/changes": ("index/test_changes.py", "index/test_tracker.py", "index/test_refresh.py"),
     "_files/index/refresh": (
         "index/test_refresh.py",

@@ -12,6 +12,7 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -217,6 +218,172 @@ def test_syncing_reaches_the_system(tmp_path: Path, calls: list[str]) -> None:
     assert calls[-2:] == ["fsync", "close"]
     with pytest.raises(NotADirectoryError):
         disk.sync_directory(tmp_path / "file")
+
+
+def test_a_sync_is_measured_where_somebody_asked_for_it(
+    tmp_path: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How long it took, beside the sync itself; whoever stops asking meanwhile is not told."""
+    measured: list[tuple[str, float]] = []
+    monkeypatch.setattr(disk.events, "measured", lambda name, seconds: measured.append((name, seconds)))
+    with open(tmp_path / "file", "wb") as file:
+        disk.sync(file.fileno())
+        assert [name for name, _ in measured] == ["sync"]
+        assert 0.0 <= measured[0][1] < 60.0
+        monkeypatch.setattr(disk, "_sync", lambda _fd: monkeypatch.setattr(disk.events, "measured", None))
+        disk.sync(file.fileno())
+    if sys.platform == "linux":
+        assert calls.count("fdatasync") == 1
+
+
+def test_a_directory_is_opened_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever has its name by then; no child inherits the descriptor, and it is closed again."""
+    opened: list[tuple[int, int]] = []
+    real = os.open
+
+    def note(path: Any, flags: int, *args: Any) -> int:
+        fd = real(path, flags, *args)
+        opened.append((fd, flags))
+        return fd
+
+    monkeypatch.setattr(os, "open", note)
+    disk.make_directory(tmp_path / "made")
+    disk.sync_directory(tmp_path / "made")
+    assert len(opened) == 2
+    for fd, flags in opened:
+        assert flags & os.O_DIRECTORY
+        assert flags & os.O_CLOEXEC
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+
+
+def test_in_a_directory_of_a_group_the_group_may_open_what_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files, directories below it, and files that were created in another way; a working directory has no say."""
+    shared, private = tmp_path / "shared", tmp_path / "private"
+    shared.mkdir()
+    private.mkdir()
+    shared.chmod(0o770)
+    private.chmod(0o700)
+    monkeypatch.chdir(private)
+    os.close(disk.create(shared / "file"))
+    disk.make_directory(shared / "directory")
+    fd = os.open(shared / "other", os.O_RDWR | os.O_CREAT, 0o600)
+    disk.inherit_access(fd, shared / "other")
+    os.close(fd)
+    os.close(disk.create(private / "file"))
+    os.close(disk.create("bare"))
+    disk.make_directory("directory")
+    fd = os.open("adopted", os.O_RDWR | os.O_CREAT, 0o600)
+    disk.inherit_access(fd, "adopted")
+    os.close(fd)
+    for path, mode in (
+        (shared / "file", 0o660), (shared / "directory", 0o2770), (shared / "other", 0o660), (private / "file", 0o600),
+        (private / "bare", 0o600), (private / "directory", 0o700), (private / "adopted", 0o600),
+    ):  # fmt: skip
+        assert stat.S_IMODE(path.stat().st_mode) == mode, path
+
+
+@pytest.mark.parametrize(
+    ("above", "owner", "user", "given"),
+    [
+        (0o700, 5, 5, []),
+        (0o1777, 0, 5, []),
+        (0o700, 0, 0, []),
+        (0o700, 5, 1, []),
+        (0o770, 5, 6, [(-1, 77), 0o660]),
+        (0o770, 0, 0, [(-1, 77), 0o660]),
+        (0o700, 5, 0, [(5, 77), 0o600]),
+        (0o700, 1, 0, [(1, 77), 0o600]),
+        (0o1777, 5, 0, [(5, 77), 0o600]),
+        (0o770, 5, 0, [(5, 77), 0o660]),
+    ],
+)
+def test_who_owns_what_is_made(  # who makes it, and what is expected
+    monkeypatch: pytest.MonkeyPatch, above: int, owner: int, user: int, given: list[Any]
+) -> None:
+    """Root gives it to the owner of the directory; a directory that all may write to, as /tmp, is no group's."""
+    done: list[Any] = []
+    asked: list[str] = []
+
+    def status(path: str) -> SimpleNamespace:
+        asked.append(path)
+        return SimpleNamespace(st_mode=above, st_uid=owner, st_gid=77)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", status)
+        patch.setattr(os, "geteuid", lambda: user)
+        patch.setattr(os, "fchown", lambda _fd, uid, gid: done.append((uid, gid)))
+        patch.setattr(os, "fchmod", lambda _fd, mode: done.append(mode))
+        disk.inherit_access(9, "/place/file")
+    assert asked == ["/place"]
+    assert done == given
+
+
+@pytest.mark.parametrize("found_by", ["nobody", "one who locked it", "one who wrote to it"])
+def test_a_file_whose_owner_cannot_be_set_goes_unless_it_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found_by: str
+) -> None:
+    """Another process may have committed a session to it. The error passes through, and no descriptor stays."""
+    path, fds, others = tmp_path / "file", list[int](), list[int]()
+
+    def fail(fd: int, *_: object) -> None:
+        fds.append(fd)
+        if found_by == "one who locked it":
+            others.append(os.open(path, os.O_RDWR))
+            fcntl.flock(others[0], fcntl.LOCK_EX)
+        elif found_by == "one who wrote to it":
+            path.write_bytes(b"x")
+        raise PermissionError(errno.EPERM, "not yours")
+
+    monkeypatch.setattr(disk, "_inherit", fail)
+    with pytest.raises(PermissionError):
+        disk.create(path)
+    assert path.exists() is (found_by != "nobody")
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fds[0])
+    for fd in others:
+        os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "done"),
+    [
+        ((0o100640, 5, 6), (0o100640, 5, 6), []),
+        ((0o100640, 5, 6), (0o100600, 5, 6), [0o640]),
+        ((0o100640, 5, 6), (0o100640, 0, 6), [(5, 6)]),
+        ((0o100640, 5, 6), (0o100600, 5, 0), [(5, 6), 0o640]),
+    ],
+)
+@pytest.mark.parametrize("acl", [None, b"list"])
+def test_a_file_that_replaces_another_has_its_access(  # two files, and what is expected
+    monkeypatch: pytest.MonkeyPatch,
+    old: tuple[int, int, int],
+    new: tuple[int, int, int],
+    done: list[Any],
+    acl: bytes | None,
+) -> None:
+    """Owner, group, mode and access control list, each where it differs or is there."""
+    calls: list[Any] = []
+
+    def getxattr(_fd: int, _name: str) -> bytes:
+        if acl is None:
+            raise OSError(errno.ENODATA, "no data available")
+        return acl
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            os,
+            "fstat",
+            lambda fd: SimpleNamespace(**dict(zip(("st_mode", "st_uid", "st_gid"), (old, new)[fd], strict=True))),
+        )
+        patch.setattr(os, "fchown", lambda fd, uid, gid: calls.append((fd, (uid, gid))))
+        patch.setattr(os, "fchmod", lambda fd, mode: calls.append((fd, mode)))
+        patch.setattr(os, "getxattr", getxattr, raising=False)
+        patch.setattr(os, "setxattr", lambda fd, _name, value: calls.append((fd, value)), raising=False)
+        disk.copy_access(0, 1)
+    assert calls == [(1, one) for one in [*done, *([acl] if acl else [])]]
 
 
 def test_a_directory_is_not_inherited_while_it_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

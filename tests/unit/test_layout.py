@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shardstore._files import layout as names
 from shardstore._files.layout import (
     NAME_BYTES_MAX,
     PREFIXES,
     Layout,
     count_shards,
     is_shard_name,
+    is_shard_of,
+    log_file,
+    log_name,
+    log_owner,
     lost_name,
+    new_log_id,
+    parse_log,
     parse_lost,
     parse_short,
     parse_stamped,
@@ -79,6 +87,8 @@ NAMES = [
     (" a  b ", "a-b~"),
     ("CON", "con~"),
     ("a" * 4_096, "a" * 80 + "~"),
+    ("_" * 159 + "ab", "a~"),
+    ("_" * 160 + "ab", "key~"),
 ]
 
 
@@ -190,3 +200,48 @@ def test_counting_shards_is_parsing_their_names() -> None:
     assert count_shards("08", files) == sum(is_shard_name(f"08/{file}") for file in files)
     assert count_shards("09", files) == 0
     assert count_shards("08", []) == 0
+
+
+def test_what_every_version_has_to_keep() -> None:
+    """Stores outlive versions, and processes with different ones use the same store at the same time."""
+    assert names.FORMAT == 1
+    assert (names.DIRECTORY_MODE, names.FILE_MODE) == (0o700, 0o600)
+    assert (names.GROUP_DIRECTORY_MODE, names.GROUP_FILE_MODE) == (0o2770, 0o660)
+    assert NAME_BYTES_MAX == 143
+    assert PREFIXES == tuple(f"{first}{second}" for first in "0123456789abcdef" for second in "0123456789abcdef")
+
+
+def test_a_shard_is_that_of_one_key() -> None:
+    shard = shard_name("agent:main:main")
+    assert is_shard_of(shard, "agent:main:main")
+    assert not is_shard_of(shard, "another")
+    assert not is_shard_of(shard, "")
+    assert not is_shard_of("", "")
+
+
+def test_log_files_are_named_after_their_shard() -> None:
+    """In shards/, and without the directory in archive/ and quarantine/; nothing else is taken for one."""
+    shard, file_id = shard_name("agent:main:main"), new_log_id()
+    name = log_name(shard, file_id)
+    assert name == f"08/agent-main-main~{H}.{file_id}.log.jsonl"
+    assert log_file(shard, file_id) == name.partition("/")[2]
+    assert parse_log(name) == (shard, file_id)
+    assert log_owner(log_file(shard, file_id)) == shard
+    for wrong in (shard, f"09/{log_file(shard, file_id)}", log_file(shard, file_id), name + "x", log_name(shard, "1")):
+        assert parse_log(wrong) is None
+    for wrong in (shard.partition("/")[2], name, log_file(shard, "1")):
+        assert log_owner(wrong) is None
+    assert new_log_id() != file_id
+
+
+def test_names_hold_the_time_of_the_move() -> None:
+    """In milliseconds: what is kept is sorted by it, and retention goes by it."""
+    shard = shard_name("agent:main:main")
+    before = time.time_ns() // 1_000_000
+    found = [stamped_name(shard), lost_name("08"), short_name(shard)]
+    after = time.time_ns() // 1_000_000
+    for name in found:
+        assert before <= int(name.rpartition(".")[2].partition("-")[0]) <= after
+    parsed = parse_stamped(found[0])
+    assert parsed is not None
+    assert before <= parsed[1] <= after

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ FIRST = Change({"n": b"0", "name": b'"x"'}, [], whole=True)
 
 
 @pytest.mark.parametrize("durable", [True, False])
-@pytest.mark.parametrize("space", [0, 1, 500])
+@pytest.mark.parametrize("space", [0, 1, 500, 70_000])
 def test_a_whole_journal(durable: bool, space: int) -> None:
     """Every record counts; space behind them does not."""
     made = lines(3, durable=durable)
@@ -55,6 +56,60 @@ def test_damage_says_where_and_why() -> None:
     assert found.journal.state.rev == 1
 
 
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"rev": 1}, "revision 1 follows revision 2"),
+        ({"at": AT}, "time goes back"),
+    ],
+)
+def test_a_record_that_cannot_follow_is_named(more: dict[str, Any], why: str) -> None:
+    """The reason is the reader's where the record itself is whole, and that of torn-write detection elsewhere."""
+    data = b"".join(lines(2, durable=True))
+    wrong = disk.line({"rev": 3, "at": AT + 3, "by": "x", "durable": True, "set": {}, **more})
+    found = journal.replay(data + wrong)
+    assert found.damage == journal.Damage(len(data), why)
+    assert found.journal.state.rev == 2
+    found = journal.replay(data + b"X\n" + wrong)
+    assert found.damage == journal.Damage(len(data), "damage in front of a durable record")
+
+
+def test_why_reading_ended() -> None:
+    """A line that goes on somewhere else is told from one that is not finished."""
+    [line] = lines(1, durable=True)
+    assert journal.read_records(line + b"\n\n", EMPTY)[1] == ""
+    assert journal.read_records(line[:-1], EMPTY)[1] == "the last line is not finished"
+    for space in (b"\n", b"\n\n"):
+        assert journal.read_records(space + line, EMPTY) == (EMPTY, "more follows the space at the end")
+
+
+def test_what_the_quick_way_takes() -> None:
+    """`apply_plain` takes each record that only sets fields, and no other, as `apply` behind all the checks would."""
+    first = journal.replay(lines(1, durable=True)[0]).journal.state
+    plain = {"crc": "0" * 8, "rev": 2, "at": AT, "by": "x", "set": {"n": 2}}
+    last = first._replace(rev=REV_MAX - 1)
+    for state, given in (
+        (first, plain),
+        (first, {**plain, "durable": True}),
+        (first, {**plain, "at": TIME_MAX_US - 1}),
+        (last, {**plain, "rev": REV_MAX}),
+    ):
+        quick, slow = journal._Entry(state), journal._Entry(state)
+        assert quick.apply_plain(given, "12345678"), given
+        slow.apply(given, "12345678")
+        assert quick.state() == slow.state()
+    for state, given in (
+        (first, {**plain, "rev": 1}), (first, {**plain, "rev": 0}), (first, {**plain, "rev": 3}),
+        (first, {**plain, "rev": 2.0}), (first, {**plain, "at": AT - 1}), (first, {**plain, "at": TIME_MAX_US}),
+        (first, {**plain, "at": AT + 0.0}), (first, {**plain, "by": None}), (first, {**plain, "set": []}),
+        (first, {**plain, "durable": False}), (first, {**plain, "unset": []}), (ABSENT, {**plain, "rev": 1}),
+        (first._replace(rev=REV_MAX), {**plain, "rev": REV_MAX + 1}),
+    ):  # fmt: skip
+        entry = journal._Entry(state)
+        assert not entry.apply_plain(given, "12345678"), given
+        assert entry.state() == state
+
+
 @pytest.mark.parametrize("split", [1, 2])
 def test_reading_on_equals_reading_anew(split: int) -> None:
     """Applying what was added to a remembered state gives the state of the whole."""
@@ -84,6 +139,12 @@ def test_a_deleted_session_begins_again_at_one() -> None:
             ),
             str,
         )
+    first = journal.replay(made[0]).journal
+    on = journal.replay(
+        disk.line({"rev": 2, "at": AT, "by": "x", "delete": True}) + disk.line({**again, "rev": 4}), first
+    )
+    assert on.damage is not None
+    assert on.damage.reason == "a journal begins again with revision 4"
     change = {"rev": 4, "at": AT + 10, "by": "x", "durable": True, "set": {"n": 1}}
     assert rev_or_damage(b"".join(made) + gone + disk.line(change) + disk.line({**change, "rev": 5})) != 5
 
@@ -246,7 +307,8 @@ def test_lines_that_end_in_cr_lf_are_read_and_told() -> None:
         found = journal.replay(data)
         assert found.damage is None
         assert found.journal == plain._replace(end=len(data), crlf=True)
-        assert journal.replay(data + b"\r\n" * 9 + b"\n").journal.state == plain.state
+        for space in (b"\r\n" * 9 + b"\n", b"\r\r\n" * 9, b"\r\n" * 70_000):
+            assert journal.replay(data + space) == found
     assert not plain.crlf
 
 
@@ -301,3 +363,63 @@ def test_salvage_takes_every_whole_record() -> None:
     assert found.state.fields is not None
     assert found.state.fields["n"] == b"6"
     assert journal.salvage(b"noise", "f" * 24) == (None, ())
+    assert found.state.key == "k"
+    assert found.state.updated_at == AT + 6
+    assert found.state.tag == made[5][8:16].decode()
+
+
+def test_salvage_of_converted_lines_of_changes_alone_and_of_times_that_went_back() -> None:
+    """What is whole counts wherever it stands; of times and revisions the latest, of creations the first."""
+    made = lines(3, durable=True)
+    whole = journal.salvage(b"".join(made), "f" * 24)
+    assert journal.salvage(b"".join(one.replace(b"\n", b"\r\n") for one in made), "f" * 24) == whole
+    back = journal.salvage(b"".join([made[0], made[2], made[1]]), "f" * 24)
+    assert back.state is not None
+    assert (back.state.rev, back.state.updated_at, back.state.created_at) == (4, AT + 3, AT)
+    changes_alone = journal.salvage(made[1] + made[2], "f" * 24)
+    assert changes_alone.state is not None
+    assert (changes_alone.state.key, changes_alone.state.created_at, changes_alone.missing) == (None, AT + 2, ())
+    assert changes_alone.state.fields == {"n": b"3", "pad": b'"%b"' % (b"3" * 20)}
+
+
+def test_salvage_names_no_revision_below_the_first_and_not_too_many() -> None:
+    """A journal that was rewritten begins with a later one; a planted number may be the largest there is."""
+    head = {"rev": 5, "at": AT, "by": "x", "id": "0" * 24, "key": "k", "created": AT - 7, "put": {"n": 1}}
+    for rev, missing in (
+        (6, range(0)),
+        (8, range(6, 8)),
+        (100_005, range(6, 100_005)),
+        (100_007, range(7, 100_007)),
+        (REV_MAX, range(REV_MAX - 100_000, REV_MAX)),
+    ):
+        found = journal.salvage(
+            disk.line(head) + disk.line({"rev": rev, "at": AT, "by": "x", "set": {"n": 2}}), "f" * 24
+        )
+        assert found.missing == tuple(missing)
+        assert found.state is not None
+        assert (found.state.rev, found.state.created_at) == (min(rev + 1, REV_MAX), AT - 7)
+    for rev in (1, 2):
+        found = journal.salvage(disk.line({**head, "rev": rev}), "f" * 24)
+        assert found.missing == ()
+
+
+# The same session under another key
+
+
+@pytest.mark.parametrize("converted", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_journal_under_another_key(count: int, converted: bool) -> None:
+    """The present incarnation, with its times and versions; lines that a tool converted are as they were written."""
+    gone = disk.line({"rev": 3, "at": AT + 9, "by": "x", "durable": True, "delete": True})
+    again = {"rev": 1, "at": AT + 10, "by": "x", "durable": True, "id": "1" * 24, "key": "k", "put": {"m": 1}}
+    more = [disk.line({"rev": n, "at": AT + 10 + n, "by": "x", "set": {"m": n}}) for n in (2, 3)]
+    present = [disk.line(again), *more][:count]
+    data = b"".join([*lines(2, durable=True), gone, *present])
+    if converted:
+        data = data.replace(b"\n", b"\r\n")
+    text, found = journal.with_key(data, "other")
+    assert disk.records(text)[0] == {**disk.records(present[0])[0], "crc": text[8:16].decode(), "key": "other",
+                                     "tag": present[0][8:16].decode()}  # fmt: skip
+    assert text.split(b"\n")[1:-1] == [line[:-1] for line in present[1:]]
+    assert journal.replay(text) == (found, b"", None)
+    assert found.state == journal.replay(data).journal.state._replace(key="other")

@@ -102,6 +102,11 @@ def unlink(path: str) -> None:
 class ChangeFile:
     """One change file, open. Closed when the last one who uses it lets go."""
 
+    # Known once the first line was read or made.
+    name: str  # which it is, under any name
+    start: int  # where the first line ends
+    _seed: int  # of the checksums
+
     def __init__(self, directory: str, file: str, flags: int) -> None:
         """Open the file without reading it. Raises OSError."""
         self.directory = directory
@@ -118,8 +123,6 @@ class ChangeFile:
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", self.path)
         self.identity = (status.st_ino, status.st_dev)
-        self.name = file  # which it is, under any name
-        self._seed = self.start = 0  # the second: where the first line ends
 
     @classmethod
     def create(cls, directory: str, before: str = "") -> Self:
@@ -200,8 +203,8 @@ class ChangeFile:
         return os.fstat(self.fd).st_size  # lseek would move, under another thread, the place that `append` asks for
 
     def has_mark(self, start: int, stop: int) -> bool:
-        """Return whether a mark ends between two places. Raises OSError."""
-        return _MARK_END in os.pread(self.fd, stop - start + 2, max(0, start - 2))
+        """Return whether a mark ends behind `start`, itself behind the first line, and up to `stop`. Raises OSError."""
+        return _MARK_END in os.pread(self.fd, stop - start + 2, start - 2)
 
     def read(self, start: int) -> Pending:
         """Return the bytes from `start` on, where a line begins. Raises Unusable, OSError."""
