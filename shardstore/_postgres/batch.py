@@ -71,7 +71,10 @@ class PostgresBatch:
         except Lost as error:
             raise_uncertain(error, engine.location)
         try:
-            connection.run(engine.sql.flush, deadline=time.monotonic() + ANSWER_S)
+            connection.warnings.clear()
+            connection.run(engine.sql.settle, deadline=time.monotonic() + ANSWER_S)
+            if connection.warnings:  # it did not wait for the standbys that it was to wait for
+                raise_uncertain(Lost("; ".join(connection.warnings)), engine.location)
         except Lost as error:
             raise_uncertain(error, engine.location)
         except Refused as error:

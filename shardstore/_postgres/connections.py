@@ -17,8 +17,8 @@ from shardstore._postgres.values import Lost, Refused
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from shardstore._postgres.connection import Settings
     from shardstore._postgres.values import Answer, Value
+    from shardstore._postgres.wire import Settings
 
 _T = TypeVar("_T")
 

@@ -55,9 +55,13 @@ class Proxy:
         while not self._closing:
             try:
                 client, _ = self._listening.accept()
-                server = socket.create_connection(self._target)
             except OSError:
                 return
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:  # the server is away
+                client.close()
+                continue
             with self._mutex:
                 self._sockets += [client, server]
             self._run(self._pass_on, client, server, True)
