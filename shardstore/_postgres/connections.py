@@ -35,9 +35,11 @@ class Outage:
         self._location = location
         self._deadline = deadline
         self._pause = _PAUSE_S
+        self.error: Lost | Refused | None = None  # the last one
 
     def wait(self, error: Lost | Refused) -> None:
         """Wait a moment, to try again. Raises StoreUnavailable where the time is over, or waiting does not help."""
+        self.error = error
         left = None if self._deadline is None else self._deadline - time.monotonic()
         if (left is not None and left <= 0) or (isinstance(error, Refused) and not is_passing(error.state)):
             raise_unavailable(error, self._location)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Self
 from shardstore._inside import Token, new_token
 from shardstore._model import ABSENT
 from shardstore._postgres.connections import ANSWER_S, Outage
-from shardstore._postgres.failures import LOCKED, is_poolers
+from shardstore._postgres.failures import LOCKED, is_poolers, raise_unavailable
 from shardstore._postgres.known import NOTHING, Known, Unknown, damaged, follow
 from shardstore._postgres.values import Lost, Refused, number
 from shardstore.errors import LockTimeout, SessionNotFound, StoreClosed
@@ -114,6 +114,10 @@ class Inside:
             try:
                 self._connection = engine.connections.take(None if deadline is None else deadline + 1.0)
                 self._seize(began, deadline)
+            except LockTimeout:
+                if outage.error is None:
+                    raise
+                raise_unavailable(outage.error, engine.location)  # all the time went by without a server
             except Unknown:
                 self.slot.known = NOTHING
                 self.drop(rollback=True)
