@@ -100,19 +100,21 @@ class Run:
 
     def _single(self, store: Store, *, relaxed: bool) -> None:
         how = "relaxed" if relaxed else "durable"
-        with store.using(durability="relaxed" if relaxed else "commit") as view:
-            with contextlib.closing(self.plain(relaxed=relaxed)) as plain:
-                for size in SIZES:
-                    key, label = f"one:{how}:{size}", f"{size // 1000} KB"
-                    view.replace(key, entry(size))
-                    plain.fill(key, entry(size))
-                    self.row(
-                        f"update {label}, {how}",
-                        lambda key=key: view.update(key, lambda draft: draft.update(n=draft["n"] + 1)),
-                        lambda key=key, plain=plain: plain.update(key),
-                    )
-                    if not relaxed:
-                        self.row(f"get {label}", lambda key=key: view[key], lambda key=key, plain=plain: plain.get(key))
+        with (
+            store.using(durability="relaxed" if relaxed else "commit") as view,
+            contextlib.closing(self.plain(relaxed=relaxed)) as plain,
+        ):
+            for size in SIZES:
+                key, label = f"one:{how}:{size}", f"{size // 1000} KB"
+                view.replace(key, entry(size))
+                plain.fill(key, entry(size))
+                self.row(
+                    f"update {label}, {how}",
+                    lambda key=key: view.update(key, lambda draft: draft.update(n=draft["n"] + 1)),
+                    lambda key=key, plain=plain: plain.update(key),
+                )
+                if not relaxed:
+                    self.row(f"get {label}", lambda key=key: view[key], lambda key=key, plain=plain: plain.get(key))
 
     def _append(self, store: Store, plain: Plain) -> None:
         item = entry(1000)

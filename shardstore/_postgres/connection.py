@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _BEGIN: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED"
 _COMMIT: Final = b"COMMIT"
+_PREPARED_MAX: Final = 200  # statements; each list with another limit is another one, and the server keeps them all
 
 
 class Connection(Wire):
@@ -52,6 +53,15 @@ class Connection(Wire):
         """Run one statement; `once`: it is not worth preparing. Raises Refused, Lost."""
         return self.ask_one(self._known(statement, values, deadline, once=once), deadline)
 
+    def run_all(self, asked: Sequence[tuple[str, Sequence[Value]]], *, deadline: float | None = None) -> list[Answer]:
+        """Run statements in one round trip; those without values are prepared. Raises Refused, Lost.
+
+        The others are planned with their values: what is rare among them, and what is not, takes another plan.
+        """
+        return self.ask_all(
+            [self._known(text, values, deadline, once=bool(values)) for text, values in asked], deadline
+        )
+
     def begin(
         self, limits: dict[str, int], statement: str, values: Sequence[Value], *, deadline: float | None
     ) -> Answer:
@@ -83,6 +93,8 @@ class Connection(Wire):
         if once or self.pooled:
             return text.encode(), False, values
         name = self._prepared.get(text)
+        if name is None and len(self._prepared) >= _PREPARED_MAX:
+            return text.encode(), False, values
         if name is None:
             name = b"shardstore%d" % len(self._prepared)
             self.ask_prepare(name, text, deadline)
