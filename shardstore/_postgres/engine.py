@@ -287,6 +287,14 @@ class PostgresEngine:
         text, journal = with_key(data, key, os.urandom(8).hex() if listed else None)
         txn.put(text, journal, listed)
 
+    def archived_journal(self, archived: ArchivedFile) -> tuple[bytes, list[Item]]:
+        """Return the same of an archived session. Raises CorruptShard, LogReplaced, SessionNotFound."""
+        return archive.journal(self, archived)
+
+    def put_archived(self, key: str, data: bytes, items: Iterable[Item], moved_at: float) -> None:
+        """Put a journal into the archive, as if it had moved there at this moment."""
+        archive.put(self, key, data, list(items), moved_at)
+
     # Life
 
     def join(self) -> None:

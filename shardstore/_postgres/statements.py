@@ -77,6 +77,11 @@ SELECT n, line FROM {self.item} WHERE log = $1::bytea AND n >= $2::bigint AND n 
         # Flushes what was committed before it: locking a row writes to the log of the database.
         self.flush = f"SELECT {_DURABILITY.format(durable='true')} FROM {self.store} FOR KEY SHARE"
         self.unarchive = f"DELETE FROM {self.archive} WHERE n = $1::bigint"
+        self.archived = f"""
+INSERT INTO {self.archive} (place, id, key, moved, settled, settled_bytes, journal)
+SELECT 'archive', $1::bytea, $2::text, $3::text::double precision, $4::bytea, $5::bigint, $6::bytea
+WHERE NOT EXISTS (SELECT FROM {self.archive} WHERE id = $1 AND moved = $3::double precision)
+RETURNING {_DURABILITY.format(durable="true")}"""
         self.set_aside = f"""
 INSERT INTO {self.archive} (place, id, key, moved, settled, settled_bytes, journal)
 SELECT $2::text, $1::bytea, $3::text, extract(epoch FROM clock_timestamp()), $4::bytea, $5::bigint,
