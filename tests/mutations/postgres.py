@@ -96,3 +96,8 @@ def durability_left_to_the_server() -> None:
         sql.append = f"{before}RETURNING $20::boolean)\nINSERT{after.partition('INSERT')[2]}"
 
     _statements(plain)
+
+
+@mutation("reading a session anew whose history became shorter", "postgres.a_history_that_became_shorter_is_no_damage")
+def shorter_histories_are_damage() -> None:
+    edit("shardstore._postgres.known:follow", ("if known.n and not lines:", "if False:"))

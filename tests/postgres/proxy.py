@@ -46,6 +46,13 @@ class Proxy:
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
 
+    def half_close(self, *, to_server: bool) -> None:
+        """Tell one side of every connection that the other one will say nothing more, and leave the rest open."""
+        with self._mutex:
+            for client, server in zip(self._sockets[::2], self._sockets[1::2], strict=True):
+                with contextlib.suppress(OSError):
+                    (server if to_server else client).shutdown(socket.SHUT_WR)
+
     def _run(self, act: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=act, args=args, daemon=True)
         self._threads.append(thread)

@@ -108,6 +108,27 @@ def test_a_network_that_breaks_before_the_commit_changes_nothing(database: Postg
         assert len(store.list()) == 1
 
 
+@pytest.mark.parametrize("to_server", [True, False], ids=["to the server", "to the client"])
+def test_a_half_closed_connection_changes_nothing(database: PostgresBackend, to_server: bool) -> None:
+    """Idle ones are not noticed. Inside a mutator the update is refused, and its lock is free at once."""
+    with proxied(database.server) as proxy, Store(proxy.url(database.url)) as store, database.open() as direct:
+        store.create(KEY, {"n": 0})
+
+        def change(draft: Any) -> None:
+            draft["n"] = 1
+            proxy.half_close(to_server=to_server)
+            time.sleep(0.2)
+
+        with pytest.raises(StoreUnavailable):
+            store.update(KEY, change)
+        assert direct.patch(KEY, {"n": 2}).rev == 2
+        proxy.half_close(to_server=to_server)
+        time.sleep(0.2)
+        assert store.patch(KEY, {"n": 3}).rev == 3
+        proxy.half_close(to_server=to_server)
+        assert store[KEY]["n"] == 3
+
+
 def test_a_slow_network_is_waited_for(database: PostgresBackend) -> None:
     with proxied(database.server) as proxy, Store(proxy.url(database.url), lock_timeout=1.0) as store:
         store.create(KEY, {"n": 0})

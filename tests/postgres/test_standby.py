@@ -210,11 +210,18 @@ def _until_all(store: Store, count: int) -> None:
     until(lambda: all(store[key].get("n", 0) >= count for key in KEYS), "the writers stand still")
 
 
-@pytest.mark.parametrize("heeded", [True, False], ids=["heeded", "not heeded"])
+@pytest.mark.parametrize(
+    ("end", "heeded"),
+    [("cancel", True), ("cancel", False), ("terminate", True)],
+    ids=["cancelled", "not heeded", "ended"],
+)
 def test_a_commit_whose_wait_for_the_standby_was_ended_is_uncertain(
-    heeded: bool, monkeypatch: pytest.MonkeyPatch
+    end: str, heeded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server commits it here alone, and says so by a warning. Without that it would count as acknowledged."""
+    """Its statement is cancelled, or its connection ended, during COMMIT: the server has committed it here alone.
+
+    It says so by a warning. Where nobody heeds that, the change counts as acknowledged, and a failover would lose it.
+    """
     if not heeded:
         monkeypatch.setattr("shardstore._postgres.wire._noting", lambda farewell, warnings: lambda result: None)
     with pair() as (primary, _, network), Store(url(primary)) as store:
@@ -232,13 +239,13 @@ def test_a_commit_whose_wait_for_the_standby_was_ended_is_uncertain(
         writer = threading.Thread(target=write)
         writer.start()
         with connect(primary.url) as admin:
-            until(lambda: _cancelled(admin) or outcome, "nobody waits for the standby")
+            until(lambda: _ended(admin, end) or outcome, "nobody waits for the standby")
         writer.join()
         assert isinstance(outcome[0], CommitUncertain) is heeded
         assert store[KEY]["n"] == 1
 
 
-def _cancelled(admin: Any) -> bool:
-    """Cancel whoever waits for the standby; return whether there was one."""
-    rows = admin.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'").fetchall()
+def _ended(admin: Any, how: str) -> bool:
+    """Cancel or end whoever waits for the standby; return whether there was one."""
+    rows = admin.execute(f"SELECT pg_{how}_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'").fetchall()
     return bool(rows)
