@@ -31,7 +31,7 @@ class Plain:
         self._db.execute(TABLES.format(s=self._s), prepare=False)
 
     def fill(self, key: str, fields: dict[str, Any]) -> None:
-        """Make a document."""
+        """Insert a document."""
         self._db.execute(f"INSERT INTO {self._s}.doc VALUES (%s, 1, 1, %s)", (key, json.dumps(fields)))
 
     def update(self, key: str) -> None:

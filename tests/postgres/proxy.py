@@ -47,7 +47,7 @@ class Proxy:
             one.close()
 
     def half_close(self, *, to_server: bool) -> None:
-        """Tell one side of every connection that the other one will say nothing more, and leave the rest open."""
+        """Close every connection in one direction: that side reads its end, and may still write."""
         with self._mutex:
             for client, server in zip(self._sockets[::2], self._sockets[1::2], strict=True):
                 with contextlib.suppress(OSError):
