@@ -10,22 +10,24 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from shardstore import _codec as codec
+from shardstore._conditions import filter_of, parts_of
 from shardstore._postgres import schema
-from shardstore._postgres.conditions import KEY_START, behind_key, filter_of, parts_of, statement
+from shardstore._postgres.conditions import POSTGRES, statement
 from shardstore._postgres.connections import ANSWER_S
 from shardstore._postgres.known import NOTHING, Slot, follow
 from shardstore._postgres.values import number
 from shardstore._projection import lacks
-from shardstore.query import Candidate, Query
+from shardstore.query import Candidate
 from shardstore.session import COLUMNS, Row, SessionInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from shardstore._postgres.conditions import Part, Term
+    from shardstore._conditions import Part, Term
     from shardstore._postgres.connection import Connection
     from shardstore._postgres.engine import PostgresEngine
     from shardstore._postgres.values import Value
+    from shardstore.query import Query
 
 _ROW: Final = ("key", "rev", "version", "created", "updated", "size", "log_length", "fields", "cut", "hidden")
 _SELECT: Final = ", ".join(_ROW)
@@ -79,7 +81,7 @@ class Listing:
         in between, and the rows are of these settings.
         """
         engine = self._engine
-        filters, parts = filter_of(query, self._indexed), parts_of(query, self._indexed)
+        filters, parts = filter_of(POSTGRES, query, self._indexed), parts_of(POSTGRES, query, self._indexed)
         if query.stop is None or not filters.exact or parts is None:
             return None
         asked = self._part_statement(parts[0], filters.terms, query.stop)
@@ -98,7 +100,7 @@ class Listing:
     def count(self, query: Query) -> int:
         """Return how many sessions answer a query, limits aside."""
         with self._moment():
-            filters = filter_of(query, self._indexed)
+            filters = filter_of(POSTGRES, query, self._indexed)
             if filters.exact:
                 sql, values = statement(f"SELECT count(*) FROM {self._engine.sql.session}", filters.terms)
                 return number(self._connection.run(sql, values, once=True).rows[0][0])
@@ -106,15 +108,15 @@ class Listing:
 
     def keys(self, after: str) -> tuple[list[str], str | None]:
         """Return the next keys in ascending order, and after which one to go on; None: there are no more."""
-        head, tail = f"SELECT key FROM {self._engine.sql.session}", f"ORDER BY {KEY_START}, key LIMIT {_KEYS_AT_ONCE}"
-        terms = [*filter_of(Query(), ()).terms, *(behind_key(after, ">") if after else ())]
-        sql, values = statement(head, terms, tail)
+        terms = [*POSTGRES.prefixed(""), *(POSTGRES.behind_key(after, ">") if after else ())]
+        tail = f"ORDER BY {POSTGRES.by_key()} LIMIT {_KEYS_AT_ONCE}"
+        sql, values = statement(f"SELECT key FROM {self._engine.sql.session}", terms, tail)
         found = [(key or b"").decode() for (key,) in self._connection.run(sql, values).rows]
         return found, found[-1] if len(found) == _KEYS_AT_ONCE else None
 
     def _candidates(self, query: Query) -> tuple[Iterator[Candidate], bool]:
         """Return the answers, and whether they come in order."""
-        filters, parts = filter_of(query, self._indexed), parts_of(query, self._indexed)
+        filters, parts = filter_of(POSTGRES, query, self._indexed), parts_of(POSTGRES, query, self._indexed)
         if parts is None:
             sql, values = statement(f"SELECT {_SELECT} FROM {self._engine.sql.session}", filters.terms)
             return self._admitted(query, self._rows(sql, values)), False
