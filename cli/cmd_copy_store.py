@@ -36,8 +36,8 @@ def copy_store(
     """Copy all sessions into another store, or database, and those in the archive into its archive.
 
     Versions, history and logs go along. Run it again while writers go on, and a last time after they stopped: it copies
-    what has changed since. A session that was changed in the target is left alone, and named. Exit code 1 where that,
-    or anything else, went wrong. Damaged files in quarantine stay where they are, and are counted.
+    the sessions that changed since. It leaves a session alone, and names it, if somebody changed it in the target; the
+    exit code is then 1. Damaged files in quarantine stay where they are; it counts them.
     """
     from shardstore._copy_store import copy_store as copying
 

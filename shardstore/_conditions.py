@@ -1,7 +1,7 @@
-"""From a query to SQL, for every engine that keeps rows: what SQL can decide of it, and in which order rows come.
+"""From a query to SQL, for every engine that keeps rows: the conditions that SQL can decide, and the order of rows.
 
-A table `session` has a row for each session, and columns with the sort keys of the indexed fields. Here is which
-conditions a query takes; a dialect says how its database writes them.
+A table `session` has a row for each session, and columns with the sort keys of the indexed fields. This module chooses
+the conditions of a query; a dialect writes them for its database.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Term(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """What SQL decides of a query; no answer fails it."""
+    """The conditions of a query that SQL decides; every answer passes them."""
 
     terms: tuple[Term, ...]
     exact: bool  # every row that passes it is an answer
@@ -61,7 +61,7 @@ class Dialect(ABC):
         """Return the sort key of the indexed field at this place."""
 
     def start(self, column: str) -> str:
-        """Return what an index has of a sort key."""
+        """Return the part of a sort key that stands in an index."""
         return column
 
     @abstractmethod
@@ -98,7 +98,7 @@ class Dialect(ABC):
 
 
 def filter_of(dialect: Dialect, query: Query, indexed: Sequence[str]) -> Filter:
-    """Return what SQL can decide of a query, limits, order and place aside."""
+    """Return the conditions that SQL can decide, limits, order and place aside."""
     terms, exact = dialect.prefixed(query.prefix), True
     for bound, sql in zip(query.bounds, dialect.bounds, strict=True):
         if bound is not None:
@@ -124,7 +124,7 @@ def behind_prefix(prefix: str) -> str | None:
 
 
 def _decided(dialect: Dialect, column: str, condition: Condition) -> list[Term] | None:
-    """Return what decides a condition by a column of sort keys; None where that takes the value itself.
+    """Return the SQL of a condition by a column of sort keys; None if only the value itself decides it.
 
     Arrays and objects compare member by member, whatever the order of their members: their sort keys do not tell.
     """
@@ -159,7 +159,7 @@ def _needles(dialect: Dialect, condition: Condition) -> list[Term]:
 
 
 def parts_of(dialect: Dialect, query: Query, indexed: Sequence[str]) -> list[Part] | None:
-    """Return what gives rows in a query's order, from its place on; None where no column has it.
+    """Return the SQL for rows in a query's order, from its place on; None if no column has that order.
 
     Rows without an indexed field come last, in a statement of their own: so each can walk one index.
     """

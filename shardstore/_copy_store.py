@@ -1,11 +1,11 @@
 """Copying all sessions of one store into another one, of whichever engine: journals, so versions and history survive.
 
-Each session is whole in the target or not touched at all. What is there at the same version stays, so the same call
-copies what has changed since, until nothing has. A session that was changed in the target meanwhile is left alone and
-reported; so are sessions that only the target has.
+Each session is whole in the target or not touched at all. A session with the same version stays, so the same call
+copies only the sessions that changed since. It leaves alone, and reports, a session that was changed in the target
+meanwhile, and sessions that only the target has.
 
-Archived sessions go to the archive of the target, where they are known by their key and the moment at which they moved.
-They are only ever added. What lies in quarantine is damaged, and stays where it is.
+Archived sessions go to the archive of the target, which knows them by their key and the moment at which they moved.
+They are only ever added. Damaged files in quarantine stay where they are.
 """
 
 from __future__ import annotations

@@ -72,8 +72,8 @@ class PostgresBatch:
             raise_uncertain(error, engine.location)
         try:
             connection.warnings.clear()
-            connection.run(engine.sql.settle, deadline=time.monotonic() + ANSWER_S)
-            if connection.warnings:  # it did not wait for the standbys that it was to wait for
+            connection.run(engine.sql.flush, deadline=time.monotonic() + ANSWER_S)
+            if connection.warnings:  # the commit did not wait for its standbys
                 raise_uncertain(Lost("; ".join(connection.warnings)), engine.location)
         except Lost as error:
             raise_uncertain(error, engine.location)

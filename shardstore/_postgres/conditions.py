@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from shardstore._postgres.values import Value
 
-_KEY: Final = f"left(key, {PREFIX})"  # what an index holds of a key
+_KEY: Final = f"left(key, {PREFIX})"  # the part of a key that stands in an index
 
 
 class _Postgres(Dialect):

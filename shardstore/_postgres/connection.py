@@ -30,7 +30,7 @@ class Connection(Wire):
         """Connect. Raises Lost."""
         super().__init__(settings, deadline)
         self._prepared: dict[str, bytes] = {}
-        self._limits: dict[str, int] = {}  # what this connection was told last
+        self._limits: dict[str, int] = {}  # as this connection has them
         self.pooled = True  # until it is known better
         try:
             asked = "SELECT pg_backend_pid()::bigint, pg_is_in_recovery()"
@@ -56,7 +56,7 @@ class Connection(Wire):
     def run_all(self, asked: Sequence[tuple[str, Sequence[Value]]], *, deadline: float | None = None) -> list[Answer]:
         """Run statements in one round trip; those without values are prepared. Raises Refused, Lost.
 
-        The others are planned with their values: what is rare among them, and what is not, takes another plan.
+        The others are planned with their values: a rare value takes another plan than a common one.
         """
         return self.ask_all(
             [self._known(text, values, deadline, once=bool(values)) for text, values in asked], deadline

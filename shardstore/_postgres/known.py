@@ -47,7 +47,7 @@ NOTHING: Final = Known()
 
 
 class Unknown(Exception):
-    """What was known is of another history: a backup was put back, or a standby took over that had not got all of it.
+    """The known journal is of another history: a backup was put back, or a standby took over that lacked some of it.
 
     The session is to be read from the beginning.
     """

@@ -78,7 +78,7 @@ class PostgresTransaction(Inside):
         found: list[Known] = []
 
         def write() -> Asked:
-            log = settle(connection, engine.logs, slot.key, wanted.log, anew=anew)
+            log = settle(connection, engine.logs, slot.key, wanted.log, new_log=new_log)
             whole = wanted._replace(log=log)
             line = whole_record(whole)
             found.append(Known(before.n + 1, Journal(whole, len(line), 1, line[8:16])))
@@ -96,7 +96,7 @@ class PostgresTransaction(Inside):
         found: list[Known] = []
 
         def write() -> Asked:
-            log = settle(connection, engine.logs, slot.key, state.log, anew=False)
+            log = settle(connection, engine.logs, slot.key, state.log, new_log=False)
             whole = state._replace(log=log)
             line = whole_record(whole)
             found.append(Known(self.known.n + 1, Journal(whole, len(line), 1, line[8:16])))
@@ -197,7 +197,7 @@ class PostgresTransaction(Inside):
         self._finish(write, after)
 
     def _finish(self, write: Callable[[], Asked], after: Known | list[Known]) -> None:
-        """Write, and commit together with what `write` returns: what goes wrong before that is sent changed nothing."""
+        """Write, and commit together with the last statement: a failure before that is sent changed nothing."""
         connection, engine, slot = self.held(), self.engine, self.slot
         try:
             connection.check()

@@ -6,7 +6,7 @@ order of numbers would tell that. Rows that are gone leave a line in the table `
 
 A standby that takes over gives the numbers of transactions that it never saw to other ones. It begins a new timeline,
 so a token names its timeline. A standby does not say which transactions are still open, so its token begins in front
-of the oldest of them, and a look leaves out what the look before it returned.
+of the oldest of them. A look leaves out the changes that the look before it returned.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ _FAILED: Final = (b"FATAL", b"PANIC", b"ERROR")
 
 
 class Settings:
-    """What connections are made with."""
+    """The settings of connections."""
 
     def __init__(self, address: Address) -> None:
         """Read the address. Raises ValueError."""
@@ -60,7 +60,7 @@ class Settings:
 
 
 def _servers(given: dict[str, str]) -> list[dict[str, str]]:
-    """Return what names each server of a URL. libpq would wait for one that says nothing, and never try the next."""
+    """Return the names of each server of a URL. libpq would wait for one that is silent, and never try the next."""
     if given.get("target_session_attrs") == "prefer-standby":  # it is about all of them together
         return [{}]
     places = {name: given[name].split(",") for name in ("host", "hostaddr", "port") if "," in given.get(name, "")}
@@ -178,7 +178,7 @@ class Wire:
     def _answers(self, deadline: float | None, *, pipelined: bool) -> list[Answer]:
         pg = self._pg
         while pg.flush():
-            _wait(self._both, deadline, "the server does not take what is sent")
+            _wait(self._both, deadline, "the server takes no more bytes")
             pg.consume_input()
         answers: list[Answer] = []
         refused: Refused | None = None
@@ -255,7 +255,7 @@ class Wire:
         return self._pg.server_version
 
     def close(self) -> None:
-        """Close it; what was not committed is undone."""
+        """Close it; an open transaction is undone."""
         if self.pid == os.getpid():
             self._pg.finish()
 
@@ -278,7 +278,7 @@ def close_inherited() -> None:
 
 
 def _noting(farewell: list[str], warnings: list[str]) -> Callable[[pq.abc.PGresult], None]:
-    """Return what notes fatal messages and warnings. It refers to no connection, which would keep that alive."""
+    """Return the handler that notes fatal messages and warnings. It holds no connection, which would stay alive."""
 
     def note(result: pq.abc.PGresult) -> None:
         severity = result.error_field(pq.DiagnosticField.SEVERITY_NONLOCALIZED) or b""
