@@ -11,7 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from shardstore._postgres.connection import Connection
-from shardstore._postgres.failures import is_passing, raise_refused, raise_unavailable
+from shardstore._postgres.failures import CLEANED_UP, is_passing, raise_refused, raise_unavailable
 from shardstore._postgres.values import Lost, Refused
 
 if TYPE_CHECKING:
@@ -95,9 +95,12 @@ class Connections:
             except Lost as error:
                 outage.wait(error)
             except Refused as error:
-                if not is_passing(error.state):
+                if error.state == CLEANED_UP:
+                    outage.wait(Lost(error.message))
+                elif is_passing(error.state):
+                    outage.wait(error)
+                else:
                     raise_refused(error, self._settings.address.location)
-                outage.wait(error)
             finally:
                 if connection is not None:
                     self.give(connection)

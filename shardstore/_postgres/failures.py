@@ -17,12 +17,14 @@ from shardstore.errors import (
 
 LOCKED: Final = "55P03"  # lock_not_available
 EXPIRED: Final = "25P03"  # idle_in_transaction_session_timeout
+# A standby ends a read that needs rows which the server it follows has cleaned up. A writer that gets this has another
+# isolation level than it must have.
+CLEANED_UP: Final = "40001"
 _NO_STATEMENT, _SAME_STATEMENT = "26000", "42P05"  # of prepared ones: a pooler stands in between after all
 _FULL: Final = frozenset({"53100", "53200", "54000"})
 _GONE: Final = frozenset({"42P01", "3F000", "3D000"})
-# The server is starting, stopping, out of connections, or ended this one: it may be better soon. A standby ends a read
-# that needs rows which the server it follows has cleaned up (40001).
-_PASSING: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "53300", EXPIRED, "08006", "08P01", "40001"})
+# The server is starting, stopping, out of connections, or ended this one: it may be better soon.
+_PASSING: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "53300", EXPIRED, "08006", "08P01"})
 _ODD: Final = frozenset({"42703", "42883", "42804"})  # a column or function that is missing: not our tables
 _NUMBERS: Final = {
     "25006": (errno.EROFS, "the server is a standby, or read-only"),

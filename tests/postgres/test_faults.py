@@ -21,6 +21,8 @@ from shardstore import (
     StoreUnavailable,
     UnsupportedFormat,
 )
+from shardstore._postgres.connection import Connection
+from shardstore._postgres.values import Refused
 from tests.contract.backend import PostgresBackend, connect, holder
 from tests.postgres.proxy import proxied
 
@@ -248,6 +250,23 @@ def test_a_store_that_is_dropped_is_not_made_again_by_a_write(database: Postgres
         for verb in (lambda: store.patch(KEY, {"n": 1}), lambda: store.get(KEY), store.list):
             with pytest.raises(StoreNotFound):
                 verb()
+
+
+def test_a_read_that_a_standby_ended_is_made_again(database: PostgresBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A standby that replays a cleanup ends the reads that need the rows."""
+    original, ended = Connection.run_all, []
+
+    def refusing(self: Connection, *args: Any, **kwargs: Any) -> Any:
+        if not ended:
+            ended.append(1)
+            raise Refused("40001", "canceling statement due to conflict with recovery")
+        return original(self, *args, **kwargs)
+
+    with database.open() as store:
+        store.create(KEY, {"n": 0})
+        monkeypatch.setattr(Connection, "run_all", refusing)
+        assert [one.key for one in store.list(limit=5)] == [KEY]
+        assert ended
 
 
 def test_statements_that_a_pooler_forgot_are_sent_whole(database: PostgresBackend) -> None:
