@@ -8,7 +8,7 @@ VERSION_SUITES ?= contract unit index evidence cli stress
 # The tests start a thousand interpreters: each would compile the project again where no compiled file may be kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-awaited test-postgres test-versions mutants lint format reference exhaustive torture bench bench-quick clean
+.PHONY: demo test test-awaited test-postgres test-pooler test-versions mutants lint format reference exhaustive torture bench bench-quick clean
 
 # ENGINE=postgres: agents of three hosts on a database; it starts a server unless SHARDSTORE_TEST_POSTGRES names one.
 demo: $(VENV)/$(if $(filter postgres,$(ENGINE)),.dev,.runtime)
@@ -25,9 +25,15 @@ test-awaited: $(VENV)/.dev
 test-versions: $(VENV)/.python
 	$(BIN)/python -m tests.versions --workers $(WORKERS) $(VERSION_SUITES)
 
-# Clients and servers of the PostgreSQL engine are killed; each test starts a server of its own.
+# Clients and servers of the PostgreSQL engine are killed, standbys take over; each test starts a server of its own.
+# Then a part of the contract through PgBouncer, where that is installed.
 test-postgres: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not torture" tests/postgres
+	SHARDSTORE_TEST_POOLER=1 $(BIN)/python -m pytest -n $(WORKERS) tests/contract -k pooled
+
+# All of the contract through PgBouncer.
+test-pooler: $(VENV)/.dev
+	SHARDSTORE_TEST_POOLER=1 SHARDSTORE_TEST_WHOLE_CONTRACT=1 $(BIN)/python -m pytest -n $(WORKERS) tests/contract -k pooled
 
 # Small mutants of the core, made by machine: tests/mutations/SURVIVORS.md lists those that no test notices.
 mutants: $(VENV)/.dev

@@ -33,11 +33,11 @@ def copy_store(
     lock_timeout: TimeoutOption = "10",
     json: JsonOption = False,
 ) -> None:
-    """Copy all sessions into another store, or database.
+    """Copy all sessions into another store, or database, and those in the archive into its archive.
 
     Versions, history and logs go along. Run it again while writers go on, and a last time after they stopped: it copies
     the sessions that changed since. It leaves a session alone, and names it, if somebody changed it in the target; the
-    exit code is then 1. The archive is not copied.
+    exit code is then 1. Damaged files in quarantine stay where they are; it counts them.
     """
     from shardstore._copy_store import copy_store as copying
 
@@ -66,6 +66,10 @@ def _print(report: CopyReport) -> None:
     parts = [f"{show.count(len(report.copied), 'session')} {verb}", f"{report.unchanged:,} unchanged"]
     if report.removed:
         parts.append(f"{len(report.removed):,} {'would be ' if report.dry_run else ''}removed")
+    if report.archived:
+        parts.append(f"{show.count(len(report.archived), 'archived session')} {verb}")
     if report.verified:
         parts.append(f"{report.verified:,} compared")
     output.line(", ".join(parts))
+    if report.quarantined:
+        output.message(f"{show.count(report.quarantined, 'damaged file')} in quarantine of the source stay there")

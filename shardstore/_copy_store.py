@@ -3,11 +3,16 @@
 Each session is whole in the target or not touched at all. A session with the same version stays, so the same call
 copies only the sessions that changed since. It leaves alone, and reports, a session that was changed in the target
 meanwhile, and sessions that only the target has.
+
+Archived sessions go to the archive of the target, which knows them by their key and the moment at which they moved.
+They are only ever added. Damaged files in quarantine stay where they are.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from shardstore._journal import replay
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     from shardstore._log import Item
     from shardstore._model import State
     from shardstore.engine import Engine, Transaction
+    from shardstore.reports import ArchivedFile
 
 _TRIES: Final = 8  # of reading a journal and its log of the same moment
 
@@ -43,6 +49,12 @@ class Movable(Protocol):
     def put_journal(self, txn: Transaction, key: str, data: bytes, items: Iterable[Item]) -> None:
         """Put a journal in the place of a session's own, inside its transaction, on the medium."""
 
+    def archived_journal(self, archived: ArchivedFile) -> tuple[bytes, list[Item]]:
+        """Return the same of an archived session. Raises CorruptShard, LogReplaced, SessionNotFound."""
+
+    def put_archived(self, key: str, data: bytes, items: Iterable[Item], moved_at: float) -> None:
+        """Put a journal into the archive, as if it had moved there at this moment, on the medium."""
+
 
 @dataclass
 class CopyReport:
@@ -50,7 +62,9 @@ class CopyReport:
 
     dry_run: bool
     copied: list[str] = field(default_factory=list)  # keys
-    removed: list[str] = field(default_factory=list)  # keys of sessions that were deleted in the source since
+    removed: list[str] = field(default_factory=list)  # keys of sessions that are gone from the source since
+    archived: list[str] = field(default_factory=list)  # keys of archived sessions that were copied
+    quarantined: int = 0  # files, or rows, of the source that are damaged, and stay there
     unchanged: int = 0
     verified: int = 0
     skipped: list[Skipped] = field(default_factory=list)
@@ -73,6 +87,7 @@ def copy_store(  # noqa: PLR0913  # what the command is asked
 ) -> CopyReport:
     """Copy every session whose key begins with `prefix`. Raises StoreNotFound, StoreUnavailable."""
     run = _Copying(source, target, CopyReport(dry_run), timeout)
+    run.copy_archive(prefix, verify=verify)
     keys = [key for key in source.keys(refresh=True, progress=None) if key.startswith(prefix)]
     for done, key in enumerate(keys):
         progress(done, len(keys))
@@ -94,6 +109,7 @@ class _Copying:
         self._source = source
         self._target = target
         self._timeout = timeout
+        self._archived: dict[str, ArchivedFile] = {}  # by key, what was archived last in the source
         self.report = report
 
     def guarded(self, key: str, act: Callable[[str], None]) -> None:
@@ -132,7 +148,7 @@ class _Copying:
         data, items = self._whole(key)
         found = [state for state in replay.history(data) if state.exists]
         state = found[-1]
-        if there.exists and not _is_past(there, found, data):
+        if there.exists and not _is_past(there, found, data) and not self._is_archived(key, there):
             self._skip(key, f"it was changed in the target, which is at version {there.version}")
             return None
         self.report.copied.append(key)
@@ -157,7 +173,8 @@ class _Copying:
         there = self._target.read(key)
         if gone.exists or not there.exists:
             return
-        if not gone.rev or gone.incarnation != there.incarnation or there.rev >= gone.rev:
+        deleted = gone.rev and gone.incarnation == there.incarnation and there.rev < gone.rev
+        if not deleted and not self._is_archived(key, there):
             self._skip(key, "only the target has it", failed=False)
             return
         self.report.removed.append(key)
@@ -165,6 +182,45 @@ class _Copying:
             with self._target.transaction(key, self._timeout, create=False) as txn:
                 if txn.state.version == there.version:
                     txn.remove()
+
+    def copy_archive(self, prefix: str, *, verify: bool) -> None:
+        """Copy what was archived in the source and is not in the target's archive."""
+        there = Counter(map(_identity, self._target.archived(prefix or None)))
+        for one in self._source.archived(prefix or None):
+            if one.place != "archive":
+                self.report.quarantined += 1
+                continue
+            if one.key is not None:
+                self._archived[one.key] = one
+            if there[_identity(one)]:
+                there[_identity(one)] -= 1
+            else:
+                self.guarded(one.key or one.path, partial(self._copy_archived, one, verify=verify))
+
+    def _copy_archived(self, one: ArchivedFile, key: str, *, verify: bool) -> None:
+        data, items = cast("Movable", self._source).archived_journal(one)
+        self.report.archived.append(key)
+        if self.report.dry_run:
+            return
+        cast("Movable", self._target).put_archived(key, data, items, one.moved_at)
+        if verify:
+            self._compare_archived(one, replay.replay(data).journal.state, items)
+
+    def _compare_archived(self, one: ArchivedFile, state: State, items: list[Item]) -> None:
+        for copy in self._target.archived(one.key):
+            if _identity(copy) == _identity(one):
+                data, copied = cast("Movable", self._target).archived_journal(copy)
+                if replay.replay(data).journal.state.version == state.version and copied == items:
+                    self.report.verified += 1
+                    return
+        raise CorruptShard(self._target.location, 0, "the archived copy differs from its source", one.key)
+
+    def _is_archived(self, key: str, there: State) -> bool:
+        """Return whether what the target has went to the archive in the source, of which there is a copy by now."""
+        if key not in self._archived:
+            return False
+        last = replay.replay(cast("Movable", self._source).archived_journal(self._archived[key])[0]).journal.state
+        return last.incarnation == there.incarnation and there.rev <= last.rev
 
     def compare(self, key: str) -> None:
         """Compare one session in both stores, item by item."""
@@ -181,6 +237,11 @@ class _Copying:
 
     def _was_skipped(self, key: str) -> bool:
         return any(one.key == key for one in self.report.skipped)
+
+
+def _identity(one: ArchivedFile) -> tuple[str | None, str, int]:
+    """Return what an archived session is known by in every store: files name the moment in milliseconds."""
+    return one.key, one.place, round(one.moved_at * 1000)
 
 
 def _is_past(there: State, found: list[State], data: bytes) -> bool:

@@ -307,6 +307,20 @@ class FileEngine:
 
         put_whole(self, txn, key, data, items)
 
+    def archived_journal(self, archived: ArchivedFile) -> tuple[bytes, list[Item]]:
+        """Return the same of an archived session. Raises CorruptShard, SessionNotFound."""
+        with late_imports:
+            from shardstore._files.transfer import read_archived
+
+        return read_archived(self, archived)
+
+    def put_archived(self, key: str, data: bytes, items: Iterable[Item], moved_at: float) -> None:
+        """Put a journal into the archive, as if it had moved there at this moment."""
+        with late_imports:
+            from shardstore._files.transfer import put_archived
+
+        put_archived(self, key, data, items, moved_at)
+
     # Life
 
     def join(self) -> None:

@@ -143,9 +143,12 @@ def log_owner(file: str) -> str | None:
     return None if match is None else f"{match['stem'].rpartition('~')[2][:2]}/{match['stem']}{SUFFIX}"
 
 
-def stamped_name(name: str) -> str:
-    """Return a unique file name for a shard that moves to archive/ or quarantine/; sorts by time within a shard."""
-    return f"{name.partition('/')[2]}.{time.time_ns() // 1_000_000:013d}-{os.urandom(4).hex()}"
+def stamped_name(name: str, at: int | None = None) -> str:
+    """Return a unique file name for a shard that moves to archive/ or quarantine/; sorts by time within a shard.
+
+    at: when it moves, in milliseconds since the epoch, if not now.
+    """
+    return f"{name.partition('/')[2]}.{time.time_ns() // 1_000_000 if at is None else at:013d}-{os.urandom(4).hex()}"
 
 
 def parse_stamped(file: str) -> tuple[str, int] | None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import time
 from typing import TYPE_CHECKING
 
-from shardstore._journal.replay import replay
+from shardstore._journal.replay import replay, with_key
 from shardstore._postgres.known import damaged, digest
+from shardstore._postgres.logs import put_items
 from shardstore._postgres.values import number
+from shardstore._postgres.whole import settled_items
 from shardstore.errors import InvalidQuery, SessionExists, SessionNotFound
 from shardstore.reports import ArchivedFile, PurgeReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from shardstore._log import Item
     from shardstore._model import State
     from shardstore._postgres.connection import Connection
     from shardstore._postgres.engine import PostgresEngine
@@ -70,6 +74,41 @@ def _newest(engine: PostgresEngine, key: str) -> int:
         (digest(key),),
     )
     return number(rows[0][0]) if rows else 0
+
+
+def journal(engine: PostgresEngine, archived: ArchivedFile) -> tuple[bytes, list[Item]]:
+    """Return an archived session's journal and the settled items of its log.
+
+    Raises CorruptShard, LogReplaced, SessionNotFound.
+    """
+    key = str(archived.key)
+    n = int(archived.path.rpartition("/")[2])
+    rows = engine.ask(f"SELECT journal FROM {engine.sql.archive} WHERE n = $1::bigint", (n,))
+    if not rows:
+        raise SessionNotFound(key)  # restored or purged meanwhile
+    text = rows[0][0] or b""
+    outcome = replay(text)
+    if outcome.damage is not None or outcome.tail:
+        raise damaged(engine.slot(key), engine.location, outcome.journal.end, "the archived copy is damaged")
+    return text, settled_items(engine, key, outcome.journal.state.log)
+
+
+def put(engine: PostgresEngine, key: str, data: bytes, items: list[Item], moved_at: float) -> None:
+    """Put a journal into the archive, with its log, as if it had moved there at this moment."""
+    sql = engine.sql
+    text, whole = with_key(data, key, os.urandom(8).hex() if items else None)
+    settled = whole.state.log.settled
+
+    def work(connection: Connection) -> None:
+        connection.script("BEGIN ISOLATION LEVEL READ COMMITTED")
+        made = connection.run(
+            sql.archived, (digest(key), key, repr(moved_at), bytes.fromhex(settled.file) or None, settled.end, text)
+        ).rows
+        if made:  # else it was put there by a try whose answer did not come
+            put_items(connection, sql, settled.file, settled.first, items)
+        connection.script("COMMIT")
+
+    engine.connections.using(work)
 
 
 def purge(

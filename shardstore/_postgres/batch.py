@@ -71,7 +71,10 @@ class PostgresBatch:
         except Lost as error:
             raise_uncertain(error, engine.location)
         try:
+            connection.warnings.clear()
             connection.run(engine.sql.flush, deadline=time.monotonic() + ANSWER_S)
+            if connection.warnings:  # the commit did not wait for its standbys
+                raise_uncertain(Lost("; ".join(connection.warnings)), engine.location)
         except Lost as error:
             raise_uncertain(error, engine.location)
         except Refused as error:

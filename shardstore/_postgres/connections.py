@@ -11,14 +11,14 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from shardstore._postgres.connection import Connection
-from shardstore._postgres.failures import is_passing, raise_refused, raise_unavailable
+from shardstore._postgres.failures import CLEANED_UP, is_passing, raise_refused, raise_unavailable
 from shardstore._postgres.values import Lost, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from shardstore._postgres.connection import Settings
     from shardstore._postgres.values import Answer, Value
+    from shardstore._postgres.wire import Settings
 
 _T = TypeVar("_T")
 
@@ -35,9 +35,11 @@ class Outage:
         self._location = location
         self._deadline = deadline
         self._pause = _PAUSE_S
+        self.error: Lost | Refused | None = None  # the last one
 
     def wait(self, error: Lost | Refused) -> None:
         """Wait a moment, to try again. Raises StoreUnavailable where the time is over, or waiting does not help."""
+        self.error = error
         left = None if self._deadline is None else self._deadline - time.monotonic()
         if (left is not None and left <= 0) or (isinstance(error, Refused) and not is_passing(error.state)):
             raise_unavailable(error, self._location)
@@ -93,9 +95,12 @@ class Connections:
             except Lost as error:
                 outage.wait(error)
             except Refused as error:
-                if not is_passing(error.state):
+                if error.state == CLEANED_UP:
+                    outage.wait(Lost(error.message))
+                elif is_passing(error.state):
+                    outage.wait(error)
+                else:
                     raise_refused(error, self._settings.address.location)
-                outage.wait(error)
             finally:
                 if connection is not None:
                     self.give(connection)

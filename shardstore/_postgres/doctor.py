@@ -6,9 +6,10 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from shardstore._postgres import address, schema
-from shardstore._postgres.connection import Connection, Settings
+from shardstore._postgres.connection import Connection
 from shardstore._postgres.failures import raise_unavailable
 from shardstore._postgres.values import Lost, Refused, number
+from shardstore._postgres.wire import Settings
 from shardstore.errors import ShardStoreError, StoreNotFound
 from shardstore.reports import Check, DoctorReport
 

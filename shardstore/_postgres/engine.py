@@ -15,7 +15,6 @@ from shardstore._postgres import holders as locks
 from shardstore._postgres import reindex as reindexing
 from shardstore._postgres import verify as verification
 from shardstore._postgres.batch import PostgresBatch
-from shardstore._postgres.connection import Settings, close_inherited
 from shardstore._postgres.connections import Connections
 from shardstore._postgres.known import NOTHING, Slot, Unknown, follow
 from shardstore._postgres.listing import Listing
@@ -25,6 +24,7 @@ from shardstore._postgres.slots import Slots
 from shardstore._postgres.statements import Statements
 from shardstore._postgres.transaction import PostgresTransaction
 from shardstore._postgres.watching import PostgresChanges
+from shardstore._postgres.wire import Settings, close_inherited
 from shardstore.errors import CorruptShard, StoreClosed
 
 if TYPE_CHECKING:
@@ -286,6 +286,14 @@ class PostgresEngine:
         listed = list(items)
         text, journal = with_key(data, key, os.urandom(8).hex() if listed else None)
         txn.put(text, journal, listed)
+
+    def archived_journal(self, archived: ArchivedFile) -> tuple[bytes, list[Item]]:
+        """Return the same of an archived session. Raises CorruptShard, LogReplaced, SessionNotFound."""
+        return archive.journal(self, archived)
+
+    def put_archived(self, key: str, data: bytes, items: Iterable[Item], moved_at: float) -> None:
+        """Put a journal into the archive, as if it had moved there at this moment."""
+        archive.put(self, key, data, list(items), moved_at)
 
     # Life
 

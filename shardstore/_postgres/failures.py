@@ -17,6 +17,9 @@ from shardstore.errors import (
 
 LOCKED: Final = "55P03"  # lock_not_available
 EXPIRED: Final = "25P03"  # idle_in_transaction_session_timeout
+# A standby ends a read that needs rows which the server it follows has cleaned up. A writer that gets this has another
+# isolation level than it must have.
+CLEANED_UP: Final = "40001"
 _NO_STATEMENT, _SAME_STATEMENT = "26000", "42P05"  # of prepared ones: a pooler stands in between after all
 _FULL: Final = frozenset({"53100", "53200", "54000"})
 _GONE: Final = frozenset({"42P01", "3F000", "3D000"})

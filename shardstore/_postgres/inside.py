@@ -1,7 +1,7 @@
 """Being inside one session: its mutex in this process, then its row's lock in the database.
 
     BEGIN                         READ COMMITTED said aloud: a snapshot from before the wait would be an old state
-    SELECT … FOR UPDATE           waits for the session's other writers, and for nobody else
+    SELECT … FOR UPDATE           in the same round trip; waits for this session's other writers, and for nobody else
     SELECT … line                 only where somebody else wrote since this process last looked
 
 The lock and the lines are read by two statements: a statement that waits for a lock sees every table but the locked
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Self
 from shardstore._inside import Token, new_token
 from shardstore._model import ABSENT
 from shardstore._postgres.connections import ANSWER_S, Outage
-from shardstore._postgres.failures import LOCKED, is_poolers
+from shardstore._postgres.failures import LOCKED, is_poolers, raise_unavailable
 from shardstore._postgres.known import NOTHING, Known, Unknown, damaged, follow
 from shardstore._postgres.values import Lost, Refused, number
 from shardstore.errors import LockTimeout, SessionNotFound, StoreClosed
@@ -113,8 +113,11 @@ class Inside:
         while True:
             try:
                 self._connection = engine.connections.take(None if deadline is None else deadline + 1.0)
-                self._begin(began, deadline)
                 self._seize(began, deadline)
+            except LockTimeout:
+                if outage.error is None:
+                    raise
+                raise_unavailable(outage.error, engine.location)  # all the time went by without a server
             except Unknown:
                 self.slot.known = NOTHING
                 self.drop(rollback=True)
@@ -144,15 +147,13 @@ class Inside:
         slot, engine = self.slot, self.engine
         return LockTimeout(slot.key, time.monotonic() - began, find=lambda: engine.holder(slot))
 
-    def _begin(self, began: float, deadline: float | None) -> None:
-        assert self._connection is not None
-        limits = {
+    def _limits(self, began: float, deadline: float | None) -> dict[str, int]:
+        """Return what the server is to watch for us, in milliseconds; 0: for ever. Raises LockTimeout."""
+        return {
             "lock_timeout": self._limit(began, deadline),
             "idle_in_transaction_session_timeout": min(_MS_MAX, math.ceil(self.engine.hold_timeout * 1000)),
             "statement_timeout": 0,
         }
-        answer_by = time.monotonic() + ANSWER_S
-        self._connection.begin("BEGIN ISOLATION LEVEL READ COMMITTED", limits, deadline=answer_by)
 
     def _limit(self, began: float, deadline: float | None) -> int:
         """Return how many milliseconds the server may wait for a lock; 0: for ever. Raises LockTimeout."""
@@ -169,11 +170,8 @@ class Inside:
         assert connection is not None
         answer_by = None if deadline is None else deadline + _GRACE_S
         lock = sql.lock_at_once if self._timeout == 0 else sql.lock
-        while True:
-            rows = connection.run(lock, (slot.id,), deadline=answer_by).rows
-            if rows:
-                self._take_over(connection, rows[0])
-                return
+        rows = connection.begin(self._limits(began, deadline), lock, (slot.id,), deadline=answer_by).rows
+        while not rows:
             if not self._create:
                 self.known = NOTHING
                 return
@@ -186,6 +184,8 @@ class Inside:
             # Another writer made the session and is done, or made and removed it, while we waited.
             limit = f"SET LOCAL lock_timeout = {self._limit(began, deadline)}"
             connection.script(limit, deadline=time.monotonic() + ANSWER_S)
+            rows = connection.run(lock, (slot.id,), deadline=answer_by).rows
+        self._take_over(connection, rows[0])
 
     def _take_over(self, connection: Connection, row: tuple[bytes | None, ...]) -> None:
         """Read the committed state, now that nobody else can change it."""

@@ -47,7 +47,10 @@ NOTHING: Final = Known()
 
 
 class Unknown(Exception):
-    """The known journal is of another history, as after a backup was put back: read it from the beginning."""
+    """The known journal is of another history: a backup was put back, or a standby took over that lacked some of it.
+
+    The session is to be read from the beginning.
+    """
 
 
 class Slot:
@@ -80,6 +83,8 @@ def follow(rows: Rows, known: Known, slot: Slot, location: str) -> Known:
         raise damaged(slot, location, 0, f"the row belongs to session {key.decode()!r}")
     if not lines and (last, version) == (known.n, known.version):
         return known
+    if known.n and not lines:
+        raise Unknown
     start = NOTHING
     if known.n and lines and lines[0][0] == known.n:
         if lines[0][1][8:16] != known.journal.crc:

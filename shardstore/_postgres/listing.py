@@ -9,24 +9,30 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
 from shardstore import _codec as codec
-from shardstore._postgres.conditions import KEY_START, behind_key, filter_of, parts_of, statement
+from shardstore._conditions import filter_of, parts_of
+from shardstore._postgres import schema
+from shardstore._postgres.conditions import POSTGRES, statement
 from shardstore._postgres.connections import ANSWER_S
 from shardstore._postgres.known import NOTHING, Slot, follow
 from shardstore._postgres.values import number
 from shardstore._projection import lacks
-from shardstore.query import Candidate, Query
-from shardstore.session import Row, SessionInfo
+from shardstore.query import Candidate
+from shardstore.session import COLUMNS, Row, SessionInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from shardstore._postgres.conditions import Part, Term
+    from shardstore._conditions import Part, Term
     from shardstore._postgres.connection import Connection
     from shardstore._postgres.engine import PostgresEngine
+    from shardstore._postgres.values import Value
+    from shardstore.query import Query
 
 _ROW: Final = ("key", "rev", "version", "created", "updated", "size", "log_length", "fields", "cut", "hidden")
 _SELECT: Final = ", ".join(_ROW)
+_SMALL: Final = _ROW.index("fields")
 _POSITION: Final = len(_ROW)
+_new: Final = tuple.__new__  # half the price of calling the class
 _KEYS_AT_ONCE: Final = 1000
 _AT_ONCE: Final = 1000  # rows
 
@@ -60,17 +66,42 @@ class Listing:
         """Return the sessions that answer a query."""
         if query.limit == 0:
             return []
-        with self._moment():
-            found, ordered = self._candidates(query)
-            if not ordered:
-                found = _sorted(query, found)
-            chosen = [self._whole(one, query) for one in islice(found, query.offset, query.stop)]
+        chosen = self._at_once(query)
+        if chosen is None:
+            with self._moment():
+                found, ordered = self._candidates(query)
+                if not ordered:
+                    found = _sorted(query, found)
+                chosen = [self._whole(one, query) for one in islice(found, query.offset, query.stop)]
         return [SessionInfo(row, query.order_by, position, query.fields) for row, position in chosen]
+
+    def _at_once(self, query: Query) -> list[Candidate] | None:
+        """Return what one statement answers, in one round trip; None where that takes more.
+
+        The settings are read behind it. They only ever go up, so if they are as they were before, nobody changed them
+        in between, and the rows are of these settings.
+        """
+        engine = self._engine
+        filters, parts = filter_of(POSTGRES, query, self._indexed), parts_of(POSTGRES, query, self._indexed)
+        if query.stop is None or not filters.exact or parts is None:
+            return None
+        asked = self._part_statement(parts[0], filters.terms, query.stop)
+        answer, settings = self._connection.run_all(
+            [asked, (schema.question(engine.schema), ())], deadline=time.monotonic() + ANSWER_S
+        )
+        if schema.understood(settings.rows, engine.location) != engine.rows.store:
+            return None
+        if len(parts) > 1 and len(answer.rows) < query.stop:
+            return None  # those without the field come behind them
+        found = list(_read(answer.rows[query.offset :], query))
+        if query.fields and any(one.row.cut is not None for one in found):
+            return None  # some of the fields may have to be read from the lines
+        return found
 
     def count(self, query: Query) -> int:
         """Return how many sessions answer a query, limits aside."""
         with self._moment():
-            filters = filter_of(query, self._indexed)
+            filters = filter_of(POSTGRES, query, self._indexed)
             if filters.exact:
                 sql, values = statement(f"SELECT count(*) FROM {self._engine.sql.session}", filters.terms)
                 return number(self._connection.run(sql, values, once=True).rows[0][0])
@@ -78,18 +109,18 @@ class Listing:
 
     def keys(self, after: str) -> tuple[list[str], str | None]:
         """Return the next keys in ascending order, and after which one to go on; None: there are no more."""
-        head, tail = f"SELECT key FROM {self._engine.sql.session}", f"ORDER BY {KEY_START}, key LIMIT {_KEYS_AT_ONCE}"
-        terms = [*filter_of(Query(), ()).terms, *(behind_key(after, ">") if after else ())]
-        sql, values = statement(head, terms, tail)
+        terms = [*POSTGRES.prefixed(""), *(POSTGRES.behind_key(after, ">") if after else ())]
+        tail = f"ORDER BY {POSTGRES.by_key()} LIMIT {_KEYS_AT_ONCE}"
+        sql, values = statement(f"SELECT key FROM {self._engine.sql.session}", terms, tail)
         found = [(key or b"").decode() for (key,) in self._connection.run(sql, values).rows]
         return found, found[-1] if len(found) == _KEYS_AT_ONCE else None
 
     def _candidates(self, query: Query) -> tuple[Iterator[Candidate], bool]:
         """Return the answers, and whether they come in order."""
-        filters, parts = filter_of(query, self._indexed), parts_of(query, self._indexed)
+        filters, parts = filter_of(POSTGRES, query, self._indexed), parts_of(POSTGRES, query, self._indexed)
         if parts is None:
-            rows = self._rows(f"SELECT {_SELECT} FROM {self._engine.sql.session}", filters.terms, "")
-            return self._admitted(query, rows), False
+            sql, values = statement(f"SELECT {_SELECT} FROM {self._engine.sql.session}", filters.terms)
+            return self._admitted(query, self._rows(sql, values)), False
         most = query.stop if filters.exact else None
         found: Iterator[Candidate] = chain.from_iterable(self._part(query, part, filters.terms, most) for part in parts)
         if not filters.exact:
@@ -97,20 +128,18 @@ class Listing:
         return (found if most is None else islice(found, most)), True
 
     def _part(self, query: Query, part: Part, terms: Sequence[Term], most: int | None) -> Iterator[Candidate]:
-        head = f"SELECT {_SELECT}, {part.position} FROM {self._engine.sql.session}"
-        limit = "" if most is None else f" LIMIT {most}"
-        for row in self._rows(head, (*terms, *part.terms), f"ORDER BY {part.order}{limit}", whole=most is not None):
-            shown = _row(row)
-            yield Candidate(shown, query.position(shown, {}) if query.by_column else row[_POSITION])
+        sql, values = self._part_statement(part, terms, most)
+        rows = self._rows(sql, values) if most is None else self._connection.run(sql, values, once=True).rows
+        yield from _read(rows, query)
 
-    def _rows(
-        self, head: str, terms: Sequence[Term], tail: str, *, whole: bool = False
-    ) -> Iterator[tuple[bytes | None, ...]]:
-        """Yield rows; `whole`: all in one answer, else through a cursor, never many at once."""
-        sql, values = statement(head, terms, tail)
-        if whole:
-            yield from self._connection.run(sql, values, once=True).rows
-            return
+    def _part_statement(self, part: Part, terms: Sequence[Term], most: int | None) -> tuple[str, list[Value]]:
+        position = "" if part.position in _ROW else f", {part.position}"
+        head = f"SELECT {_SELECT}{position} FROM {self._engine.sql.session}"
+        limit = "" if most is None else f" LIMIT {most}"
+        return statement(head, (*terms, *part.terms), f"ORDER BY {part.order}{limit}")
+
+    def _rows(self, sql: str, values: Sequence[Value]) -> Iterator[tuple[bytes | None, ...]]:
+        """Yield rows through a cursor, never many at once."""
         self._cursors += 1
         name = f"c{self._cursors}"
         self._connection.run(f"DECLARE {name} BINARY NO SCROLL CURSOR FOR {sql}", values, once=True)
@@ -164,12 +193,22 @@ class Listing:
         return {name: entry[name] for name in names if name in entry}
 
 
-def _row(raw: tuple[bytes | None, ...]) -> Row:
-    key, rev, version, created, updated, size, log_length, fields, cut, hidden, *_ = raw
-    return Row(
-        (key or b"").decode(), number(rev), (version or b"").decode(), number(created), number(updated),
-        number(size), number(log_length), fields or b"{}", cut, hidden,
+def _read(rows: Iterable[tuple[bytes | None, ...]], query: Query) -> Iterator[Candidate]:
+    """Yield what the rows of a part say."""
+    if not query.by_column:
+        return (_new(Candidate, (_row(row), row[_POSITION])) for row in rows)
+    place = Row._fields.index(COLUMNS[query.order])
+    return (_new(Candidate, (row, row[place])) for row in map(_row, rows))
+
+
+def _row(raw: tuple[Any, ...], number: Callable[[bytes], int] = int.from_bytes) -> Row:
+    """Return what a row says: its first columns are never NULL, and its numbers never negative."""
+    key, rev, version, created, updated, size, log_length = raw[:_SMALL]
+    known = (
+        key.decode(), number(rev), version.decode(), number(created), number(updated), number(size),
+        number(log_length), *raw[_SMALL:_POSITION],
     )  # fmt: skip
+    return _new(Row, known)
 
 
 def _sorted(query: Query, found: Iterable[Candidate]) -> Iterator[Candidate]:

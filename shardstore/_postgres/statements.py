@@ -36,7 +36,16 @@ FOR UPDATE OF s"""
         self.place = f"""
 INSERT INTO {self.session} (id, key) VALUES ($1::bytea, $2::text) ON CONFLICT (id) DO NOTHING
 RETURNING EXISTS (SELECT FROM {self.line} l WHERE l.id = $1)"""
-        self.append = self._commit("INSERT INTO {line} (id, n, line) VALUES ($1::bytea, $2::bigint, $3::bytea)")
+        # One statement writes a line and its session's row; without a row there is no line either.
+        self.append = f"""
+WITH s AS (UPDATE {self.session} SET n = $2::bigint, version = $4::text, live = $5::boolean, rev = $6::bigint,
+  created = $7::bigint, updated = $8::bigint, size = $9::bigint, log_length = $10::bigint, journal = $11::bigint,
+  bytes = $12::bigint, settled = $13::bytea, settled_bytes = $14::bigint, fields = $15::bytea, cut = $16::bytea,
+  hidden = $17::bytea, keys = $18::bytea[], generation = $19::bigint,
+  born = CASE WHEN live THEN born ELSE pg_current_xact_id() END,
+  changed = CASE WHEN version = $4 AND live = $5 THEN changed ELSE pg_current_xact_id() END
+  WHERE id = $1::bytea RETURNING {_DURABILITY.format(durable="$20::boolean")})
+INSERT INTO {self.line} (id, n, line) SELECT $1, $2, $3::bytea FROM s"""
         self.settled = f"SELECT settled FROM {self.session} WHERE id = $1::bytea"
         self.size = f"SELECT journal + settled_bytes FROM {self.session} WHERE id = $1::bytea"
         self.refresh_row = f"""
@@ -68,19 +77,12 @@ SELECT n, line FROM {self.item} WHERE log = $1::bytea AND n >= $2::bigint AND n 
         # Flushes what was committed before it: locking a row writes to the log of the database.
         self.flush = f"SELECT {_DURABILITY.format(durable='true')} FROM {self.store} FOR KEY SHARE"
         self.unarchive = f"DELETE FROM {self.archive} WHERE n = $1::bigint"
+        self.archived = f"""
+INSERT INTO {self.archive} (place, id, key, moved, settled, settled_bytes, journal)
+SELECT 'archive', $1::bytea, $2::text, $3::text::double precision, $4::bytea, $5::bigint, $6::bytea
+WHERE NOT EXISTS (SELECT FROM {self.archive} WHERE id = $1 AND moved = $3::double precision)
+RETURNING {_DURABILITY.format(durable="true")}"""
         self.set_aside = f"""
 INSERT INTO {self.archive} (place, id, key, moved, settled, settled_bytes, journal)
 SELECT $2::text, $1::bytea, $3::text, extract(epoch FROM clock_timestamp()), $4::bytea, $5::bigint,
   string_agg(line, ''::bytea ORDER BY n) FROM {self.line} WHERE id = $1"""
-
-    def _commit(self, insert: str) -> str:
-        """Return the one statement of a commit: the line, and its session's row."""
-        return f"""
-WITH l AS ({insert.format(line=self.line)})
-UPDATE {self.session} SET n = $2, version = $4::text, live = $5::boolean, rev = $6::bigint, created = $7::bigint,
-  updated = $8::bigint, size = $9::bigint, log_length = $10::bigint, journal = $11::bigint, bytes = $12::bigint,
-  settled = $13::bytea, settled_bytes = $14::bigint, fields = $15::bytea, cut = $16::bytea, hidden = $17::bytea,
-  keys = $18::bytea[], generation = $19::bigint,
-  born = CASE WHEN live THEN born ELSE pg_current_xact_id() END,
-  changed = CASE WHEN version = $4 AND live = $5 THEN changed ELSE pg_current_xact_id() END
-WHERE id = $1 RETURNING {_DURABILITY.format(durable="$20::boolean")}"""

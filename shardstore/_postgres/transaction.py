@@ -1,8 +1,8 @@
 """A transaction on one session in a database: locked from `with` to its end, and at most one commit.
 
     inside.py                     lock the row, then read its lines
-    WITH … INSERT … UPDATE        the line, and the row: what lists see is told in the same statement
-    COMMIT
+    WITH … UPDATE … INSERT        the row, and the line: what lists see is told in the same statement
+    COMMIT                        in the same round trip
 
 A failure before COMMIT was sent changed nothing. docs/internals/postgres.md has the steps.
 """
@@ -26,11 +26,14 @@ from shardstore._postgres.values import Lost, Refused
 from shardstore.errors import CorruptShard, HoldExpired, InvalidEntry, SessionNotFound, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from shardstore._log import Item
     from shardstore._model import Change, State
     from shardstore._postgres.connection import Connection
+    from shardstore._postgres.values import Value
+
+    Asked = tuple[str, Sequence[Value]]  # a statement and its values
 
 REWRITE_BYTES: Final = 65536  # a journal is rewritten past this ...
 REWRITE_FACTOR: Final = 3  # ... plus so many times the bytes of its entry, and of its log's items that stand in it
@@ -61,10 +64,10 @@ class PostgresTransaction(Inside):
                 return
         after = Known(known.n + 1, Journal(state, end, known.journal.records + 1, line[8:16]))
 
-        def write() -> None:
+        def write() -> Asked:
             if not state.exists and known.state.log.settled.file:
                 connection.run(self.engine.sql.forget_items, (bytes.fromhex(known.state.log.settled.file),))
-            self._append(connection, after, line, durable=durable)
+            return self._append(after, line, durable=durable)
 
         self._finish(write, after)
 
@@ -74,16 +77,16 @@ class PostgresTransaction(Inside):
         wanted = before.state if state is None else state
         found: list[Known] = []
 
-        def write() -> None:
+        def write() -> Asked:
             log = settle(connection, engine.logs, slot.key, wanted.log, new_log=new_log)
             whole = wanted._replace(log=log)
             line = whole_record(whole)
             found.append(Known(before.n + 1, Journal(whole, len(line), 1, line[8:16])))
             connection.run(engine.sql.forget_lines, (slot.id,))
-            self._append(connection, found[0], line, durable=durable)
             old = before.state.log.settled.file
             if old and old != log.settled.file:
                 connection.run(engine.sql.forget_items, (bytes.fromhex(old),))
+            return self._append(found[0], line, durable=durable)
 
         self._finish(write, found)
 
@@ -92,30 +95,29 @@ class PostgresTransaction(Inside):
         connection, engine, slot = self.held(), self.engine, self.slot
         found: list[Known] = []
 
-        def write() -> None:
+        def write() -> Asked:
             log = settle(connection, engine.logs, slot.key, state.log, new_log=False)
             whole = state._replace(log=log)
             line = whole_record(whole)
             found.append(Known(self.known.n + 1, Journal(whole, len(line), 1, line[8:16])))
             connection.run(engine.sql.set_aside, (slot.id, "quarantine", slot.key, bytes.fromhex(file) or None, 0))
             connection.run(engine.sql.forget_lines, (slot.id,))
-            self._append(connection, found[0], line, durable=True)
+            return self._append(found[0], line, durable=True)
 
         self._finish(write, found)
 
-    def _append(self, connection: Connection, after: Known, line: bytes, *, durable: bool) -> None:
+    def _append(self, after: Known, line: bytes, *, durable: bool) -> Asked:
+        """Return what writes a line and its session's row."""
         values = self.engine.rows.commit(self.slot, after, line, durable=durable and self.waits)
-        deadline = time.monotonic() + ANSWER_S
-        if connection.run(self.engine.sql.append, values, deadline=deadline).touched != 1:
-            raise Refused("02000", "the row of the session is gone")
+        return self.engine.sql.append, values
 
     def refresh_row(self) -> None:
         """Write the session's row anew, for it is of other settings; its lines stay. Nothing of it is a change."""
-        connection, known = self.held(), self.known
+        known = self.known
 
-        def write() -> None:
+        def write() -> Asked:
             facts = self.engine.rows.facts(known)
-            connection.run(self.engine.sql.refresh_row, (self.slot.id, known.n, facts[-2], facts[-1], *facts[11:14]))
+            return self.engine.sql.refresh_row, (self.slot.id, known.n, facts[-2], facts[-1], *facts[11:14])
 
         self._finish(write, known)
 
@@ -128,11 +130,11 @@ class PostgresTransaction(Inside):
         connection, sql, slot, log = self.held(), self.engine.sql, self.slot, self.known.state.log
         file = bytes.fromhex(log.settled.file) if log.settled.file else None
 
-        def write() -> None:
+        def write() -> Asked:
             connection.run(sql.set_durability, (self.waits,))
             connection.run(sql.set_aside, (slot.id, place, slot.key, file, log.settled.end))
             connection.run(sql.forget_lines, (slot.id,))
-            connection.run(sql.forget_session, (slot.id,))
+            return sql.forget_session, (slot.id,)
 
         self._finish(write, NOTHING)
 
@@ -140,12 +142,12 @@ class PostgresTransaction(Inside):
         """Remove the session for good, with its history."""
         connection, sql, slot, log = self.held(), self.engine.sql, self.slot, self.known.state.log
 
-        def write() -> None:
+        def write() -> Asked:
             connection.run(sql.set_durability, (self.waits,))
             if log.settled.file:
                 connection.run(sql.forget_items, (bytes.fromhex(log.settled.file),))
             connection.run(sql.forget_lines, (slot.id,))
-            connection.run(sql.forget_session, (slot.id,))
+            return sql.forget_session, (slot.id,)
 
         self._finish(write, NOTHING)
 
@@ -181,7 +183,7 @@ class PostgresTransaction(Inside):
         before = self.known.state.log.settled.file
         after = Known(first + len(lines) - 1, journal)
 
-        def write() -> None:
+        def write() -> Asked:
             connection.run(sql.forget_lines, (slot.id,))
             if before:
                 connection.run(sql.forget_items, (bytes.fromhex(before),))
@@ -190,42 +192,51 @@ class PostgresTransaction(Inside):
                 connection.run(sql.put_lines, (slot.id, first, lines[:-1]))
             if instead_of is not None and not connection.run(sql.unarchive, (instead_of,)).touched:
                 raise SessionNotFound(slot.key)  # somebody else restored or purged it meanwhile
-            self._append(connection, after, lines[-1], durable=True)
+            return self._append(after, lines[-1], durable=True)
 
         self._finish(write, after)
 
-    def _finish(self, write: Callable[[], None], after: Known | list[Known]) -> None:
-        """Write, and commit: a failure before COMMIT was sent changed nothing."""
+    def _finish(self, write: Callable[[], Asked], after: Known | list[Known]) -> None:
+        """Write, and commit together with the last statement: a failure before that is sent changed nothing."""
         connection, engine, slot = self.held(), self.engine, self.slot
         try:
             connection.check()
-            write()
+            last = write()
         except Lost as error:
             self.drop()
-            if error.state == EXPIRED:
-                raise HoldExpired(slot.key, engine.hold_timeout) from error
+            self._raise_expired(error)
             raise StoreUnavailable(engine.location, str(error)) from error
         except Refused as error:
             self.drop(rollback=True)
             raise_refused(error, engine.location)
-        self._commit(connection)
+        self._commit(connection, *last)
         self.known = after if isinstance(after, Known) else after[0]
         self.state = self.known.state
         engine.note(slot, self.known)
 
-    def _commit(self, connection: Connection) -> None:
-        engine = self.engine
+    def _commit(self, connection: Connection, statement: str, values: Sequence[Value]) -> None:
+        location = self.engine.location
         self.slot.known = NOTHING  # unknown until the answer is there, also where an exception from outside comes
         try:
-            answer = connection.script("COMMIT", deadline=time.monotonic() + ANSWER_S)
+            written, answer = connection.commit(statement, values, deadline=time.monotonic() + ANSWER_S)
         except Lost as error:
             self.drop()
-            raise_uncertain(error, engine.location)
+            self._raise_expired(error)
+            raise_uncertain(error, location)
         except Refused as error:
             self.drop(rollback=True)
-            raise_refused(error, engine.location)
+            raise_refused(error, location)
         if answer.tag != "COMMIT":
-            raise_refused(Refused("25P02", "the server undid the transaction"), engine.location)
+            raise_refused(Refused("25P02", "the server undid the transaction"), location)
+        if connection.warnings:  # it did not wait for the standbys that it was to wait for
+            raise_uncertain(Lost("; ".join(connection.warnings)), location)
+        if statement is self.engine.sql.append and not written.touched:
+            raise_refused(Refused("02000", "the row of the session is gone"), location)
+
+    def _raise_expired(self, error: Lost) -> None:
+        """Raise HoldExpired where that is why: the server ends whoever says nothing, so it had run nothing of ours."""
+        if error.state == EXPIRED:
+            raise HoldExpired(self.slot.key, self.engine.hold_timeout) from error
 
     @property
     def size(self) -> int:

@@ -3,6 +3,10 @@
 A snapshot of the database says which transactions it sees. A session whose newest version was made by a transaction
 that the token's snapshot does not see is news, however late that transaction was committed: neither a clock nor an
 order of numbers would tell that. Rows that are gone leave a line in the table `gone`.
+
+A standby that takes over gives the numbers of transactions that it never saw to other ones. It begins a new timeline,
+so a token names its timeline. A standby does not say which transactions are still open, so its token begins in front
+of the oldest of them. A look leaves out the changes that the look before it returned.
 """
 
 from __future__ import annotations
@@ -17,7 +21,15 @@ if TYPE_CHECKING:
     from shardstore._postgres.connection import Connection
     from shardstore._postgres.engine import PostgresEngine
 
-_TOKEN: Final = re.compile(r"postgres\.(?P<store>[0-9a-f]{16})\.(?P<snapshot>\d{1,20}:\d{1,20}:[\d,]*)", re.ASCII)
+_TOKEN: Final = re.compile(
+    r"postgres\.(?P<store>[0-9a-f]{16})\.(?P<timeline>[0-9A-F]{8})\.(?P<snapshot>\d{1,20}:\d{1,20}:[\d,]*)", re.ASCII
+)
+# Any standby is on timeline 0 here: it has no name for its own that the server it follows would not have.
+_TIMELINE: Final = """
+CASE WHEN pg_is_in_recovery() THEN '00000000' ELSE substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) END"""
+_HERE: Final = f"""
+{_TIMELINE} || '.' || CASE WHEN pg_is_in_recovery()
+  THEN format('%1$s:%1$s:', pg_snapshot_xmin(pg_current_snapshot())) ELSE pg_current_snapshot()::text END"""
 _GONE_MAX: Final = 10_000  # sessions without a row that `compact` leaves for watchers
 _NEWS: Final = """
 {0}.changed >= pg_snapshot_xmin(t.seen) AND NOT pg_visible_in_snapshot({0}.changed, t.seen)
@@ -26,7 +38,7 @@ _NEWS: Final = """
 
 def here(engine: PostgresEngine, connection: Connection) -> str:
     """Return the token of this moment."""
-    (row,) = connection.run("SELECT pg_current_snapshot()::text").rows
+    (row,) = connection.run(f"SELECT {_HERE}").rows
     return f"postgres.{engine.rows.store.id}.{(row[0] or b'').decode()}"
 
 
@@ -38,6 +50,8 @@ class PostgresChanges:
         self._engine = engine
         self._prefix = prefix
         self._token = self._ahead = token
+        self._returned: dict[str, str] = {}  # by key, which version of it
+        self._ahead_returned: dict[str, str] = {}
         self._closed = False
         match = _TOKEN.fullmatch(token)
         if match is None or match["store"] != engine.rows.store.id:
@@ -69,15 +83,15 @@ class PostgresChanges:
     def look(self) -> list[Seen]:
         """Return each session that is another one than the watcher knows. Raises WatchExpired, StoreUnavailable."""
         sessions, gone = self._engine.connections.using(self._news)
-        found = [self._seen(key, fresh=fresh) for key, fresh in sessions.items()]
-        for key, before in gone.items():
-            if key not in sessions:
-                found.append(Seen(key, before, State()))
-        return [one for one in found if one is not None]
+        seen = [self._seen(key, fresh=fresh) for key, fresh in sessions.items()]
+        found = [one for one in seen if one is not None]
+        found += [Seen(key, before, State()) for key, before in gone.items() if key not in sessions]
+        self._ahead_returned = {one.key: one.state.version for one in found}
+        return [one for one in found if self._returned.get(one.key) != one.state.version]
 
     def advance(self) -> None:
         """Go on behind what the last look returned."""
-        self._token = self._ahead
+        self._token, self._returned = self._ahead, self._ahead_returned
 
     def close(self) -> None:
         """End: nothing is open."""
@@ -87,10 +101,12 @@ class PostgresChanges:
         """Raise WatchExpired where something that changed since may be forgotten, or the database is another one."""
         (row,) = connection.run(
             "SELECT pg_snapshot_xmin(t.seen) <= s.forgotten OR pg_snapshot_xmax(t.seen) >"
-            " pg_snapshot_xmax(pg_current_snapshot())"
+            f" pg_snapshot_xmax(pg_current_snapshot()), $2::text <> {_TIMELINE}"
             f" FROM {self._engine.sql.store} s, (SELECT $1::text::pg_snapshot AS seen) t",
-            (self._snapshot,),
+            (self._snapshot, self._token.split(".")[2]),
         ).rows
+        if row[1] == b"\1":
+            raise WatchExpired("another server has taken over, or this one became a standby or ceased to be one")
         if row[0] == b"\1":
             raise WatchExpired("the token is too old, or from before a backup of the database was put back")
 
@@ -100,7 +116,7 @@ class PostgresChanges:
         sql = self._engine.sql
         head = "SELECT key, NOT pg_visible_in_snapshot(born, t.seen), version"
         rows = connection.run(
-            "WITH t AS (SELECT $1::text::pg_snapshot AS seen) SELECT pg_current_snapshot()::text, n.* FROM (SELECT) one"
+            f"WITH t AS (SELECT $1::text::pg_snapshot AS seen) SELECT {_HERE}, n.* FROM (SELECT) one"
             f" LEFT JOIN ({head}, true AS here, changed FROM {sql.session} s, t WHERE n > 0 AND {_NEWS.format('s')}"
             f" UNION ALL {head}, false, changed FROM {sql.gone} g, t WHERE {_NEWS.format('g')}) n ON true"
             " ORDER BY n.changed",

@@ -8,7 +8,7 @@ from shardstore._journal import replay
 from shardstore._postgres.known import NOTHING, follow
 
 if TYPE_CHECKING:
-    from shardstore._log import Item
+    from shardstore._log import Item, LogState
     from shardstore._model import State
     from shardstore._postgres.engine import PostgresEngine
     from shardstore._postgres.known import Known, Rows
@@ -38,9 +38,13 @@ def history(engine: PostgresEngine, key: str) -> list[State]:
 def journal(engine: PostgresEngine, key: str) -> tuple[bytes, list[Item]]:
     """Return a session's journal, and every settled item of its log. Raises CorruptShard, LogReplaced."""
     known, data = read_whole(engine, key)
-    log = known.state.log
+    return data, settled_items(engine, key, known.state.log)
+
+
+def settled_items(engine: PostgresEngine, key: str, log: LogState) -> list[Item]:
+    """Return every settled item of a log, those that were dropped too. Raises CorruptShard, LogReplaced."""
     settled = log.settled
     if not settled.file:
-        return data, []
+        return []
     every = log._replace(dropped=settled.first, kept=settled.first + settled.lines)
-    return data, engine.logs.read(key, every, settled.first, settled.first + settled.lines)
+    return engine.logs.read(key, every, settled.first, settled.first + settled.lines)

@@ -10,7 +10,7 @@ import pytest
 
 from shardstore import Store
 from tests.cli.shell import Done, Shell
-from tests.contract.backend import PostgresBackend
+from tests.contract.backend import PostgresBackend, connect
 from tests.support.postgres import server_or_skip
 
 
@@ -93,6 +93,41 @@ def test_copy_store_moves_both_ways_and_can_be_repeated(run, database: PostgresB
             assert diverged.code == 1
             assert "k1" in diverged.err
             assert there["k1"]["n"] == 7
+
+
+def test_copy_store_takes_the_archive_along_both_ways(run, database: PostgresBackend, shell: Shell) -> None:
+    """Archived sessions keep their moment, history and log. A second run adds nothing; quarantine stays, and is told."""
+    url, back = database.url, shell.directory / "back"
+    with Store(shell.store) as files, Store(back) as other:
+        for key in ("gone:a", "gone:b", "kept"):
+            files.append(key, [{"text": "x" * 3000, "i": i} for i in range(150)], {"n": 1})
+            files.patch(key, {"n": 2})
+        assert shell("copy-store", str(shell.store), url, named=False).code == 0
+        versions = {key: [one.version for one in files.history(key)] for key in files}
+        files.prune(prefix="gone:", where={"n": 2})
+        files.create("gone:b", {"n": "again"})
+        first = shell("copy-store", str(shell.store), url, "--verify", "--json", named=False)
+        assert first.code == 0, first
+        assert sorted(first.json["archived"]) == ["gone:a", "gone:b"]
+        assert (first.json["copied"], first.json["removed"]) == (["gone:b"], ["gone:a"])
+        assert shell("copy-store", url, str(back), "--verify", named=False).code == 0
+        for source, target in ((str(shell.store), url), (url, str(back))):
+            again = shell("copy-store", source, target, "--json", named=False).json
+            assert (again["archived"], again["copied"], again["removed"]) == ([], [], [])
+        with database.open() as there:
+            for store in (there, other):
+                moments = [(one.key, round(one.moved_at * 1000)) for one in files.archive.list()]
+                assert [(one.key, round(one.moved_at * 1000)) for one in store.archive.list()] == moments
+                assert store["gone:b"]["n"] == "again"
+                assert store.archive.restore("gone:a")["n"] == 2
+                assert [one.version for one in store.history("gone:a")] == versions["gone:a"]
+                assert [item["i"] for item in store["gone:a"].log] == list(range(150))
+                assert store.verify().ok
+            with connect(database.server) as stranger:
+                stranger.execute(f"UPDATE {database.schema}.line SET line = set_byte(line, 60, 0) WHERE n = 2")
+            there.verify(repair=True)
+        told = shell("copy-store", url, str(shell.directory / "third"), named=False)
+        assert "in quarantine of the source stay there" in told.err
 
 
 def test_a_dry_copy_makes_nothing(run, database: PostgresBackend, shell: Shell) -> None:

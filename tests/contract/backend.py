@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 
 from shardstore import Draft, Session, Store
 from tests.contract.awaited import AwaitedStore
-from tests.support import disk, leftovers
+from tests.support import disk, leftovers, pooler
 from tests.support.actions import add_one, in_child, sleep_until, wait_for
 from tests.support.peer import Peer, hear, one_peer, say
 from tests.support.postgres import shared_server
@@ -26,6 +26,7 @@ class Backend(ABC):
     in_files: ClassVar[bool]  # tests marked `files` are for it; they may use the path `root`
     modules: ClassVar[tuple[str, ...]] = ()  # of the contract, that are run on it by default; none: all
     leaves_out: ClassVar[tuple[str, ...]] = ()  # tests that are not for it
+    asked_by: ClassVar[str] = ""  # a variable of the environment, without which it is left out
     shared_between_processes: ClassVar[bool]  # tests marked `processes` are for it; then it can be pickled
 
     def __init__(self, root: Path) -> None:
@@ -114,22 +115,24 @@ class PostgresBackend(Backend):
     in_files = False
     shared_between_processes = True
 
-    def __init__(self, root: Path, server: str | None = None) -> None:
+    def __init__(self, root: Path, server: str | None = None, through: str | None = None) -> None:
+        """`server` is what the tests ask themselves; the store goes there too, or `through` a pooler."""
         super().__init__(root)
         self.server = shared_server() if server is None else server
+        self.through = through or self.server
         self.schema = f"t_{blake2b(str(root).encode(), digest_size=8).hexdigest()}"
 
     @property
     def url(self) -> str:
         """The URL of the store."""
-        return f"{self.server}{'&' if '?' in self.server else '?'}schema={self.schema}"
+        return f"{self.through}{'&' if '?' in self.through else '?'}schema={self.schema}"
 
     def with_options(self, *settings: str) -> str:
         """Return the URL with settings of the server for every connection."""
         return f"{self.url}&options={'%20'.join('-c%20' + one.replace('=', '%3D') for one in settings)}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.root, self.server)
+        return type(self), (self.root, self.server, self.through)
 
     def open(self, **options: Any) -> Store:
         return Store(self.url, **options)
@@ -154,7 +157,7 @@ class PostgresBackend(Backend):
         }
 
     def another(self, name: str) -> Self:
-        return type(self)(self.root.with_name(name), self.server)
+        return type(self)(self.root.with_name(name), self.server, self.through)
 
     def check(self) -> None:
         if self._rows("store"):
@@ -167,6 +170,13 @@ class PostgresBackend(Backend):
         database = kept(self.server)
         database.execute("SET client_min_messages = warning")
         database.execute(f"DROP SCHEMA IF EXISTS {self.schema} CASCADE")
+
+
+class PooledBackend(PostgresBackend):
+    """The same through PgBouncer. `make test-postgres` runs a part of the contract, `make test-pooler` all of it."""
+
+    asked_by = pooler.VARIABLE
+    modules = ("test_update", "test_create", "test_log", "test_query", "test_processes", "test_watch")
 
 
 @contextmanager
@@ -211,6 +221,7 @@ BACKENDS: dict[str, type[Backend]] = {
     "awaited": AwaitedBackend,
     "files": FileBackend,
     "memory": MemoryBackend,
+    "pooled": PooledBackend,
     "postgres": PostgresBackend,
 }
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from shardstore import Store
-from tests.contract.backend import BACKENDS, Backend, Elsewhere
+from tests.contract.backend import BACKENDS, Backend, Elsewhere, PooledBackend
 from tests.support.peer import Peers
+from tests.support.pooler import pooled
 from tests.support.postgres import server_or_skip
 
 
@@ -29,9 +30,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def is_for(backend: type[Backend], marks: set[str], module: str) -> bool:
     """Return whether a test with these markers is for this backend."""
+    if backend.asked_by and not os.environ.get(backend.asked_by):
+        return False
     if backend.modules and module not in backend.modules and not os.environ.get("SHARDSTORE_TEST_WHOLE_CONTRACT"):
         return False
     return (backend.in_files or "files" not in marks) and (backend.shared_between_processes or "processes" not in marks)
+
+
+@pytest.fixture(scope="session")
+def pooler() -> Iterator[str]:
+    """Yield the URL of the run's server through a pooler of this process."""
+    with pooled(server_or_skip()) as made:
+        yield made.url()
 
 
 @pytest.fixture
@@ -39,7 +49,10 @@ def backend(request: pytest.FixtureRequest, root: Path) -> Iterator[Backend]:
     """Yield the place where this test's store is; it is checked when the test ends."""
     if request.param == "postgres":
         server_or_skip()
-    made = BACKENDS[request.param](root)
+    if request.param == "pooled":
+        made: Backend = PooledBackend(root, server_or_skip(), request.getfixturevalue("pooler"))
+    else:
+        made = BACKENDS[request.param](root)
     try:
         yield made
         if request.node.get_closest_marker("damages") is None:

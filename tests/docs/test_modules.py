@@ -28,6 +28,7 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 COVERED: dict[str, tuple[str, ...]] = {
     "shardstore/_files/locked": ("unit/test_transaction.py", "unit/test_batch.py"),
     "shardstore/_files/engine": ("unit/test_files_engine.py",),
+    "shardstore/_conditions": ("index/test_sql.py", "contract/test_query.py"),
     "shardstore/_copy_store": ("cli/test_database.py",),
     "shardstore/_files/transfer": ("cli/test_database.py",),
     "shardstore/_projection": ("index/test_rows.py",),

@@ -40,7 +40,8 @@ WHERE s.id = $1::bytea ORDER BY l.n FOR UPDATE OF s"""
         from shardstore._postgres.known import NOTHING, follow
 
         def seizing(self: Any, began: float, deadline: float | None) -> None:
-            rows = self._connection.run(self.engine.sql.lock, (self.slot.id,)).rows
+            limits = self._limits(began, deadline)
+            rows = self._connection.begin(limits, self.engine.sql.lock, (self.slot.id,), deadline=None).rows
             if rows:
                 self.known = follow(rows, NOTHING, self.slot, self.engine.location)
             else:
@@ -54,7 +55,9 @@ WHERE s.id = $1::bytea ORDER BY l.n FOR UPDATE OF s"""
 
 @mutation("saying READ COMMITTED", "postgres.no_isolation_level_of_the_server_matters")
 def isolation_left_to_the_server() -> None:
-    edit(f"{_INSIDE}._begin", ("BEGIN ISOLATION LEVEL READ COMMITTED", "BEGIN"))
+    from shardstore._postgres import connection
+
+    connection._BEGIN = b"BEGIN"  # type: ignore[misc]
 
 
 @mutation("the row that locks an absent session", "postgres.absent_sessions_are_made_once")
@@ -65,9 +68,9 @@ def placeholder_made_at_commit() -> None:
     )
 
     def append(original: Any) -> Any:
-        def appending(self: Any, connection: Any, *args: Any, **kwargs: Any) -> None:
-            connection.run(self.engine.sql.place, (self.slot.id, self.slot.key))
-            original(self, connection, *args, **kwargs)
+        def appending(self: Any, *args: Any, **kwargs: Any) -> Any:
+            self.held().run(self.engine.sql.place, (self.slot.id, self.slot.key))
+            return original(self, *args, **kwargs)
 
         return appending
 
@@ -83,12 +86,18 @@ def table_races_not_expected() -> None:
 
 @mutation("the server's limit on idle holders", "postgres.a_stopped_holder_is_let_go_and_refused")
 def holders_never_let_go() -> None:
-    edit(f"{_INSIDE}._begin", ("math.ceil(self.engine.hold_timeout * 1000)", "0"))
+    edit(f"{_INSIDE}._limits", ("math.ceil(self.engine.hold_timeout * 1000)", "0"))
 
 
 @mutation("durability decided by the commit", "postgres.a_commit_waits_for_the_disk_as_asked")
 def durability_left_to_the_server() -> None:
     def plain(sql: Any) -> None:
-        sql.append = sql.append.partition("RETURNING")[0] + "RETURNING $20::boolean"
+        before, _, after = sql.append.partition("RETURNING")
+        sql.append = f"{before}RETURNING $20::boolean)\nINSERT{after.partition('INSERT')[2]}"
 
     _statements(plain)
+
+
+@mutation("reading a session anew whose history became shorter", "postgres.a_history_that_became_shorter_is_no_damage")
+def shorter_histories_are_damage() -> None:
+    edit("shardstore._postgres.known:follow", ("if known.n and not lines:", "if False:"))

@@ -46,6 +46,13 @@ class Proxy:
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
 
+    def half_close(self, *, to_server: bool) -> None:
+        """Close every connection in one direction: that side reads its end, and may still write."""
+        with self._mutex:
+            for client, server in zip(self._sockets[::2], self._sockets[1::2], strict=True):
+                with contextlib.suppress(OSError):
+                    (server if to_server else client).shutdown(socket.SHUT_WR)
+
     def _run(self, act: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=act, args=args, daemon=True)
         self._threads.append(thread)
@@ -55,9 +62,13 @@ class Proxy:
         while not self._closing:
             try:
                 client, _ = self._listening.accept()
-                server = socket.create_connection(self._target)
             except OSError:
                 return
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:  # the server is away
+                client.close()
+                continue
             with self._mutex:
                 self._sockets += [client, server]
             self._run(self._pass_on, client, server, True)

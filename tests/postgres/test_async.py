@@ -17,9 +17,9 @@ def test_the_loop_never_waits_for_the_network(database: PostgresBackend, monkeyp
     asked: list[int] = []
     original = Connection._ask
 
-    def asking(self: Connection, *args: Any) -> Any:
+    def asking(self: Connection, *args: Any, **kwargs: Any) -> Any:
         asked.append(threading.get_ident())
-        return original(self, *args)
+        return original(self, *args, **kwargs)
 
     async def use(store: AsyncStore) -> None:
         await store.create("a", {"n": 0})

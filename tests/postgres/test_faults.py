@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import threading
 import time
 from typing import Any
@@ -20,6 +21,8 @@ from shardstore import (
     StoreUnavailable,
     UnsupportedFormat,
 )
+from shardstore._postgres.connection import Connection
+from shardstore._postgres.values import Refused
 from tests.contract.backend import PostgresBackend, connect, holder
 from tests.postgres.proxy import proxied
 
@@ -107,6 +110,27 @@ def test_a_network_that_breaks_before_the_commit_changes_nothing(database: Postg
         assert len(store.list()) == 1
 
 
+@pytest.mark.parametrize("to_server", [True, False], ids=["to the server", "to the client"])
+def test_a_half_closed_connection_changes_nothing(database: PostgresBackend, to_server: bool) -> None:
+    """Idle ones are not noticed. Inside a mutator the update is refused, and its lock is free at once."""
+    with proxied(database.server) as proxy, Store(proxy.url(database.url)) as store, database.open() as direct:
+        store.create(KEY, {"n": 0})
+
+        def change(draft: Any) -> None:
+            draft["n"] = 1
+            proxy.half_close(to_server=to_server)
+            time.sleep(0.2)
+
+        with pytest.raises(StoreUnavailable):
+            store.update(KEY, change)
+        assert direct.patch(KEY, {"n": 2}).rev == 2
+        proxy.half_close(to_server=to_server)
+        time.sleep(0.2)
+        assert store.patch(KEY, {"n": 3}).rev == 3
+        proxy.half_close(to_server=to_server)
+        assert store[KEY]["n"] == 3
+
+
 def test_a_slow_network_is_waited_for(database: PostgresBackend) -> None:
     with proxied(database.server) as proxy, Store(proxy.url(database.url), lock_timeout=1.0) as store:
         store.create(KEY, {"n": 0})
@@ -119,7 +143,7 @@ def test_a_network_that_says_nothing_more_ends_a_wait(database: PostgresBackend)
     """The lock's timeout holds although no answer comes."""
     with proxied(database.server) as proxy, Store(proxy.url(database.url), lock_timeout=0.5) as store:
         store.create(KEY, {"n": 0})
-        proxy.watch = lambda data, to_server: not (to_server and data.startswith(b"B"))  # a prepared statement
+        proxy.watch = lambda data, to_server: not (to_server and b"BEGIN" in data)
         began = time.monotonic()
         with pytest.raises((StoreUnavailable, LockTimeout)):
             store.patch(KEY, {"n": 1})
@@ -127,6 +151,16 @@ def test_a_network_that_says_nothing_more_ends_a_wait(database: PostgresBackend)
         proxy.watch = lambda _data, _to: True
         proxy.cut()
         assert store.patch(KEY, {"n": 2}).rev == 2
+
+
+def test_a_server_that_says_nothing_does_not_hide_the_next_one(database: PostgresBackend) -> None:
+    """A machine that vanished answers nothing. libpq would wait for it as long as it may, and try no other."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        before, after = database.url.split("@")
+        url = f"{before}@127.0.0.1:{silent.getsockname()[1]},{after}&connect_timeout=2"
+        with Store(url, lock_timeout=5.0) as store:
+            assert store.create(KEY, {"n": 1}).rev == 1
+            assert store[KEY]["n"] == 1
 
 
 def test_a_server_that_may_only_be_read_is_read(database: PostgresBackend) -> None:
@@ -216,6 +250,23 @@ def test_a_store_that_is_dropped_is_not_made_again_by_a_write(database: Postgres
         for verb in (lambda: store.patch(KEY, {"n": 1}), lambda: store.get(KEY), store.list):
             with pytest.raises(StoreNotFound):
                 verb()
+
+
+def test_a_read_that_a_standby_ended_is_made_again(database: PostgresBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A standby that replays a cleanup ends the reads that need the rows."""
+    original, ended = Connection.run_all, []
+
+    def refusing(self: Connection, *args: Any, **kwargs: Any) -> Any:
+        if not ended:
+            ended.append(1)
+            raise Refused("40001", "canceling statement due to conflict with recovery")
+        return original(self, *args, **kwargs)
+
+    with database.open() as store:
+        store.create(KEY, {"n": 0})
+        monkeypatch.setattr(Connection, "run_all", refusing)
+        assert [one.key for one in store.list(limit=5)] == [KEY]
+        assert ended
 
 
 def test_statements_that_a_pooler_forgot_are_sent_whole(database: PostgresBackend) -> None:

@@ -20,6 +20,7 @@ from tests.support.postgres import server_or_skip
         scenarios.the_tables_are_made_once,
         scenarios.a_stopped_holder_is_let_go_and_refused,
         scenarios.a_commit_waits_for_the_disk_as_asked,
+        scenarios.a_history_that_became_shorter_is_no_damage,
     ],
     ids=lambda scenario: scenario.__name__,
 )

@@ -161,6 +161,22 @@ def a_commit_waits_for_the_disk_as_asked(root: Path) -> None:
             assert seen == wanted, (durability, seen)
 
 
+def a_history_that_became_shorter_is_no_damage(root: Path) -> None:
+    """A standby that took over may lack what this process has seen. It reads and writes what is there, as after a backup."""
+    with place(root) as backend, backend.open() as store:
+        store.create(KEY, {"n": 0})
+        before = store.patch(KEY, {"n": 1})
+        s = backend.schema
+        with connect(backend.server) as database:
+            database.execute(f"CREATE TABLE {s}.before AS SELECT * FROM {s}.session")
+            for read_last, verb in ((True, store.get), (False, lambda key: store.patch(key, {"m": 1}))):
+                store.patch(KEY, {"n": 2})
+                database.execute(f"""BEGIN; DELETE FROM {s}.line WHERE n > 2; DELETE FROM {s}.session;
+                    INSERT INTO {s}.session SELECT * FROM {s}.before; COMMIT""")
+                assert verb(KEY)["n"] == 1, "a change that is lost is shown"
+                assert (store[KEY].version == before.version) is read_last
+
+
 _WATCH = """
 CREATE TABLE {s}.seen (n bigint GENERATED ALWAYS AS IDENTITY, how text);
 CREATE FUNCTION {s}.see() RETURNS trigger LANGUAGE plpgsql AS

@@ -76,6 +76,15 @@ class Cluster:
         self._run("initdb", "-D", str(self.place / "data"), "-U", "postgres", "-A", "trust", "-E", "UTF8",
                   "--locale=C", "--no-sync")  # fmt: skip
 
+    def copy(self, source: str) -> None:
+        """Create the directory of a standby, which follows the server at this URL."""
+        self._run("pg_basebackup", "-D", str(self.place / "data"), "-d", source, "-R", "-X", "stream",
+                  "--checkpoint=fast", "--no-sync")  # fmt: skip
+
+    def promote(self) -> None:
+        """Have a standby take over; wait until it takes writes."""
+        self._run("pg_ctl", "promote", "-D", str(self.place / "data"), "-w")
+
     def start(self, *options: str) -> None:
         """Start it, and wait until it answers."""
         given = [part for option in (*_OPTIONS, *options) for part in ("-c", option)]
@@ -267,13 +276,16 @@ def _is_unused(users: IO[str]) -> bool:
 
 
 @contextlib.contextmanager
-def own_cluster(*options: str) -> Iterator[Cluster]:
-    """Run a server of this test's own."""
+def own_cluster(*options: str, follows: str | None = None) -> Iterator[Cluster]:
+    """Run a server of this test's own; a standby, if it follows the one at a URL."""
     base = Path(tempfile.mkdtemp(prefix="shardstore-postgres-"))
     base.chmod(0o755)
     cluster = Cluster(base / "server")
     try:
-        cluster.make()
+        if follows is None:
+            cluster.make()
+        else:
+            cluster.copy(follows)
         cluster.start(*options)
         yield cluster
     finally:

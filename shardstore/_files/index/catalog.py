@@ -15,11 +15,12 @@ from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from shardstore._conditions import Term, filter_of, parts_of
 from shardstore._files import disk
 from shardstore._files.index.changes import Unusable
 from shardstore._files.index.forking import begin_use, end_use
 from shardstore._files.index.rows import NO_FILE, Indexed, Other, digest_of
-from shardstore._files.index.sql import Part, Term, filter_of, key_terms, parts_of
+from shardstore._files.index.sql import SQLITE, where
 from shardstore._files.layout import shard_name
 from shardstore.query import Candidate
 from shardstore.session import Row
@@ -27,6 +28,7 @@ from shardstore.session import Row
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from shardstore._conditions import Part
     from shardstore.query import Query
 
 CATALOG: Final = "catalog"
@@ -148,24 +150,24 @@ class Catalog:
 
         Those that come in order bring their positions. `spare`: how many rows the caller will not use.
         """
-        filters = filter_of(query, self.indexed)
-        parts = parts_of(query, self.indexed)
+        filters = filter_of(SQLITE, query, self.indexed)
+        parts = parts_of(SQLITE, query, self.indexed)
         if parts is None:
-            where, values = filters.where()
-            rows = self._db.execute(f"SELECT {_SELECT} FROM session{where}", values)  # noqa: S608 - constants
+            clause, values = where(filters.terms)
+            rows = self._db.execute(f"SELECT {_SELECT} FROM session{clause}", values)  # noqa: S608 - constants
             return map(_row, rows), False, False
         if query.prefix and query.order != "key" and not self._few(query.prefix):
             filters = filters._replace(terms=tuple([_without_index(term) for term in filters.terms]))
         most = None if query.stop is None or not filters.exact else query.stop + spare
-        found: Iterator[Candidate] = chain.from_iterable(self._part(query, part, filters.where, most) for part in parts)
+        found: Iterator[Candidate] = chain.from_iterable(self._part(query, part, filters.terms, most) for part in parts)
         return (found if most is None else islice(found, most)), filters.exact, True
 
-    def _part(self, query: Query, part: Part, where: Any, most: int | None) -> Iterator[Candidate]:
-        clause, values = where(*part.terms)
+    def _part(self, query: Query, part: Part, terms: Sequence[Term], most: int | None) -> Iterator[Candidate]:
+        clause, values = where((*terms, *part.terms))
         limit = "" if most is None else f" LIMIT {most}"
         by_column = query.by_column
         position = "" if by_column else f",{part.position}"
-        sql = f"SELECT {_SELECT}{position} FROM session{clause}{part.order}{limit}"  # noqa: S608 - constants
+        sql = f"SELECT {_SELECT}{position} FROM session{clause} ORDER BY {part.order}{limit}"  # noqa: S608 - constants
         found = self._db.execute(sql, values)
         if by_column:
             number = _ROW.index(part.position)
@@ -173,21 +175,20 @@ class Catalog:
         return (_new(Candidate, (_row(row[:-1]), row[-1])) for row in found)
 
     def _few(self, prefix: str) -> bool:
-        terms = key_terms(prefix)
-        clause = " AND ".join(term.sql for term in terms)
-        sql = f"SELECT count(*) FROM (SELECT 1 FROM session WHERE {clause} LIMIT {_FEW})"  # noqa: S608 - constants
-        found = self._db.execute(sql, [value for term in terms for value in term.values]).fetchone()
+        clause, values = where(SQLITE.prefixed(prefix))
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM session{clause} LIMIT {_FEW})"  # noqa: S608 - constants
+        found = self._db.execute(sql, values).fetchone()
         return bool(found[0] < _FEW)
 
     def count(self, query: Query, without: Sequence[str]) -> int | None:
         """Count the answers, but for some keys; None where the rows have to be looked at."""
-        filters = filter_of(query, self.indexed)
+        filters = filter_of(SQLITE, query, self.indexed)
         if not filters.exact:
             return None
-        clause, values = filters.where()
+        clause, values = where(filters.terms)
         total = self._number(f"SELECT count(*) FROM session{clause}", values)  # noqa: S608 - constants
         for some in _portions(without):
-            clause, values = filters.where(Term(f"key IN ({','.join('?' * len(some))})", tuple(some)))
+            clause, values = where((*filters.terms, Term(f"key IN ({','.join('?' * len(some))})", tuple(some))))
             total -= self._number(f"SELECT count(*) FROM session{clause}", values)  # noqa: S608 - constants
         return total
 

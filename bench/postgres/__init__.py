@@ -1,0 +1,1 @@
+"""The PostgreSQL engine beside plain psycopg that does the same."""
