@@ -134,7 +134,12 @@ class FileTransaction(LockedFiles):
             load_statx()
 
     def abandon(self) -> None:
-        """Unlock where an exception from outside came as `with` began or ended. Does nothing for another thread's."""
+        """Unlock where an exception from outside came as `with` began or ended. Does nothing for another thread's.
+
+        The traceback may keep this object for long. So it is not used again: dropped inside the next `with`, it would
+        not be collected, and would not unlock.
+        """
+        self._shard.spare.clear()
         token = self._token
         if token is not None and token[0] == threading.get_ident():  # else it was left, and somebody else uses it again
             self._abort(None)

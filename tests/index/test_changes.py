@@ -221,29 +221,6 @@ def test_a_forked_child_closes_it(made: ChangeFile) -> None:
     assert wait_for(in_child(child)) == 0
 
 
-def test_a_descriptor_of_number_0_is_closed_too(made: ChangeFile) -> None:
-    """A daemon may have closed its stdin: then the first file that it opens has that number."""
-
-    def child() -> None:
-        os.close(0)
-        one = reopened(made)
-        assert one.fd == 0
-        assert one.lock()
-        one.unlock()
-        assert made.lock()
-        one.close()
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            os.fstat(0)
-        one = reopened(made)
-        assert one.fd == 0
-        del one
-        gc.collect()
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            os.fstat(0)
-
-    assert wait_for(in_child(child)) == 0
-
-
 def test_at_the_end_of_the_interpreter_nothing_is_printed(made: ChangeFile, monkeypatch: pytest.MonkeyPatch) -> None:
     """By then this module's names may be None. A warning of an exception in __del__ would fail this test."""
     file = reopened(made)

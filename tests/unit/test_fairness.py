@@ -17,7 +17,7 @@ from shardstore._files.locks import fairness
 from shardstore._files.locks.fairness import SLICE_S, FairLock, Queue, QueueFile
 from shardstore._files.locks.flock import KernelLock
 from shardstore._inside import new_token
-from tests.support.actions import in_background, in_child, wait_for
+from tests.support.actions import in_background
 from tests.support.peer import one_peer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a line is made of Linux's locks")
@@ -404,35 +404,6 @@ def test_where_the_system_has_no_queues_no_file_is_opened(marker: Path, monkeypa
     lines = QueueFile(marker)
     assert lines.fd() == -1
     assert not Queue(lines, NAME).enter(None)
-
-
-def test_a_queue_file_of_number_0_is_one(marker: Path) -> None:
-    """A daemon may have closed its stdin: then the first file that it opens has that number."""
-
-    def child() -> None:
-        other = QueueFile(marker)
-        first = Queue(other, NAME)
-        assert first.enter(None)
-        os.close(0)
-        lines = QueueFile(marker)
-        queue = Queue(lines, NAME)
-        assert queue.is_taken()
-        assert lines.opened == 0
-        wait = in_background(queue.enter, soon(20))
-        until(lambda: queue._waiter is not None)
-        first.leave()
-        assert wait() is True
-        assert first.is_taken()
-        queue.leave()
-        assert not first.is_taken()
-        assert queue.enter(None)
-        queue.forget()
-        assert not first.is_taken()
-        lines.close()
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            os.fstat(0)
-
-    assert wait_for(in_child(child)) == 0
 
 
 def test_an_interrupted_wait_in_line_passes_its_place_on(three: list[Queue], monkeypatch: pytest.MonkeyPatch) -> None:

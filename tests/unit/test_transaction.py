@@ -200,3 +200,13 @@ def test_a_retired_shard_keeps_no_descriptor_open(pool: Pool) -> None:
     del txn, file, shard
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
+
+
+def test_a_transaction_whose_traceback_is_kept_is_not_used_again(pool: Pool) -> None:
+    """Else, dropped inside the next `with`, it would be alive in that traceback, and would not unlock."""
+    commit(pool, FIRST)
+    txn = pool.transaction(KEY, 1.0)
+    with txn:
+        pass
+    txn.abandon()
+    assert pool.transaction(KEY, 1.0) is not txn

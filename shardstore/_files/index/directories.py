@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from shardstore._files.file import CHECK_S
 from shardstore._files.layout import PREFIXES
+from shardstore.errors import StoreIOError, StoreNotFound
 
 if TYPE_CHECKING:
     from shardstore._files.index.catalog import Catalog
@@ -70,7 +71,13 @@ class Directories:
 
     def _compare(self, shards: ShardReader, catalog: Catalog, prefix: str, ctime: int) -> None:
         """Compare the files of one directory, which had this ctime before."""
-        known, found = catalog.fingerprints(prefix), shards.fingerprints(prefix)
+        known = catalog.fingerprints(prefix)
+        try:
+            found = shards.fingerprints(prefix)
+        except StoreNotFound:
+            raise
+        except StoreIOError:  # no directory any more: each shard that is known there is read, and says so itself
+            found = {}
         self._left -= len(found) + 1
         self.suspects |= {name for name in known.keys() | found.keys() if known.get(name) != found.get(name)}
         self.compared[prefix] = self._known[prefix] = ctime

@@ -34,6 +34,7 @@ _CRC: Final = slice(len(b'{"crc":"'), len(b'{"crc":"9f1c2a3b'))
 _NOT_REGULAR: Final = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO})
 _THIS_FILE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EIO})  # what may be wrong with one file alone
 _NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
+_NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 class _Kept(NamedTuple):
@@ -191,6 +192,8 @@ class ShardReader:
         """Return what a file is that cannot be read. The fault of one file hides no other from a list."""
         if error.errno in _NOT_REGULAR:
             return Other(name, "damaged", "byte 0: not a regular file (a link, a directory or a device)")
+        if error.errno == errno.ENOTDIR:
+            return Other(name, "damaged", "byte 0: something else stands in the place of its directory")
         if error.errno not in _THIS_FILE:
             raise_io_error(error, "reading a shard", self.layout.shard_path(name))
         return Busy(name, "unreadable", str(error))
@@ -221,9 +224,9 @@ class ShardReader:
         """Return the fingerprint of a shard's file; None where there is none. Raises StoreIOError."""
         try:
             return fingerprint_of(os.lstat(self._root + name))
-        except FileNotFoundError:
-            return None
         except OSError as error:
+            if error.errno in _NOT_THERE:
+                return None
             raise_io_error(error, "looking at a shard", self._root + name)
 
     def names(self, marked: set[str], progress: Progress | None = None) -> Iterator[set[str]]:
