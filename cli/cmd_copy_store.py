@@ -33,11 +33,12 @@ def copy_store(
     lock_timeout: TimeoutOption = "10",
     json: JsonOption = False,
 ) -> None:
-    """Copy all sessions into another store, or database, and those in the archive into its archive.
+    """Copy all sessions, and the archive, into another store.
 
-    Versions, history and logs go along. Run it again while writers go on, and a last time after they stopped: it copies
-    the sessions that changed since. It leaves a session alone, and names it, if somebody changed it in the target; the
-    exit code is then 1. Damaged files in quarantine stay where they are; it counts them.
+    Either is a directory or a database. Versions, history and logs go along. Run it again while writers go on, and a
+    last time after they stopped: it copies the sessions that changed since. It leaves a session alone, and names it, if
+    somebody changed it in the target; the exit code is then 1. Damaged files in quarantine stay where they are; it
+    counts them.
     """
     from shardstore._copy_store import copy_store as copying
 

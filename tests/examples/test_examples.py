@@ -145,7 +145,9 @@ def test_jobs_of_dead_workers_are_done_by_others(root: Path) -> None:
             supervisor.supervise(store, [sys.executable, "-c", code], workers=2)
         jobs = list(store.sessions("job:"))
         assert {job["status"] for job in jobs} == {"done"}
-        assert {job["tries"] for job in jobs} >= {1, 2}
+        tries = {job["tries"] for job in jobs}
+        assert min(tries) == 1
+        assert max(tries) > 1  # or 3: two workers may die at one job
         for job in jobs:
             assert job["result"] == job["worker"]
             assert [one["status"] for one in store.history(job.key)].count("done") == 1
