@@ -242,9 +242,9 @@ class Catalog:
     def walk(self, after: bytes, count: int) -> list[tuple[bytes, str, int]]:
         """Return the digest, name and fingerprint of the next shards that the catalog knows, by their digests."""
         rows = self._db.execute(
-            "SELECT digest, key, NULL, fingerprint FROM session WHERE digest>?1 UNION ALL "
-            "SELECT digest, NULL, name, fingerprint FROM other WHERE digest>?1 ORDER BY 1 LIMIT ?2",
-            (after, count),
+            "SELECT digest, key, NULL, fingerprint FROM session WHERE digest>? UNION ALL "
+            "SELECT digest, NULL, name, fingerprint FROM other WHERE digest>? ORDER BY 1 LIMIT ?",
+            (after, after, count),
         )
         return [(digest, name or shard_name(key), fingerprint) for digest, key, name, fingerprint in rows]
 
