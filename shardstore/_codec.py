@@ -31,7 +31,7 @@ dumps = orjson.dumps  # of a value that is known to be JSON already; compactly
 
 
 def kept(value: Any) -> bytes:
-    """Return what `dumps` does, in no more memory than it needs.
+    """Return the same bytes as `dumps`, in no more memory than they need.
 
     The bytes that orjson returns keep the room they were written in: 4 KB for a number, 13 times its size for a text.
     Whoever keeps them copies them first; the hot paths write `b"%b" % dumps(value)` themselves.
@@ -56,7 +56,7 @@ def encode(value: Any, field: str) -> bytes:
 
 
 def encode_item(value: Any, path: str, number: int | None = None) -> bytes:
-    """Encode an item of a log. `path`, with `number`, names it in the InvalidEntry for what JSON cannot hold."""
+    """Encode an item of a log. `path`, with `number`, names it in the InvalidEntry if JSON cannot hold it."""
     try:
         return encode(value, "")
     except InvalidEntry as error:

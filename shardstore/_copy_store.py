@@ -75,7 +75,7 @@ class CopyReport:
         return not any(one.failed for one in self.skipped)
 
 
-def copy_store(  # noqa: PLR0913  # what the command is asked
+def copy_store(  # noqa: PLR0913  # one for each option of the command
     source: Engine,
     target: Engine,
     *,
@@ -109,7 +109,7 @@ class _Copying:
         self._source = source
         self._target = target
         self._timeout = timeout
-        self._archived: dict[str, ArchivedFile] = {}  # by key, what was archived last in the source
+        self._archived: dict[str, ArchivedFile] = {}  # by key, the newest in the archive of the source
         self.report = report
 
     def guarded(self, key: str, act: Callable[[str], None]) -> None:
@@ -184,7 +184,7 @@ class _Copying:
                     txn.remove()
 
     def copy_archive(self, prefix: str, *, verify: bool) -> None:
-        """Copy what was archived in the source and is not in the target's archive."""
+        """Copy the archived sessions that the target's archive lacks."""
         there = Counter(map(_identity, self._target.archived(prefix or None)))
         for one in self._source.archived(prefix or None):
             if one.place != "archive":
@@ -216,7 +216,7 @@ class _Copying:
         raise CorruptShard(self._target.location, 0, "the archived copy differs from its source", one.key)
 
     def _is_archived(self, key: str, there: State) -> bool:
-        """Return whether what the target has went to the archive in the source, of which there is a copy by now."""
+        """Return whether the source archived the session that the target still has, and the copy is done."""
         if key not in self._archived:
             return False
         last = replay.replay(cast("Movable", self._source).archived_journal(self._archived[key])[0]).journal.state
@@ -240,7 +240,7 @@ class _Copying:
 
 
 def _identity(one: ArchivedFile) -> tuple[str | None, str, int]:
-    """Return what an archived session is known by in every store: files name the moment in milliseconds."""
+    """Return the name of an archived session in every store: key, place and moment. Files know milliseconds."""
     return one.key, one.place, round(one.moved_at * 1000)
 
 

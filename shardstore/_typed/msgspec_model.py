@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from shardstore._imports import late_imports
 from shardstore._typed.converter import Misfit, kind_of
-from shardstore._typed.library_model import LibraryModel
+from shardstore._typed.external_model import ExternalModel
 
 _PLACE: Final = re.compile(r"(.*) - at `\$(.*)`", re.DOTALL)
 _PART: Final = re.compile(r"\.([^.\[]+)|\[([^\]]*)\]")
@@ -18,7 +18,7 @@ def is_struct(cls: Any) -> bool:
     return isinstance(cls, type) and hasattr(cls, "__struct_fields__") and hasattr(cls, "__struct_config__")
 
 
-class MsgspecModel(LibraryModel):
+class MsgspecModel(ExternalModel):
     """Both directions for a Struct."""
 
     def __init__(self, model: Any) -> None:

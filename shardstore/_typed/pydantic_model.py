@@ -7,7 +7,7 @@ from typing import Any
 from shardstore import _codec as codec
 from shardstore._imports import late_imports
 from shardstore._typed.converter import Misfit, kind_of
-from shardstore._typed.library_model import LibraryModel
+from shardstore._typed.external_model import ExternalModel
 
 
 def is_pydantic(cls: Any) -> bool:
@@ -15,7 +15,7 @@ def is_pydantic(cls: Any) -> bool:
     return isinstance(cls, type) and hasattr(cls, "model_validate_json") and hasattr(cls, "__pydantic_validator__")
 
 
-class PydanticModel(LibraryModel):
+class PydanticModel(ExternalModel):
     """Both directions for a pydantic model."""
 
     def __init__(self, model: Any) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 
-class LibraryModel(ABC):
+class ExternalModel(ABC):
     """Both directions for a model of a library."""
 
     is_strict = False  # attributes can be set to anything
