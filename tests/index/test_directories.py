@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import threading
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 
 from shardstore._files.file import CHECK_S
 from shardstore._files.index import directories, rows
-from shardstore._files.index.directories import Directories, ctime_of
+from shardstore._files.index.directories import NOTHING, Directories, Found, ctime_of
 from tests.index.actors import Actor, is_current, name_of, truth
 
 NAME = name_of("k1")
@@ -34,7 +36,7 @@ def test_a_file_that_is_taken_away_and_put_back_is_found(pair: tuple[Actor, Acto
         look_now(lister)
         assert lister.list(refresh=False) == truth(writer.root)
         assert lister.list() == truth(writer.root)
-        assert lister.place.directories.suspects == frozenset()
+        assert lister.place.directories.found == NOTHING
         assert is_current(writer.root)
 
 
@@ -96,7 +98,7 @@ def test_a_turn_compares_a_bounded_number(pair: tuple[Actor, Actor], monkeypatch
     looked_at.clear()
     found.compare_all(lister.place.shards, catalog, meta.file)
     assert set(looked_at) == {name_of(key) for key in truth(writer.root)}
-    assert found.suspects == frozenset()
+    assert found.found.suspects == frozenset()
     catalog.close()
 
 
@@ -120,11 +122,63 @@ def test_it_looks_at_most_every_few_milliseconds(pair: tuple[Actor, Actor], monk
 
 
 def test_what_was_found_while_a_refresh_published_is_kept() -> None:
-    """Only what the refresh took in is forgotten."""
-    found = Directories()
-    found.suspects, found.compared = frozenset({"a", "b"}), {"3f": 1, "40": 2}
-    found.published(frozenset({"a"}), {"3f": 1, "40": 1}, "changes.x")
-    assert (found.suspects, found.compared) == (frozenset({"b"}), {"40": 2})
+    """A shard that was taken in may have been changed by hand once more: so all of it is kept."""
+    differences = Directories()
+    taken = differences.found = Found(frozenset({"a", "b"}), {"3f": 1})
+    differences._add({"a"}, {"40": 2})
+    assert taken == (frozenset({"a", "b"}), {"3f": 1})
+    differences.published(taken, "changes.x")
+    assert differences.found == (frozenset({"a", "b"}), {"3f": 1, "40": 2})
+    differences.published(differences.found, "changes.x")
+    assert differences.found == NOTHING
+
+
+def test_two_threads_that_compare_lose_nothing(pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one waits, and sees what the first one found; a refresh may publish meanwhile."""
+    writer, lister = pair
+    Path(writer.layout.shard_path(NAME)).unlink()
+    look_now(lister)
+    inside, go_on = threading.Event(), threading.Event()
+    real = lister.place.shards.fingerprints
+
+    def slow(prefix: str) -> dict[str, int]:
+        if prefix == NAME[:2] and not inside.is_set():
+            inside.set()
+            assert go_on.wait(30)
+        return real(prefix)
+
+    monkeypatch.setattr(lister.place.shards, "fingerprints", slow)
+    lists = []
+    threads = [threading.Thread(target=lambda: lists.append(lister.list(refresh=False))) for _ in range(2)]
+    threads[0].start()
+    assert inside.wait(30)
+    threads[1].start()
+    threads[1].join(0.1)
+    assert threads[1].is_alive()
+    go_on.set()
+    for thread in threads:
+        thread.join(30)
+    assert lists == [truth(writer.root)] * 2
+    assert NAME in lister.place.directories.found.suspects
+    lister.list()
+
+
+def test_a_signal_handler_that_lists_meanwhile_loses_nothing() -> None:
+    """It neither waits for its own thread, nor is what it found written over."""
+    differences = Directories()
+
+    class Interrupted(frozenset[str]):
+        def __or__(self, others: Any) -> frozenset[str]:
+            if interruptions.pop():
+                with differences._mutex:
+                    differences._add({"handler"}, {"40": 2})
+            return frozenset.__or__(self, others)
+
+    interruptions = [False, False, True]
+    differences.found = Found(Interrupted({"a"}), {"3f": 1})
+    with differences._mutex:
+        differences._add({"b"}, {"41": 3})
+    assert differences.found == (frozenset({"a", "b", "handler"}), {"3f": 1, "40": 2, "41": 3})
 
 
 def test_no_directory_has_no_ctime(tmp_path: Path) -> None:

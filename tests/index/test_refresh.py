@@ -12,6 +12,7 @@ import pytest
 from shardstore._files.index import refresh
 from shardstore._files.index.catalog import Catalog
 from shardstore._files.index.changes import MARK, ChangeFile
+from shardstore._files.index.directories import NOTHING, Found
 from tests.index.actors import Actor, change_file, inode, is_current, name_of, truth
 
 Make = Callable[..., Actor]
@@ -63,7 +64,7 @@ def refreshed_with(one: Actor, *suspects: str, file: ChangeFile | None = None) -
     try:
         _, own, _ = one.lister.begin(catalog)
         catalog.end()
-        one.place.directories.suspects = frozenset(map(name_of, suspects))
+        one.place.directories.found = Found(frozenset(map(name_of, suspects)), {})
         return refresh.refresh(one.place, catalog, own if file is None else file)
     finally:
         catalog.close()
@@ -80,7 +81,7 @@ def test_what_was_changed_by_hand_is_marked_for_watchers(pair: tuple[Actor, Acto
     assert front.count(name_of("k1")) == 1
     assert front.count(f' {name_of("k2")} ? "k2"\n') == 1
     assert front.count(f" {name_of('never there')} ?\n") == 1
-    assert lister.place.directories.suspects == frozenset()
+    assert lister.place.directories.found == NOTHING
     assert lister.list(refresh=False) == truth(writer.root)
 
 

@@ -53,6 +53,21 @@ def changes_by_hand_unseen() -> None:
     swap("shardstore._files.index.directories:Directories.check", nothing())
 
 
+@mutation("waiting for a thread that compares the files", "operators.lists_of_two_threads_show_what_was_put_back")
+def comparisons_are_not_waited_for() -> None:
+    def check(original: Any) -> Any:
+        def without_waiting(self: Any, *args: Any) -> None:
+            if self._mutex.acquire(blocking=False):
+                try:
+                    original(self, *args)
+                finally:
+                    self._mutex.release()
+
+        return without_waiting
+
+    swap("shardstore._files.index.directories:Directories.check", check)
+
+
 @mutation("knowing a file that was replaced from the one that was read", "operators.lists_show_what_was_put_back")
 def inodes_not_compared() -> None:
     swap("shardstore._files.index.directories:Directories._compare", nothing())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
 from shardstore import Store
+from shardstore._files.index.shards import ShardReader
 from tests.scenarios.people import KEY, OTHER, in_a_child
 from tests.support import disk
 
@@ -68,6 +71,32 @@ def lists_show_what_was_put_back(root: Path) -> None:
                 assert found == {KEY: 1, OTHER: 1}, f"{how.__name__}: {found}"
             store.compact()
             assert "lost" not in [one.kind for one in store.verify().problems]
+
+
+def lists_of_two_threads_show_what_was_put_back(root: Path) -> None:
+    """One of them compares the directories; the other one waits for what it finds."""
+    with Store(root) as store:
+        _put_back(root, store, by_rename)
+        inside, go_on = threading.Event(), threading.Event()
+        real = ShardReader.fingerprints
+
+        def slow(reader: ShardReader, prefix: str) -> dict[str, int]:
+            if not inside.is_set():
+                inside.set()
+                assert go_on.wait(30)
+            return real(reader, prefix)
+
+        with mock.patch.object(ShardReader, "fingerprints", slow), ThreadPoolExecutor(2) as pool:
+            first = pool.submit(store.list)
+            assert inside.wait(30)
+            second = pool.submit(store.list)
+            with contextlib.suppress(TimeoutError):
+                second.result(0.2)
+            go_on.set()
+            for one in (first, second):
+                assert {info.key: info.fields["n"] for info in one.result(30)} == {KEY: 1, OTHER: 1}
+        store.compact()
+        store.verify()
 
 
 def compact_finds_what_was_changed_in_place(root: Path) -> None:

@@ -116,7 +116,7 @@ class Lister:
         """Return the shards that have to be read: changed ones, and those that appeared or vanished by hand."""
         directories = self.place.directories
         directories.check(self.place.shards, catalog, file.file)
-        return pending.names | directories.suspects
+        return pending.names | directories.found.suspects
 
     # Refreshing
 

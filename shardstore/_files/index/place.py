@@ -24,7 +24,7 @@ _inherited: Final[list[Catalog]] = []  # a forked child may not even close its p
 
 
 class Place:
-    """The index of one store as one process sees it. Its threads share it; none waits for another."""
+    """The index of one store as one process sees it. Its threads share it."""
 
     def __init__(self, layout: Layout, indexed: tuple[str, ...], free_descriptors: Callable[[], int]) -> None:
         self.layout = layout
@@ -120,4 +120,5 @@ class Place:
         """Forget, in a forked child, the inherited files."""
         _inherited.extend(self._idle)
         self._idle, self._file = [], None
+        self.directories = Directories()  # a thread of the parent may hold its mutex
         self.shards.after_fork()

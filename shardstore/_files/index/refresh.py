@@ -67,8 +67,8 @@ def _refresh(place: Place, catalog: Catalog, old: ChangeFile) -> bool:
             meta = catalog.meta()
             if meta.file != old.file or not old.is_named():
                 raise Unusable("another change file by now")
-            suspects, compared = place.directories.suspects, place.directories.compared
-            for name in suspects and suspects - old.read(meta.mark).names:  # done by hand: so watchers hear of it
+            found = place.directories.found
+            for name in found.suspects and found.suspects - old.read(meta.mark).names:  # so watchers hear of it
                 old.write(change(name, UNKNOWN, catalog.key_of(name) or ""))
             mark = new.append(MARK)
             if rotates:  # from here on whoever knows the old one alone looks for another
@@ -76,12 +76,12 @@ def _refresh(place: Place, catalog: Catalog, old: ChangeFile) -> bool:
             pending = old.read(meta.mark)
             if pending.seal != seal_of(meta.mark, fingerprint(place.catalog_path)):
                 raise Unusable("the catalog is not as it was sealed")
-            changes = read_locked(place, new, pending.names | suspects)
+            changes = read_locked(place, new, pending.names | found.suspects)
             check_settings(place, meta)
-            catalog.publish(changes, compared, meta._replace(file=new.file, mark=mark))
+            catalog.publish(changes, found.compared, meta._replace(file=new.file, mark=mark))
         new.append(f"= {seal_of(mark, stamp(place.catalog_path))}")
         place.use(new)
-        place.directories.published(suspects, compared, new.file)
+        place.directories.published(found, new.file)
     except BaseException:
         if rotates and new.is_named():
             unlink(new.path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -65,6 +66,7 @@ class ShardReader:
         self._root = layout.shard_path("")
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._kept_bytes = 0
+        self._mutex = threading.RLock()  # re-entrant: a signal handler may list in the middle of a list
         self._locked: set[int] = set()  # descriptors that may hold a lock, for the child of a fork to close
 
     def read(self, name: str) -> Found:
@@ -174,19 +176,27 @@ class ShardReader:
     def _keep(self, name: str, found: Indexed | Other, journal: Journal, data: bytes, mtime: int) -> None:
         """Keep a journal that was read, within bounds. `data`: ends where its last record does."""
         start = data.rfind(b"\n", 0, -1) + 1
-        before = self._kept.pop(name, None)
-        if before is not None:
-            self._kept_bytes -= _weight(before.journal)
-        if not data or _weight(journal) > _KEPT_BYTES_MAX:
-            return
-        self._kept[name] = _Kept(found, journal, journal.end - len(data) + start, mtime)
-        self._kept_bytes += _weight(journal)
-        while self._kept_bytes > _KEPT_BYTES_MAX and self._kept:
-            try:
-                _, dropped = self._kept.popitem(last=False)
-            except KeyError:  # another thread took it
-                break
-            self._kept_bytes -= _weight(dropped.journal)
+        kept, weight = _Kept(found, journal, journal.end - len(data) + start, mtime), _weight(journal)
+        with self._mutex:
+            if data and weight <= _KEPT_BYTES_MAX:
+                self._drop_oldest(_KEPT_BYTES_MAX - weight)
+                self._drop(name)
+                self._kept[name] = kept
+                self._kept_bytes += weight
+            else:
+                self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        """Keep a journal no longer. REQUIRES: the mutex, here and below."""
+        kept = self._kept.pop(name, None)
+        if kept is not None:
+            weight = _weight(kept.journal)
+            self._kept_bytes -= weight
+
+    def _drop_oldest(self, size: int) -> None:
+        """Keep at most `size` bytes."""
+        while self._kept_bytes > size and self._kept:
+            self._drop(next(iter(self._kept)))
 
     def _unreadable(self, name: str, error: OSError) -> Other | Busy:
         """Return what a file is that cannot be read. The fault of one file hides no other from a list."""
@@ -242,7 +252,9 @@ class ShardReader:
             yield {*self.list_directory(prefix), *self.list_directory(prefix), *by_prefix.get(prefix, ())}
 
     def after_fork(self) -> None:
-        """Close, in a forked child, the descriptors whose locks are the parent's."""
+        """Close, in a forked child, the descriptors whose locks are the parent's, and forget what was kept."""
+        self._mutex = threading.RLock()
+        self._kept, self._kept_bytes = OrderedDict(), 0
         for fd in self._locked:
             os.close(fd)
         self._locked = set()
