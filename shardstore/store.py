@@ -164,6 +164,7 @@ class Store(Reading, Listing, Upkeep):
     ) -> Session:
         """Create a session and return it. Raises SessionExists if it is there, otherwise as `update`.
 
+        data: the fields, a mapping of names to JSON values.
         at: for importers, the time of its last change in the source; a moment in the future counts as now.
 
         >>> session = store.create("agent:new", {"status": "new"})
