@@ -19,7 +19,9 @@ NAME = "shardstore"
 # Name and module, in the order of the help. `archive`, `import` and `export` are groups.
 COMMANDS = {
     "get": "cmd_get",
+    "get-many": "cmd_get_many",
     "set": "cmd_set",
+    "create-many": "cmd_create_many",
     "patch": "cmd_patch",
     "append": "cmd_append",
     "log": "cmd_log",

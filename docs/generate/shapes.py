@@ -25,6 +25,7 @@ BEGINNING: Final = "BEGINNING"  # in a call: the store's token before it was fil
 CALLS: Final[dict[str, tuple[str, ...]]] = {
     "get": (CHAT,),
     "set": ("agent:new", '{"status": "new"}'),
+    "create-many": ("rows.jsonl",),
     "patch": ("agent:new", "status=done"),
     "revert": ("agent:new", "1"),
     "append": ("agent:new", '{"role": "user"}'),
@@ -62,6 +63,8 @@ def of(*words: str) -> str:
     """Return the shape of what a command prints with --json; several, where it has several."""
     name = " ".join(words)
     shapes = {call: shape for call, shape in _all().items() if call == name or call in _ways(name)}
+    if not shapes:
+        raise KeyError(f"no call of {name} in CALLS")
     parts = []
     for call, shape in shapes.items():
         intro = f"`shardstore {call} --json` prints:" if len(shapes) > 1 else "With `--json` it prints:"
@@ -99,6 +102,7 @@ def _prepare(place: Path) -> str:
     (place / "sessions" / "foreign.txt").write_text("not the store's\n")
     entry = {"sessionId": "s-1", "updatedAt": 1_760_000_000_000}
     (place / "sessions.json").write_text(json.dumps({"agent:imported": entry}))
+    (place / "rows.jsonl").write_text('{"key": "agent:many", "data": {}}\n')
     return token
 
 

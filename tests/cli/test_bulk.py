@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from shardstore import Store
@@ -67,3 +70,76 @@ def test_restore_by_prefix_and_time(many: Shell) -> None:
 @pytest.mark.parametrize("arguments", [(), ("k", "--prefix", "a"), ("k", "--since", "1h"), ("--since", "yesterday")])
 def test_restore_wants_either_a_key_or_several(many: Shell, arguments: tuple[str, ...]) -> None:
     assert many("restore", *arguments).code == 2
+
+
+def test_what_get_many_prints_create_many_takes(many: Shell, tmp_path: Path) -> None:
+    """Keys in the given order, each once; a file or a pipe; again, and beside sessions that are there."""
+    printed = many("get-many", "agent:03", "other", "agent:01", "other")
+    assert printed.code == 0
+    rows = [json.loads(line) for line in printed.out.splitlines()]
+    assert [(row["key"], row["data"], row["rev"]) for row in rows] == [
+        ("agent:03", {"n": 3}, 1), ("other", {}, 1), ("agent:01", {"n": 1}, 1),
+    ]  # fmt: skip
+    assert {"schema_version", "version", "updated_at", "actor", "log_length"} <= rows[0].keys()
+    target = tmp_path / "target"
+    made = many("create-many", "-", "--store", target, stdin=printed.out, named=False)
+    assert (made.code, made.out, made.err.splitlines()[-1]) == (0, "", "3 sessions created")
+    (tmp_path / "rows").write_text(printed.out + '\n{"key": "new\u2028", "data": {"text": "a\u2028b"}}\n')
+    refused = many("create-many", tmp_path / "rows", "--store", target, named=False)
+    assert refused.code == 4
+    assert "--skip-existing" in refused.err
+    again = many("create-many", tmp_path / "rows", "--skip-existing", "--store", target, named=False)
+    assert (again.code, again.err.strip()) == (0, "1 session created; 3 sessions existed already")
+    told = many("create-many", tmp_path / "rows", "--skip-existing", "--json", "--store", target, named=False)
+    assert (told.json["created"], told.json["existing"]) == (0, 4)
+    with Store(target) as store, Store(many.store) as source:
+        assert store["new\u2028"].data == {"text": "a\u2028b"}
+        assert store["agent:03"].data == source["agent:03"].data
+
+
+def test_get_many_by_prefix_condition_and_stdin(many: Shell) -> None:
+    chosen = many("get-many", "--prefix", "agent:", "--where", "n>=10")
+    assert sorted(json.loads(line)["key"] for line in chosen.out.splitlines()) == ["agent:10", "agent:11"]
+    assert many("get-many", "--prefix", "none").out == ""
+    piped = many("get-many", "-", stdin="agent:02\r\n\nagent:99\nother\nagent:99\n")
+    assert (piped.code, [json.loads(line)["key"] for line in piped.out.splitlines()]) == (3, ["agent:02", "other"])
+    assert piped.err.count("agent:99") == 1
+
+
+@pytest.mark.parametrize("arguments", [(), ("other", "--prefix", "a"), ("other", "--where", "n=1")])
+def test_get_many_wants_either_keys_or_a_choice(many: Shell, arguments: tuple[str, ...]) -> None:
+    assert many("get-many", *arguments).code == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"key": "b"}', 'a line is {"key"'),
+        ('{"key": 1, "data": {}}', 'a line is {"key"'),
+        ('{"key": "b", "data": []}', 'a line is {"key"'),
+        ('["b"]', 'a line is {"key"'),
+        ('{"key": "b", "data": {"n": NaN}}', "NaN"),
+        ('{"key": "b", "data": {"n": 1, "n": 2}}', "twice"),
+        ('{"key": "", "data": {}}', "empty"),
+        ('{"key": "b", "data": {"t": "\\ud800"}}', "surrogate"),
+        ('{"key": "a", "data": {}}', "a second time"),
+        ("{", "not JSON"),
+        (b"\xff", "not JSON"),
+    ],
+)
+def test_a_line_that_no_session_can_be_made_of_creates_nothing(many: Shell, line: str | bytes, reason: str) -> None:
+    """It is named by its number, before the first session is created."""
+    data = b'{"key": "a", "data": {}}\n\n' + (line.encode() if isinstance(line, str) else line)
+    refused = many("create-many", stdin=data)
+    assert refused.code == 1, refused
+    assert "line 3: " in refused.err
+    assert reason in refused.err
+    assert "nothing was created" in refused.err
+    assert len(keys(many)) == 13
+
+
+def test_a_file_that_is_not_there_creates_nothing(shell: Shell, tmp_path: Path) -> None:
+    refused = shell("create-many", tmp_path / "none")
+    assert (refused.code, refused.out) == (1, "")
+    assert "cannot be read: No such file" in refused.err
+    assert not shell.store.exists()

@@ -85,6 +85,8 @@ COVERED: dict[str, tuple[str, ...]] = {
     "cli/cmd_archive": ("cli/test_archive.py",),
     "cli/cmd_compact": ("cli/test_maintenance.py",),
     "cli/cmd_copy": ("cli/test_log.py",),
+    "cli/cmd_create_many": ("cli/test_bulk.py",),
+    "cli/cmd_get_many": ("cli/test_bulk.py",),
     "cli/cmd_delete": ("cli/test_writing.py", "cli/test_bulk.py"),
     "cli/cmd_doctor": ("cli/test_maintenance.py",),
     "cli/cmd_export": ("cli/test_import_export.py",),

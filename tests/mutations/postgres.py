@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.mutations.catalogue import edit, mutation, swap
+from tests.mutations.catalogue import edit, mutation, nothing, swap
 
 _INSIDE = "shardstore._postgres.inside:Inside"
 _TRANSACTION = "shardstore._postgres.transaction:PostgresTransaction"
@@ -101,3 +101,9 @@ def durability_left_to_the_server() -> None:
 @mutation("reading a session anew whose history became shorter", "postgres.a_history_that_became_shorter_is_no_damage")
 def shorter_histories_are_damage() -> None:
     edit("shardstore._postgres.known:follow", ("if known.n and not lines:", "if False:"))
+
+
+@mutation("undoing what an exception from outside left open", "postgres.an_exception_as_a_block_begins_unlocks")
+def interrupted_transactions_stay() -> None:
+    swap(f"{_INSIDE}.abandon", nothing())
+    swap(f"{_INSIDE}.__del__", nothing())

@@ -18,6 +18,7 @@ from tests.support.postgres import server_or_skip
         scenarios.a_waiter_sees_what_it_waited_for,
         scenarios.absent_sessions_are_made_once,
         scenarios.the_tables_are_made_once,
+        scenarios.an_exception_as_a_block_begins_unlocks,
         scenarios.a_stopped_holder_is_let_go_and_refused,
         scenarios.a_commit_waits_for_the_disk_as_asked,
         scenarios.a_history_that_became_shorter_is_no_damage,

@@ -6,9 +6,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 from shardstore import HoldExpired, Store
-from tests.contract.backend import PostgresBackend, call, connect, hold, increment, open_at, race_to_make
+from shardstore._postgres.transaction import PostgresTransaction
+from tests.contract.backend import PostgresBackend, call, connect, hold, increment, kept, open_at, race_to_make
+from tests.scenarios import interrupts
+from tests.support import actions
 from tests.support.peer import one_peer, peers
 from tests.support.postgres import shared_server
 
@@ -67,6 +71,64 @@ def a_waiter_sees_what_it_waited_for(root: Path) -> None:
             assert other.result() == 2
             waiter.result()
         assert store[KEY].data == {"n": 1, "held": 1}
+
+
+def an_exception_from_outside_unlocks(root: Path, call: str = "update", step: int = 29) -> None:
+    """At many bytecodes of a call: the server has no lock left, although the exception is kept, and no update is lost."""
+    with place(root) as backend, backend.open(lock_timeout=interrupts.SOON_S) as store:
+        store.create(KEY, {"n": 0})
+        exceptions: list[BaseException] = []
+        for position in range(1, 20_000, step):
+            store.replace(KEY, {"n": 1})
+            where = interrupts._strike(store, interrupts.CALLS[call], KEY, position, exceptions)
+            began = time.monotonic()
+            _lock_soon(backend, where)
+            before = interrupts._number(store, KEY) or 0
+            store.update(KEY, actions.add_one)
+            assert interrupts._number(store, KEY) == before + 1, f"an update was lost after an exception at {where}"
+            assert time.monotonic() - began < interrupts.SOON_S, f"slow after an exception at {where}"
+            if not where:
+                break
+        assert position > step
+        assert store.verify().ok
+
+
+def an_exception_as_a_block_begins_unlocks(root: Path) -> None:
+    """The `with` that entered the transaction never knows: it unlocks by itself, although the exception is kept."""
+    real = PostgresTransaction.__enter__
+
+    def entered(txn: PostgresTransaction) -> PostgresTransaction:
+        real(txn)
+        raise interrupts.FromOutside
+
+    with place(root) as backend, backend.open(lock_timeout=interrupts.SOON_S) as store:
+        store.create(KEY, {"n": 0})
+        exceptions: list[BaseException] = []
+        for call in ("update", "edit", "append", "delete"):
+            with mock.patch.object(PostgresTransaction, "__enter__", entered):
+                try:
+                    interrupts.CALLS[call](store, KEY)
+                except interrupts.FromOutside as error:
+                    exceptions.append(error)
+            _lock_soon(backend, call)
+            store.update(KEY, actions.add_one)
+        assert (len(exceptions), store[KEY]["n"]) == (4, 4)
+
+
+def _lock_soon(backend: PostgresBackend, where: str) -> None:
+    """Lock the row as another client: where the store closed its connection, the server needs a moment to notice."""
+    from psycopg.errors import LockNotAvailable
+
+    lock = f'SELECT 1 FROM "{backend.schema}".session WHERE key = %s FOR UPDATE NOWAIT'
+    deadline = time.monotonic() + interrupts.SOON_S
+    while True:
+        try:
+            kept(shared_server()).execute(lock, (KEY,))
+        except LockNotAvailable:
+            assert time.monotonic() < deadline, f"locked after an exception at {where}"
+            time.sleep(0.001)
+        else:
+            return
 
 
 def _until_waiting(backend: PostgresBackend) -> None:

@@ -1,0 +1,71 @@
+"""`shardstore get-many`: print many sessions, one line of JSON each."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import exits, output, parse, show
+from .cmd_get import describe
+from .options import PrefixOption, StoreOption, WhereOption, complete_key, open_existing, plain_app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from shardstore import Session
+
+app = plain_app()
+
+
+@app.command("get-many")
+def get_many(
+    ctx: typer.Context,
+    keys: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY",
+            help="Keys of the sessions; - reads one key a line from stdin.",
+            autocompletion=complete_key,
+            show_default=False,
+        ),
+    ] = None,
+    prefix: PrefixOption = None,
+    where: WhereOption = None,
+    store: StoreOption = None,
+) -> None:
+    """Print many sessions, one line of JSON each: the same as `get --json`.
+
+    Give KEYs, or choose with --prefix and --where. If one of the KEYs is missing, the others are printed and the exit
+    code is 3. Logs are not printed; `log` prints one.
+
+    `create-many` creates sessions from such lines.
+    """
+    chosen = prefix is not None or bool(where)
+    if bool(keys) == chosen:
+        message = "give KEY, or --prefix or --where" if not keys else "give either KEY, or --prefix and --where"
+        raise typer.BadParameter(message, ctx=ctx, param_hint="KEY")
+    named = _keys(keys or [])
+    with open_existing(ctx, store) as opened:
+        if chosen:
+            return _print(opened.sessions(prefix, parse.conditions(where)))
+        found = opened.get_many(named)
+    _print(found.values())
+    missing = [repr(show.text(key)) for key in dict.fromkeys(named) if key not in found]
+    if missing:
+        raise exits.CommandError(f"no session {', '.join(missing)}", code=exits.NO_SESSION)
+    return None
+
+
+def _keys(given: list[str]) -> list[str]:
+    """Return the keys, those of stdin in the place of "-"; blank lines are skipped."""
+    if given != ["-"]:
+        return given
+    text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+    return [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
+
+
+def _print(sessions: Iterable[Session]) -> None:
+    for session in sessions:
+        output.json_line({**describe(session), "data": dict(session.data)})
