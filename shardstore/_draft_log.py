@@ -18,6 +18,13 @@ class DraftLog(MutableSequence[Any]):
 
     append, extend, pop, `log[i] = x`, `del log[n:]`, `del log[:n]`, `log[:] = kept`, `keep(indices)`. An item that is
     read is a copy: to change it, assign it. Inserting or deleting in the middle is a TypeError.
+
+    >>> with store.edit("agent:chat") as draft:
+    ...     draft.log.extend([{"role": "tool", "content": "ok"}, {"role": "assistant", "content": "Done."}])
+    ...     draft.log[0] = {"role": "user", "content": "hello"}  # it keeps its id
+    ...     del draft.log[2:]
+    >>> draft.session.log[:]
+    [{'role': 'user', 'content': 'hello'}, {'role': 'tool', 'content': 'ok'}]
     """
 
     __slots__ = ("_added", "_high", "_ids", "_key", "_log", "_low", "_rep", "_source")
@@ -59,18 +66,34 @@ class DraftLog(MutableSequence[Any]):
 
     @property
     def dropped(self) -> int:
-        """How many items were dropped at the front since the session was made."""
+        """How many items were dropped at the front since the session was made.
+
+        >>> with store.edit("agent:chat") as draft:
+        ...     del draft.log[:1]
+        ...     print(len(draft.log), draft.log.dropped)
+        0 1
+        """
         return self._low
 
     def find(self, id: str) -> int | None:  # noqa: A002  # as in append
-        """Return the index of the item with this id; None if no item in the log has it."""
+        """Return the index of the item with this id; None if no item in the log has it. Raises as `Log.find`.
+
+        >>> with store.edit("agent:chat") as draft:
+        ...     print(draft.log.find("m-1"), draft.log.find("m-2"))
+        0 None
+        """
         if id in self._ids:
             return next(n for n, item in enumerate(self._added, self._high - self._low) if item.id == id)
         number = find_number(self._source, self._key, self._log, id)
         return number - self._low if number is not None and self._low <= number < self._high else None
 
     def ids(self, start: int | None = None, stop: int | None = None) -> list[str | None]:
-        """Return the ids of log[start:stop], None for an item without one."""
+        """Return the ids of log[start:stop], None for an item without one. Raises as `Log.ids`.
+
+        >>> with store.edit("agent:chat") as draft:
+        ...     print(draft.log.ids())
+        ['m-1']
+        """
         return [item.id for item in self._items(range(len(self))[start:stop])]
 
     def _item(self, index: int) -> Item:
@@ -92,7 +115,16 @@ class DraftLog(MutableSequence[Any]):
     # Changing
 
     def append(self, value: Any, id: str | None = None) -> bool:  # type: ignore[override]  # noqa: A002
-        """Add an item at the end; return False, and add nothing, if an item in the log has this id."""
+        """Add an item at the end; return False, and add nothing, if an item in the log has this id.
+
+        value: whatever JSON holds. id: text of at most 4,096 bytes of UTF-8; None: the item has none.
+
+        Raises InvalidEntry for any other value or id.
+
+        >>> with store.edit("agent:chat") as draft:
+        ...     print(draft.log.append({"role": "user", "content": "hi"}, id="m-1"))
+        False
+        """
         return self.add_encoded(codec.encode_item(value, "log", len(self)), id)
 
     def add_encoded(self, raw: bytes, name: str | None, *, at: int = 0, actor: str = "") -> bool:
@@ -106,13 +138,24 @@ class DraftLog(MutableSequence[Any]):
         return True
 
     def insert(self, index: int, value: Any) -> None:
-        """Add an item at the end, the only place where that is possible. Raises TypeError for any other."""
+        """Add an item at the end, the only place where that is possible. Raises TypeError for any other.
+
+        >>> with store.edit("agent:chat") as draft:
+        ...     draft.log.insert(len(draft.log), {"role": "tool", "content": "ok"})
+        >>> len(draft.session.log)
+        2
+        """
         if index < len(self):
             _refuse("insert an item in the middle of a log")
         self.append(value)
 
     def pop(self, index: int = -1) -> Any:
-        """Remove and return the last item; with index 0 the first one. Raises IndexError, TypeError."""
+        """Remove and return the last item; with index 0 the first one. Raises IndexError, TypeError.
+
+        >>> with store.edit("agent:chat") as draft:
+        ...     print(draft.log.pop())
+        {'role': 'user', 'content': 'hi'}
+        """
         if not len(self):
             raise IndexError("pop from an empty log")
         value = self[index]
@@ -120,7 +163,13 @@ class DraftLog(MutableSequence[Any]):
         return value
 
     def clear(self) -> None:
-        """Remove every item."""
+        """Remove every item.
+
+        >>> with store.edit("agent:chat") as draft:
+        ...     draft.log.clear()
+        >>> len(draft.session.log)
+        0
+        """
         del self[:]
 
     @overload
@@ -170,7 +219,18 @@ class DraftLog(MutableSequence[Any]):
             _refuse("remove items from the middle of a log")
 
     def keep(self, indices: Iterable[int]) -> None:
-        """Keep the items at these places, in this order, with their ids, and remove all others."""
+        """Keep the items at these places, in this order, with their ids, and remove all others.
+
+        indices: places in the log; a negative one counts from the end.
+
+        Raises IndexError for a place outside, ValueError for one that is named twice.
+
+        >>> with store.edit("agent:chat") as draft:
+        ...     draft.log.extend(["a", "b"])
+        ...     draft.log.keep([0, 2])
+        >>> draft.session.log[:]
+        [{'role': 'user', 'content': 'hi'}, 'b']
+        """
         places = [range(len(self))[index] for index in indices]
         if len(set(places)) < len(places):
             raise ValueError("an item can be kept once only")

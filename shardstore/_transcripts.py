@@ -124,7 +124,14 @@ def read_log(engine: Engine, key: str, start: int | None, stop: int | None) -> l
 
 
 class Follower:
-    """The items of one log as they come; `Store.follow` returns it. Iterate over it, and close it when done."""
+    """The items of one log as they come; `Store.follow` returns it. Iterate over it, and close it when done.
+
+    >>> items = store.follow("agent:chat", -1)
+    >>> for item in items:
+    ...     print(item)
+    ...     items.close()
+    {'role': 'user', 'content': 'hi'}
+    """
 
     def __init__(self, store: Store, key: str, start: int | None) -> None:
         self._store: Store | None = store  # a Store that was closed says so at the next look
@@ -150,7 +157,14 @@ class Follower:
                 self.rests.wait(self.rests.pause())
 
     def ready(self) -> list[Any]:
-        """Return the items that have come and were not returned yet, without waiting; empty after `close`."""
+        """Return the items that have come and were not returned yet, without waiting; empty after `close`.
+
+        Raises as `Store.get`.
+
+        >>> items = store.follow("agent:chat", 0)
+        >>> items.ready(), items.ready()
+        ([{'role': 'user', 'content': 'hi'}], [])
+        """
         found, self._found = list(self._found), iter(())  # a look puts others in their place
         if self._store is not None:
             self._look(self._store.engine)
@@ -159,7 +173,13 @@ class Follower:
         return found
 
     def close(self) -> None:
-        """End the iteration."""
+        """End the iteration, also while another thread waits in it. A second call does nothing.
+
+        >>> items = store.follow("agent:chat", 0)
+        >>> items.close()
+        >>> list(items)
+        []
+        """
         self._store, self._found = None, iter(())
         self.rests.close()
 

@@ -67,6 +67,12 @@ def _named(names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
     return [key for key in given if isinstance(key, str)]
 
 
+def _awaited(doc: str | None) -> str | None:
+    """Return the docstring of a verb of Store with its examples awaited; None where Python runs without docstrings."""
+    contract, begin, examples = (doc or "").partition(">>> ")
+    return doc and contract + begin + examples.replace("store.", "await store.")
+
+
 def _verb(
     verb: Callable[Concatenate[Store, _P], _T], *names: str
 ) -> Callable[Concatenate[AsyncStore, _P], Coroutine[Any, Any, _T]]:
@@ -76,6 +82,7 @@ def _verb(
     async def call(store: AsyncStore, /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
         return await store._call(_named(names, args, kwargs), lambda sync: verb(sync, *args, **kwargs))  # noqa: SLF001
 
+    call.__doc__ = _awaited(verb.__doc__)
     return call
 
 
@@ -107,6 +114,7 @@ def _commit(
         makes = creates and kwargs.get("create", True) is True
         return await store._queued(key, run, creates=makes)  # noqa: SLF001
 
+    call.__doc__ = _awaited(verb.__doc__)
     return call
 
 
@@ -134,6 +142,7 @@ def _archive_verb(
         keys, store = _named(names, args, kwargs), archive._store  # noqa: SLF001
         return await store._call(keys, lambda sync: verb(sync.archive, *args, **kwargs))  # noqa: SLF001
 
+    call.__doc__ = _awaited(verb.__doc__)
     return call
 
 
@@ -150,6 +159,14 @@ class AsyncStore(Caller):
     A session that it returns has `len(session.log)`; items that are not in memory are a TypeError: await `log`.
 
     Raises as Store; RuntimeError for a call on another event loop.
+
+    The example of each verb goes on from here. `python -m asyncio` takes them as they stand; a program has them in an
+    `async def`.
+
+    >>> from shardstore.aio import AsyncStore
+    >>> store = AsyncStore("agents/main/sessions")
+    >>> main = await store.create("agent:main", {"status": "new", "turns": 1})
+    >>> chat = await store.append("agent:chat", [{"role": "user", "content": "hi"}], ids=["m-1"])
     """
 
     def __init__(self, root: str | os.PathLike[str] | Store, **options: Unpack[Options]) -> None:
@@ -161,7 +178,15 @@ class AsyncStore(Caller):
             self._join(Store(root, **options), Home())
 
     def using(self, **settings: Unpack[View]) -> Self:
-        """Return another AsyncStore on the same sessions, with other settings, as `Store.using` does."""
+        """Return another AsyncStore on the same sessions, with other settings, as `Store.using` does.
+
+        settings: durability, lock_timeout, actor. Raises ValueError, StoreClosed.
+
+        >>> hot = store.using(actor="web", durability="relaxed")
+        >>> session = await hot.patch("agent:main", {"status": "running"})
+        >>> session.actor
+        'web'
+        """
         view = type(self).__new__(type(self))
         view._join(self._opened().using(**settings), self._home)  # noqa: SLF001  # made here
         return view
@@ -185,7 +210,14 @@ class AsyncStore(Caller):
     # Reading
 
     async def get(self, key: str, *, rev: int | None = None) -> Session | None:
-        """Return the session as `Store.get` does: at once where it is open here, otherwise in a thread."""
+        """Return the session as `Store.get` does: at once where it is open here, otherwise in a thread.
+
+        rev: return this revision instead. Raises as `Store.get`.
+
+        >>> session = await store.get("agent:main")
+        >>> session["status"]
+        'new'
+        """
         if rev is not None or not self._is_ready(key):
             return await self._call((), lambda store: store.get(key, rev=rev))
         state = self._store.engine.read(key)
@@ -194,11 +226,19 @@ class AsyncStore(Caller):
         return Session(key, state, NOT_ON_A_LOOP) if state.fields is not None else None
 
     async def exists(self, key: str) -> bool:
-        """Return whether there is a session. Raises as `get`."""
+        """Return whether there is a session. Raises as `get`.
+
+        >>> await store.exists("agent:main")
+        True
+        """
         return await self.get(key) is not None
 
     async def log(self, key: str, start: int | None = None, stop: int | None = None) -> builtins.list[Any]:
-        """Return the items log[start:stop] as `Store.log` does: at once where they are in memory."""
+        """Return the items log[start:stop] as `Store.log` does: at once where they are in memory. Raises as it.
+
+        >>> await store.log("agent:chat", -20)
+        [{'role': 'user', 'content': 'hi'}]
+        """
         if self._is_ready(key):
             state = self._store.engine.read(key)
             places = range(state.log.length)[start:stop]
@@ -221,11 +261,20 @@ class AsyncStore(Caller):
     def sessions(
         self, prefix: str | None = None, where: Where | None = None, *, on_damage: OnDamage = "raise"
     ) -> AsyncGenerator[Session, None]:
-        """Return an iterator for `async for` over whole sessions, as `Store.sessions` does. Raises as it."""
+        """Return an iterator for `async for` over whole sessions, as `Store.sessions` does. Raises as it.
+
+        >>> async for session in store.sessions("agent:", {"status": "new"}):
+        ...     print(session.key, session.data)
+        agent:main {'status': 'new', 'turns': 1}
+        """
         return self._each(self._opened().sessions(prefix, where, on_damage=on_damage))
 
     def keys(self) -> AsyncGenerator[str, None]:
-        """Return an iterator for `async for` over every key in ascending order, as `iter` of a Store."""
+        """Return an iterator for `async for` over every key in ascending order, as `iter` of a Store. Raises as `list`.
+
+        >>> [key async for key in store.keys()]
+        ['agent:chat', 'agent:main']
+        """
         return self._each(iter(self._opened()))
 
     def __aiter__(self) -> AsyncIterator[str]:
@@ -241,7 +290,17 @@ class AsyncStore(Caller):
             raise end
 
     def follow(self, key: str, start: int | None = None) -> AsyncGenerator[Any, None]:
-        """Return an iterator for `async for` over the items of one log as they come, as `Store.follow` does."""
+        """Return an iterator for `async for` over the items of one log as they come, as `Store.follow` does.
+
+        start: None for new items only; -n for the newest n items first; otherwise the number of the first item.
+
+        It never ends by itself: leave the loop, or cancel its task. Raises as `Store.follow`.
+
+        >>> async for item in store.follow("agent:chat", -20):
+        ...     print(item)
+        ...     break
+        {'role': 'user', 'content': 'hi'}
+        """
         store = self._opened()
         begun = None if store.engine.remote else store.follow(key, start)
         return self._followed(begun, lambda sync: sync.follow(key, start))
@@ -267,7 +326,16 @@ class AsyncStore(Caller):
     ) -> AsyncGenerator[Change, None]:
         """Return an iterator for `async for` over changes as they come, as `Store.watch` does.
 
-        Without `since` it begins at the first step: to begin earlier, take a token first. Raises at that step.
+        timeout: seconds without a change after which it ends; None: it never ends.
+
+        Without `since` it begins at the first step: to begin earlier, take a token first. Raises as `Store.watch`, at
+        that step.
+
+        >>> token = await store.token()
+        >>> session = await store.patch("agent:main", {"status": "done"})
+        >>> async for change in store.watch("agent:", since=token, timeout=0):
+        ...     print(change.key, change.kind)
+        agent:main changed
         """
         return self._watched(lambda store: store.watch(prefix, since=since, timeout=timeout))
 
@@ -299,7 +367,13 @@ class AsyncStore(Caller):
 
     @property
     def archive(self) -> AsyncArchive:
-        """The sessions that `prune` moved out of the store: list, restore, restore_many, purge."""
+        """The sessions that `prune` moved out of the store: list, restore, restore_many, purge.
+
+        >>> report = await store.prune(max_entries=0, prefix="agent:chat")
+        >>> session = await store.archive.restore("agent:chat")
+        >>> session.key
+        'agent:chat'
+        """
         return AsyncArchive(self)
 
     # Models
@@ -313,7 +387,16 @@ class AsyncStore(Caller):
     def typed(
         self, model: type[_M], *, default: _M | Callable[[], _M] | None = None, item: type[Any] | None = None
     ) -> AsyncTypedStore[_M, Any]:
-        """Return the verbs of this store for sessions of one model, as `Store.typed` does."""
+        """Return the verbs of this store for sessions of one model. Arguments and errors are those of `Store.typed`.
+
+        >>> from dataclasses import dataclass
+        >>> @dataclass
+        ... class Chat:
+        ...     turns: int = 0
+        >>> session = await store.typed(Chat).update("agent:main", lambda chat: Chat(chat.turns + 1))
+        >>> session.value
+        Chat(turns=2)
+        """
         with late_imports:
             from shardstore._typed.form import Form
             from shardstore.typed import AsyncTypedStore
@@ -335,7 +418,14 @@ class AsyncStore(Caller):
 
 
 class AsyncArchive:
-    """The archive of one store; `AsyncStore.archive` returns it."""
+    """The archive of one store; `AsyncStore.archive` returns it.
+
+    The example of each method goes on from here:
+
+    >>> report = await store.prune(max_entries=0, prefix="agent:main")
+    >>> await store.exists("agent:main")
+    False
+    """
 
     def __init__(self, store: AsyncStore) -> None:
         self._store = store

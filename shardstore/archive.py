@@ -21,7 +21,14 @@ if TYPE_CHECKING:
 
 
 class Archive:
-    """The archive of one store; `store.archive` returns it."""
+    """The archive of one store; `store.archive` returns it.
+
+    The example of each method goes on from here:
+
+    >>> report = store.prune(max_entries=0, prefix="agent:main")
+    >>> store.exists("agent:main")
+    False
+    """
 
     __slots__ = ("_check_writable", "_engine", "_timeout")
 
@@ -35,8 +42,9 @@ class Archive:
 
         prefix: only sessions whose key begins so. Raises InvalidQuery, StoreIOError.
 
-        >>> store.archive.list("agent:old:")
-        []
+        >>> for file in store.archive.list("agent:"):
+        ...     print(file.place, file.key)
+        archive agent:main
         """
         return self._engine.archived(prefix)
 
@@ -45,6 +53,10 @@ class Archive:
 
         Raises SessionNotFound if nothing is archived, SessionExists if the session is there, CorruptShard if the
         archived copy is damaged (it stays where it is), LockTimeout.
+
+        >>> session = store.archive.restore("agent:main")
+        >>> session["status"]
+        'new'
         """
         self._check_writable()
         return Session(key, self._engine.restore(key, self._timeout), self._engine.logs)
@@ -52,15 +64,17 @@ class Archive:
     def restore_many(self, prefix: str | None = None, since: datetime | None = None) -> RestoreReport:
         """Bring back the newest archived file of each session; return the keys that came back.
 
-        prefix: only sessions whose key begins so. since: an aware datetime; only files archived then or later.
+        prefix: only sessions whose key begins so.
+        since: an aware datetime; only files archived then or later.
 
         A session that is there already, or in use, stays as it is and is reported; so is an archived copy that is
         damaged, which stays in the archive. Syncs are shared. Stopped anywhere, it can run again.
 
         Raises InvalidQuery, StoreIOError, CommitUncertain.
 
-        >>> store.archive.restore_many("agent:old:").ok
-        True
+        >>> report = store.archive.restore_many("agent:")
+        >>> report.restored
+        ('agent:main',)
         """
         if since is not None and (not isinstance(since, datetime) or since.tzinfo is None):
             raise InvalidQuery(f"since is a datetime with a time zone, not {since!r}")
@@ -81,9 +95,15 @@ class Archive:
     ) -> PurgeReport:
         """Remove for good the files archived more than `older_than` ago; files in quarantine stay.
 
-        older_than: a timedelta, or seconds; 0 means all of it. dry_run: report, and remove nothing.
-        progress(done, total) is called along the way. Raises InvalidQuery for a malformed limit, before anything is
-        removed.
+        older_than: a timedelta, or seconds; 0 means all of it.
+        prefix: only sessions whose key begins so.
+        dry_run: report, and remove nothing. progress(done, total) is called along the way.
+
+        Raises InvalidQuery for a malformed limit, before anything is removed; StoreIOError.
+
+        >>> report = store.archive.purge(older_than=30 * 86400)  # what was archived today stays
+        >>> report.removed
+        ()
         """
         age = seconds(older_than)
         if age is None:

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 @final
 class Delete:
-    """The type of DELETE, which a mutator returns to remove its session."""
+    """The type of DELETE, which a mutator returns to remove its session.
+
+    >>> session = store.update("agent:main", lambda draft: DELETE if draft["status"] == "new" else None)
+    >>> session.exists
+    False
+    """
 
     def __repr__(self) -> str:
         return "shardstore.DELETE"
@@ -42,6 +47,16 @@ class Draft(MutableMapping[str, Any]):
 
     A value is decoded when you first touch it, and compared with the stored one when the mutator is done. So an update
     costs as much as the fields that it touches, not as the entry. `copy()` returns a plain dict.
+
+    >>> with store.edit("agent:main") as draft:
+    ...     draft["turns"] += 1
+    ...     draft.setdefault("tags", []).append("urgent")
+    ...     draft.log.append({"role": "user", "content": "hi"})
+    ...     print(draft.key, draft.exists, draft.raw["turns"])
+    True
+    agent:main True b'1'
+    >>> draft.session.data
+    {'status': 'new', 'turns': 2, 'tags': ['urgent']}
     """
 
     _session: Session  # set by `committed`
@@ -114,7 +129,12 @@ class Draft(MutableMapping[str, Any]):
         return self
 
     def copy(self) -> dict[str, Any]:
-        """Return the fields as a plain dict; nested values are shared with the draft."""
+        """Return the fields as a plain dict; nested values are shared with the draft.
+
+        >>> with store.edit("agent:main") as draft:
+        ...     print(draft.copy())
+        {'status': 'new', 'turns': 1}
+        """
         return {name: self[name] for name in self}
 
     @property
@@ -135,16 +155,35 @@ class Draft(MutableMapping[str, Any]):
         return self._log
 
     def delete(self) -> None:
-        """Delete the session, whatever else the draft holds, when it is committed."""
+        """Delete the session, whatever else the draft holds, when it is committed.
+
+        >>> with store.edit("agent:main") as draft:
+        ...     if draft["status"] == "new":
+        ...         draft.delete()
+        >>> draft.session.exists
+        False
+        """
         self._whole = DELETE
 
     @property
     def is_deleted(self) -> bool:
-        """Whether committing this draft deletes the session."""
+        """Whether committing this draft deletes the session.
+
+        >>> with store.edit("agent:main") as draft:
+        ...     draft.delete()
+        ...     print(draft.is_deleted)
+        True
+        """
         return self._whole is DELETE
 
     def replace(self, fields: Mapping[str, object]) -> None:
-        """Put `fields` in place of the whole entry when the draft is committed. Raises TypeError for no mapping."""
+        """Put `fields` in place of the whole entry when the draft is committed. Raises TypeError for no mapping.
+
+        >>> with store.edit("agent:main") as draft:
+        ...     draft.replace({"status": "done"})
+        >>> draft.session.data
+        {'status': 'done'}
+        """
         if not isinstance(fields, Mapping):
             raise TypeError(f"a draft is replaced by a mapping of fields, not by {type(fields).__name__}")
         self._whole = dict(fields)

@@ -77,7 +77,14 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class ShardStoreError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose.
+
+    >>> try:
+    ...     store["agent:nobody"]
+    ... except ShardStoreError as error:
+    ...     print(type(error).__name__, error)
+    SessionNotFound no session 'agent:nobody'
+    """
 
     _fields: tuple[str, ...] = ()
 
@@ -463,7 +470,16 @@ def raise_io_error(error: OSError, doing: str, path: str | None = None) -> NoRet
 
 
 class ShardStoreWarning(UserWarning):
-    """An answer that you may not have meant."""
+    """An answer that you may not have meant.
+
+    >>> import warnings
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", ShardStoreWarning)
+    ...     store.list(where={"stauts": "new"})
+    Traceback (most recent call last):
+        ...
+    shardstore.errors.UnknownField: where: no session in this store has a field 'stauts'
+    """
 
 
 class UnknownField(ShardStoreWarning):

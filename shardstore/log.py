@@ -29,7 +29,12 @@ def ticks(when: datetime) -> int:
 
 
 class LogItem(NamedTuple):
-    """One item of a log."""
+    """One item of a log; `log.entries` returns it.
+
+    >>> item = store["agent:chat"].log.entries(-1)[0]
+    >>> item.index, item.id, item.actor == chat.actor, item.at == chat.updated_at, item.value["role"]
+    (0, 'm-1', True, True, 'user')
+    """
 
     index: int  # type: ignore[assignment]  # its place in the log it was read from; a tuple's method is not missed
     id: str | None
@@ -128,6 +133,14 @@ class Log(Sequence[Any]):
     `log[-20:]` reads the newest 20 and no more, however long the log is. An item is decoded at each use, and is
     yours to change. `len` always answers. Reading items raises LogReplaced if the file that holds them was replaced
     since (get the session again), and CorruptShard if that file is damaged there.
+
+    The example of each method goes on from here:
+
+    >>> log = store["agent:chat"].log
+    >>> len(log), log.dropped, log[-1]
+    (1, 0, {'role': 'user', 'content': 'hi'})
+    >>> [item["role"] for item in log]
+    ['user']
     """
 
     __slots__ = ("_key", "_log", "_source")
@@ -177,16 +190,31 @@ class Log(Sequence[Any]):
         return self._log.dropped
 
     def find(self, id: str) -> int | None:  # noqa: A002  # as in append
-        """Return the index of the item with this id; None if no item in the log has it."""
+        """Return the index of the item with this id; None if no item in the log has it. Raises as reading items does.
+
+        >>> log.find("m-1"), log.find("m-2")
+        (0, None)
+        """
         number = find_number(self._source, self._key, self._log, id)
         return None if number is None else number - self._log.dropped
 
     def ids(self, start: int | None = None, stop: int | None = None) -> list[str | None]:
-        """Return the ids of log[start:stop], None for an item without one."""
+        """Return the ids of log[start:stop], None for an item without one. Raises as reading items does.
+
+        >>> log.ids(-20)
+        ['m-1']
+        """
         return [item.id for item in self._slice(range(len(self))[start:stop])]
 
     def entries(self, start: int | None = None, stop: int | None = None) -> list[LogItem]:
-        """Return log[start:stop] as LogItems: index, id, time and actor beside each value."""
+        """Return log[start:stop] as LogItems: index, id, time and actor beside each value.
+
+        Raises as reading items does.
+
+        >>> for item in log.entries(-20):
+        ...     print(item.index, item.id, item.value["content"])
+        0 m-1 hi
+        """
         places = range(len(self))[start:stop]
         return [
             LogItem(index, item.id, moment(item.at), item.actor, codec.loads(item.raw))

@@ -53,6 +53,11 @@ def instrument(
     tracer_provider, meter_provider: by default the global ones.
 
     Raises ImportError where OpenTelemetry is not installed, ValueError for other `keys`.
+
+    >>> from shardstore import otel
+    >>> otel.instrument(keys="hash")
+    >>> measured = Store("agents/measured/sessions")
+    >>> otel.uninstrument()
     """
     if keys not in ("hash", "plain"):
         raise ValueError(f'keys is "hash" or "plain", not {keys!r}')
@@ -79,5 +84,9 @@ def instrument(
 
 
 def uninstrument() -> None:
-    """Measure no store that is opened from now on, and no sync or refresh of any."""
+    """Measure no store that is opened from now on, and no sync or refresh of any.
+
+    >>> from shardstore import otel
+    >>> otel.uninstrument()
+    """
     events.measured = events.wrap = None

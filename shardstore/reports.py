@@ -31,7 +31,14 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class CompactReport:
-    """The outcome of Store.compact."""
+    """The outcome of Store.compact.
+
+    >>> report = store.compact(dry_run=True)
+    >>> for action in report.actions:
+    ...     print(action.action, action.key, action.size, action.why)
+    >>> report.ok, report.bytes_freed
+    (True, 0)
+    """
 
     dry_run: bool
     actions: tuple[Action, ...]
@@ -46,7 +53,14 @@ class CompactReport:
 
 @dataclass(frozen=True, slots=True)
 class PruneReport:
-    """The outcome of Store.prune."""
+    """The outcome of Store.prune.
+
+    >>> report = store.prune(max_entries=1, dry_run=True)
+    >>> [(action.action, action.key) for action in report.actions]
+    [('archive', 'agent:main')]
+    >>> report.ok, [(skipped.key, skipped.why) for skipped in report.skipped]
+    (True, [])
+    """
 
     dry_run: bool
     actions: tuple[Action, ...]
@@ -62,7 +76,12 @@ class PruneReport:
 
 @dataclass(frozen=True, slots=True)
 class RestoreReport:
-    """The outcome of Store.archive.restore_many."""
+    """The outcome of Store.archive.restore_many.
+
+    >>> report = store.archive.restore_many("agent:")
+    >>> report.ok, report.restored, report.skipped
+    (True, (), ())
+    """
 
     restored: tuple[str, ...]  # keys
     skipped: tuple[Skipped, ...] = ()
@@ -86,7 +105,12 @@ class ArchivedFile:
 
 @dataclass(frozen=True, slots=True)
 class PurgeReport:
-    """The outcome of Store.archive.purge."""
+    """The outcome of Store.archive.purge.
+
+    >>> report = store.archive.purge(older_than=30 * 86400, dry_run=True)
+    >>> report.ok, [file.key for file in report.removed], report.bytes_freed
+    (True, [], 0)
+    """
 
     dry_run: bool
     removed: tuple[ArchivedFile, ...]
@@ -101,7 +125,13 @@ class PurgeReport:
 
 @dataclass(frozen=True, slots=True)
 class EraseReport:
-    """The outcome of Store.erase_history."""
+    """The outcome of Store.erase_history.
+
+    >>> session = store.patch("agent:main", {"status": "secret"}, unset=["turns"])
+    >>> report = store.erase_history("agent:main")
+    >>> report.key, len(report.removed) > 0
+    ('agent:main', True)
+    """
 
     key: str
     removed: tuple[str, ...]  # files, relative to the root, that are gone or were written again
@@ -124,7 +154,14 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """The outcome of Store.verify. Notes are no damage: temps, foreign files, files that others may open."""
+    """The outcome of Store.verify. Notes are no damage: temps, foreign files, files that others may open.
+
+    >>> report = store.verify()
+    >>> for problem in report.problems:
+    ...     print(problem.path, problem.kind, problem.detail)
+    >>> report.ok, report.sessions
+    (True, 2)
+    """
 
     problems: tuple[Problem, ...]
     notes: tuple[Problem, ...] = ()
@@ -140,12 +177,17 @@ class VerifyReport:
 
 @dataclass(frozen=True, slots=True)
 class StoreStats:
-    """The outcome of Store.stats. Sizes in bytes."""
+    """The outcome of Store.stats. Sizes in bytes.
+
+    >>> stats = store.stats()
+    >>> stats.sessions, stats.tombstones, stats.archived, stats.damaged
+    (2, 0, 0, ())
+    """
 
     sessions: int
     tombstones: int  # deleted sessions whose file is still there
-    bytes_live: int  # of the entries, as compact JSON
-    bytes_dead: int  # of the journals beyond that: older records, and the overhead of each record
+    bytes_live: int  # of the entries, as compact JSON, and of the items of their logs
+    bytes_dead: int  # of the files beyond that: older records, and the overhead of each record
     bytes_total: int  # of the journals
     pending_changes: int  # shards that the next list reads
     archived: int  # files in archive/

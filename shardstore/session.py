@@ -27,6 +27,16 @@ class Session(Mapping[str, Any]):
     After a delete, `exists` and `bool(session)` are False, and `data` is empty. Rev, version and times are those of the
     delete.
     A session that never was has rev 0 and version "absent".
+
+    >>> session = store["agent:main"]
+    >>> session["status"], session.get("error"), session.data
+    ('new', None, {'status': 'new', 'turns': 1})
+    >>> session.key, session.exists, session.rev, session.size, session.raw["turns"]
+    ('agent:main', True, 1, 26, b'1')
+    >>> session.updated_at == session.created_at, session.actor == main.actor, session.version == main.version
+    (True, True, True)
+    >>> store["agent:chat"].log[-20:]
+    [{'role': 'user', 'content': 'hi'}]
     """
 
     __slots__ = ("_data", "_key", "_logs", "_state")
@@ -167,6 +177,14 @@ class SessionInfo:
 
     `.fields` holds the small values of the entry (each at most 256 bytes of JSON, together at most 4 KB), or, where
     the list named `fields=`, those fields, whatever their size. Two are equal when they show the same.
+
+    >>> info = store.list("agent:", order_by="log_length")[0]
+    >>> info.key, info.rev, info.size, info.log_length, info.fields
+    ('agent:main', 1, 26, 0, {'status': 'new', 'turns': 1})
+    >>> info.updated_at == info.created_at, info.version == main.version
+    (True, True)
+    >>> [next.key for next in store.list("agent:", order_by="log_length", after=info.cursor)]
+    ['agent:chat']
     """
 
     __slots__ = ("_only", "_order_by", "_position", "_row")

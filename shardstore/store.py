@@ -55,7 +55,11 @@ class Store(Reading, Listing, Upkeep):
 
     Raises ValueError, StoreNotFound, UnsafeStore, UnsupportedFormat, StoreIOError.
 
+    The example of each verb goes on from here:
+
     >>> store = Store("agents/main/sessions")
+    >>> main = store.create("agent:main", {"status": "new", "turns": 1})
+    >>> chat = store.append("agent:chat", [{"role": "user", "content": "hi"}], ids=["m-1"])
     """
 
     def __init__(  # noqa: PLR0913  # each is a setting of its own
@@ -95,8 +99,9 @@ class Store(Reading, Listing, Upkeep):
         Raises LockTimeout, NestedUpdate, Conflict, InvalidKey, InvalidEntry, CorruptShard, StoreFull, StoreIOError,
         CommitUncertain; TypeError for a result of another type.
 
-        >>> store.update("agent:main", lambda draft: draft.update(turns=draft.get("turns", 0) + 1))["turns"]
-        1
+        >>> session = store.update("agent:main", lambda draft: draft.update(turns=draft["turns"] + 1))
+        >>> session["turns"]
+        2
         """
         if self._read_only:
             self._check_writable()
@@ -121,8 +126,9 @@ class Store(Reading, Listing, Upkeep):
         """Update in a with block: its end commits the draft; an exception writes nothing.
 
         `draft.delete()` and `draft.replace(mapping)` do the same as a mutator's result. `draft.session` is the
-        committed session afterwards. Arguments and errors are those of `update`. Await nothing inside: the session's
-        other writers would wait for it.
+        committed session afterwards. Await nothing inside: the session's other writers would wait for it.
+
+        Arguments and errors are those of `update`. Raises RuntimeError for a with block that is entered again.
 
         >>> with store.edit("agent:main") as draft:
         ...     draft["status"] = "running"
@@ -146,8 +152,9 @@ class Store(Reading, Listing, Upkeep):
 
         Raises InvalidEntry where a field is in both; otherwise as `update`.
 
-        >>> store.patch("agent:main", {"model": "m-2"}, unset=["error"])["model"]
-        'm-2'
+        >>> session = store.patch("agent:main", {"status": "done"}, unset=["turns"])
+        >>> session.data
+        {'status': 'done'}
         """
         change = patcher({} if fields is None else fields, unset)
         return self.update(key, change, create=create, expect=expect)
@@ -157,9 +164,11 @@ class Store(Reading, Listing, Upkeep):
     ) -> Session:
         """Create a session and return it. Raises SessionExists if it is there, otherwise as `update`.
 
+        data: the fields, a mapping of names to JSON values.
         at: for importers, the time of its last change in the source; a moment in the future counts as now.
 
-        >>> store.create("agent:new", {"status": "new"}).rev
+        >>> session = store.create("agent:new", {"status": "new"})
+        >>> session.rev
         1
         """
         mapping(data)
@@ -186,8 +195,9 @@ class Store(Reading, Listing, Upkeep):
         data: a mapping, or a function that returns one. It is called inside the session's lock, and only if needed.
         Raises as `update`.
 
-        >>> store.get_or_create("agent:main", {"turns": 0}).key
-        'agent:main'
+        >>> session = store.get_or_create("agent:main", {"turns": 0})
+        >>> session["turns"]
+        1
         """
         if not callable(data):
             mapping(data)
@@ -207,8 +217,9 @@ class Store(Reading, Listing, Upkeep):
     def replace(self, key: str, data: Mapping[str, object], *, expect: Expect | None = None) -> Session:
         """Replace the whole entry by `data`; return the session. Creates an absent one. Raises as `update`.
 
-        >>> seen = store["agent:main"]
-        >>> store.replace("agent:main", {"turns": 0}, expect=seen).data
+        >>> seen = store.get("agent:main")
+        >>> session = store.replace("agent:main", {"turns": 0}, expect=seen)
+        >>> session.data
         {'turns': 0}
         """
         mapping(data)
@@ -217,7 +228,9 @@ class Store(Reading, Listing, Upkeep):
     def delete(self, key: str, *, expect: Expect | None = None) -> bool:
         """Delete a session for good; return whether it was there. Raises as `update`.
 
-        >>> store.delete("agent:old")
+        >>> store.delete("agent:main")
+        True
+        >>> store.delete("agent:main")
         False
         """
         self._check_writable()
@@ -279,8 +292,8 @@ class Store(Reading, Listing, Upkeep):
         Each session is locked by itself, and syncs are shared. Sessions created meanwhile may stay; damaged ones stay.
         If it is interrupted, call it again. Raises ValueError for an empty prefix, otherwise as `delete`.
 
-        >>> store.delete_all("agent:old:")
-        0
+        >>> store.delete_all("agent:")
+        2
         """
         if type(prefix) is not str:
             raise TypeError(f"prefix is a str, not {type(prefix).__name__}")
@@ -298,8 +311,10 @@ class Store(Reading, Listing, Upkeep):
 
         Raises RevisionNotFound if the journal no longer has that revision; otherwise as `update`.
 
-        >>> store.revert("agent:main", 1).data
-        {'turns': 1}
+        >>> session = store.replace("agent:main", {"status": "broken"})
+        >>> session = store.revert("agent:main", 1)
+        >>> session.rev, session.data
+        (3, {'status': 'new', 'turns': 1})
         """
         return self.update(key, lambda _draft: self._revision(key, rev).data, create=False, expect=expect)
 
@@ -326,8 +341,10 @@ class Store(Reading, Listing, Upkeep):
         Raises TypeError if items is a mapping or a text, or if `patch` deletes; InvalidEntry naming `items[3]`;
         otherwise as `update`.
 
-        >>> store.append("agent:chat", [{"role": "user", "content": "hi"}], {"status": "running"}).log[-1]["role"]
-        'user'
+        >>> answer = {"role": "assistant", "content": "Hello!"}
+        >>> session = store.append("agent:chat", [answer], {"status": "answered"}, ids=["m-2"])
+        >>> session["status"], session.log.ids()
+        ('answered', ['m-1', 'm-2'])
         """
         new = NewItems(items, ids)
         self._check_writable()
@@ -365,8 +382,10 @@ class Store(Reading, Listing, Upkeep):
 
         It looks at least once a second, and waits for an absent session. `close()` ends it. Raises as `get`.
 
-        >>> next(store.follow("agent:chat", -1))["content"]
-        'hi'
+        >>> items = store.follow("agent:chat", -20)
+        >>> next(items)
+        {'role': 'user', 'content': 'hi'}
+        >>> items.close()
         """
         return Follower(self, key, start)
 
@@ -378,8 +397,9 @@ class Store(Reading, Listing, Upkeep):
         Items keep their ids, times and actors. Both sessions are locked, within one lock_timeout. Raises
         SessionNotFound for the source, SessionExists for the target, CorruptShard; otherwise as `update`.
 
-        >>> store.copy("agent:chat", "agent:branch", stop=1).log[:]
-        [{'role': 'user', 'content': 'hi'}]
+        >>> session = store.copy("agent:chat", "agent:branch", stop=1)
+        >>> session.key, len(session.log)
+        ('agent:branch', 1)
         """
         self._check_writable()
         pair = Pair(self._engine, source, target, self.lock_timeout)
@@ -399,8 +419,9 @@ class Store(Reading, Listing, Upkeep):
 
         A crash may leave both, the target complete; call it again to finish. Raises as `copy`, and Conflict.
 
-        >>> store.rename("agent:branch", "agent:kept").key
-        'agent:kept'
+        >>> session = store.rename("agent:chat", "agent:kept")
+        >>> session.log.ids()
+        ['m-1']
         """
         self._check_writable()
         pair = Pair(self._engine, source, target, self.lock_timeout)
@@ -432,7 +453,7 @@ class Store(Reading, Listing, Upkeep):
         Raises WatchExpired, also later on, if the store no longer has the changes; otherwise as `list`.
 
         >>> token = store.token()
-        >>> done = store.patch("agent:main", {"status": "done"})
+        >>> session = store.patch("agent:main", {"status": "done"})
         >>> [(change.key, change.kind) for change in store.watch("agent:", since=token, timeout=0)]
         [('agent:main', 'changed')]
         """
@@ -446,6 +467,11 @@ class Store(Reading, Listing, Upkeep):
         """Return the store's present position, for `watch`: take it, list, then watch(since=it), and you miss nothing.
 
         You may store it, and use it in another process. Raises as `list`.
+
+        >>> before = store.token()
+        >>> session = store.patch("agent:main", {"status": "done"})
+        >>> store.token() == before
+        False
         """
         with typed_errors("watching"):
             return self._engine.token(write=not self._read_only)
@@ -471,8 +497,8 @@ class Store(Reading, Listing, Upkeep):
         >>> @dataclass
         ... class Chat:
         ...     turns: int = 0
-        >>> store.typed(Chat).update("agent:typed", lambda chat: Chat(chat.turns + 1)).value
-        Chat(turns=1)
+        >>> store.typed(Chat).update("agent:main", lambda chat: Chat(chat.turns + 1)).value
+        Chat(turns=2)
         """
         with late_imports:
             from shardstore._typed.form import Form

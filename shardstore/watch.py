@@ -28,7 +28,16 @@ _SHARE: Final = 10  # a watcher rests so many times as long as its last look too
 
 
 class Change(NamedTuple):
-    """The change of one session since the watcher last looked at it. Several commits in between are one change."""
+    """The change of one session since the watcher last looked at it. Several commits in between are one change.
+
+    >>> before = store.token()
+    >>> done = store.patch("agent:main", {"status": "done"})
+    >>> change = next(store.watch("agent:", since=before))
+    >>> change.key, change.kind, change.rev, change.version == done.version, change.updated_at == done.updated_at
+    ('agent:main', 'changed', 2, True, True)
+    >>> list(store.watch("agent:", since=change.token, timeout=0))
+    []
+    """
 
     key: str
     kind: Kind
@@ -39,7 +48,16 @@ class Change(NamedTuple):
 
 
 class Watch:
-    """Changes as they come; `Store.watch` returns it. Iterate over it, and close it when done."""
+    """Changes as they come; `Store.watch` returns it. Iterate over it, and close it when done.
+
+    The example of each method goes on from here:
+
+    >>> watch = store.watch("agent:", timeout=0)
+    >>> token = watch.token
+    >>> session = store.patch("agent:main", {"status": "done"})
+    >>> [(change.key, change.kind) for change in watch]
+    [('agent:main', 'changed')]
+    """
 
     def __init__(
         self, store: Store, prefix: str | None, since: str | None, timeout: float | None, *, write: bool
@@ -79,7 +97,14 @@ class Watch:
         return self._found.pop()
 
     def ready(self) -> list[Change]:
-        """Return the changes that have come and were not returned yet, without waiting; empty after `close`."""
+        """Return the changes that have come and were not returned yet, without waiting; empty after `close`.
+
+        Raises WatchExpired, StoreClosed.
+
+        >>> session = store.create("agent:new", {})
+        >>> [(change.key, change.kind) for change in watch.ready()]
+        [('agent:new', 'created')]
+        """
         if not self._found:
             self.look()
         found, self._found = self._found[::-1], []
@@ -117,7 +142,12 @@ class Watch:
         return self.rests.pause(least=_SHARE * self._took, most=left, waiting=self._changes.has_waiting())
 
     def close(self) -> None:
-        """End the iteration."""
+        """End the iteration, also while another thread waits in it. A second call does nothing.
+
+        >>> watch.close()
+        >>> list(watch)
+        []
+        """
         self._store, self._found = None, []
         self._changes.close()
         self.rests.close()

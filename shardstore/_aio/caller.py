@@ -132,7 +132,16 @@ class Caller:
     # Life
 
     async def close(self) -> None:
-        """Close it, when the calls made before have ended. Every later call but this one raises StoreClosed."""
+        """Close it, when the calls made before have ended. Every later call but this one raises StoreClosed.
+
+        `async with AsyncStore(...) as store` calls it at the end.
+
+        >>> await store.close()
+        >>> await store.get("agent:main")
+        Traceback (most recent call last):
+            ...
+        shardstore.errors.StoreClosed: this Store is closed; open another one
+        """
         lanes = self._home.lanes()
         if self._closing is None:
             self._closing = []

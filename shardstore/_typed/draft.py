@@ -21,6 +21,15 @@ class TypedDraft(Generic[M, I]):
     """A session to be changed: `.value` in place, or by assigning another model to it; `.log`; `.delete()`.
 
     At the end the model is compared with its first state, and only fields that differ are written.
+
+    >>> with chats.edit("agent:main") as draft:
+    ...     print(draft.key, draft.exists, draft.value)
+    ...     draft.value.turns += 1
+    ...     draft.log.append(Message("user", "hi"))
+    agent:main True Chat(status='new', turns=1)
+    True
+    >>> draft.session.value
+    Chat(status='new', turns=2)
     """
 
     __slots__ = ("_draft", "_early", "_form", "_stored", "value")
@@ -62,7 +71,14 @@ class TypedDraft(Generic[M, I]):
         return TypedSession(self._draft.session, self._form)
 
     def delete(self) -> None:
-        """Delete the session, whatever else the draft holds, when it is committed."""
+        """Delete the session, whatever else the draft holds, when it is committed.
+
+        >>> with chats.edit("agent:main") as draft:
+        ...     if draft.value.status == "new":
+        ...         draft.delete()
+        >>> draft.session.exists
+        False
+        """
         self._draft.delete()
 
     def accept(self, result: M | Delete | None) -> None:
@@ -139,7 +155,15 @@ def _differing(stored: Mapping[str, bytes], after: dict[str, Any]) -> list[str]:
 
 
 class TypedDraftLog(TypedItems[I], MutableSequence[I]):
-    """The log of a typed draft, changed as `DraftLog` is. An item that is read is a copy: to change it, assign it."""
+    """The log of a typed draft, changed as `DraftLog` is. An item that is read is a copy: to change it, assign it.
+
+    >>> with chats.edit("agent:chat") as draft:
+    ...     draft.log.extend([Message("tool", "ok"), Message("assistant", "Done.")])
+    ...     draft.log[0] = Message("user", "hello")  # it keeps its id
+    ...     del draft.log[2:]
+    >>> draft.session.log[:]
+    [Message(role='user', content='hello'), Message(role='tool', content='ok')]
+    """
 
     __slots__ = ()
 
@@ -157,19 +181,48 @@ class TypedDraftLog(TypedItems[I], MutableSequence[I]):
     __hash__: ClassVar[None]  # type: ignore[assignment]  # mutable
 
     def append(self, value: I, id: str | None = None) -> bool:  # type: ignore[override]  # noqa: A002
-        """Add an item at the end; return False, and add nothing, where an item that stands has this id."""
+        """Add an item at the end; return False, and add nothing, where an item that stands has this id.
+
+        Raises InvalidEntry for a value that does not fit, or another id than text of at most 4,096 bytes of UTF-8.
+
+        >>> with chats.edit("agent:chat") as draft:
+        ...     print(draft.log.append(Message("user", "hi"), id="m-1"))
+        False
+        """
         return self._log.append(self._dump(value), id)
 
     def insert(self, index: int, value: I) -> None:
-        """Add an item at the end, the only place where that is possible. Raises TypeError for any other."""
+        """Add an item at the end, the only place where that is possible. Raises TypeError for any other.
+
+        >>> with chats.edit("agent:chat") as draft:
+        ...     draft.log.insert(len(draft.log), Message("tool", "ok"))
+        >>> len(draft.session.log)
+        2
+        """
         self._log.insert(index, self._dump(value))
 
     def keep(self, indices: Iterable[int]) -> None:
-        """Keep the items at these places, in this order, with their ids, and remove all others."""
+        """Keep the items at these places, in this order, with their ids, and remove all others. As `DraftLog.keep`.
+
+        Raises IndexError for a place outside, ValueError for one that is named twice.
+
+        >>> with chats.edit("agent:chat") as draft:
+        ...     draft.log.append(Message("tool", "ok"), id="m-2")
+        ...     draft.log.keep([1])
+        True
+        >>> draft.session.log.ids()
+        ['m-2']
+        """
         self._log.keep(indices)
 
     def clear(self) -> None:
-        """Remove every item."""
+        """Remove every item.
+
+        >>> with chats.edit("agent:chat") as draft:
+        ...     draft.log.clear()
+        >>> len(draft.session.log)
+        0
+        """
         self._log.clear()
 
     @overload

@@ -43,13 +43,25 @@ class TypedItems(Generic[I]):
 
     @property
     def dropped(self) -> int:
-        """How many items were dropped at the front since the session was made."""
+        """How many items were dropped at the front since the session was made.
+
+        >>> chats["agent:chat"].log.dropped
+        0
+        """
         return self._log.dropped
 
     def find(self, id: str) -> int | None:  # noqa: A002  # as in append
-        """Return the index of the item with this id; None where no item that stands has it."""
+        """Return the index of the item with this id; None where no item that stands has it. Raises as `Log.find`.
+
+        >>> chats["agent:chat"].log.find("m-1")
+        0
+        """
         return self._log.find(id)
 
     def ids(self, start: int | None = None, stop: int | None = None) -> list[str | None]:
-        """Return the ids of log[start:stop], None for an item without one."""
+        """Return the ids of log[start:stop], None for an item without one. Raises as `Log.ids`.
+
+        >>> chats["agent:chat"].log.ids(-20)
+        ['m-1']
+        """
         return self._log.ids(start, stop)

@@ -31,6 +31,14 @@ class TypedSession(Generic[M, I]):
 
     `TypedSession[Model]` is the type of one whose log has items of any kind, `TypedSession[Model, Item]` of one with
     `item=Item`. After a delete, `exists` and `bool(session)` are False.
+
+    >>> session = chats["agent:main"]
+    >>> session.value, session.key, session.exists, session.rev, session.size
+    (Chat(status='new', turns=1), 'agent:main', True, 1, 26)
+    >>> session.session == main, session.version == main.version, session.actor == main.actor
+    (True, True, True)
+    >>> session.created_at == session.updated_at, len(session.log)
+    (True, 0)
     """
 
     __slots__ = ("_form", "_session", "_value")
@@ -131,7 +139,16 @@ def _again(session: Session, model: type[Any], item: type[Any] | None) -> TypedS
 
 
 class TypedLog(TypedItems[I], Sequence[I]):
-    """The log of a typed session: an immutable sequence. Each item is checked when it is read: InvalidEntry."""
+    """The log of a typed session: an immutable sequence. Each item is checked when it is read: InvalidEntry.
+
+    The example of each method goes on from here:
+
+    >>> log = chats["agent:chat"].log
+    >>> len(log), log.dropped, log[-1]
+    (1, 0, Message(role='user', content='hi'))
+    >>> [item.role for item in log]
+    ['user']
+    """
 
     __slots__ = ()
 
@@ -153,5 +170,12 @@ class TypedLog(TypedItems[I], Sequence[I]):
     __hash__: ClassVar[None]  # type: ignore[assignment]  # equal to a list, which has none
 
     def entries(self, start: int | None = None, stop: int | None = None) -> list[LogItem]:
-        """Return log[start:stop] as LogItems: index, id, time and actor beside each value of the items' type."""
+        """Return log[start:stop] as LogItems: index, id, time and actor beside each value of the items' type.
+
+        Raises InvalidEntry where one does not fit; otherwise as `Log.entries`.
+
+        >>> for item in log.entries(-20):
+        ...     print(item.index, item.id, item.value)
+        0 m-1 Message(role='user', content='hi')
+        """
         return [item._replace(value=self._load(item.value, item.index)) for item in self._log.entries(start, stop)]

@@ -37,7 +37,11 @@ class _Exit:
 
 
 class Edit:
-    """The with block of `Store.edit`: enter it, once, for the draft."""
+    """The with block of `Store.edit`: enter it, once, for the draft. Raises RuntimeError the second time.
+
+    >>> with store.edit("agent:main") as draft:
+    ...     draft["turns"] += 1
+    """
 
     __slots__ = ("_create", "_expect", "_kept", "_key", "_seen", "_store", "_txn")
 

@@ -54,8 +54,10 @@ class Listing(Opened):
         Warns with DamagedSessions if damaged sessions are left out. Warns with UnknownField if no session has a field
         that `order_by` names, or that `where` names and nothing matches. Raises InvalidQuery.
 
-        >>> [info.key for info in store.list("agent:", {"status": ("!=", "done")}, order_by="key", limit=1)]
-        ['agent:a']
+        >>> for info in store.list("agent:", {"status": ("!=", "done")}, order_by="key", limit=2):
+        ...     print(info.key, info.fields)
+        agent:chat {}
+        agent:main {'status': 'new', 'turns': 1}
         """
         within = bounds(updated_since, updated_before, larger_than)
         query = parse(prefix, where, order_by, limit, offset, within, after, fields)
@@ -76,7 +78,13 @@ class Listing(Opened):
         updated_before: datetime | None = None,
         larger_than: int | None = None,
     ) -> int:
-        """Count the sessions that `list` would return. Warns and raises as `list` does."""
+        """Count the sessions that `list` would return; `len(store)` counts all.
+
+        Arguments, warnings and errors are those of `list`.
+
+        >>> store.count("agent:"), store.count(where={"status": "new"})
+        (2, 1)
+        """
         query = parse(prefix, where, bounds=bounds(updated_since, updated_before, larger_than))
         with typed_errors("counting"):
             found = self._engine.count(query, **self._how_to_list())

@@ -60,9 +60,13 @@ class Opened:
     ) -> Self:
         """Return another Store on the same sessions, with other settings; both are closed independently.
 
+        durability, lock_timeout, actor: as for Store(...); what you leave out stays as it is here.
+
         Raises ValueError, StoreClosed.
 
         >>> hot = store.using(actor="web", durability="relaxed")
+        >>> hot.patch("agent:main", {"status": "running"}).actor
+        'web'
         """
         view = type(self).__new__(type(self))
         view._settings(  # noqa: SLF001  # made here
@@ -98,11 +102,26 @@ class Opened:
 
     @property
     def engine(self) -> Engine:
-        """The engine that stores the sessions (engine.py); for maintenance tools and for new verbs."""
+        """The engine that stores the sessions (engine.py); for maintenance tools and for new verbs.
+
+        The sessions that are locked at this moment, and by which processes:
+
+        >>> store.engine.holders()
+        []
+        """
         return self._engine
 
     def close(self) -> None:
-        """Close this object. A second call does nothing; every other call on it raises StoreClosed."""
+        """Close this object. A second call does nothing; every other call on it raises StoreClosed.
+
+        `with Store(...) as store` calls it at the end.
+
+        >>> store.close()
+        >>> store.get("agent:main")
+        Traceback (most recent call last):
+            ...
+        shardstore.errors.StoreClosed: this Store is closed; open another one
+        """
         engine, self._engine = self._engine, _CLOSED
         if engine is not _CLOSED:
             engine.leave()

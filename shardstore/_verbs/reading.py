@@ -27,6 +27,9 @@ class Reading(Opened):
 
         Raises CorruptShard, StoreIOError, StoreNotFound, StoreIncomplete; never answers "absent" for any of these.
 
+        >>> session = store.get("agent:main")
+        >>> session["status"]
+        'new'
         >>> store.get("agent:nobody") is None
         True
         """
@@ -46,11 +49,13 @@ class Reading(Opened):
     def get_many(self, keys: Iterable[str], *, on_damage: OnDamage = "raise") -> dict[str, Session]:
         """Return the existing sessions of these keys, in the given order. Waits for nobody.
 
-        Faster than a `get` for each key; keeps no file open. on_damage: "skip" leaves damaged sessions out.
-        Raises as `get`.
+        Faster than a `get` for each key; keeps no file open.
+        on_damage: "skip" leaves damaged sessions out.
 
-        >>> list(store.get_many(["agent:main", "agent:nobody"]))
-        ['agent:main']
+        Raises TypeError for a single key; otherwise as `get`.
+
+        >>> list(store.get_many(["agent:main", "agent:nobody", "agent:chat"]))
+        ['agent:main', 'agent:chat']
         """
         if isinstance(keys, str):
             raise TypeError(f"keys is several keys, not one; write get_many([{keys!r}])")
@@ -75,8 +80,9 @@ class Reading(Opened):
         on_damage: "raise" raises CorruptShard if a session that may match is damaged; "skip" leaves it out.
         Raises InvalidQuery.
 
-        >>> [session.data for session in store.sessions("agent:a")]
-        [{'n': 1}]
+        >>> for session in store.sessions("agent:", {"status": "new"}):
+        ...     print(session.key, session.data)
+        agent:main {'status': 'new', 'turns': 1}
         """
         with late_imports:
             from shardstore._bulk import sessions
@@ -85,7 +91,11 @@ class Reading(Opened):
         return sessions(self._engine, parse(prefix, where), skip=skips(on_damage), refresh=not self._read_only)
 
     def exists(self, key: str) -> bool:
-        """Return whether there is a session. Raises as `get`."""
+        """Return whether there is a session; `key in store` does the same. Waits for nobody. Raises as `get`.
+
+        >>> store.exists("agent:main"), store.exists("agent:nobody")
+        (True, False)
+        """
         return self._engine.read(key).fields is not None
 
     def __getitem__(self, key: str) -> Session:
@@ -100,7 +110,11 @@ class Reading(Opened):
     def history(self, key: str) -> list[Session]:
         """Return the session's revisions, oldest first, as far back as its journal goes; empty if absent.
 
-        A session that was deleted and created again has a new history. Raises CorruptShard, StoreIOError.
+        A session that was deleted and created again has a new history. Raises as `get`.
+
+        >>> session = store.patch("agent:main", {"status": "running"})
+        >>> [(one.rev, one["status"]) for one in store.history("agent:main")]
+        [(1, 'new'), (2, 'running')]
         """
         return [Session(key, state, self._engine.logs) for state in self._engine.history(key)]
 
@@ -109,7 +123,7 @@ class Reading(Opened):
 
         Waits for nobody. Raises SessionNotFound, CorruptShard if one of these items is damaged; otherwise as `get`.
 
-        >>> store.log("agent:chat", -1)
+        >>> store.log("agent:chat", -20)
         [{'role': 'user', 'content': 'hi'}]
         """
         return read_log(self._engine, key, start, stop)

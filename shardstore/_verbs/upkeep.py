@@ -31,8 +31,9 @@ class Upkeep(Opened):
         dry_run: report the plan, and change nothing. progress(done, total) is called along the way.
         Raises StoreNotFound, StoreIOError.
 
-        >>> store.compact(dry_run=True).ok
-        True
+        >>> report = store.compact()
+        >>> report.ok, report.bytes_freed
+        (True, 0)
         """
         self._check_writable(harmless=dry_run)
         with typed_errors("compacting"):
@@ -70,8 +71,9 @@ class Upkeep(Opened):
         Raises InvalidQuery without a rule, for a malformed one, and for a purge that needs trust_clock, before anything
         is removed.
 
-        >>> store.prune(older_than=30 * 86400, where={"status": "done"}, dry_run=True).ok
-        True
+        >>> report = store.prune(older_than=30 * 86400, where={"status": "done"}, keep=["agent:main"])
+        >>> report.ok, report.actions
+        (True, ())
         """
         with late_imports:
             from shardstore._prune import prune
@@ -96,7 +98,13 @@ class Upkeep(Opened):
 
     @property
     def archive(self) -> Archive:
-        """The sessions that `prune` moved out of the store: list, restore, purge."""
+        """The sessions that `prune` moved out of the store: list, restore, restore_many, purge.
+
+        >>> report = store.prune(max_entries=0, prefix="agent:chat")
+        >>> session = store.archive.restore("agent:chat")
+        >>> session.log.ids()
+        ['m-1']
+        """
         with late_imports:
             from shardstore.archive import Archive
 
@@ -110,8 +118,9 @@ class Upkeep(Opened):
             the damage, and `stats().damaged` names it from then on.
         progress(done, total) is called along the way. Raises StoreNotFound, StoreIOError.
 
-        >>> store.verify().ok
-        True
+        >>> report = store.verify()
+        >>> report.ok, report.sessions
+        (True, 2)
         """
         if repair:
             self._check_writable()
@@ -127,6 +136,10 @@ class Upkeep(Opened):
         """Return counts and sizes of the sessions, and of the work that waits for maintenance.
 
         Raises StoreNotFound, StoreIOError.
+
+        >>> stats = store.stats()
+        >>> stats.sessions, stats.tombstones, stats.damaged
+        (2, 0, ())
         """
         with typed_errors("counting"):
             return self._engine.stats(refresh=not self._read_only, progress=self._scan_progress)
@@ -150,7 +163,8 @@ class Upkeep(Opened):
         The session stays as it is. The report names the removed files, and the places that the store cannot reach.
         Raises SessionNotFound; otherwise as `update`.
 
-        >>> store.erase_history("agent:chat").unreached[0]
+        >>> report = store.erase_history("agent:chat")
+        >>> report.unreached[0]
         'backups, and copies that somebody made of the files'
         """
         self._check_writable()

@@ -34,7 +34,7 @@ class Totals(NamedTuple):
     """Sums over all sessions, in bytes."""
 
     sessions: int
-    bytes_live: int  # of the entries as compact JSON
+    bytes_live: int  # of the entries, as compact JSON, and of the items of their logs
     bytes_journal: int  # of the journals, without the space preallocated at their ends
 
 
