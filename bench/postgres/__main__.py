@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 
+from bench.postgres import langgraph
 from bench.postgres.crowd import PROCESSES, crowd, key_of
 from bench.postgres.meter import Cost, Server, measure, middle
 from bench.postgres.plain import Plain
@@ -91,6 +92,7 @@ class Run:
             for relaxed in (False, True):
                 self._single(store, relaxed=relaxed)
             self._append(store, plain)
+            self._checkpoints(store)
             self._crowds(store, plain)
             self._lists(store, plain)
 
@@ -125,6 +127,23 @@ class Run:
             lambda: store.append("log", [item], {"turn": 1}),
             lambda: plain.append("log", item),
         )
+
+    def _checkpoints(self, store: Store) -> None:
+        """Measure a session's update beside a step of LangGraph, for scale: one is not the other."""
+        if not langgraph.is_there():
+            print("LangGraph is left out: install bench/postgres/requirements.txt")
+            return
+        with contextlib.closing(langgraph.Checkpoints(self.url, f"{self.schema}_plain")) as saver:
+            for size in SIZES:
+                key, label = f"step:{size}", f"{size // 1000} KB"
+                store.replace(key, entry(size))
+                saver.fill(key, entry(size))
+                self.row(
+                    f"LangGraph's step, {label}, durable",
+                    lambda key=key: store.update(key, lambda draft: draft.update(n=draft["n"] + 1)),
+                    lambda key=key: saver.update(key),
+                )
+                self.row(f"LangGraph's get_tuple, {label}", lambda key=key: store[key], lambda key=key: saver.get(key))
 
     def _crowds(self, store: Store, plain: Plain) -> None:
         """Measure processes that go on at once. Their time is that of all, by the updates that were made."""
