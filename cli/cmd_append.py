@@ -104,5 +104,5 @@ def _id(place: str, value: Any, field: str) -> str:
     found = value.get(field) if isinstance(value, dict) else None
     if isinstance(found, str) or type(found) is int:
         return str(found)
-    message = f"{place} has no text or whole number in the field {show.text(field)!r}; nothing was added"
+    message = f"{place} has no text or whole number in the field {show.quoted(field)}; nothing was added"
     raise typer.BadParameter(message, param_hint="--id-field")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -38,14 +39,16 @@ def create_many(
     from shardstore import SessionExists
 
     rows = _rows(_read(path))
+    if not rows:  # the command in front of the pipe failed: no store is made of that
+        return _report(0, 0, as_json=to.json)
     try:
         with to.open(create=True) as opened, progress.bar("Creating", _AGAIN) as shown:
             count = opened.create_many(_shown(rows, shown), on_exists="skip" if skip_existing else "raise")
     except SessionExists as error:
         before = [key for key, _ in rows].index(error.key)
-        message = f"session {show.text(error.key)!r} exists already; {show.count(before, 'session')} created before it"
+        message = f"session {show.quoted(error.key)} exists already; {show.count(before, 'session')} created before it"
         raise exits.CommandError(message, "--skip-existing leaves such sessions alone", code=exits.CONFLICT) from error
-    _report(count, len(rows) - count, as_json=to.json)
+    return _report(count, len(rows) - count, as_json=to.json)
 
 
 def _report(created: int, existing: int, *, as_json: bool) -> None:
@@ -67,12 +70,12 @@ def _read(path: str) -> bytes:
 def _rows(data: bytes) -> list[tuple[str, dict[str, Any]]]:
     """Parse the lines. Only a line feed ends a line: JSON may hold U+2028. Raises CommandError: nothing was created."""
     rows: dict[str, dict[str, Any]] = {}
-    for number, text in enumerate(data.decode("utf-8", "surrogateescape").split("\n"), 1):
+    for number, text in enumerate(data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape").split("\n"), 1):
         if not text.strip():
             continue
         key, entry = _row(text, number)
         if key in rows:
-            _refuse(number, f"the key {show.text(key)!r} comes a second time")
+            _refuse(number, f"the key {show.quoted(key)} comes a second time")
         rows[key] = entry
     return list(rows.items())
 
@@ -80,6 +83,7 @@ def _rows(data: bytes) -> list[tuple[str, dict[str, Any]]]:
 def _row(text: str, number: int) -> tuple[str, dict[str, Any]]:
     """Parse one line, and check that the store can hold its entry."""
     from shardstore import InvalidEntry, InvalidKey, _codec, _keys
+    from shardstore._journal.record import entry_bytes
 
     try:
         row = parse.strict_json(text)
@@ -90,9 +94,11 @@ def _row(text: str, number: int) -> tuple[str, dict[str, Any]]:
         _refuse(number, 'a line is {"key": "agent:main", "data": {"status": "done"}}')
     try:
         _keys.check_key(key)
-        _codec.encode_entry(entry)
+        size = entry_bytes(_codec.encode_entry(entry))
     except (InvalidKey, InvalidEntry) as error:
         _refuse(number, show.text(str(error)))
+    if size > _codec.ENTRY_BYTES_MAX:
+        _refuse(number, f"{size:,} bytes of JSON; at most {_codec.ENTRY_BYTES_MAX:,} are allowed")
     return key, entry
 
 

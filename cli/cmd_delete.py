@@ -78,7 +78,7 @@ def _report(there: dict[str, bool], *, dry_run: bool, as_json: bool) -> None:
     for key in deleted if not as_json else ():
         output.line(f"{'would delete' if dry_run else 'deleted'} {show.text(key)} for good")
     if missing:
-        names = ", ".join(repr(show.text(key)) for key in missing)
+        names = ", ".join(show.quoted(key) for key in missing)
         raise exits.CommandError(f"no session {names}", code=exits.NO_SESSION)
 
 

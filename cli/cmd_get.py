@@ -38,7 +38,7 @@ def get(
     if field is not None and field not in session.data:
         names = ", ".join(map(show.text, session.data)) or "none"
         raise exits.CommandError(
-            f"session {show.text(key)!r} has no field {show.text(field)!r}", f"its fields: {names}"
+            f"session {show.quoted(key)} has no field {show.quoted(field)}", f"its fields: {names}"
         )
     data = session.data if field is None else session.data[field]
     if json:

@@ -9,12 +9,13 @@ import typer
 
 from . import exits, output, parse, show
 from .cmd_get import describe
-from .options import PrefixOption, StoreOption, WhereOption, complete_key, open_existing, plain_app
+from .options import JsonOption, PrefixOption, StoreOption, WhereOption, complete_key, open_existing, plain_app
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from shardstore import Session
+    from shardstore.types import OnDamage
 
 app = plain_app()
 
@@ -33,15 +34,20 @@ def get_many(
     ] = None,
     prefix: PrefixOption = None,
     where: WhereOption = None,
+    skip_damaged: Annotated[
+        bool, typer.Option("--skip-damaged", help="With --prefix or --where: leave damaged sessions out.")
+    ] = False,
     store: StoreOption = None,
+    json: JsonOption = False,
 ) -> None:
-    """Print many sessions, one line of JSON each: the same as `get --json`.
+    """Print many sessions, one line of JSON each: the members of `get --json`, also without --json.
 
     Give KEYs, or choose with --prefix and --where. If one of the KEYs is missing, the others are printed and the exit
     code is 3. Logs are not printed; `log` prints one.
 
     `create-many` creates sessions from such lines.
     """
+    del json
     chosen = prefix is not None or bool(where)
     if bool(keys) == chosen:
         message = "give KEY, or --prefix or --where" if not keys else "give either KEY, or --prefix and --where"
@@ -49,10 +55,11 @@ def get_many(
     named = _keys(keys or [])
     with open_existing(ctx, store) as opened:
         if chosen:
-            return _print(opened.sessions(prefix, parse.conditions(where)))
+            on_damage: OnDamage = "skip" if skip_damaged else "raise"
+            return _print(opened.sessions(prefix, parse.conditions(where), on_damage=on_damage))
         found = opened.get_many(named)
     _print(found.values())
-    missing = [repr(show.text(key)) for key in dict.fromkeys(named) if key not in found]
+    missing = [show.quoted(key) for key in dict.fromkeys(named) if key not in found]
     if missing:
         raise exits.CommandError(f"no session {', '.join(missing)}", code=exits.NO_SESSION)
     return None
@@ -60,8 +67,13 @@ def get_many(
 
 def _keys(given: list[str]) -> list[str]:
     """Return the keys, those of stdin in the place of "-"; blank lines are skipped."""
-    if given != ["-"]:
-        return given
+    found: list[str] = []
+    for key in given:
+        found += _lines() if key == "-" else [key]
+    return found
+
+
+def _lines() -> list[str]:
     text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
     return [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
 

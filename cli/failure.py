@@ -120,7 +120,7 @@ def _in_its_own_words(error: Exception) -> CommandError:
         hint = "choose another key, or move that session away with `shardstore rename`"
         return _error(f"session {error.key!r} exists already", hint, code=exits.CONFLICT)
     if isinstance(error, errors.StoreNotFound):
-        hint = "check --store and SHARDSTORE_PATH; set, patch, append and import create a store"
+        hint = "check --store and SHARDSTORE_PATH; set, patch, append, create-many and import create a store"
         return _error(f"no store at {error.root}", hint, code=exits.NO_STORE)
     code, hint = next((known for kind, known in _by_kind() if isinstance(error, kind)), (exits.ERROR, ""))
     return _error(str(error), hint, code=code)

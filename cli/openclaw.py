@@ -123,7 +123,7 @@ def _refused(file: Path, odd: list[Odd]) -> CommandError:
     """Name the first entry that the store cannot hold, and the options that go on."""
     first = odd[0]
     others = f" and {show.count(len(odd) - 1, 'other')}" if len(odd) > 1 else ""
-    message = f"{_name(file)}: session {show.text(first.key)!r}{others} cannot be stored: "
+    message = f"{_name(file)}: session {show.quoted(first.key)}{others} cannot be stored: "
     hint = "nothing was imported; --skip-invalid imports the rest and keeps the skipped entries in a file"
     hint += ", --replace-invalid repairs text with a lone surrogate"
     return CommandError(f"{message}{show.cut(first.where)}: {show.text(first.reason)}", hint)

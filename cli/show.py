@@ -15,6 +15,11 @@ _THOUSAND = 1000
 _CLOSE = 9.95  # below this one decimal is shown
 
 
+def quoted(value: str) -> str:
+    """Return a text between quotes, as the library's messages have it, with what a terminal would obey escaped."""
+    return text(repr(value))
+
+
 def cut(raw: str, limit: int = 120) -> str:
     """Show the beginning of a long text."""
     shown = text(raw)

@@ -24,6 +24,7 @@ BEGINNING: Final = "BEGINNING"  # in a call: the store's token before it was fil
 # How each command is called for its shape, in this order: later ones meet what earlier ones did.
 CALLS: Final[dict[str, tuple[str, ...]]] = {
     "get": (CHAT,),
+    "get-many": (CHAT,),
     "set": ("agent:new", '{"status": "new"}'),
     "create-many": ("rows.jsonl",),
     "patch": ("agent:new", "status=done"),

@@ -138,6 +138,38 @@ def test_a_line_that_no_session_can_be_made_of_creates_nothing(many: Shell, line
     assert len(keys(many)) == 13
 
 
+def test_an_entry_that_is_too_large_creates_nothing(many: Shell) -> None:
+    large = '{"key": "b", "data": {"t": "' + "x" * 67_200_000 + '"}}'
+    refused = many("create-many", stdin='{"key": "a", "data": {}}\n' + large)
+    assert refused.code == 1
+    assert "line 2: 67,200," in refused.err
+    assert len(keys(many)) == 13
+
+
+def test_no_line_makes_no_store(shell: Shell) -> None:
+    """The command in front of the pipe failed."""
+    done = shell("create-many", stdin="\n")
+    assert (done.code, done.err.strip()) == (0, "0 sessions created")
+    assert not shell.store.exists()
+    assert "create-many" in shell("get-many", "a").err, "it names the commands that make a store"
+    assert shell("create-many", stdin=b'\xef\xbb\xbf{"key": "a", "data": {}}').code == 0, "as Windows writes it"
+
+
+def test_keys_in_errors_are_escaped_once(many: Shell) -> None:
+    for words in (("get-many", "a\x1bb"), ("delete", "a\x1bb"), ("get", "a\x1bb")):
+        assert "'a\\x1bb'" in many(*words).err
+
+
+@pytest.mark.damages("a session is damaged")
+def test_get_many_may_leave_damaged_sessions_out(many: Shell) -> None:
+    with Store(many.store) as store:
+        path = Path(store.engine.place("agent:03") or "")
+    path.write_bytes(b"{}\n" + path.read_bytes())
+    assert many("get-many", "--prefix", "agent:").code == 5
+    left = many("get-many", "--prefix", "agent:", "--skip-damaged", "--json")
+    assert (left.code, len(left.out.splitlines())) == (0, 11)
+
+
 def test_a_file_that_is_not_there_creates_nothing(shell: Shell, tmp_path: Path) -> None:
     refused = shell("create-many", tmp_path / "none")
     assert (refused.code, refused.out) == (1, "")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -13,8 +16,9 @@ from unittest import mock
 import pytest
 
 from shardstore._files.file import CHECK_S
-from shardstore._files.index import directories, rows
-from shardstore._files.index.directories import NOTHING, Directories, Found, ctime_of
+from shardstore._files.index import directories, rebuild, refresh, rows
+from shardstore._files.index.directories import NOTHING, Directories, Found, ctime_of, is_settled
+from shardstore._files.layout import PREFIXES
 from tests.index.actors import Actor, is_current, name_of, truth
 
 NAME = name_of("k1")
@@ -85,19 +89,19 @@ def test_a_turn_compares_a_bounded_number(pair: tuple[Actor, Actor], monkeypatch
     real = lister.place.shards.fingerprint
     monkeypatch.setattr(lister.place.shards, "fingerprint", lambda name: looked_at.append(name) or real(name))  # type: ignore[func-returns-value]
     monkeypatch.setattr(directories, "_FILES_MOST", 3)
-    total = len(truth(writer.root))
+    every = {name_of(key) for key in truth(writer.root)}
     catalog = lister.place.take(write=False)
     meta = catalog.begin()
     found = Directories()
-    for _ in range(-(-total // 3)):
+    for _ in range(10 * len(every)):
         found._turn = found._next = 0.0
         before = len(looked_at)
-        found.check(lister.place.shards, catalog, meta.file)
-        assert len(looked_at) <= before + 3
-    assert set(looked_at) == {name_of(key) for key in truth(writer.root)}
+        found.check(lister.place.shards, catalog, meta)
+        assert len(looked_at) <= before + 4, "three, and one that was begun with"
+    assert set(looked_at) == every
     looked_at.clear()
-    found.compare_all(lister.place.shards, catalog, meta.file)
-    assert set(looked_at) == {name_of(key) for key in truth(writer.root)}
+    found.compare_all(lister.place.shards, catalog, meta)
+    assert set(looked_at) == every
     assert found.found.suspects == frozenset()
     catalog.close()
 
@@ -115,7 +119,7 @@ def test_it_looks_at_most_every_few_milliseconds(pair: tuple[Actor, Actor], monk
     for pause in (0.0, 0.0, 0.5 * CHECK_S, CHECK_S):
         now[0] += pause
         asked.clear()
-        found.check(lister.place.shards, catalog, meta.file)
+        found.check(lister.place.shards, catalog, meta)
         counts.append(len(asked))
     assert counts == [256, 0, 0, 256]
     catalog.close()
@@ -125,12 +129,14 @@ def test_what_was_found_while_a_refresh_published_is_kept() -> None:
     """A shard that was taken in may have been changed by hand once more: so all of it is kept."""
     differences = Directories()
     taken = differences.found = Found(frozenset({"a", "b"}), {"3f": 1})
-    differences._add({"a"}, {"40": 2})
+    differences._add("", {"a"}, {"40": 2})
     assert taken == (frozenset({"a", "b"}), {"3f": 1})
-    differences.published(taken, "changes.x")
+    differences._edition = "changes.x", 6
+    differences.published(taken, ("changes.x", 7))
     assert differences.found == (frozenset({"a", "b"}), {"3f": 1, "40": 2})
-    differences.published(differences.found, "changes.x")
-    assert differences.found == NOTHING
+    assert differences._edition is None, "what was compared meanwhile was compared with the catalog of before"
+    differences.published(differences.found, ("changes.x", 7))
+    assert (differences.found, differences._edition) == (NOTHING, ("changes.x", 7))
 
 
 def test_two_threads_that_compare_lose_nothing(pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,20 +173,175 @@ def test_a_signal_handler_that_lists_meanwhile_loses_nothing() -> None:
     """It neither waits for its own thread, nor is what it found written over."""
     differences = Directories()
 
-    class Interrupted(frozenset[str]):
-        def __or__(self, others: Any) -> frozenset[str]:
-            if interruptions.pop():
-                with differences._mutex:
-                    differences._add({"handler"}, {"40": 2})
-            return frozenset.__or__(self, others)
+    interruptions = [True]
 
-    interruptions = [False, False, True]
+    class Interrupted(frozenset[str]):
+        def __iter__(self) -> Iterator[str]:
+            if interruptions and interruptions.pop():
+                with differences._mutex:
+                    differences._add("", {"handler"}, {"40": 2})
+            return frozenset.__iter__(self)
+
     differences.found = Found(Interrupted({"a"}), {"3f": 1})
     with differences._mutex:
-        differences._add({"b"}, {"41": 3})
+        differences._add("", {"b"}, {"41": 3})
     assert differences.found == (frozenset({"a", "b", "handler"}), {"3f": 1, "40": 2, "41": 3})
 
 
 def test_no_directory_has_no_ctime(tmp_path: Path) -> None:
     assert ctime_of(str(tmp_path)) == tmp_path.stat().st_ctime_ns
     assert ctime_of(str(tmp_path / "none")) == 0
+
+
+# Found by review, each once missed until compact
+
+
+def test_a_directory_that_cannot_be_listed_now_is_compared_later(
+    pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No descriptor is free, or the disk fails for a moment: that says nothing of what is in it."""
+    writer, lister = pair
+    kept = Path(writer.layout.shard_path(NAME)).read_bytes()
+    Path(writer.layout.shard_path(NAME)).unlink()
+    look_now(lister)
+    lister.list()
+    time.sleep(2 * directories._TICK_NS / 1e9)
+    look_now(lister)
+    lister.list()
+    Path(writer.layout.shard_path(NAME)).write_bytes(kept)
+    time.sleep(2 * directories._TICK_NS / 1e9)
+    real, full = os.scandir, OSError(errno.EMFILE, "Too many open files")
+
+    def no_descriptor(path: str) -> Any:
+        if path.endswith(f"/{NAME[:2]}"):
+            raise full
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shardstore._files.index.shards.os.scandir", no_descriptor)
+        look_now(lister)
+        lister.list()
+    look_now(lister)
+    assert lister.list() == truth(writer.root)
+
+
+def test_every_directory_has_its_turn(pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Directories in which sessions are made all the time do not keep the others from being compared."""
+    _, lister = pair
+    monkeypatch.setattr(directories, "_FILES_MOST", 8)
+    now = [0]
+    monkeypatch.setattr(directories, "ctime_of", lambda _: now[0])
+    catalog = lister.place.take(write=False)
+    meta = catalog.begin()
+    found, compared = Directories(), set[str]()
+    real = lister.place.shards.fingerprints
+    monkeypatch.setattr(lister.place.shards, "fingerprints", lambda prefix: compared.add(prefix) or real(prefix))  # type: ignore[func-returns-value]
+    walked: list[int] = []
+    monkeypatch.setattr(catalog, "walk", lambda _, count: walked.append(count) or [])  # type: ignore[func-returns-value]
+    for _ in range(256):
+        now[0] += 1  # every directory has changed
+        found._turn = found._next = 0.0
+        found.check(lister.place.shards, catalog, meta)
+    assert compared == set(PREFIXES)
+    assert set(walked) == {2}, "and files that were changed in place have theirs"
+    catalog.close()
+
+
+def test_a_directory_that_changed_this_moment_is_compared_again(
+    pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within one tick of the kernel's clock a second change moves no ctime: neither a list nor a rebuild believes it."""
+    writer, lister = pair
+    path = Path(writer.layout.shard_path(NAME))
+    ctime = ctime_of(str(path.parent)) + 1000  # of both changes
+    monkeypatch.setattr(directories, "ctime_of", lambda one: ctime if one == str(path.parent) else ctime_of(one))
+    monkeypatch.setattr(rebuild, "ctime_of", lambda one: ctime if one == str(path.parent) else ctime_of(one))
+    monkeypatch.setattr(directories.time, "time_ns", lambda: ctime + 1)
+    for rebuilt in (False, True):
+        kept = path.read_bytes()
+        path.unlink()
+        look_now(lister)
+        if rebuilt:
+            lister.lister.rebuild(None)
+        assert lister.list() == truth(writer.root)
+        path.write_bytes(kept)
+        look_now(lister)
+        assert lister.list() == truth(writer.root)
+    assert not is_settled(ctime)
+    monkeypatch.setattr(directories.time, "time_ns", lambda: ctime + directories._TICK_NS + 1)
+    assert is_settled(ctime)
+
+
+def test_what_another_process_publishes_is_compared_again(root: Path) -> None:
+    """It has read a file as gone that is back by now: no difference to the catalog before, one to the catalog after."""
+    writer, other, lister = (Actor(root) for _ in range(3))
+    writer.write("k1", n=1)
+    path = Path(writer.layout.shard_path(NAME))
+    for one in (other, lister):
+        look_now(one)
+        one.list()
+    time.sleep(2 * directories._TICK_NS / 1e9)
+    kept = path.read_bytes()
+    path.unlink()
+    real = refresh.read_locked
+
+    def read_and_put_back(*args: Any) -> Any:
+        found = real(*args)
+        path.write_bytes(kept)
+        time.sleep(2 * directories._TICK_NS / 1e9)
+        look_now(lister)
+        lister.list(refresh=False)  # compares with the catalog before
+        return found
+
+    with mock.patch.object(refresh, "read_locked", read_and_put_back):
+        look_now(other)
+        other.index.refresh()
+    look_now(lister)
+    assert lister.list() == truth(root)
+
+
+def test_a_reader_forgets_what_others_have_published(root: Path) -> None:
+    """Else each of its lists would read these shards again, for ever: it publishes nothing itself."""
+    writer, reader = Actor(root), Actor(root)
+    writer.write("k1", n=1)
+    writer.list()
+    reader.list(refresh=False)
+    Path(writer.layout.shard_path(NAME)).unlink()
+    time.sleep(2 * directories._TICK_NS / 1e9)
+    look_now(reader)
+    assert reader.list(refresh=False) == {}
+    assert reader.place.directories.found.suspects == {NAME}
+    writer.index.refresh()
+    look_now(reader)
+    assert reader.list(refresh=False) == {}
+    assert reader.place.directories.found.suspects == set()
+
+
+def test_nothing_is_published_into_another_catalog(pair: tuple[Actor, Actor]) -> None:
+    """What was found beside a catalog that was replaced meanwhile may be wrong of the new one."""
+    _, lister = pair
+    catalog = lister.place.take(write=False)
+    meta = catalog.begin()
+    differences = Directories()
+    differences.compare_all(lister.place.shards, catalog, meta)
+    assert differences.to_publish(meta) is differences.found
+    assert differences.to_publish(meta._replace(mark=meta.mark + 1)) is NOTHING
+    assert differences.to_publish(meta._replace(file="changes.x")) is NOTHING
+    catalog.close()
+
+
+def test_compact_waits_for_whoever_refreshes(pair: tuple[Actor, Actor]) -> None:
+    """It promises to find everything: so it looks again when the other one is done."""
+    writer, lister = pair
+    lister.list()
+    path = Path(writer.layout.shard_path(NAME))
+    path.unlink()
+    catalog = writer.place.take(write=False)
+    _, file, _ = writer.lister.begin(catalog)
+    catalog.end()
+    assert file.lock()
+    threading.Timer(0.05, file.unlock).start()
+    lister.index.refresh()
+    writer.place.give_back(catalog)
+    assert lister.place.directories.found == NOTHING
+    assert is_current(writer.root)

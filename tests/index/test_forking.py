@@ -57,6 +57,15 @@ def test_a_fork_goes_on_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     assert forking._forking == 0
 
 
+def test_who_is_inside_already_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler lists in the middle of a list: the fork waits for the list, so the handler must not wait for it."""
+    forking.begin_use(beneath := Connection())
+    monkeypatch.setattr(forking, "_forking", threading.get_ident() + 1)
+    monkeypatch.setattr(forking.time, "sleep", lambda _: pytest.fail("it waits"))
+    forking.begin_use(Connection())
+    forking.end_use(beneath)
+
+
 def test_nobody_goes_inside_while_another_thread_forks() -> None:
     forking._before_fork()
     connection = Connection()

@@ -125,6 +125,29 @@ def test_what_is_kept_is_bounded(actor: Make, monkeypatch: pytest.MonkeyPatch) -
     assert reader._kept_bytes == sum(shards._weight(kept.journal) for kept in reader._kept.values())
 
 
+def test_whoever_comes_while_another_one_keeps_keeps_nothing(actor: Make) -> None:
+    """A thread, or a signal handler in the middle of it, which must not wait for what is beneath."""
+    made = actor()
+    reader = made.place.shards
+    made.write("k1", n=1)
+    with reader._keeping:
+        assert isinstance(reader.read(name_of("k1")), Indexed)
+        assert not reader._kept
+    reader.read(name_of("k1"))
+    assert list(reader._kept) == [name_of("k1")]
+
+
+def test_a_link_with_a_shards_name_has_a_fingerprint(one: Actor) -> None:
+    """Without one each turn would take it for changed by hand."""
+    path = Path(one.layout.shard_path(NAME))
+    path.rename(path.with_name("aside"))
+    path.symlink_to(path.with_name("aside"))
+    found = one.place.shards.read(NAME)
+    assert (type(found), getattr(found, "fingerprint", 0)) == (Other, one.place.shards.fingerprint(NAME))
+    path.unlink()
+    path.with_name("aside").rename(path)
+
+
 def test_a_directory_is_listed_with_its_inodes(one: Actor) -> None:
     """Only shards; no directory is an empty one, no store is an error."""
     path = Path(one.layout.shard_path(NAME))

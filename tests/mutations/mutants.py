@@ -26,7 +26,11 @@ _LOGS = (
     "contract/test_log_moves.py",
     "inputs/test_damaged_logs.py",
 )
-_LOCKS = ("evidence/test_locks.py", "evidence/test_waiting.py", "evidence/test_lost_updates.py")
+_UPKEEP = (
+    *(f"unit/maintenance/test_{name}.py" for name in ("archive", "repair", "erase", "logs", "compact")),
+    "contract/test_retention.py",
+    "contract/test_bulk.py",
+)
 MODULES = {
     "_codec": ("unit/test_codec.py",),
     "draft": ("unit/test_draft.py",),
@@ -36,9 +40,22 @@ MODULES = {
     "_files/disk": ("unit/test_disk.py",),
     "_files/layout": ("unit/test_layout.py",),
     "_files/file": ("unit/test_file.py", "unit/test_shard.py"),
-    "_files/shard": ("unit/test_shard.py", "unit/test_transaction.py", "unit/test_pool.py"),
-    "_files/locked": ("unit/test_transaction.py", "unit/test_batch.py", *_CONTRACT, *_LOGS, *_LOCKS),
-    "_files/transaction": ("unit/test_transaction.py", "unit/test_batch.py", *_CONTRACT, *_LOGS, *_LOCKS),
+    "_files/shard": ("unit/test_shard.py", "unit/test_transaction.py", "unit/test_pool.py", "unit/test_events.py"),
+    "_files/locked": (
+        "unit/test_transaction.py",
+        "unit/test_batch.py",
+        "unit/test_events.py",
+        *_CONTRACT,
+        *_LOGS,
+        *_UPKEEP,
+    ),
+    "_files/transaction": (
+        "unit/test_transaction.py",
+        "unit/test_batch.py",
+        *_CONTRACT,
+        *_LOGS,
+        "evidence/test_locks.py",
+    ),
     "_files/locks/flock": ("unit/test_flock.py", "unit/test_fairness.py", "unit/test_waiter.py"),
     "_files/locks/fairness": ("unit/test_fairness.py",),
     "_files/index/changes": ("index/test_changes.py", "index/test_tracker.py", "index/test_refresh.py"),

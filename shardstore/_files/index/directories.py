@@ -8,6 +8,7 @@ does not pay for it: compact compares all at once.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -18,12 +19,16 @@ from shardstore._files.layout import PREFIXES
 from shardstore.errors import StoreIOError, StoreNotFound
 
 if TYPE_CHECKING:
-    from shardstore._files.index.catalog import Catalog
+    from shardstore._files.index.catalog import Catalog, Meta
     from shardstore._files.index.shards import ShardReader
 
+    Edition = tuple[str, int]  # of a catalog: its change file and its mark, which every refresh moves
+
 _TURN_S: Final = 1.0  # seconds in which up to _FILES_MOST files are compared
-_FILES_MOST: Final = 1000  # a few milliseconds
+_FILES_MOST: Final = 1000  # a few milliseconds; a quarter of them is for files in directories that did not change
+_TICK_NS: Final = 20_000_000  # a second change within one tick of the kernel's clock, up to 10 ms, moves no ctime
 _INTEGER_MAX: Final = (1 << 63) - 1  # of SQLite: a time beyond the year 2262 is larger
+_NO_DIRECTORY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 class Found(NamedTuple):
@@ -42,16 +47,17 @@ class Directories:
     def __init__(self) -> None:
         self.found = NOTHING
         self._mutex = threading.RLock()  # a signal handler may list in the middle of a list
+        self._edition: Edition | None = None  # of the catalog that was compared with
         self._known: dict[str, int] = {}  # the ctimes of all directories, as they were when last compared
-        self._file = ""
         self._next = self._turn = 0.0  # time.monotonic
         self._left = 0  # files that may still be compared in this turn
+        self._first = 0  # the directory that is compared first: those behind it have waited longest
         self._digest = b""  # behind which the next turn begins
 
-    def check(self, shards: ShardReader, catalog: Catalog, file: str) -> None:
+    def check(self, shards: ShardReader, catalog: Catalog, meta: Meta) -> None:
         """Find shards that were changed by hand, if it is time to, and within the bounds of this turn.
 
-        `file`: the catalog's change file. REQUIRES: a transaction of the catalog.
+        REQUIRES: a transaction of the catalog, which `meta` is of.
         """
         if time.monotonic() < self._next:
             return
@@ -59,73 +65,88 @@ class Directories:
             now = time.monotonic()
             if now < self._next:  # another thread compared while this one waited
                 return
-            self._follow(catalog, file)
+            self._follow(catalog, meta)
             begins = now >= self._turn
             if begins:
                 self._turn, self._left = now + _TURN_S, _FILES_MOST
-            for prefix in PREFIXES:
+            for prefix in PREFIXES[self._first :] + PREFIXES[: self._first]:
                 ctime = ctime_of(shards.layout.shard_path(prefix))
                 if ctime != self._known.get(prefix) and self._left > 0:
-                    self._compare(shards, catalog, prefix, ctime)
+                    self._left -= self._compare(shards, catalog, prefix, ctime)
             if begins:
-                self._walk(shards, catalog)
+                self._walk(shards, catalog, max(self._left, _FILES_MOST // 4, 1))
             self._next = now + CHECK_S  # not before: who lists meanwhile waits for what is found
 
-    def compare_all(self, shards: ShardReader, catalog: Catalog, file: str) -> None:
-        """Find every shard that was changed by hand. REQUIRES: a transaction of the catalog."""
+    def compare_all(self, shards: ShardReader, catalog: Catalog, meta: Meta) -> None:
+        """Find every shard that was changed by hand. REQUIRES: a transaction of the catalog, which `meta` is of."""
         with self._mutex:
-            self._follow(catalog, file)
+            self._follow(catalog, meta)
             for prefix in PREFIXES:
                 self._compare(shards, catalog, prefix, ctime_of(shards.layout.shard_path(prefix)))
 
-    def _follow(self, catalog: Catalog, file: str) -> None:
-        """Begin anew where the catalog was made anew. REQUIRES: the mutex, here and below."""
-        if self._file != file:
-            self._file, self._known = file, catalog.directories()
-            self.found = NOTHING
+    def _follow(self, catalog: Catalog, meta: Meta) -> None:
+        """Begin anew where somebody else has published: the suspects may be in it, or it may be wrong about others.
 
-    def _compare(self, shards: ShardReader, catalog: Catalog, prefix: str, ctime: int) -> None:
-        """Compare the files of one directory, which had this ctime before."""
+        REQUIRES: the mutex, here and below.
+        """
+        edition = meta.file, meta.mark
+        if self._edition != edition:
+            self._edition, self._known = edition, catalog.directories()
+            self.found = Found(self.found.suspects, {})
+            for name in self.found.suspects:  # they stay until their directory is compared again
+                self._known.pop(name[:2], None)
+
+    def _compare(self, shards: ShardReader, catalog: Catalog, prefix: str, ctime: int) -> int:
+        """Compare the files of one directory, which had this ctime before; return how many looks that took."""
         known = catalog.fingerprints(prefix)
+        found: dict[str, int] = {}
+        whole = True
         try:
             found = shards.fingerprints(prefix)
         except StoreNotFound:
             raise
-        except StoreIOError:  # no directory any more: each shard that is known there is read, and says so itself
-            found = {}
-        self._left -= len(found) + 1
+        except StoreIOError as error:  # where there is no directory any more, each shard is read, and says so itself
+            whole = error.errno in _NO_DIRECTORY
+        self._first = (PREFIXES.index(prefix) + 1) % len(PREFIXES)
         differ = {name for name in known.keys() | found.keys() if known.get(name) != found.get(name)}
-        self._add(differ, {prefix: ctime})
-        self._known[prefix] = ctime
+        believed = whole and is_settled(ctime)
+        self._add(prefix, differ, {prefix: ctime} if believed else {})
+        if believed:
+            self._known[prefix] = ctime
+        return len(found) + 1
 
-    def _walk(self, shards: ShardReader, catalog: Catalog) -> None:
+    def _walk(self, shards: ShardReader, catalog: Catalog, count: int) -> None:
         """Compare the next files that the catalog knows, for a change in place moves no directory's ctime."""
-        if self._left <= 0:
-            return
-        rows = catalog.walk(self._digest, self._left)
-        self._digest = rows[-1][0] if len(rows) == self._left else b""
-        self._left -= len(rows)
-        differ = {name for _, name, fingerprint in rows if fingerprint != shards.fingerprint(name)}
+        rows = catalog.walk(self._digest, count)
+        self._digest = rows[-1][0] if len(rows) == count else b""
+        differ = {name for _, name, fingerprint in rows if fingerprint != (shards.fingerprint(name) or 0)}
         if differ:
-            self._add(differ, {})
+            self._add("", differ, {})
 
-    def _add(self, suspects: set[str], compared: dict[str, int]) -> None:
+    def _add(self, prefix: str, suspects: set[str], compared: dict[str, int]) -> None:
+        """Add suspects; with a prefix they are all there are in this directory."""
         while True:
             before = self.found
-            after = Found(before.suspects | suspects, before.compared | compared)
+            kept = {name for name in before.suspects if not prefix or name[:2] != prefix}
+            after = Found(frozenset(suspects | kept), before.compared | compared)
             if self.found is before:  # else a signal handler has listed in between
                 self.found = after
                 return
 
-    def published(self, taken: Found, file: str) -> None:
-        """Forget what a refresh has taken in, unless a thread compared meanwhile; `file`: the change file that goes on.
+    # Refreshing
 
-        A shard that this thread found may be one that was taken in before it was changed by hand once more.
-        """
+    def to_publish(self, meta: Meta) -> Found:
+        """Return what a refresh of this catalog takes in: nothing, where other differences were found than its own."""
         with self._mutex:
-            self._file = file
+            return self.found if self._edition == (meta.file, meta.mark) else NOTHING
+
+    def published(self, taken: Found, edition: Edition) -> None:
+        """Forget what a refresh has taken in, unless somebody has compared meanwhile: with the catalog of before."""
+        with self._mutex:
             if self.found is taken:
-                self.found = NOTHING
+                self.found, self._edition = NOTHING, edition
+            else:
+                self._edition = None
 
 
 def ctime_of(path: str) -> int:
@@ -134,3 +155,8 @@ def ctime_of(path: str) -> int:
         return os.stat(path).st_ctime_ns & _INTEGER_MAX
     except OSError:
         return 0
+
+
+def is_settled(ctime: int) -> bool:
+    """Return whether any later change of a directory will move this ctime."""
+    return abs(time.time_ns() - ctime) > _TICK_NS

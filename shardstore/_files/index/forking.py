@@ -26,8 +26,8 @@ def begin_use(connection: object) -> None:
     me = threading.get_ident()
     while True:
         _users[id(connection)] = weakref.ref(connection), me  # first said, then looked: one of both sees the other
-        if _forking in (0, me):
-            return
+        if _forking in (0, me) or _uses_another(me, connection):
+            return  # a signal handler in the middle of a use: the fork waits for that one in any case
         end_use(connection)
         time.sleep(_PAUSE_S)
 
@@ -35,6 +35,11 @@ def begin_use(connection: object) -> None:
 def end_use(connection: object) -> None:
     """Note that a connection is not used any more."""
     _users.pop(id(connection), None)
+
+
+def _uses_another(me: int, connection: object) -> bool:
+    """Return whether this thread uses another connection."""
+    return any(thread == me and number != id(connection) for number, (_, thread) in list(_users.items()))
 
 
 def _others() -> bool:

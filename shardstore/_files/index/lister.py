@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from shardstore import _events as events
 from shardstore._files.index.catalog import fingerprint
 from shardstore._files.index.changes import ChangeFile, Pending, Unusable, change_files, holds_index_lock
+from shardstore._files.index.directories import NOTHING
 from shardstore._files.index.rebuild import rebuild
 from shardstore._files.index.refresh import FAILURES, seal_of, where_usable
 from shardstore._files.index.refresh import refresh as bring_up_to_date
@@ -87,7 +88,7 @@ class Lister:
 
     def _ask(self, catalog: Catalog, ask: Callable[[View], T], *, refresh: bool) -> T:
         meta, file, pending = self.begin(catalog)
-        names = self._names(catalog, file, pending)
+        names = self._names(catalog, meta, pending)
         if refresh and self._refresh_pays(meta, names, pending.end - meta.mark):
             catalog.end()
             bring_up_to_date(self.place, catalog, file)
@@ -112,10 +113,10 @@ class Lister:
         file = self.place.change_file(meta.file)
         return meta, file, file.read(meta.mark)
 
-    def _names(self, catalog: Catalog, file: ChangeFile, pending: Pending) -> set[str]:
+    def _names(self, catalog: Catalog, meta: Meta, pending: Pending) -> set[str]:
         """Return the shards that have to be read: changed ones, and those that appeared or vanished by hand."""
         directories = self.place.directories
-        directories.check(self.place.shards, catalog, file.file)
+        directories.check(self.place.shards, catalog, meta)
         return pending.names | directories.found.suspects
 
     # Refreshing
@@ -136,11 +137,21 @@ class Lister:
     def refresh_all(self, progress: Progress | None) -> None:
         """Refresh, and compare every directory: that finds shards added or removed by hand. Raises StoreIOError."""
         self.answer(lambda _: None, refresh=True, progress=progress)  # it is usable by now, or cannot be
+        deadline = time.monotonic() + _WAIT_S
+        while not self._refreshed_whole():
+            if time.monotonic() > deadline or not self._wait(deadline):
+                events.note("index", events.WARNING, "another process was at the index; compact may be run again")
+                return
+
+    def _refreshed_whole(self) -> bool:
+        """Compare every directory and refresh; return False where somebody else was at it, or has published before."""
+        directories = self.place.directories
         with where_usable(), closing(self.place.take(write=True)) as catalog:
-            _, file, _ = self.begin(catalog)
-            self.place.directories.compare_all(self.place.shards, catalog, file.file)
+            meta, file, _ = self.begin(catalog)
+            directories.compare_all(self.place.shards, catalog, meta)
             catalog.end()
-            bring_up_to_date(self.place, catalog, file)
+            return bring_up_to_date(self.place, catalog, file) and directories.found is NOTHING
+        return True  # there is nothing that could be refreshed
 
     # Mending
 

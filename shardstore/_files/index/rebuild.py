@@ -17,7 +17,7 @@ from shardstore import _events as events
 from shardstore._files import disk
 from shardstore._files.index.catalog import CATALOG, Catalog, Meta, stamp
 from shardstore._files.index.changes import MARK, TEMP_PREFIX, ChangeFile, Unusable, change_files, impostors, unlink
-from shardstore._files.index.directories import ctime_of
+from shardstore._files.index.directories import ctime_of, is_settled
 from shardstore._files.index.progress import track
 from shardstore._files.index.refresh import check_settings, read_locked, seal_of
 from shardstore._files.layout import PREFIXES
@@ -126,7 +126,8 @@ def _batches(
     for prefix in track(PREFIXES, progress):
         if os.getpid() != pid:
             raise Unusable("this process forked while it made the index")
-        directories[prefix] = ctime_of(place.layout.shard_path(prefix))
+        ctime = ctime_of(place.layout.shard_path(prefix))
+        directories[prefix] = ctime if is_settled(ctime) else 0  # else the next list compares it again
         before = place.shards.list_directory(prefix)
         names = before.keys() | {name for name in marked if name.startswith(prefix)}
         found = {one.name: one for one in read_locked(place, file, sorted(names))}

@@ -67,7 +67,7 @@ def _refresh(place: Place, catalog: Catalog, old: ChangeFile) -> bool:
             meta = catalog.meta()
             if meta.file != old.file or not old.is_named():
                 raise Unusable("another change file by now")
-            found = place.directories.found
+            found = place.directories.to_publish(meta)
             for name in found.suspects and found.suspects - old.read(meta.mark).names:  # so watchers hear of it
                 old.write(change(name, UNKNOWN, catalog.key_of(name) or ""))
             mark = new.append(MARK)
@@ -81,7 +81,7 @@ def _refresh(place: Place, catalog: Catalog, old: ChangeFile) -> bool:
             catalog.publish(changes, found.compared, meta._replace(file=new.file, mark=mark))
         new.append(f"= {seal_of(mark, stamp(place.catalog_path))}")
         place.use(new)
-        place.directories.published(found, new.file)
+        place.directories.published(found, (new.file, mark))
     except BaseException:
         if rotates and new.is_named():
             unlink(new.path)

@@ -66,7 +66,7 @@ class ShardReader:
         self._root = layout.shard_path("")
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._kept_bytes = 0
-        self._mutex = threading.RLock()  # re-entrant: a signal handler may list in the middle of a list
+        self._keeping = threading.Lock()
         self._locked: set[int] = set()  # descriptors that may hold a lock, for the child of a fork to close
 
     def read(self, name: str) -> Found:
@@ -177,31 +177,27 @@ class ShardReader:
         """Keep a journal that was read, within bounds. `data`: ends where its last record does."""
         start = data.rfind(b"\n", 0, -1) + 1
         kept, weight = _Kept(found, journal, journal.end - len(data) + start, mtime), _weight(journal)
-        with self._mutex:
-            if data and weight <= _KEPT_BYTES_MAX:
-                self._drop_oldest(_KEPT_BYTES_MAX - weight)
-                self._drop(name)
-                self._kept[name] = kept
-                self._kept_bytes += weight
-            else:
-                self._drop(name)
-
-    def _drop(self, name: str) -> None:
-        """Keep a journal no longer. REQUIRES: the mutex, here and below."""
-        kept = self._kept.pop(name, None)
-        if kept is not None:
-            weight = _weight(kept.journal)
-            self._kept_bytes -= weight
-
-    def _drop_oldest(self, size: int) -> None:
-        """Keep at most `size` bytes."""
-        while self._kept_bytes > size and self._kept:
-            self._drop(next(iter(self._kept)))
+        if not self._keeping.acquire(blocking=False):
+            return  # another thread is here, or this one, beneath a signal handler: nothing has to be kept
+        try:
+            before = self._kept.pop(name, None)
+            if before is not None:
+                self._kept_bytes -= _weight(before.journal)
+            if not data or weight > _KEPT_BYTES_MAX:
+                return
+            self._kept[name] = kept
+            self._kept_bytes += weight
+            while self._kept_bytes > _KEPT_BYTES_MAX:
+                _, dropped = self._kept.popitem(last=False)
+                self._kept_bytes -= _weight(dropped.journal)
+        finally:
+            self._keeping.release()
 
     def _unreadable(self, name: str, error: OSError) -> Other | Busy:
         """Return what a file is that cannot be read. The fault of one file hides no other from a list."""
         if error.errno in _NOT_REGULAR:
-            return Other(name, "damaged", "byte 0: not a regular file (a link, a directory or a device)")
+            reason = "byte 0: not a regular file (a link, a directory or a device)"
+            return Other(name, "damaged", reason, self.fingerprint(name) or 0)
         if error.errno == errno.ENOTDIR:
             return Other(name, "damaged", "byte 0: something else stands in the place of its directory")
         if error.errno not in _THIS_FILE:
@@ -253,7 +249,7 @@ class ShardReader:
 
     def after_fork(self) -> None:
         """Close, in a forked child, the descriptors whose locks are the parent's, and forget what was kept."""
-        self._mutex = threading.RLock()
+        self._keeping = threading.Lock()
         self._kept, self._kept_bytes = OrderedDict(), 0
         for fd in self._locked:
             os.close(fd)
