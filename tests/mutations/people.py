@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import threading
 import time
@@ -68,9 +69,17 @@ def comparisons_are_not_waited_for() -> None:
     swap("shardstore._files.index.directories:Directories.check", check)
 
 
+@mutation(
+    "knowing a directory that is gone from one that cannot be listed",
+    "operators.lists_show_what_was_put_back_while_no_descriptor_was_free",
+)
+def whatever_cannot_be_listed_is_gone() -> None:
+    swap("shardstore._files.index.directories:_NO_DIRECTORY", lambda original: original | {errno.EMFILE})
+
+
 @mutation("knowing a file that was replaced from the one that was read", "operators.lists_show_what_was_put_back")
 def inodes_not_compared() -> None:
-    swap("shardstore._files.index.directories:Directories._compare", nothing())
+    swap("shardstore._files.index.directories:Directories._compare", lambda _: lambda *_args: 1)
 
 
 @mutation("looking at every file in turn", "operators.lists_show_what_was_put_back")

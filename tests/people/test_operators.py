@@ -23,6 +23,7 @@ from tests.support import disk
 SCENARIOS = [
     operators.lists_show_what_was_put_back,
     operators.lists_of_two_threads_show_what_was_put_back,
+    operators.lists_show_what_was_put_back_while_no_descriptor_was_free,
     operators.compact_finds_what_was_changed_in_place,
     operators.verify_has_the_next_list_read_what_it_found,
     operators.a_full_disk_is_no_reason_to_name_nothing,

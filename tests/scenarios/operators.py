@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import threading
 import time
@@ -11,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest import mock
 
-from shardstore import Store
+from shardstore import Store, StoreIOError
 from shardstore._files.index.shards import ShardReader
 from tests.scenarios.people import KEY, OTHER, in_a_child
 from tests.support import disk
@@ -97,6 +98,29 @@ def lists_of_two_threads_show_what_was_put_back(root: Path) -> None:
                 assert {info.key: info.fields["n"] for info in one.result(30)} == {KEY: 1, OTHER: 1}
         store.compact()
         store.verify()
+
+
+def lists_show_what_was_put_back_while_no_descriptor_was_free(root: Path) -> None:
+    """A directory that cannot be listed for a moment says nothing of what is in it: it is compared later."""
+    with Store(root) as store:
+        store.patch("agent:main:new", {"n": 0})
+        path = disk.shard(root, "agent:main:new")
+        data = path.read_bytes()
+        store.delete("agent:main:new")
+        store.compact()
+        path.unlink(missing_ok=True)
+        store.compact()
+        time.sleep(0.05)
+        store.list()
+        path.write_bytes(data)
+        path.chmod(0o600)
+        time.sleep(0.05)
+        full = StoreIOError(errno.EMFILE, os.strerror(errno.EMFILE))
+        with mock.patch.object(ShardReader, "fingerprints", side_effect=full):
+            store.list()
+        time.sleep(0.05)
+        assert "agent:main:new" in [info.key for info in store.list()]
+        store.compact()
 
 
 def compact_finds_what_was_changed_in_place(root: Path) -> None:
