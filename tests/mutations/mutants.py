@@ -38,6 +38,7 @@ MODULES = {
     "_files/shard": ("unit/test_shard.py", "unit/test_transaction.py", "unit/test_pool.py", "unit/test_events.py"),
     "_files/locked": (
         "unit/test_locked.py",
+        "unit/test_locked_moves.py",
         "unit/test_transaction.py",
         "unit/test_batch.py",
         "unit/test_events.py",
