@@ -52,7 +52,7 @@ def story(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Story:
 
 
 def archived(root: Path) -> JournalFile:
-    """Return a locked journal in archive/ that was the session's, whose own file is gone."""
+    """Return a copy of the session's journal in archive/, locked and read."""
     target = root / "archive" / stamped_name(shard_name(KEY))
     target.write_bytes(journal_path(root).read_bytes())
     fresh = JournalFile.open(str(target), write=True)
