@@ -80,11 +80,11 @@ class LockedFiles:
         shard, file = self._shard, self._file()
         before = self.journal.state.log.settled.file
         state = self._settled(self.journal.state if state is None else state, new_log=new_log)
-        self.mark_changed()
         line = whole_record(state)
         after = Journal(state, len(line), 1, line[8:16])
         temp = shard.layout.shard_path(temp_name(shard.name))
         try:
+            self.mark_changed()
             fresh = shard.with_descriptor(lambda: file.replace(temp, line, after))
         except BaseException:
             made = state.log.settled.file
@@ -189,7 +189,9 @@ class LockedFiles:
         First the target is complete and on the medium, then this one goes. Raises StoreIOError, CommitUncertain.
         REQUIRES: `target` is absent, or at the same version: the same call was interrupted.
         """
-        if not target.state.exists:
+        if target.state.exists:
+            target.cover()  # who made it may have died before the sync, and a power cut could leave neither
+        else:
             self._give_to(target)
         self.remove()
 

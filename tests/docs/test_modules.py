@@ -26,7 +26,6 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 }
 # Modules whose tests have another name, and the modules of the command line, several of which one file tests.
 COVERED: dict[str, tuple[str, ...]] = {
-    "shardstore/_files/locked": ("unit/test_transaction.py", "unit/test_batch.py"),
     "shardstore/_files/engine": ("unit/test_files_engine.py",),
     "shardstore/_conditions": ("index/test_sql.py", "contract/test_query.py"),
     "shardstore/_copy_store": ("cli/test_database.py",),

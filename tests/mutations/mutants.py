@@ -26,11 +26,6 @@ _LOGS = (
     "contract/test_log_moves.py",
     "inputs/test_damaged_logs.py",
 )
-_UPKEEP = (
-    *(f"unit/maintenance/test_{name}.py" for name in ("archive", "repair", "erase", "logs", "compact")),
-    "contract/test_retention.py",
-    "contract/test_bulk.py",
-)
 MODULES = {
     "_codec": ("unit/test_codec.py",),
     "draft": ("unit/test_draft.py",),
@@ -42,12 +37,15 @@ MODULES = {
     "_files/file": ("unit/test_file.py", "unit/test_shard.py"),
     "_files/shard": ("unit/test_shard.py", "unit/test_transaction.py", "unit/test_pool.py", "unit/test_events.py"),
     "_files/locked": (
+        "unit/test_locked.py",
+        "unit/test_locked_moves.py",
         "unit/test_transaction.py",
         "unit/test_batch.py",
         "unit/test_events.py",
-        *_CONTRACT,
-        *_LOGS,
-        *_UPKEEP,
+        "unit/maintenance/test_archive.py",
+        "unit/maintenance/test_repair.py",
+        "contract/test_log_moves.py",
+        "contract/test_retention.py",
     ),
     "_files/transaction": (
         "unit/test_transaction.py",
