@@ -110,7 +110,8 @@ class KnownIds:
 
     def _bound(self) -> None:
         # Copied in one call: another thread, or a signal handler, may forget a file between two steps of an iteration.
-        files = list(self._files.items())
+        # And list() of items is many steps in Python 3.11: each pair that it makes may start a garbage collection.
+        files = list(self._files.copy().items())
         excess = max(len(files) - _ID_FILES_MAX, 0)
         ids = sum(len(known.numbers) for _, known in files[excess:])
         while excess < len(files) - 1 and ids > _IDS_MAX:

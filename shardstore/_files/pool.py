@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 import threading
 from collections import OrderedDict
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from shardstore._files.layout import Layout, shard_name
@@ -155,8 +154,9 @@ class Pool:
 
     def _evict(self, count: int, *, spare: str | None = None) -> int:
         """Close up to `count` shards that nobody uses, oldest first; return how many. REQUIRES: the mutex."""
-        # Copied in one call: another thread may move a shard to the end between two steps of an iteration.
-        oldest = list(islice(self._shards, count + _BUSY_AT_MOST))
+        # One call copies all: another thread may move a shard to the end between two, and an iterator made before that
+        # would refuse to go on.
+        oldest = list(self._shards)[: count + _BUSY_AT_MOST]
         closed = 0
         for key in oldest:
             if closed == count:

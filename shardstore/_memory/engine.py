@@ -266,7 +266,7 @@ class MemoryEngine:
 
     def holders(self) -> list[LockHolder]:
         """Return whose locks are held: all by this process."""
-        held = [key for key, mutex in list(self._mutexes.items()) if not mutex.is_free()]
+        held = [key for key, mutex in self._mutexes.copy().items() if not mutex.is_free()]
         return [LockHolder(key, self.location, os.getpid()) for key in held]
 
     # Life

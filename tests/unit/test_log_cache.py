@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
 
@@ -58,6 +59,31 @@ def test_a_handler_may_forget_files_between_any_two_steps(monkeypatch: pytest.Mo
     for n in range(3):
         known.extend(f"f{n}", log_cache.nothing_known(), 100, [("a", 0), ("b", 1)], LastLine(90, b"line"))
     assert _files(known, 3) == ["f2"]
+
+
+def test_a_garbage_collection_may_forget_files_at_any_step() -> None:
+    """A finalizer lets another thread, or itself, forget one: in Python 3.11 also while a copy is made."""
+    known = KnownIds()
+    for n in range(40):
+        _read(known, f"f{n}", "a")
+    forgotten = iter(range(40))
+
+    def forget(phase: str, _info: object) -> None:
+        if phase == "stop":
+            known.forget(f"f{next(forgotten, 0)}")
+
+    pairs = [(n, n) for n in range(5_000)]  # else a pair takes the memory of an old one, and starts no collection
+    before = gc.get_threshold()
+    gc.callbacks.append(forget)
+    try:
+        gc.set_threshold(1)
+        for _ in range(100):
+            known._bound()
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(forget)
+    assert next(forgotten, None) is None, "there were collections"
+    assert len(pairs) == 5_000
 
 
 def test_threads_forget_and_read_at_once() -> None:

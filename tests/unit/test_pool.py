@@ -8,6 +8,8 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -166,6 +168,30 @@ def test_a_shard_may_be_used_while_others_are_evicted(store: Store) -> None:
         sys.setswitchinterval(before)
         for wait in waits:
             wait()
+
+
+def test_a_shard_may_be_used_between_any_two_steps_of_an_eviction(store: Store) -> None:
+    """As above, but at each step for certain."""
+    mine = store._engine.pool
+    for number in range(40):
+        mine.shard(f"k{number}")
+    steps: list[int] = []
+
+    def use(frame: FrameType, event: str, _arg: object) -> Any:
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            mine._shards.move_to_end(f"k{len(steps) % 5 + 35}")
+            steps.append(frame.f_lasti)
+        return use
+
+    before = sys.gettrace()
+    sys.settrace(lambda frame, *_: use if frame.f_code is Pool._evict.__code__ else None)
+    try:
+        mine._evict(20)
+    finally:
+        sys.settrace(before)
+    assert len(steps) > 100
+    assert mine.cached(shard_name(KEY)) is None
 
 
 def test_an_evicted_shard_is_freed_at_once(store: Store) -> None:

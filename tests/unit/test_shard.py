@@ -18,7 +18,7 @@ import pytest
 from shardstore import CorruptShard, LockTimeout, Store, StoreIncomplete, StoreIOError, StoreNotFound
 from shardstore._files import disk as files_disk
 from shardstore._files import shard as shards
-from shardstore._files.file import JournalFile
+from shardstore._files.file import HOT_NS, JournalFile
 from shardstore._files.layout import shard_name
 from shardstore._files.locks import fairness
 from shardstore._files.locks.flock import KernelLock
@@ -56,6 +56,28 @@ def test_an_open_file_that_was_replaced_is_read_anew(store: Store, shard: Shard)
     assert shard.read().state.rev == 2
     path.unlink()
     assert not shard.read().state.exists
+
+
+def test_a_file_that_was_replaced_is_closed_before_the_next_one_is_opened(
+    shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a process without a free descriptor could not read it, and a commit that waits would keep both open."""
+    shard.read()
+    old = shard.file
+    assert old is not None
+    opened: list[int] = []
+    real = shard._open
+
+    def note(**how: bool) -> JournalFile | None:
+        opened.append(old.fd)
+        return real(**how)
+
+    other = Path(shard.path).with_name("other")
+    shutil.copy(shard.path, other)
+    other.rename(shard.path)
+    monkeypatch.setattr(Shard, "_open", lambda _shard, **how: note(**how))
+    assert shard.read().state.rev == 1
+    assert opened == [-1]
 
 
 def test_a_reader_inside_the_mutex_of_another_opens_a_file_of_its_own(store: Store, shard: Shard) -> None:
@@ -108,6 +130,25 @@ def test_a_file_is_closed_and_unlocked_though_a_commit_waits_for_its_sync(
             os.fstat(synced[0])
 
 
+def test_a_file_is_unlocked_before_it_is_opened_again(
+    store: Store, shard: Shard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the lock would live on in the descriptor of a commit that waits, and this process would wait for itself."""
+    monkeypatch.setattr(files_disk, "sync", lambda _fd: None)
+    store.patch(KEY, {"n": 1})
+    file = shard.file
+    assert file is not None
+    place = file.share(file.journal.end, behind=True)
+    assert place is not None
+    file.failed = True
+    with inside(shard):
+        again = shard.lock_in_turn(time.monotonic(), 5.0, create=False)
+        assert again is not None
+        assert again is shard.file is not file
+        again.lock.release()
+    place.close()
+
+
 @pytest.mark.damages("a directory that is lost")
 def test_a_lost_directory_and_a_lost_store_are_not_absent_sessions(root: Path, store: Store, shard: Shard) -> None:
     directory = Path(shard.path).parent
@@ -115,11 +156,15 @@ def test_a_lost_directory_and_a_lost_store_are_not_absent_sessions(root: Path, s
     directory.rename(away)
     with pytest.raises(StoreIncomplete):
         shard.read()
+    with inside(shard), pytest.raises(StoreIncomplete):
+        shard.lock_in_turn(time.monotonic(), None, create=False)
     away.rename(directory)
     assert shard.read().state.rev == 1
     root.rename(away)
     with pytest.raises(StoreNotFound):
         shard.read()
+    with inside(shard), pytest.raises(StoreNotFound):
+        shard.lock_in_turn(time.monotonic(), None, create=False)
     away.rename(root)
 
 
@@ -131,6 +176,20 @@ def test_a_shard_is_bound_to_the_key_of_its_name(store: Store) -> None:
     assert unnamed.key == unnamed.name
     assert unnamed.bind_key(KEY)
     assert unnamed.key == unnamed.mutex.name == KEY
+    unnamed.close_if_idle()
+
+
+@pytest.mark.damages("a copy of one shard in the place of another")
+def test_a_shard_that_was_bound_refuses_the_file_of_another_key(store: Store, shard: Shard) -> None:
+    """Before that it reads whatever is there, to learn whose it is."""
+    store.create("other", {"n": 1})
+    pool = store.engine.pool  # type: ignore[attr-defined]
+    unnamed = pool.unnamed(shard_name(KEY))
+    shutil.copy(pool.shard("other").path, shard.path)
+    assert unnamed.read().state.key == "other"
+    assert unnamed.bind_key(KEY)
+    with pytest.raises(CorruptShard, match="belongs to"):
+        unnamed.read()
     unnamed.close_if_idle()
 
 
@@ -343,6 +402,26 @@ def test_the_index_reads_what_is_free_and_waits_for_nobody(store: Store, shard: 
     assert shard.read_if_free() is None
     assert shard.mutex.is_free()
     assert shard.file is None
+
+
+@pytest.mark.damages("one shard")
+def test_the_index_looks_under_the_lock_at_what_a_reader_has_just_looked_at(store: Store, shard: Shard) -> None:
+    """A reader spares itself a second look for a while; whoever has the lock does not."""
+    for number in range(20):
+        store.patch(KEY, {"text": f"{number} {'x' * 100}"})
+    file = shard.file
+    assert file is not None
+    seen = shard.read().state.rev
+    file._check_due = time.monotonic() + 3600.0
+    with open(shard.path, "r+b") as other:
+        other.write(b"X")
+    now = time.time()
+    os.utime(shard.path, (now, now + 60))
+    assert shard.read().state.rev == seen
+    time.sleep(2 * HOT_NS / 1e9)
+    with pytest.raises(CorruptShard):
+        shard.read_if_free()
+    assert shard.mutex.is_free()
 
 
 @pytest.mark.parametrize("how", ["at once", "at hand"])
