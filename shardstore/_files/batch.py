@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Self
 
-from shardstore._files import syncfs
+from shardstore._files import disk, syncfs
 from shardstore._files.layout import PREFIXES
 from shardstore._files.syncs import Syncs
 from shardstore._files.transaction import FileTransaction
 from shardstore._imports import late_imports
 from shardstore._inside import inside_update
-from shardstore.errors import CommitUncertain, StoreNotFound
+from shardstore.errors import CommitUncertain, StoreIOError, StoreNotFound, raise_uncertain
 
 if TYPE_CHECKING:
     from shardstore._files.engine import FileEngine
@@ -83,7 +83,11 @@ class FileBatch:
         """
         if names:
             layout = self._engine.layout
-            for path in filter(os.path.isdir, map(layout.shard_path, PREFIXES)):
+            try:
+                there = [path for path in map(layout.shard_path, PREFIXES) if disk.is_directory(path)]
+            except StoreIOError as error:
+                raise_uncertain(error, "syncing a batch", str(layout.root))
+            for path in there:
                 self._syncs.add_names(path)
         try:
             self._syncs.sync()

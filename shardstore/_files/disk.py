@@ -14,6 +14,7 @@ import time
 
 from shardstore import _events as events
 from shardstore._files.layout import DIRECTORY_MODE, FILE_MODE, GROUP_DIRECTORY_MODE, GROUP_FILE_MODE
+from shardstore.errors import raise_io_error
 
 READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # O_NONBLOCK: opening a planted FIFO must not hang
 WRITE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -178,6 +179,31 @@ def check_directory(path: str | os.PathLike[str]) -> None:
         raise NotADirectoryError(errno.ENOTDIR, "not a directory, or a link to one", os.fspath(path))
 
 
+def exists(path: str | os.PathLike[str]) -> bool:
+    """Return whether anything has this name. Raises StoreIOError: os.path.exists says "no" where nobody knows."""
+    return _kind(path) is not None
+
+
+def is_directory(path: str | os.PathLike[str]) -> bool:
+    """Return whether this is a directory, or a link to one. Raises StoreIOError."""
+    return _kind(path, follow=True) == stat.S_IFDIR
+
+
+def is_regular(path: str | os.PathLike[str]) -> bool:
+    """Return whether this is a regular file, and no link to one. Raises StoreIOError."""
+    return _kind(path) == stat.S_IFREG
+
+
+def _kind(path: str | os.PathLike[str], *, follow: bool = False) -> int | None:
+    """Return the type of a file, one of the constants of `stat`; None where there is none. Raises StoreIOError."""
+    try:
+        return stat.S_IFMT(os.stat(path, follow_symlinks=follow).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise_io_error(error, "looking whether a file is there", os.fspath(path))
+
+
 def link(path: str, name: str) -> bool:
     """Link a file to a second name if nothing has it yet; False where the file system knows no links (FAT).
 
@@ -188,7 +214,7 @@ def link(path: str, name: str) -> bool:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        if os.path.lexists(name):
+        if exists(name):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from None
         return False
     return True

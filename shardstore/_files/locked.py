@@ -261,7 +261,7 @@ class LockedFiles:
         if self.syncs is None:
             return
         try:
-            if self._shard.layout.archive.exists():
+            if disk.exists(self._shard.layout.archive):
                 disk.sync_directory(str(self._shard.layout.archive))
             disk.sync_directory(os.path.dirname(self._shard.path))
         except OSError as error:

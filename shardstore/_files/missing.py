@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def make_prefix(layout: Layout, prefix: str) -> None:
     """Create the directory of a prefix if it is not there, and record that it was lost. Raises StoreIOError."""
     path = layout.shard_path(prefix)
-    if os.path.lexists(path):
+    if disk.exists(path):
         return
     try:
         _record(layout, prefix)
@@ -48,7 +48,7 @@ def _record(layout: Layout, prefix: str) -> None:
 
 def missing(layout: Layout) -> list[str]:
     """Return the prefixes whose directories are not there. Raises StoreIOError."""
-    return [prefix for prefix in PREFIXES if not os.path.lexists(layout.shard_path(prefix))]
+    return [prefix for prefix in PREFIXES if not disk.exists(layout.shard_path(prefix))]
 
 
 def records(layout: Layout) -> Iterator[tuple[str, str]]:

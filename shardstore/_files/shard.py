@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from shardstore import _events as events
+from shardstore._files import disk
 from shardstore._files.file import JournalFile, read_file, read_journal
 from shardstore._files.layout import is_shard_of
 from shardstore._files.locks.fairness import FairLock, QueueFile
@@ -142,9 +143,9 @@ class Shard:
 
         Raises StoreNotFound where it is the store that is gone, StoreIncomplete where it is the directory.
         """
-        if not os.path.exists(self.layout.marker):
+        if not disk.exists(self.layout.marker):
             raise StoreNotFound(str(self.layout.root))
-        if not os.path.lexists(os.path.dirname(self.path)):
+        if not disk.exists(os.path.dirname(self.path)):
             raise StoreIncomplete(os.path.dirname(self.path))
         return replay.EMPTY
 
@@ -284,7 +285,7 @@ class Shard:
         file = JournalFile.open(self.path, write=write)
         if file is not None or not create:
             return file
-        if not os.path.exists(self.layout.marker):
+        if not disk.exists(self.layout.marker):
             raise StoreNotFound(str(self.layout.root))
         self.created = True
         make_prefix(self.layout, os.path.dirname(self.name))

@@ -15,6 +15,7 @@ import threading
 import time
 import weakref
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -68,7 +69,7 @@ class Syncs:
         if syncfs.is_trusted(fd):
             self._root_fd, self._device = fd, identity_of(os.fstat(fd))[3]
         else:
-            os.close(fd)
+            _close(fd)
 
     # What was written. REQUIRES: the caller holds the session's lock.
 
@@ -143,7 +144,7 @@ class Syncs:
         self._drop()
         fd, self._root_fd = self._root_fd, -1
         if fd >= 0:
-            os.close(fd)
+            _close(fd)
 
     def __del__(self) -> None:
         """Close all files after an exception from outside between the start and the block."""
@@ -154,11 +155,17 @@ class Syncs:
         fds = self._fds
         self._forget()
         for fd in fds:
-            os.close(fd)
+            _close(fd)
 
     def after_fork(self) -> None:
         """Close, in a forked child, the parent's descriptors: the parent syncs its own bytes."""
         self.close()
+
+
+def _close(fd: int) -> None:
+    """Close a descriptor that was opened for reading. An error has no meaning: what was written is synced, or said not."""
+    with suppress(OSError):
+        os.close(fd)
 
 
 def overlap(actions: Iterable[Callable[[], None]]) -> None:

@@ -19,6 +19,7 @@ from shardstore._files.file import CHECK_S
 from shardstore._files.index import directories, rebuild, refresh, rows
 from shardstore._files.index.directories import NOTHING, Directories, Found, ctime_of, is_settled
 from shardstore._files.layout import PREFIXES
+from shardstore.errors import StoreIOError
 from tests.index.actors import Actor, is_current, name_of, truth
 
 NAME = name_of("k1")
@@ -327,6 +328,48 @@ def test_nothing_is_published_into_another_catalog(pair: tuple[Actor, Actor]) ->
     assert differences.to_publish(meta) is differences.found
     assert differences.to_publish(meta._replace(mark=meta.mark + 1)) is NOTHING
     assert differences.to_publish(meta._replace(file="changes.x")) is NOTHING
+    catalog.close()
+
+
+def test_a_file_that_comes_during_the_look_is_found(pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ctime was young when it was looked at, though not any more when the files have been compared."""
+    _, lister = pair
+    now = [time.time_ns()]
+    monkeypatch.setattr(directories.time, "time_ns", lambda: now[0])
+    catalog = lister.place.take(write=False)
+    meta = catalog.begin()
+    differences = Directories()
+    differences._follow(catalog, meta)
+    real = lister.place.shards.fingerprints
+
+    def slow(prefix: str) -> dict[str, int]:
+        now[0] += 10 * directories._TICK_NS
+        return real(prefix)
+
+    monkeypatch.setattr(lister.place.shards, "fingerprints", slow)
+    differences._compare(lister.place.shards, catalog, "3f", now[0] - 1)
+    assert differences._known.get("3f") != now[0] - 10 * directories._TICK_NS - 1
+    assert differences.found.compared == {}
+    catalog.close()
+
+
+def test_a_directory_that_cannot_be_listed_for_long_costs_nothing(
+    pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sessions are not read again at each look; what was suspected before stays so."""
+    _, lister = pair
+    catalog = lister.place.take(write=False)
+    meta = catalog.begin()
+    differences = Directories()
+    differences._follow(catalog, meta)
+    differences._add(NAME[:2], {NAME}, {NAME[:2]: 7})
+    refused = StoreIOError(errno.EACCES, os.strerror(errno.EACCES))
+    monkeypatch.setattr(lister.place.shards, "fingerprints", mock.Mock(side_effect=refused))
+    for _ in range(3):
+        differences._next = differences._turn = 0.0
+        differences.compare_all(lister.place.shards, catalog, meta)
+    assert differences.found.suspects == {NAME}
+    assert NAME[:2] not in differences._known
     catalog.close()
 
 

@@ -405,7 +405,8 @@ class Arena:
         for key in KEYS:
             allowed = [self.after.get(key)] if acknowledged else [before.get(key), self.after.get(key)]
             if found[key] not in allowed:
-                complaints.append(f"{who} finds {key} as {str(found[key])[:300]}, allowed {str(allowed)[:600]}")
+                seen = [_difference(one, found[key]) for one in allowed]
+                complaints.append(f"{who} finds {key} otherwise than allowed: {' or '.join(seen)}")
         return complaints
 
     def _archive_holds(self, store: Store, found: Truth, before: Truth) -> list[str]:
@@ -418,6 +419,16 @@ class Arena:
                 if restored is None or restored.data not in (data, {"next": 1}):
                     complaints.append(f"{key} was removed and the archive gives {restored}")
         return complaints
+
+
+def _difference(allowed: Any, found: Any) -> str:
+    """Name the members in which two states of a session differ; the states where one is no entry."""
+    if not isinstance(allowed, dict) or not isinstance(found, dict):
+        return f"{str(allowed)[:200]} is {str(found)[:200]}"
+    names = [name for name in allowed.keys() | found.keys() if allowed.get(name) != found.get(name)]
+    return ", ".join(
+        f"{name}: {str(allowed.get(name))[:100]} is {str(found.get(name))[:100]}" for name in sorted(names)
+    )
 
 
 def go_on(store: Store, found: Truth) -> list[str]:

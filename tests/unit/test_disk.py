@@ -14,10 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from shardstore._files import disk
+from shardstore.errors import StoreIOError
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="other systems sync by other calls")
 
@@ -446,3 +448,26 @@ os.close(fd)
 """
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "file"], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "False", "False"]
+
+
+def test_whether_a_file_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not to know is an error: os.path.exists would say that it is not there."""
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "to a directory").symlink_to(tmp_path)
+    answers = {
+        name: (disk.exists(tmp_path / name), disk.is_directory(tmp_path / name), disk.is_regular(tmp_path / name))
+        for name in ("file", "link", "to a directory", ".", "none", "file/below")
+    }
+    assert answers == {
+        "file": (True, False, True),
+        "link": (True, False, False),
+        "to a directory": (True, True, False),
+        ".": (True, True, False),
+        "none": (False, False, False),
+        "file/below": (False, False, False),
+    }
+    monkeypatch.setattr(disk.os, "stat", mock.Mock(side_effect=OSError(errno.EIO, "broken")))
+    for ask in (disk.exists, disk.is_directory, disk.is_regular):
+        with pytest.raises(StoreIOError, match=r"looking whether a file is there: .*file"):
+            ask(tmp_path / "file")

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,3 +81,21 @@ def test_making_whole_makes_every_directory_and_forgets_the_records(layout: Layo
     assert list(lost.records(layout)) == []
     assert (layout.quarantine / "somebody's notes").exists()
     lost.make_whole(layout)
+
+
+def test_a_directory_that_nobody_can_look_at_is_not_lost(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call fails, and nothing is recorded: the sessions in it are not missing."""
+    real = os.stat
+
+    def broken(path: Any, **how: Any) -> os.stat_result:
+        if str(path).endswith("/shards/00"):
+            raise OSError(errno.EIO, "broken")
+        return real(path, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shardstore._files.disk.os.stat", broken)
+        with pytest.raises(StoreIOError):
+            lost.make_prefix(layout, "00")
+        with pytest.raises(StoreIOError):
+            lost.missing(layout)
+    assert list(lost.records(layout)) == []

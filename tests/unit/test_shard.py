@@ -586,7 +586,7 @@ def test_a_creation_needs_its_store_and_its_directory(store: Store, monkeypatch:
     shard: Shard = store.engine.pool.shard("new")  # type: ignore[attr-defined]
     with inside(shard):
         with monkeypatch.context() as patch:
-            patch.setattr(shards.os.path, "exists", lambda _path: False)
+            patch.setattr(shards.disk, "exists", lambda _path: False)
             with pytest.raises(StoreNotFound):
                 shard.lock_in_turn(time.monotonic(), None, create=True)
             assert not shard.created

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -181,3 +182,21 @@ def test_without_threads_one_does_it_all(monkeypatch: pytest.MonkeyPatch) -> Non
     done: list[int] = []
     overlap(actions(20, done.append))
     assert done == list(range(20))
+
+
+def test_a_descriptor_that_cannot_be_closed_keeps_no_other_open(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each was opened for reading: an error of its close says nothing of what was written."""
+    closed: list[int] = []
+
+    def broken(fd: int) -> None:
+        closed.append(fd)
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shardstore._files.syncs.os.close", broken)
+        made = Syncs(str(root), durable=True)
+        made._fds = [1001, 1002]
+        made.close()
+    assert closed[:2] == [1001, 1002]
+    for fd in closed[2:]:
+        os.close(fd)

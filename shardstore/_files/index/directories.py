@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _TURN_S: Final = 1.0  # seconds in which up to _FILES_MOST files are compared
 _FILES_MOST: Final = 1000  # a few milliseconds; a quarter of them is for files in directories that did not change
 _TICK_NS: Final = 20_000_000  # a second change within one tick of the kernel's clock, up to 10 ms, moves no ctime
+_SECOND_NS: Final = 1_000_000_000
 _INTEGER_MAX: Final = (1 << 63) - 1  # of SQLite: a time beyond the year 2262 is larger
 _NO_DIRECTORY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
@@ -98,20 +99,22 @@ class Directories:
 
     def _compare(self, shards: ShardReader, catalog: Catalog, prefix: str, ctime: int) -> int:
         """Compare the files of one directory, which had this ctime before; return how many looks that took."""
-        known = catalog.fingerprints(prefix)
+        settled = is_settled(ctime)  # asked first: a file may come in the same tick as the look at the ctime
+        self._first = (PREFIXES.index(prefix) + 1) % len(PREFIXES)
         found: dict[str, int] = {}
-        whole = True
         try:
             found = shards.fingerprints(prefix)
         except StoreNotFound:
             raise
-        except StoreIOError as error:  # where there is no directory any more, each shard is read, and says so itself
-            whole = error.errno in _NO_DIRECTORY
-        self._first = (PREFIXES.index(prefix) + 1) % len(PREFIXES)
+        except StoreIOError as error:
+            if error.errno not in _NO_DIRECTORY:
+                self._known.pop(prefix, None)  # nobody knows what is in it: later
+                return 1
+        # Where there is no directory any more, each shard that is known is read, and says so itself.
+        known = catalog.fingerprints(prefix)
         differ = {name for name in known.keys() | found.keys() if known.get(name) != found.get(name)}
-        believed = whole and is_settled(ctime)
-        self._add(prefix, differ, {prefix: ctime} if believed else {})
-        if believed:
+        self._add(prefix, differ, {prefix: ctime} if settled else {})
+        if settled:
             self._known[prefix] = ctime
         return len(found) + 1
 
@@ -159,4 +162,5 @@ def ctime_of(path: str) -> int:
 
 def is_settled(ctime: int) -> bool:
     """Return whether any later change of a directory will move this ctime."""
-    return abs(time.time_ns() - ctime) > _TICK_NS
+    coarse = _SECOND_NS if ctime % _SECOND_NS == 0 else 0  # a file system that keeps whole seconds
+    return abs(time.time_ns() - ctime) > _TICK_NS + coarse

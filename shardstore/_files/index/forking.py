@@ -39,7 +39,10 @@ def end_use(connection: object) -> None:
 
 def _uses_another(me: int, connection: object) -> bool:
     """Return whether this thread uses another connection."""
-    return any(thread == me and number != id(connection) for number, (_, thread) in _users.copy().items())
+    return any(
+        thread == me and number != id(connection) and used() is not None
+        for number, (used, thread) in _users.copy().items()
+    )
 
 
 def _others() -> bool:

@@ -140,18 +140,23 @@ class Lister:
         deadline = time.monotonic() + _WAIT_S
         while not self._refreshed_whole():
             if time.monotonic() > deadline or not self._wait(deadline):
-                events.note("index", events.WARNING, "another process was at the index; compact may be run again")
+                events.note("index", events.WARNING, "the index was in use and is not refreshed whole; compact again")
                 return
+            time.sleep(_POLL_S)
 
     def _refreshed_whole(self) -> bool:
-        """Compare every directory and refresh; return False where somebody else was at it, or has published before."""
+        """Compare every directory and refresh, both under the index lock; return whether that was possible."""
         directories = self.place.directories
         with where_usable(), closing(self.place.take(write=True)) as catalog:
-            meta, file, _ = self.begin(catalog)
-            directories.compare_all(self.place.shards, catalog, meta)
+            _, file, _ = self.begin(catalog)
             catalog.end()
-            return bring_up_to_date(self.place, catalog, file) and directories.found is NOTHING
-        return True  # there is nothing that could be refreshed
+
+            def compare() -> None:
+                directories.compare_all(self.place.shards, catalog, catalog.begin())
+                catalog.end()
+
+            return bring_up_to_date(self.place, catalog, file, compare) and directories.found is NOTHING
+        return False
 
     # Mending
 

@@ -127,7 +127,7 @@ def _batches(
         if os.getpid() != pid:
             raise Unusable("this process forked while it made the index")
         ctime = ctime_of(place.layout.shard_path(prefix))
-        directories[prefix] = ctime if is_settled(ctime) else 0  # else the next list compares it again
+        directories[prefix] = ctime if is_settled(ctime) else -1  # else the next list compares it again
         before = place.shards.list_directory(prefix)
         names = before.keys() | {name for name in marked if name.startswith(prefix)}
         found = {one.name: one for one in read_locked(place, file, sorted(names))}

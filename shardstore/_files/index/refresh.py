@@ -20,13 +20,14 @@ from shardstore._model import UNKNOWN, UNSEEN
 from shardstore.errors import ShardStoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from shardstore._files.index.catalog import Catalog, Meta
     from shardstore._files.index.place import Place
 
 
-FAILURES: Final = (Unusable, OSError, sqlite3.Error)  # for which an index cannot be used, or not be written
+# For which an index cannot be used, or not be written. A message of SQLite may quote bytes that are no text.
+FAILURES: Final = (Unusable, OSError, sqlite3.Error, UnicodeDecodeError)
 
 
 @contextmanager
@@ -40,16 +41,19 @@ def where_usable() -> Iterator[None]:
         return
 
 
-def refresh(place: Place, catalog: Catalog, file: ChangeFile) -> bool:
+def refresh(place: Place, catalog: Catalog, file: ChangeFile, first: Callable[[], None] | None = None) -> bool:
     """Refresh unless somebody else is at it, or it cannot be written; return whether the catalog is newer by now.
 
-    REQUIRES: the connection is in no transaction. Raises StoreIOError where a shard cannot be read.
+    `first` is called under the index lock. REQUIRES: the connection is in no transaction. Raises StoreIOError where a
+    shard cannot be read.
     """
     if not file.lock():
         return False
     began = time.monotonic()
     try:
         with where_usable():
+            if first is not None:
+                first()
             return _refresh(place, catalog, file)
         return False
     finally:

@@ -214,7 +214,7 @@ class ShardReader:
             with os.scandir(path) as entries:
                 found = {f"{prefix}/{entry.name}": entry.inode() for entry in entries}
         except FileNotFoundError:
-            if not self.layout.marker.exists():
+            if not disk.exists(self.layout.marker):
                 raise StoreNotFound(str(self.layout.root)) from None
             return {}
         except OSError as error:

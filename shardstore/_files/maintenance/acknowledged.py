@@ -63,7 +63,7 @@ def _compare(layout: Layout, name: str, row: Believed) -> Short | None:
     state = journal.state
     if journal.records and (not row.version.startswith(f"{state.incarnation}.") or state.rev >= row.rev):
         return None
-    if row.marked and not journal.records and os.path.isdir(os.path.dirname(layout.shard_path(name))):
+    if row.marked and not journal.records and disk.is_directory(os.path.dirname(layout.shard_path(name))):
         return None  # whoever marked it may have removed it
     return Short(name, row.key, row.version, row.rev, state.rev)
 

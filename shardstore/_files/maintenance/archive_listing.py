@@ -94,6 +94,8 @@ def _files(place: str, directory: Path) -> Iterator[ArchivedFile]:
             status = os.lstat(path)
         except FileNotFoundError:
             continue  # restored or purged meanwhile
+        except OSError as error:
+            raise_io_error(error, f"listing {place}/", path)
         if stat.S_ISREG(status.st_mode):
             yield ArchivedFile(place, f"{place}/{name}", None, status.st_size, parsed[1] / 1000)
 
@@ -112,8 +114,17 @@ def _known(layout: Layout, one: ArchivedFile) -> tuple[ArchivedFile, str]:
     if parsed is None or not state.log.settled.file:
         return replace(one, key=state.key), ""
     log = f"{os.path.dirname(path)}/{log_file(parsed[0], state.log.settled.file)}"
-    size = os.stat(log).st_size if os.path.exists(log) else 0
-    return replace(one, key=state.key, size=one.size + size), log
+    return replace(one, key=state.key, size=one.size + _size_of(log)), log
+
+
+def _size_of(log: str) -> int:
+    """Return the bytes of a log file, 0 where it is gone. Raises StoreIOError."""
+    try:
+        return os.stat(log).st_size
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise_io_error(error, "looking at an archived log", log)
 
 
 def _key_in_remains(path: str) -> str | None:

@@ -47,7 +47,7 @@ def losses(engine: FileEngine, name: str, log: LogState) -> Losses | None:
     lost = tuple(number - log.dropped for number in range(log.dropped, log.kept) if number not in found)
     if not lost:
         return None
-    missing = not os.path.lexists(engine.logs.path(name, log.settled))
+    missing = not disk.exists(engine.logs.path(name, log.settled))
     return Losses(missing, lost, log.length - len(lost))
 
 
@@ -192,7 +192,7 @@ def why_kept(layout: Layout, name: str, journal: Journal) -> str:
     if not journal.records:
         return "its session's file is empty or gone"
     named = journal.state.log.settled.file
-    if named and not os.path.lexists(log_path(layout, name, named)):
+    if named and not disk.exists(log_path(layout, name, named)):
         return "the log that its session's file names is missing"
     return ""
 

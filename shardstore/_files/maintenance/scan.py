@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from shardstore._files import disk
 from shardstore._files.layout import SHARDS, Layout, is_shard_name, parse_log, parse_temp
 from shardstore.errors import StoreIncomplete, StoreNotFound, raise_io_error
 
@@ -29,7 +30,7 @@ class StoreFile(NamedTuple):
 def scan(layout: Layout) -> Iterator[StoreFile]:
     """Yield everything below ROOT/shards, prefix by prefix. Raises StoreNotFound, StoreIncomplete, StoreIOError."""
     for prefix in _names(str(layout.shards), layout):
-        if not os.path.isdir(layout.shard_path(prefix)):
+        if not disk.is_directory(layout.shard_path(prefix)):
             yield StoreFile(prefix, shard=False)
             continue
         for file in _names(layout.shard_path(prefix), layout):
@@ -45,7 +46,7 @@ def _names(path: str, layout: Layout) -> list[str]:
     try:
         return sorted(os.listdir(path))
     except OSError as error:
-        if not layout.marker.exists():
+        if not disk.exists(layout.marker):
             raise StoreNotFound(str(layout.root)) from None
         if isinstance(error, FileNotFoundError) and path == str(layout.shards):
             raise StoreIncomplete(path) from None

@@ -180,7 +180,7 @@ class _Verification:
         named = self._check_recorded()
         found = [short for short in find_short(self.engine) if short.shard not in named]
         for short in found:
-            there = os.path.lexists(os.path.dirname(self.engine.layout.shard_path(short.shard)))
+            there = disk.exists(os.path.dirname(self.engine.layout.shard_path(short.shard)))
             keeps = self.repair or (self.note and there)  # lists keep what they know while a directory is away
             self._lost(short, self._keep(short) if keeps else "")
         if self.repair and (named or found):
@@ -267,7 +267,7 @@ class _Verification:
         Lists keep what they know of a lost directory, and of losses that could not be recorded.
         """
         for name in names:
-            there = os.path.lexists(os.path.dirname(self.engine.layout.shard_path(name)))
+            there = disk.exists(os.path.dirname(self.engine.layout.shard_path(name)))
             if there and name not in self.unrecorded:
                 with suppress(ShardStoreError):  # nothing can be written here; what is wrong is named all the same
                     self.engine.pool.mark_changed(name)
@@ -288,7 +288,7 @@ class _Verification:
         """Salvage one shard, or move it aside if it is none; return whether it worked, and a sentence about it."""
         shard = self.engine.pool.unnamed(file.name)
         try:
-            if not os.path.isfile(shard.path) or os.path.islink(shard.path):
+            if not disk.is_regular(shard.path):
                 return True, self._set_aside_unlocked(shard, keep_as)
             with self.engine.pool.transaction_on_file(shard, _WAIT_S, read=False) as txn:
                 return self._mend_locked(shard, txn, kind, keep_as)
