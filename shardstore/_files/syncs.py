@@ -163,7 +163,7 @@ class Syncs:
 
 
 def _close(fd: int) -> None:
-    """Close a descriptor that was opened for reading. An error has no meaning: what was written is synced, or said not."""
+    """Close a descriptor that was opened for reading: an error says nothing of what was written."""
     with suppress(OSError):
         os.close(fd)
 
