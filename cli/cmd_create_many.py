@@ -29,10 +29,11 @@ def create_many(
         bool, typer.Option("--skip-existing", help="Leave sessions alone that exist; do not count them.")
     ] = False,
 ) -> None:
-    """Create sessions from lines of JSON: {"key": "agent:main", "data": {"status": "done"}}.
+    """Create sessions from lines of JSON.
 
-    It reads and checks every line first; other names beside `key` and `data` are ignored, so it takes what `get-many`
-    prints. It stops at a session that exists, with exit code 4, unless you pass --skip-existing.
+    A line is {"key": "agent:main", "data": {"status": "done"}}. Other names are ignored, so it takes the lines that
+    `get-many` prints. Every line is checked first. It stops at a session that exists, with exit code 4, unless you pass
+    --skip-existing.
 
     The sessions share their syncs, so it is much faster than a `set` for each.
     """

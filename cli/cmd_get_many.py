@@ -40,10 +40,10 @@ def get_many(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Print many sessions, one line of JSON each: the members of `get --json`, also without --json.
+    """Print many sessions, one line of JSON each.
 
-    Give KEYs, or choose with --prefix and --where. If one of the KEYs is missing, the others are printed and the exit
-    code is 3. Logs are not printed; `log` prints one.
+    A line has the members of `get --json`, also without --json. Give KEYs, or choose with --prefix and --where. If one
+    of the KEYs is missing, the others are printed and the exit code is 3. Logs are not printed; `log` prints one.
 
     `create-many` creates sessions from such lines.
     """

@@ -42,7 +42,7 @@ def watch(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Print each change of a session as it comes, until interrupted.
+    """Print the changes of sessions until interrupted.
 
     Several changes in a short time may be one line. --json prints one object a line.
 

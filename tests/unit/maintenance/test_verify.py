@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -133,8 +134,9 @@ def test_bytes_that_went_bad_by_themselves_are_told_to_the_lists(store: Store, e
     """Nobody marked the shard, so the lists would go on believing what they knew."""
     engine.index.refresh()
     noise(path)
-    assert [info.key for info in store.list(order_by="key")] == ["k", "other"]
-    assert not run(engine, note=True).ok
+    with mock.patch("shardstore._files.index.directories.Directories.check"):  # it might look at the file in time
+        assert [info.key for info in store.list(order_by="key")] == ["k", "other"]
+        assert not run(engine, note=True).ok
     assert [info.key for info in store.list()] == ["other"]
 
 
