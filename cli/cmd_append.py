@@ -72,12 +72,8 @@ def _present(to: Writing, key: str) -> Session | None:
 
 
 def _lines() -> list[tuple[str, Any]]:
-    """Read one item a line from stdin, each with its place for errors; blank lines are skipped.
-
-    Only a line feed ends a line: JSON may hold U+2028.
-    """
-    lines = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").split("\n")
-    places = [(f"line {number}", text) for number, text in enumerate(lines, 1) if text.strip()]
+    """Read one item a line from stdin, each with its place for errors."""
+    places = [(f"line {number}", text) for number, text in parse.lines(sys.stdin.buffer.read())]
     return [(place, _item(text, place)) for place, text in places]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -69,11 +68,9 @@ def _read(path: str) -> bytes:
 
 
 def _rows(data: bytes) -> list[tuple[str, dict[str, Any]]]:
-    """Parse the lines. Only a line feed ends a line: JSON may hold U+2028. Raises CommandError: nothing was created."""
+    """Parse the lines. Raises CommandError: nothing was created."""
     rows: dict[str, dict[str, Any]] = {}
-    for number, text in enumerate(data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape").split("\n"), 1):
-        if not text.strip():
-            continue
+    for number, text in parse.lines(data):
         key, entry = _row(text, number)
         if key in rows:
             _refuse(number, f"the key {show.quoted(key)} comes a second time")

@@ -69,13 +69,8 @@ def _keys(given: list[str]) -> list[str]:
     """Return the keys, those of stdin in the place of "-"; blank lines are skipped."""
     found: list[str] = []
     for key in given:
-        found += _lines() if key == "-" else [key]
+        found += [line for _, line in parse.lines(sys.stdin.buffer.read())] if key == "-" else [key]
     return found
-
-
-def _lines() -> list[str]:
-    text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
-    return [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
 
 
 def _print(sessions: Iterable[Session]) -> None:

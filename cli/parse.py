@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -154,6 +155,15 @@ def _json_or_text(text: str, field: str, option: str) -> Any:
         if text[:1] in ("{", "[", '"') or text in ("NaN", "Infinity", "-Infinity"):
             _refuse(f"the value of {field!r} is not JSON: {error}", option)
         return text
+
+
+def lines(data: bytes) -> list[tuple[int, str]]:
+    """Return each line that is not blank, with its number, without the carriage return and the BOM of Windows.
+
+    Only a line feed ends a line: JSON may hold U+2028.
+    """
+    text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    return [(number, line.removesuffix("\r")) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
 
 
 def strict_json(text: str | bytes) -> Any:
