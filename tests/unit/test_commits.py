@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +13,13 @@ from shardstore import CommitUncertain, CorruptShard, InvalidEntry, Store, Store
 from shardstore._files import disk as files_disk
 from shardstore._files import locked, transaction
 from shardstore._files.file import JournalFile, read_file
-from shardstore._files.layout import Layout
 from shardstore._files.pool import Pool
 from shardstore._files.transaction import FileTransaction
 from shardstore._model import Change
 from tests.support import disk, settling
+from tests.unit.stories import DELETE, FIRST, KEY, MORE
 
-KEY = "agent:main:main"
-FIRST = Change({"n": b"0"}, [], whole=True)
-MORE = Change({"n": b"1"}, [])
-DELETE = Change({}, [], delete=True)
 ALWAYS = -(1 << 40)  # bytes: every journal has grown past that
-
-
-@pytest.fixture
-def pool(root: Path) -> Iterator[Pool]:
-    """Yield the shards of a store, and no index."""
-    Store(root).close()
-    made = Pool(Layout(root))
-    yield made
-    made.close()
 
 
 @pytest.fixture

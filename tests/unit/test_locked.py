@@ -6,16 +6,15 @@ The sessions that are moved or removed are in test_locked_moves.py.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shardstore import CommitUncertain, Store, StoreIOError
+from shardstore import CommitUncertain, StoreIOError
 from shardstore._files import disk
 from shardstore._files.file import JournalFile, read_file
-from shardstore._files.layout import TEMP_PREFIX, Layout, shard_name, stamped_name
+from shardstore._files.layout import TEMP_PREFIX, shard_name, stamped_name
 from shardstore._files.locks.identity import PathIdentity
 from shardstore._files.pool import Pool
 from shardstore._files.syncs import Syncs
@@ -35,25 +34,8 @@ from tests.unit.stories import (
     journal_path,
     logs,
     tear,
-    tell_story,
     with_log,
 )
-
-
-@pytest.fixture
-def pool(root: Path) -> Iterator[Pool]:
-    """Yield the shards of a store, and no index."""
-    Store(root).close()
-    made = Pool(Layout(root))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def story(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Story:
-    """Return the story of the test."""
-    return tell_story(pool, monkeypatch)
-
 
 # Who may use the files
 

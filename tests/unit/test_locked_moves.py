@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from shardstore import CommitUncertain, Store, StoreIOError
+from shardstore import CommitUncertain, StoreIOError
 from shardstore._files.file import JournalFile, read_file
-from shardstore._files.layout import LOG_SUFFIX, Layout, log_path, shard_name, stamped_name, temp_name
+from shardstore._files.layout import LOG_SUFFIX, log_path, shard_name, stamped_name, temp_name
 from shardstore._files.pool import Pool
 from shardstore._files.syncs import Syncs
 from shardstore._journal.replay import EMPTY, with_key
@@ -28,25 +27,8 @@ from tests.unit.stories import (
     journal_path,
     logs,
     tear,
-    tell_story,
     with_log,
 )
-
-
-@pytest.fixture
-def pool(root: Path) -> Iterator[Pool]:
-    """Yield the shards of a store, and no index."""
-    Store(root).close()
-    made = Pool(Layout(root))
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def story(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Story:
-    """Return the story of the test."""
-    return tell_story(pool, monkeypatch)
-
 
 # Another journal in its place
 

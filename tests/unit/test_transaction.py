@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from shardstore._files import disk as files_disk
 from shardstore._files import synced as synced_file
 from shardstore._files import transaction
 from shardstore._files.file import JournalFile, Known
-from shardstore._files.layout import Layout, shard_name
+from shardstore._files.layout import shard_name
 from shardstore._files.locks.fairness import FairLock
 from shardstore._files.locks.flock import KernelLock
 from shardstore._files.pool import Pool
@@ -26,19 +26,7 @@ from shardstore._files.transaction import FileTransaction
 from shardstore._model import Change
 from tests.support import disk
 from tests.support.actions import in_background
-
-KEY = "agent:main:main"
-FIRST = Change({"n": b"0"}, [], whole=True)
-MORE = Change({"n": b"1"}, [])
-
-
-@pytest.fixture
-def pool(root: Path) -> Iterator[Pool]:
-    """Yield the shards of a store, and no index."""
-    Store(root).close()
-    made = Pool(Layout(root))
-    yield made
-    made.close()
+from tests.unit.stories import FIRST, KEY, MORE
 
 
 def commit(pool: Pool, change: Change, *, durable: bool = False) -> int:
