@@ -12,6 +12,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shardstore._files import disk
 from shardstore._files.file import open_files, read_file
 from shardstore._files.index import Index
 from shardstore._files.layout import Layout, may_begin, shard_name
@@ -115,9 +116,9 @@ class FileEngine:
         """Return whether this engine's path still leads to the store of this identity."""
         try:
             status = os.stat(self.layout.root)
+            return (status.st_dev, status.st_ino) == identity and disk.exists(self.layout.marker)
         except OSError:
             return False
-        return (status.st_dev, status.st_ino) == identity and self.layout.marker.exists()
 
     def place(self, key: str) -> str:
         """Return the path of a session's file, whether it is there or not. Raises InvalidKey."""

@@ -36,11 +36,11 @@ def make_store(layout: Layout, settings: Settings, *, allow_shared: bool = False
     that an acknowledged commit depends on.
     """
     try:
-        if layout.marker.exists():
+        if disk.exists(layout.marker):
             return
-        if not allow_shared and layout.root.exists():
+        if not allow_shared and disk.exists(layout.root):
             check_owner(layout)  # before anything is made in it
-        missing = [path for path in layout.root.parents if not path.exists()]
+        missing = [path for path in layout.root.parents if not disk.exists(path)]
         layout.root.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):  # a link to a directory is as good a root as any
             layout.root.mkdir(DIRECTORY_MODE)

@@ -64,7 +64,7 @@ def examine(directory: Path) -> DoctorReport:
 
 def _check_store(layout: Layout) -> list[Check]:
     """Return whether the store in this directory, if there is one, has all of its directories, and had them always."""
-    if not layout.marker.is_file():
+    if not disk.is_regular(layout.marker):
         return []
     name = "the store is whole"
     gone = sorted({*missing(layout), *(prefix for prefix, _ in records(layout))})

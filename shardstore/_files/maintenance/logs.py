@@ -94,7 +94,7 @@ def keep(layout: Layout, name: str, file_id: str) -> str:
         give_name(log_path(layout, name, file_id), str(target))
     except OSError as error:
         raise_io_error(error, "keeping a damaged log in quarantine", str(target))
-    return f"{layout.quarantine.name}/{target.name}" if target.exists() else ""
+    return f"{layout.quarantine.name}/{target.name}" if disk.exists(target) else ""
 
 
 def files_of(layout: Layout, name: str) -> list[str]:

@@ -174,7 +174,7 @@ class FileChanges:
 
     def _expired(self, reason: str) -> ShardStoreError:
         root = self._place.layout
-        return WatchExpired(reason) if root.marker.exists() else StoreNotFound(str(root.root))
+        return WatchExpired(reason) if disk.exists(root.marker) else StoreNotFound(str(root.root))
 
     def _tend(self) -> None:
         """Have the index refreshed now and then: else the change file would grow for ever where nobody lists."""
