@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from shardstore._files import disk
 from shardstore._files.file import open_files, read_file
-from shardstore._files.index import Index
+from shardstore._files.index import Index, forking
 from shardstore._files.layout import Layout, may_begin, shard_name
 from shardstore._files.locks.identity import load_statx, statx_wanted
 from shardstore._files.marker import Settings, check_owner, make_store, read_settings
@@ -370,3 +370,4 @@ def _after_fork() -> None:
 
 # Registered after those of flock.py, so this lock is taken before theirs: an import may end in closing a file.
 os.register_at_fork(before=late_imports.acquire, after_in_parent=late_imports.release, after_in_child=_after_fork)
+forking.register()

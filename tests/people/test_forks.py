@@ -94,3 +94,35 @@ for thread in threads: thread.join()
 assert not left, f"{len(left)} children hang"
 print(len(children), "children ended")
 """
+
+
+def test_a_fork_that_waits_for_the_import_of_sqlite_waits_for_its_use_too(root: Path) -> None:
+    """The first list imports it. A hook that is registered meanwhile comes too late for this fork."""
+    Store(root).close()
+    assert run_python(FIRST_USE, root) == "the fork waits for users of SQLite: True"
+
+
+FIRST_USE = """
+import importlib, os, sys, threading, time
+from shardstore import Store
+from shardstore._imports import late_imports
+store = Store(sys.argv[1])
+assert "sqlite3" not in sys.modules
+inside, found = threading.Event(), []
+def first_list():
+    with late_imports:
+        inside.set()
+        forking = importlib.import_module("shardstore._files.index.forking")
+        end = time.monotonic() + 2
+        while not forking._forking and time.monotonic() < end:
+            time.sleep(0.01)
+        found.append(bool(forking._forking))
+thread = threading.Thread(target=first_list)
+thread.start()
+inside.wait()
+pid = os.fork()
+if not pid: os._exit(0)
+os.waitpid(pid, 0)
+thread.join()
+print("the fork waits for users of SQLite:", found[0])
+"""

@@ -2,8 +2,7 @@
 
 SQLite has mutexes of its own, for its memory and its files. A child that is forked while another thread holds one can
 never use SQLite: the thread that would give it back is not there. So whoever uses a connection says so, and a fork
-waits for the others first. This is registered when SQLite is imported, so the wait comes before a fork takes any lock
-that the others need.
+waits for the others first, before it takes any lock that they need.
 """
 
 from __future__ import annotations
@@ -70,4 +69,9 @@ def _after_fork_in_child() -> None:
     _users.clear()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+def register() -> None:
+    """Have each fork wait, before whatever else it was told to do by then.
+
+    Called before SQLite is imported: a fork that waits for that import would not learn of it any more.
+    """
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
