@@ -325,8 +325,9 @@ class Arena:
             if (
                 faced.works_again and fault.late
             ):  # it struck only now: the operation made fewer calls than in the control
-                faced.works_again = ""
+                faced.works_again, found = "", faced.found
                 self._works_again(store, faced)
+                faced.found = found  # not what the step that failed has left
         me.say("faced", faced)
         me.await_turn()
         me.consume_turn()
