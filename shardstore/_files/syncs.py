@@ -1,4 +1,4 @@
-"""What a batch has written and not synced yet: first records and names, put on the medium together.
+"""The changes of a batch that are not synced yet: first records and names, put on the medium together.
 
 Nothing durable may stand before them that is not on the medium, so only two kinds of change may wait here: the first
 record of a file, which has nothing before it, and names. docs/internals/decisions/0033 has the reasons.
@@ -163,7 +163,7 @@ class Syncs:
 
 
 def _close(fd: int) -> None:
-    """Close a descriptor that was opened for reading: an error says nothing of what was written."""
+    """Close a descriptor that was opened for reading: an error says nothing of the bytes written."""
     with suppress(OSError):
         os.close(fd)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _Entered:
-    """What an Edit is inside of. Dropped while it is inside, the transaction unlocks the session."""
+    """The transaction and the draft of an Edit. Dropped inside the block, the transaction unlocks the session."""
 
     __slots__ = ("__weakref__", "draft", "txn")
 

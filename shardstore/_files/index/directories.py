@@ -1,9 +1,9 @@
 """Files that a person copies into shards/, puts in the place of others, changes or takes away.
 
-A commit marks its shard as changed; what somebody does by hand does not. What was put into a directory, or taken out of
-it, moves the directory's ctime, which no tool sets back as `cp -a` and rsync do with the mtime: the next list finds it.
-What was changed in place is found by looking at every file in turn. Both within bounds, so that a list of many sessions
-does not pay for it: compact compares all at once.
+A commit marks its shard as changed; a person with `cp` does not. A file that comes or goes moves its directory's ctime.
+No tool sets a ctime back, as `cp -a` and rsync do with the mtime, so the next list finds the file. A change in place
+moves no ctime; lists find it by looking at every file in turn. Each list does a bounded part of this, and compact does
+all of it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NO_DIRECTORY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 class Found(NamedTuple):
-    """What was found since the last refresh; replaced as a whole, for a thread reads it while another one compares."""
+    """The findings since the last refresh. Replaced as a whole: one thread reads it while another one compares."""
 
     suspects: frozenset[str]  # shards to be read though nobody marked them as changed
     compared: dict[str, int]  # the ctimes of the directories that were compared
@@ -76,7 +76,7 @@ class Directories:
                     self._left -= self._compare(shards, catalog, prefix, ctime)
             if begins:
                 self._walk(shards, catalog, max(self._left, _FILES_MOST // 4, 1))
-            self._next = now + CHECK_S  # not before: who lists meanwhile waits for what is found
+            self._next = now + CHECK_S  # at the end: a thread that lists meanwhile waits for the findings
 
     def compare_all(self, shards: ShardReader, catalog: Catalog, meta: Meta) -> None:
         """Find every shard that was changed by hand. REQUIRES: a transaction of the catalog, which `meta` is of."""
@@ -86,9 +86,9 @@ class Directories:
                 self._compare(shards, catalog, prefix, ctime_of(shards.layout.shard_path(prefix)))
 
     def _follow(self, catalog: Catalog, meta: Meta) -> None:
-        """Begin anew where somebody else has published: the suspects may be in it, or it may be wrong about others.
+        """Read the ctimes from the catalog again where another process has published, or a rebuild.
 
-        REQUIRES: the mutex, here and below.
+        The suspects stay until their directory is compared again. REQUIRES: the mutex, here and below.
         """
         edition = meta.file, meta.mark
         if self._edition != edition:
@@ -108,7 +108,7 @@ class Directories:
             raise
         except StoreIOError as error:
             if error.errno not in _NO_DIRECTORY:
-                self._known.pop(prefix, None)  # nobody knows what is in it: later
+                self._known.pop(prefix, None)  # nobody knows its files now: compare it later
                 return 1
         # Where there is no directory any more, each shard that is known is read, and says so itself.
         known = catalog.fingerprints(prefix)
@@ -139,12 +139,12 @@ class Directories:
     # Refreshing
 
     def to_publish(self, meta: Meta) -> Found:
-        """Return what a refresh of this catalog takes in: nothing, where other differences were found than its own."""
+        """Return the findings for a refresh of this catalog; NOTHING where they belong to another one."""
         with self._mutex:
             return self.found if self._edition == (meta.file, meta.mark) else NOTHING
 
     def published(self, taken: Found, edition: Edition) -> None:
-        """Forget what a refresh has taken in, unless somebody has compared meanwhile: with the catalog of before."""
+        """Forget the findings that a refresh took in, unless a thread has compared with the old catalog meanwhile."""
         with self._mutex:
             if self.found is taken:
                 self.found, self._edition = NOTHING, edition
