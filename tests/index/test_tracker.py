@@ -132,3 +132,18 @@ def test_descriptors_are_freed_for_the_change_file(
     ChangeTracker(made.directory, lambda: freed.append(True) or 1).mark_changed(NAMES[0])  # type: ignore[func-returns-value]
     assert freed == [True]
     assert lines(made, NAMES[0]) == 2
+
+
+def test_an_index_that_nobody_can_look_at_is_not_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit that was not marked would be missing from lists: it is refused where the index cannot be deleted either."""
+    tracker = ChangeTracker(str(tmp_path / "index"), lambda: 0)
+    tracker.mark_changed(NAMES[0])
+    with monkeypatch.context() as patch:
+        patch.setattr("shardstore._files.index.tracker.os.stat", lambda *_: raise_(errno.EIO))
+        patch.setattr("shardstore._files.index.tracker.discard", lambda *_: raise_(errno.EIO))
+        with pytest.raises(StoreIOError, match="deleting the index"):
+            tracker.mark_changed(NAMES[0])
+
+
+def raise_(number: int) -> Any:
+    raise OSError(number, "no")

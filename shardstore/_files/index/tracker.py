@@ -60,8 +60,11 @@ class ChangeTracker:
                 file, names, size = seen[0]
                 if name in names and os.lseek(file.fd, 0, os.SEEK_END) == size and os.access(file.path, os.F_OK):
                     return
-            elif not seen and not os.access(self._directory, os.F_OK):
-                return  # where there is no index, whoever makes one reads this shard under its lock
+            elif not seen:
+                try:
+                    os.stat(self._directory)  # os.access says "no" as well where nobody knows
+                except FileNotFoundError:
+                    return  # where there is no index, whoever makes one reads this shard under its lock
             text = change(name, state if isinstance(state, str) else seen_of(state), key)
             self._mark(name, text, remember=state is not UNSEEN)
         except (OSError, Unusable) as error:
