@@ -185,6 +185,7 @@ def test_a_shard_may_be_used_between_any_two_steps_of_an_eviction(store: Store) 
         return use
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 tells of bytecodes only where any frame wanted it before
     sys.settrace(lambda frame, *_: use if frame.f_code is Pool._evict.__code__ else None)
     try:
         mine._evict(20)
