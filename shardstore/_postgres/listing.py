@@ -87,7 +87,7 @@ class Listing:
             return None
         asked = self._part_statement(parts[0], filters.terms, query.stop)
         answer, settings = self._connection.run_all(
-            [asked, (engine.sql.settings, ())], deadline=time.monotonic() + ANSWER_S
+            [asked, (engine.sql.settings, ())], planned=True, deadline=time.monotonic() + ANSWER_S
         )
         if schema.understood(settings.rows, engine.location) != engine.rows.store:
             return None
