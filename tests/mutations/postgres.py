@@ -303,3 +303,33 @@ def deleted_sessions_believed() -> None:
         sql.lock = sql.lock.replace("ELSE -1 END", "ELSE 0 END")
 
     _statements(old)
+
+
+@mutation(
+    "keeping the settings of the lock until the commit",
+    "postgres_faults.the_settings_of_the_lock_hold_until_the_commit",
+)
+def settings_of_the_commit() -> None:
+    edit(f"{_TRANSACTION}._append", ("self.rows.commit(", "self.engine.rows.commit("))
+
+
+@mutation(
+    "deciding a list by the settings of its own snapshot", "postgres_faults.a_list_is_of_one_state_of_the_settings"
+)
+def list_by_the_settings_of_others() -> None:
+    def shared(_: Any) -> Any:
+        def indexed(self: Any) -> Any:
+            store = self._engine.rows.store
+            return store.indexed if store.is_indexed else ()
+
+        return property(indexed)
+
+    swap("shardstore._postgres.listing:Listing._indexed", shared)
+
+
+@mutation(
+    "comparing a list's settings with those that it began with",
+    "postgres_faults.a_list_is_of_one_state_of_the_settings",
+)
+def list_settings_compared_with_others() -> None:
+    edit("shardstore._postgres.listing:Listing._at_once", ("!= self._store:", "!= engine.rows.store:"))

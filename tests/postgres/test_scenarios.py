@@ -45,6 +45,8 @@ from tests.support.postgres import server_or_skip
         postgres_faults.who_knows_old_settings_writes_what_lists_find,
         postgres_faults.who_waited_through_a_reindex_writes_what_lists_find,
         postgres_faults.who_makes_a_deleted_session_through_a_reindex_writes_what_lists_find,
+        postgres_faults.the_settings_of_the_lock_hold_until_the_commit,
+        postgres_faults.a_list_is_of_one_state_of_the_settings,
     ],
     ids=lambda scenario: scenario.__name__,
 )

@@ -22,6 +22,8 @@ from shardstore import (
     WatchExpired,
 )
 from shardstore._postgres import watching
+from shardstore._postgres.connection import Connection
+from shardstore._postgres.engine import PostgresEngine
 from tests.contract.backend import PostgresBackend, connect, holder
 from tests.postgres.proxy import Proxy, proxied
 from tests.scenarios.postgres import KEY, place, until_waiting
@@ -436,6 +438,51 @@ def _wait_through_a_reindex(root: Path, done: str, begin: Callable[[Store], obje
             server.execute("COMMIT")
             waiter.join()
         assert [info.key for info in store.list(where={"n": 2})] == [KEY]
+
+
+def the_settings_of_the_lock_hold_until_the_commit(root: Path) -> None:
+    """Though another thread, whose answer is older and came late, puts old ones in their place."""
+    with place(root) as database, database.open() as store, Store(f"{database.url}&connect_timeout=9") as other:
+        store.create(KEY, {"n": 0})
+        engine: Any = other.engine
+        old = engine.rows
+        store.reindex(["n"])
+
+        def change(draft: Any) -> None:
+            engine.rows = old
+            draft["n"] = 2
+
+        other.update(KEY, change)
+        assert [info.key for info in store.list(where={"n": 2})] == [KEY]
+
+
+def a_list_is_of_one_state_of_the_settings(root: Path) -> None:
+    """Though another thread of its process learns of new ones while the server answers."""
+    with place(root) as database, database.open(indexed=["a"]) as store:
+        engine: Any = store.engine
+        store.create("first", {"a": 1, "b": 9})
+        store.create("second", {"a": 2, "b": 0})
+
+        def reindexed(original: Callable[..., Any], field: str, *, first: bool) -> Callable[..., Any]:
+            """Return a method that has another process reindex, and this one learn it, when it is called first."""
+            due = [field]
+
+            def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+                if not due:
+                    return original(self, *args, **kwargs)
+                fields = [due.pop()]
+                result = original(self, *args, **kwargs) if first else None
+                with Store(f"{database.url}&connect_timeout=9") as other:
+                    other.reindex(fields)
+                engine.connections.using(engine.reread)
+                return result if first else original(self, *args, **kwargs)
+
+            return call
+
+        with mock.patch.object(PostgresEngine, "reread", reindexed(PostgresEngine.reread, "b", first=True)):
+            assert store.count(where={"b": 0}) == 1
+        with mock.patch.object(Connection, "run_all", reindexed(Connection.run_all, "a", first=False)):
+            assert [info.key for info in store.list(order_by="b", limit=1)] == ["second"]
 
 
 # Batches
