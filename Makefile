@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-WORKERS ?= 2
+# For two cores: many tests wait for a server or for another process.
+WORKERS ?= 3
 MINUTES ?= 20
 VERSION_SUITES ?= contract unit index evidence cli stress
 # The tests start a thousand interpreters: each would compile the project again where no compiled file may be kept.
@@ -43,6 +44,7 @@ mutants: $(VENV)/.dev
 exhaustive: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m exhaustive
 
+torture: WORKERS = 2
 torture: $(VENV)/.dev
 	$(BIN)/python -m tests.torture --workers $(WORKERS) --minutes $(MINUTES) --out build/torture.json
 

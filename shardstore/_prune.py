@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from shardstore import query as queries
+from shardstore._progress import track
 from shardstore.errors import (
     CommitUncertain,
     InvalidQuery,
@@ -21,10 +22,9 @@ from shardstore.errors import (
 from shardstore.reports import Action, PruneReport, Skipped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+    from shardstore._progress import Progress
     from shardstore._retention import Removal, Retention
-    from shardstore.engine import Batch, Engine, Progress
+    from shardstore.engine import Batch, Engine
     from shardstore.session import SessionInfo
 
 
@@ -47,11 +47,11 @@ def prune(  # noqa: PLR0913  # what Store.prune is asked, and what it knows of i
         if refused is not None and not dry_run:
             raise InvalidQuery(refused)
     if dry_run:
-        done = [_action(one, engine.size_of(one.info.key), purge=purge) for one in _counted(removals, progress)]
+        done = [_action(one, engine.size_of(one.info.key), purge=purge) for one in track(removals, progress)]
         return PruneReport(dry_run, tuple(done), sum(one.bytes_freed for one in done), (), refused)
     with engine.batch(durable=True) as batch:
         run = _Run(batch, purge=purge)
-        for removal in _counted(removals, progress):
+        for removal in track(removals, progress):
             run.remove(removal)
         run.sync()
     return PruneReport(dry_run, tuple(run.actions), sum(one.bytes_freed for one in run.actions), tuple(run.skipped))
@@ -123,16 +123,6 @@ class _Run:
             self.skipped += [Skipped("", one.key, str(error), failed=True) for one in waiting]
         else:
             self.actions += waiting
-
-
-def _counted(removals: list[Removal], progress: Progress | None) -> Iterator[Removal]:
-    """Yield the removals, telling how many are done."""
-    for done, removal in enumerate(removals):
-        if progress is not None:
-            progress(done, len(removals))
-        yield removal
-    if progress is not None:
-        progress(len(removals), len(removals))
 
 
 def _action(removal: Removal, size: int, *, purge: bool) -> Action:

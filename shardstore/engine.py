@@ -19,11 +19,12 @@ from shardstore._imports import late_imports
 from shardstore.errors import raise_io_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from shardstore._inside import Token
     from shardstore._model import Change, Seen, State
+    from shardstore._progress import Progress
     from shardstore.errors import CorruptShard
     from shardstore.log import LogSource
     from shardstore.query import Query
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     )
     from shardstore.session import SessionInfo
 
-    Progress = Callable[[int, int], None]
 
 _POSTGRES = ("postgresql", "postgres")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")

@@ -11,16 +11,23 @@ import os
 import stat
 import sys
 import time
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from shardstore import _events as events
 from shardstore._files.layout import DIRECTORY_MODE, FILE_MODE, GROUP_DIRECTORY_MODE, GROUP_FILE_MODE
 from shardstore.errors import raise_io_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # O_NONBLOCK: opening a planted FIFO must not hang
 WRITE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 CREATE = WRITE | os.O_CREAT
 CREATE_NEW = CREATE | os.O_EXCL
 
+NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
+
+_T = TypeVar("_T")
 _STDERR = 2
 _READ_CHUNK = 1 << 30
 _ACL = "system.posix_acl_access"
@@ -78,6 +85,16 @@ def open_file(path: str | os.PathLike[str], flags: int) -> int:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _STDERR + 1)
     finally:
         os.close(fd)
+
+
+def with_descriptor(action: Callable[[], _T], free_descriptors: Callable[[], int]) -> _T:
+    """Return the result of `action`; if no descriptor is left for it, close idle ones and call it again."""
+    try:
+        return action()
+    except OSError as error:
+        if error.errno not in NO_DESCRIPTOR or not free_descriptors():
+            raise
+    return action()
 
 
 def read_all(fd: int, offset: int, size: int) -> bytes:

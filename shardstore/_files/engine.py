@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from shardstore._files.watch.scan import ScanChanges
     from shardstore._log import Item
     from shardstore._model import State
+    from shardstore._progress import Progress
     from shardstore.query import Query
     from shardstore.reports import (
         ArchivedFile,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     )
     from shardstore.session import SessionInfo
 
-    Progress = Callable[[int, int], None]
 
 # Weak: what keeps an engine alive are the Store objects that use it, whether or not somebody closes them.
 _engines: weakref.WeakValueDictionary[tuple[int, int], FileEngine] = weakref.WeakValueDictionary()

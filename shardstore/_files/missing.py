@@ -51,14 +51,18 @@ def missing(layout: Layout) -> list[str]:
     return [prefix for prefix in PREFIXES if not disk.exists(layout.shard_path(prefix))]
 
 
-def records(layout: Layout) -> Iterator[tuple[str, str]]:
-    """Yield (prefix, file name in quarantine/) of each directory that a writer made again."""
+def quarantined(layout: Layout) -> list[str]:
+    """Return the names in quarantine/; none where something else is in its place, which verify names."""
     try:
         disk.check_directory(layout.quarantine)
-        names = sorted(os.listdir(layout.quarantine))
+        return sorted(os.listdir(layout.quarantine))
     except (FileNotFoundError, NotADirectoryError):
-        return  # verify names what is in the directory's place
-    for name in names:
+        return []
+
+
+def records(layout: Layout) -> Iterator[tuple[str, str]]:
+    """Yield (prefix, file name in quarantine/) of each directory that a writer made again."""
+    for name in quarantined(layout):
         prefix = parse_lost(name)
         if prefix is not None:
             yield prefix, name

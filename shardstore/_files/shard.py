@@ -6,7 +6,6 @@ the methods marked with REQUIRES.
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 import time
@@ -37,7 +36,6 @@ _T = TypeVar("_T")
 
 _REPLACED_OFTEN: Final = 8
 AT_HAND: Final = -1.0  # a timeout: no waiting at all, and no opening
-_NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class Shard:
@@ -274,12 +272,7 @@ class Shard:
 
     def with_descriptor(self, action: Callable[[], _T]) -> _T:
         """Return the result of `action`; if no descriptor is left for it, close idle ones and call it again."""
-        try:
-            return action()
-        except OSError as error:
-            if error.errno not in _NO_DESCRIPTOR or not self._free_descriptors():
-                raise
-        return action()
+        return disk.with_descriptor(action, self._free_descriptors)
 
     def _open_once(self, *, write: bool, create: bool) -> JournalFile | None:
         file = JournalFile.open(self.path, write=write)

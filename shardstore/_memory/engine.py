@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from shardstore._log import Item, LogState
     from shardstore._model import State
-    from shardstore.engine import Progress
+    from shardstore._progress import Progress
     from shardstore.errors import CorruptShard
     from shardstore.query import Query
     from shardstore.session import SessionInfo

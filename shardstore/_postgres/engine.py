@@ -28,13 +28,14 @@ from shardstore._postgres.wire import Settings, close_inherited
 from shardstore.errors import CorruptShard, StoreClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from shardstore._log import Item
     from shardstore._model import State
     from shardstore._postgres.connection import Connection
     from shardstore._postgres.known import Known
     from shardstore._postgres.values import Answer, Value
+    from shardstore._progress import Progress
     from shardstore.query import Query
     from shardstore.reports import (
         ArchivedFile,
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     )
     from shardstore.session import SessionInfo
 
-    Progress = Callable[[int, int], None]
 
 # Weak: what keeps an engine alive are the Store objects that use it, whether or not somebody closes them.
 _engines: weakref.WeakValueDictionary[str, PostgresEngine] = weakref.WeakValueDictionary()

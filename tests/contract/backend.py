@@ -167,9 +167,22 @@ class PostgresBackend(Backend):
                 assert self.written() == before, "checking a store changed its sessions"
 
     def drop(self) -> None:
+        """Drop the schema; a failed test may have left a transaction open, whose connection is then ended."""
+        from psycopg.errors import LockNotAvailable
+
         database = kept(self.server)
         database.execute("SET client_min_messages = warning")
-        database.execute(f"DROP SCHEMA IF EXISTS {self.schema} CASCADE")
+        database.execute("SET lock_timeout = '1s'")
+        drop = f"DROP SCHEMA IF EXISTS {self.schema} CASCADE"
+        try:
+            database.execute(drop)
+        except LockNotAvailable:
+            database.execute(
+                "SELECT pg_terminate_backend(l.pid, 5000) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation"
+                " WHERE c.relnamespace = %s::regnamespace AND l.pid <> pg_backend_pid()",
+                (self.schema,),
+            )
+            database.execute(drop)
 
 
 class PooledBackend(PostgresBackend):

@@ -402,7 +402,13 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
     ),
     "index not deleted when it cannot be told": (
         change_that_cannot_be_marked,
-        [(ChangeTracker, "_discard", (("self._with_descriptor(lambda: discard(self._directory))", "pass"),))],
+        [
+            (
+                ChangeTracker,
+                "_discard",
+                (("disk.with_descriptor(lambda: discard(self._directory), self._free_descriptors)", "pass"),),
+            )
+        ],
     ),
     "a shorter change file taken for whole": (
         change_file_cut_under_a_writer,

@@ -34,12 +34,17 @@ def count(draft: Any) -> None:
     draft["length"], draft["dropped"] = len(draft.log), draft.log.dropped
 
 
-def append_many(root: Path, writer: int, first: int, times: int) -> None:
-    """In a peer: append one item after the other; again with the same id where the lock was not free."""
+def append_many(root: Path, writer: int, first: int, times: int, pause: float = 0.0) -> None:
+    """In a peer: append one item after the other, each with a pause between reading and writing."""
     small_settles()
+
+    def change(draft: Any) -> None:
+        count(draft)
+        time.sleep(pause)
+
     with Store(root, durability="relaxed", lock_timeout=60.0) as store:
         for number in range(first, first + times):
-            store.append(KEY, [item(writer, number)], count, ids=[f"{writer}-{number}"])
+            store.append(KEY, [item(writer, number)], change if pause else count, ids=[f"{writer}-{number}"])
 
 
 def append_until_killed(root: Path, writer: int, journal: str) -> None:
@@ -68,10 +73,10 @@ def check(session: Any) -> list[dict[str, Any]]:
     return items
 
 
-def many_writers(root: Path, writers: int = 4, times: int = 120) -> None:
+def many_writers(root: Path, writers: int = 4, times: int = 120, pause: float = 0.0) -> None:
     """Processes append to one session: nothing is lost, doubled or spliced, and each writer's order stays."""
     with peers(writers) as group:
-        group.each(append_many, [(root, number, 0, times) for number in range(writers)])
+        group.each(append_many, [(root, number, 0, times, pause) for number in range(writers)])
     with Store(root) as store:
         items = check(store[KEY])
     found = {number: [one["number"] for one in items if one["writer"] == number] for number in range(writers)}
@@ -214,8 +219,8 @@ def _nothing_is_lost(root: Path, journals: list[Path], gone: set[tuple[int, int]
 
 
 def two_writers(root: Path) -> None:
-    """Two processes append to one session at once."""
-    many_writers(root, writers=2, times=60)
+    """Two processes append to one session at once, with a millisecond between reading and writing."""
+    many_writers(root, writers=2, times=100, pause=0.001)
 
 
 def a_changed_item_is_refused(root: Path) -> None:

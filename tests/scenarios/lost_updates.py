@@ -417,10 +417,9 @@ def who_had_a_turn_lets_a_waiter_go_first(root: Path) -> None:
             store.update(KEY, lambda draft: draft.update(served=None))
             peer.start(_serve_me, root)
             assert peer.heard() == "calling"
-            store.update(KEY, lambda draft: _until_waits(draft, peer.pid))
-            before = store[KEY]["turns"]
-            while store[KEY]["served"] is None:
-                store.update(KEY, _hold_a_turn)
+            before = store.update(KEY, lambda draft: _until_waits(draft, peer.pid))["turns"]
+            while store.update(KEY, _hold_a_turn)["served"] is None:  # asks again without reading in between
+                pass
             peer.result()
             ahead = store[KEY]["served"] - before
             assert ahead == 0, f"{ahead} turns were taken ahead of a waiter"

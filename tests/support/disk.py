@@ -201,15 +201,24 @@ def end(data: bytes) -> int:
 
 def fingerprint(root: str | Path, *, without: tuple[str, ...] = ("index",)) -> dict[str, tuple[Any, ...]]:
     """Describe every file under a directory so that two are equal only if nothing was written in between."""
-    top, seen = os.fspath(root), {}
-    left_out = {os.path.join(top, name) for name in without}
-    for directory, names, files in os.walk(top):
-        names[:] = [name for name in names if f"{directory}/{name}" not in left_out]
-        for name in files:
-            path = Path(directory, name)
-            status = path.lstat()
-            data = path.read_bytes() if path.is_file() and not path.is_symlink() else None
-            seen[str(path.relative_to(top))] = (status.st_ino, status.st_mtime_ns, status.st_mode, data)
+    seen: dict[str, tuple[Any, ...]] = {}
+    below = [""]
+    while below:
+        place = below.pop()
+        try:
+            entries = os.scandir(f"{os.fspath(root)}/{place}")  # os.walk takes twice as long for 256 directories
+        except OSError:
+            continue  # it cannot be read, or is gone
+        with entries:
+            for entry in entries:
+                name = f"{place}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    if name not in without:
+                        below.append(f"{name}/")
+                    continue
+                status = entry.stat(follow_symlinks=False)
+                data = Path(entry.path).read_bytes() if entry.is_file(follow_symlinks=False) else None
+                seen[name] = (status.st_ino, status.st_mtime_ns, status.st_mode, data)
     return seen
 
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from shardstore._files.index.lister import Lister
-    from shardstore._files.index.progress import Progress
     from shardstore._files.index.upkeep import Believed
     from shardstore._files.index.views import View
     from shardstore._files.layout import Layout
+    from shardstore._progress import Progress
     from shardstore.query import Query
     from shardstore.session import SessionInfo
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from shardstore._files.index.progress import track
 from shardstore._files.index.rows import Busy, Indexed
 from shardstore._files.layout import PREFIXES
+from shardstore._progress import track
 
 if TYPE_CHECKING:
     from shardstore._files.index.catalog import Catalog
-    from shardstore._files.index.progress import Progress
     from shardstore._files.index.rows import Found
     from shardstore._files.index.shards import ShardReader
+    from shardstore._progress import Progress
 
 _REVISION: Final = 1  # its place in what Catalog.row returns
 

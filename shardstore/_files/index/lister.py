@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from shardstore._files.index.catalog import Catalog, Meta
     from shardstore._files.index.place import Place
-    from shardstore._files.index.progress import Progress
     from shardstore._files.index.views import View
+    from shardstore._progress import Progress
 
 T = TypeVar("T")
 

@@ -14,27 +14,26 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shardstore._files import disk
 from shardstore._files.file import FILE_BYTES_MAX, read_file
-from shardstore._files.index.progress import track
 from shardstore._files.index.reading import reading
 from shardstore._files.index.rows import NO_FILE, Busy, Found, Indexed, Other, Projection, fingerprint_of
 from shardstore._files.layout import PREFIXES, is_shard_name
 from shardstore._files.locks.flock import try_lock, unlock
 from shardstore._journal.replay import EMPTY, Journal, replay
+from shardstore._progress import track
 from shardstore.errors import CorruptShard, StoreNotFound, raise_io_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
 
-    from shardstore._files.index.progress import Progress
     from shardstore._files.layout import Layout
     from shardstore._model import State
+    from shardstore._progress import Progress
 
 _KEPT_BYTES_MAX: Final = 32 << 20  # of entries of changed shards, kept until they change
 _KEPT_OVERHEAD: Final = 2048  # bytes, about, that keeping one takes beside its entry
 _CRC: Final = slice(len(b'{"crc":"'), len(b'{"crc":"9f1c2a3b'))
 _NOT_REGULAR: Final = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO})
 _THIS_FILE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EIO})  # what may be wrong with one file alone
-_NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
@@ -166,12 +165,7 @@ class ShardReader:
 
     def _open(self, name: str) -> int:
         path = self._root + name
-        try:
-            return os.open(path, disk.READ)
-        except OSError as error:
-            if error.errno not in _NO_DESCRIPTOR or not self._free_descriptors():
-                raise
-        return os.open(path, disk.READ)
+        return disk.with_descriptor(lambda: os.open(path, disk.READ), self._free_descriptors)
 
     def _keep(self, name: str, found: Indexed | Other, journal: Journal, data: bytes, mtime: int) -> None:
         """Keep a journal that was read, within bounds. `data`: ends where its last record does."""

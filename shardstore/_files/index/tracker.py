@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+from shardstore._files import disk
 from shardstore._files.index.changes import ChangeFile, Unusable, change, change_files, discard
 from shardstore._model import UNKNOWN, UNSEEN, seen_of
 from shardstore.errors import raise_io_error
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
 
     from shardstore._model import State
 
-_T = TypeVar("_T")
 _TRIES: Final = 100  # while others begin one change file after the other
-_NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 _NO_CHANGE_FILE: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EINVAL})
 
 
@@ -69,7 +68,7 @@ class ChangeTracker:
             self._mark(name, text, remember=state is not UNSEEN)
         except (OSError, Unusable) as error:
             self._seen = ()
-            if getattr(error, "errno", None) in _NO_DESCRIPTOR and self._free_descriptors():
+            if getattr(error, "errno", None) in disk.NO_DESCRIPTOR and self._free_descriptors():
                 self.mark_changed(name, key, state)
             else:
                 self._discard()
@@ -108,7 +107,7 @@ class ChangeTracker:
             return list(self._seen)
         known = {seen.file.file: seen for seen in self._seen if seen.file.has_name()}
         found = []
-        for file in self._with_descriptor(lambda: change_files(self._directory)):
+        for file in disk.with_descriptor(lambda: change_files(self._directory), self._free_descriptors):
             seen = known.get(file) or self._open(file)
             if seen is not None:
                 found.append(seen)
@@ -117,25 +116,18 @@ class ChangeTracker:
     def _open(self, file: str) -> _Seen | None:
         """Open a change file; return None if no lister can open it either."""
         try:
-            opened = self._with_descriptor(lambda: ChangeFile.open(self._directory, file, write=True))
+            opened = disk.with_descriptor(
+                lambda: ChangeFile.open(self._directory, file, write=True), self._free_descriptors
+            )
         except OSError as error:
             if error.errno in _NO_CHANGE_FILE:
                 return None
             raise
         return _Seen(opened, set(), opened.size())
 
-    def _with_descriptor(self, action: Callable[[], _T]) -> _T:
-        """Return the result of `action`, which opens a file; if no descriptor is left, close idle ones first."""
-        try:
-            return action()
-        except OSError as error:
-            if error.errno not in _NO_DESCRIPTOR or not self._free_descriptors():
-                raise
-        return action()
-
     def _discard(self) -> None:
         try:
-            self._with_descriptor(lambda: discard(self._directory))
+            disk.with_descriptor(lambda: discard(self._directory), self._free_descriptors)
         except OSError as error:
             raise_io_error(error, "deleting the index, in which a change could not be marked", self._directory)
 

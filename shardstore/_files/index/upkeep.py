@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shardstore._files.index.catalog import Meta
     from shardstore._files.index.changes import ChangeFile, Pending
     from shardstore._files.index.lister import Lister
-    from shardstore._files.index.progress import Progress
+    from shardstore._progress import Progress
 
 _WORTH_IT: Final = 0.25  # share of the catalog that is unused
 _LOOKS: Final = 5

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from shardstore._files.index.catalog import Catalog
-    from shardstore._files.index.progress import Progress
     from shardstore._files.index.shards import ShardReader
+    from shardstore._progress import Progress
     from shardstore.session import Row
 
 T = TypeVar("T")

@@ -20,6 +20,7 @@ from shardstore import _codec as codec
 from shardstore._files import disk
 from shardstore._files.file import read_file, read_journal
 from shardstore._files.layout import is_shard_of, parse_short, short_name, stamped_name
+from shardstore._files.missing import quarantined
 from shardstore._journal import replay
 from shardstore.errors import CorruptShard, ShardStoreError, raise_io_error
 
@@ -95,12 +96,7 @@ def _bytes(path: str) -> bytes:
 
 def recorded(layout: Layout) -> Iterator[tuple[str, Short]]:
     """Yield (file name in quarantine/, its record) of each shard that was found short before."""
-    try:
-        disk.check_directory(layout.quarantine)
-        names = sorted(os.listdir(layout.quarantine))
-    except (FileNotFoundError, NotADirectoryError):
-        return  # verify names what is in the directory's place
-    for name in names:
+    for name in quarantined(layout):
         if parse_short(name):
             short = _parse(layout.quarantine / name)
             if short is not None:

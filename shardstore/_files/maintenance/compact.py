@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from shardstore._files.engine import FileEngine, Progress
+    from shardstore._files.engine import FileEngine
     from shardstore._files.shard import Shard
     from shardstore._files.transaction import FileTransaction
     from shardstore._journal.replay import Journal
     from shardstore._model import State
+    from shardstore._progress import Progress
 
 BLOCK: Final = 4096  # bytes: what a file system allocates at least
 RECORD_OVERHEAD: Final = 256  # bytes: a rewritten journal is its entry and about this much

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shardstore._files.engine import FileEngine
-    from shardstore._files.index.progress import Progress
     from shardstore._files.layout import Layout
+    from shardstore._progress import Progress
 
 
 def stats(engine: FileEngine, *, refresh: bool, progress: Progress | None = None) -> StoreStats:

@@ -1,4 +1,4 @@
-"""Counting how far a reading of every directory has got."""
+"""Counting how far a long call has got."""
 
 from __future__ import annotations
 
