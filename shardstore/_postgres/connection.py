@@ -53,13 +53,16 @@ class Connection(Wire):
         """Run one statement; `once`: it is not worth preparing. Raises Refused, Lost."""
         return self.ask_one(self._known(statement, values, deadline, once=once), deadline)
 
-    def run_all(self, asked: Sequence[tuple[str, Sequence[Value]]], *, deadline: float | None = None) -> list[Answer]:
-        """Run statements in one round trip; those without values are prepared. Raises Refused, Lost.
+    def run_all(
+        self, asked: Sequence[tuple[str, Sequence[Value]]], *, planned: bool = False, deadline: float | None = None
+    ) -> list[Answer]:
+        """Run statements in one round trip. Raises Refused, Lost.
 
-        The others are planned with their values: a rare value takes another plan than a common one.
+        planned: those with values are planned with them, and not prepared: a rare value takes another plan than a
+            common one.
         """
         return self.ask_all(
-            [self._known(text, values, deadline, once=bool(values)) for text, values in asked], deadline
+            [self._known(text, values, deadline, once=planned and bool(values)) for text, values in asked], deadline
         )
 
     def begin(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from shardstore._postgres import address, schema
 from shardstore._postgres.connection import Connection
 from shardstore._postgres.failures import raise_unavailable
+from shardstore._postgres.statements import Statements
 from shardstore._postgres.values import Lost, Refused, number
 from shardstore._postgres.wire import Settings
 from shardstore.errors import ShardStoreError, StoreNotFound
@@ -84,7 +85,7 @@ def _clock(connection: Connection) -> Check:
 
 def _store(connection: Connection, at: address.Address) -> Check:
     try:
-        found = schema.read(connection, at.schema, at.location)
+        found = schema.read(connection, Statements(at.schema).settings, at.location)
     except StoreNotFound:
         return Check("store", "pass", f"no store in schema {at.schema} yet; the first writer makes it")
     except ShardStoreError as error:

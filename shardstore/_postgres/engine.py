@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from shardstore._model import State
     from shardstore._postgres.connection import Connection
     from shardstore._postgres.known import Known
-    from shardstore._postgres.values import Value
+    from shardstore._postgres.values import Answer, Value
     from shardstore._progress import Progress
     from shardstore.query import Query
     from shardstore.reports import (
@@ -108,9 +108,17 @@ class PostgresEngine:
         if indexed is not None and set(indexed) != set(have):
             raise ValueError(f"the indexed fields are {have!r}, not {indexed!r}; Store.reindex changes them")
 
-    def reread(self, connection: Connection) -> None:
+    def reread(self, connection: Connection) -> Rows:
         """Read the store's settings: somebody changed them, or nobody here has read them."""
-        self.rows = Rows(schema.read(connection, self.schema, self.location))
+        self.rows = rows = Rows(schema.read(connection, self.sql.settings, self.location))
+        return rows
+
+    def learn(self, settings: Answer) -> Rows:
+        """Return what the answer to `Statements.settings` means for rows. Raises UnsupportedFormat."""
+        store, rows = schema.understood(settings.rows, self.location), self.rows
+        if store != rows.store:
+            self.rows = rows = Rows(store)
+        return rows
 
     def place(self, key: str) -> None:
         """Return None: a session has no file. Raises InvalidKey."""

@@ -37,12 +37,15 @@ _GRACE_S: Final = 5.0  # how late the server's answer to a lock that was not fre
 class Inside:
     """One session, locked between `with` and its end."""
 
-    __slots__ = ("_connection", "_create", "_timeout", "_token", "check", "engine", "known", "slot", "state", "waits")
+    __slots__ = (
+        "_connection", "_create", "_timeout", "_token", "check", "engine", "known", "rows", "slot", "state", "waits",
+    )  # fmt: skip
 
     def __init__(self, engine: PostgresEngine, slot: Slot, timeout: float | None, *, create: bool) -> None:
         self._token: Token | None = None
         self._connection: Connection | None = None
         self.engine = engine
+        self.rows = engine.rows  # as the settings were once the session was locked, whoever reads them anew meanwhile
         self.slot = slot
         self._timeout = timeout
         self._create = create
@@ -172,13 +175,7 @@ class Inside:
         lock = sql.lock_at_once if self._timeout == 0 else sql.lock
         rows = connection.begin(self._limits(began, deadline), lock, (slot.id,), deadline=answer_by).rows
         while not rows:
-            if not self._create:
-                self.known = NOTHING
-                return
-            made = connection.run(sql.place, (slot.id, slot.key), deadline=answer_by).rows
-            if made:
-                if made[0][0] == b"\1" and self.check:
-                    raise damaged(slot, self.engine.location, 0, "its lines are there, its row is not")
+            if not self._create or self._place(connection, answer_by):
                 self.known = NOTHING
                 return
             # Another writer made the session and is done, or made and removed it, while we waited.
@@ -187,11 +184,25 @@ class Inside:
             rows = connection.run(lock, (slot.id,), deadline=answer_by).rows
         self._take_over(connection, rows[0])
 
+    def _place(self, connection: Connection, deadline: float | None) -> bool:
+        """Make a row that nobody else sees yet; return False where another writer made one. Raises CorruptShard."""
+        sql, slot = self.engine.sql, self.slot
+        # The settings come by a later statement: reindex waits for the transactions that have a number, as this one has
+        # by then.
+        asked = [(sql.place, (slot.id, slot.key)), (sql.settings, ())]
+        made, settings = connection.run_all(asked, deadline=deadline)
+        if not made.rows:
+            return False
+        self.rows = self.engine.learn(settings)
+        if made.rows[0][0] == b"\1" and self.check:
+            raise damaged(slot, self.engine.location, 0, "its lines are there, its row is not")
+        return True
+
     def _take_over(self, connection: Connection, row: tuple[bytes | None, ...]) -> None:
         """Read the committed state, now that nobody else can change it."""
         engine, slot, known = self.engine, self.slot, self.slot.known
-        if number(row[3]) != engine.rows.store.generation:
-            engine.reread(connection)
+        if number(row[3]) != self.rows.store.generation:
+            self.rows = engine.reread(connection)
         if not self.check:
             self.known = Known(number(row[0]))
             return

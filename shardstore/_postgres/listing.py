@@ -43,12 +43,12 @@ class Listing:
     def __init__(self, engine: PostgresEngine, connection: Connection) -> None:
         self._engine = engine
         self._connection = connection
+        self._store = engine.rows.store  # the settings of this list; other threads read the engine's anew meanwhile
         self._cursors = 0
 
     @property
     def _indexed(self) -> Sequence[str]:
-        store = self._engine.rows.store
-        return store.indexed if store.is_indexed else ()
+        return self._store.indexed if self._store.is_indexed else ()
 
     @contextmanager
     def _moment(self) -> Iterator[None]:
@@ -56,7 +56,7 @@ class Listing:
         connection = self._connection
         connection.script("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", deadline=time.monotonic() + ANSWER_S)
         try:
-            self._engine.reread(connection)
+            self._store = self._engine.reread(connection).store
             yield
         finally:
             if not connection.is_closed:
@@ -87,9 +87,9 @@ class Listing:
             return None
         asked = self._part_statement(parts[0], filters.terms, query.stop)
         answer, settings = self._connection.run_all(
-            [asked, (schema.question(engine.schema), ())], deadline=time.monotonic() + ANSWER_S
+            [asked, (engine.sql.settings, ())], planned=True, deadline=time.monotonic() + ANSWER_S
         )
-        if schema.understood(settings.rows, engine.location) != engine.rows.store:
+        if schema.understood(settings.rows, engine.location) != self._store:
             return None
         if len(parts) > 1 and len(answer.rows) < query.stop:
             return None  # those without the field come behind them

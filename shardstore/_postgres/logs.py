@@ -56,14 +56,14 @@ class Logs:
 
     def _damaged(self, key: str, log: LogState, n: int) -> None:
         """Raise CorruptShard, or LogReplaced where the session has another log by now."""
-        if self._present(key) != log.settled.file:
+        if self.present(key) != log.settled.file:
             raise LogReplaced(key)
         raise CorruptShard(f"{self._location}#{log.settled.file}", 0, f"item {n} is not whole", key)
 
     def _ask(self, statement: str, values: Sequence[Value]) -> list[tuple[bytes | None, ...]]:
         return self._connections.ask(statement, values).rows
 
-    def _present(self, key: str) -> str:
+    def present(self, key: str) -> str:
         """Return the id of the log that the session has by now; empty where it has none."""
         rows = self._ask(self.sql.settled, (digest(key),))
         return (rows[0][0] or b"").hex() if rows else ""
@@ -74,7 +74,7 @@ class Logs:
         for n, _ in rows:
             if log.dropped <= number(n) < log.kept:
                 return number(n)
-        if not rows and self._present(key) != log.settled.file:
+        if not rows and self.present(key) != log.settled.file:
             raise LogReplaced(key)
         return None
 

@@ -144,22 +144,20 @@ def make_index(connection: Connection, schema: str, n: int) -> None:
         )
 
 
-def read(connection: Connection, schema: str, location: str) -> Store:
-    """Return what a store says of itself. Raises StoreNotFound, UnsupportedFormat, Lost."""
+def read(connection: Connection, settings: str, location: str) -> Store:
+    """Return what a store says of itself. `settings` is `Statements.settings`.
+
+    Raises StoreNotFound, UnsupportedFormat, Lost.
+    """
     try:
-        rows = connection.run(question(schema), once=True).rows
+        rows = connection.run(settings, once=True).rows
     except Refused as error:
         raise_refused(error, location)
     return understood(rows, location)
 
 
-def question(schema: str) -> str:
-    """Return the statement that asks what a store says of itself."""
-    return f'SELECT format, id, indexed, generation, ready FROM "{schema}".store'
-
-
 def understood(rows: list[tuple[bytes | None, ...]], location: str) -> Store:
-    """Return what its answer means. Raises StoreNotFound, UnsupportedFormat."""
+    """Return what the answer to `Statements.settings` means. Raises StoreNotFound, UnsupportedFormat."""
     if not rows:
         raise StoreNotFound(location)
     form, store_id, indexed, generation, ready = rows[0]

@@ -26,17 +26,21 @@ FROM (SELECT $1::bytea AS id) q LEFT JOIN {self.session} s ON s.id = q.id
 LEFT JOIN {self.line} l ON l.id = q.id AND l.n >= $2 AND (s.n, s.version) IS DISTINCT FROM ($2, $3::text)
 ORDER BY l.n"""
         self.look = f"SELECT n, version, key FROM {self.session} WHERE id = $1::bytea"
+        self.settings = f"SELECT format, id, indexed, generation, ready FROM {self.store}"
         # The lock. What the session's lines hold is read in a later statement: this one would see them as they were
-        # before it waited.
+        # before it waited. So it sees the settings: a row that reindex wrote meanwhile knows better than they. Reindex
+        # leaves deleted sessions alone: -1 has their settings read again.
         self.lock = f"""
-SELECT s.n, s.version, s.key, (SELECT generation FROM {self.store}) FROM {self.session} s WHERE id = $1::bytea
-FOR UPDATE OF s"""
+SELECT s.n, s.version, s.key,
+  CASE WHEN s.live THEN greatest(s.generation, (SELECT generation FROM {self.store})) ELSE -1 END
+FROM {self.session} s WHERE id = $1::bytea FOR UPDATE OF s"""
         self.lock_at_once = self.lock + " NOWAIT"
         # An absent session is locked by a row that nobody else sees before it is committed.
         self.place = f"""
 INSERT INTO {self.session} (id, key) VALUES ($1::bytea, $2::text) ON CONFLICT (id) DO NOTHING
 RETURNING EXISTS (SELECT FROM {self.line} l WHERE l.id = $1)"""
-        # One statement writes a line and its session's row; without a row there is no line either.
+        # One statement writes a line and its session's row. Where the row is not there, or the database's owner has a
+        # trigger that leaves it as it is, the line has no id, so the server refuses the transaction.
         self.append = f"""
 WITH s AS (UPDATE {self.session} SET n = $2::bigint, version = $4::text, live = $5::boolean, rev = $6::bigint,
   created = $7::bigint, updated = $8::bigint, size = $9::bigint, log_length = $10::bigint, journal = $11::bigint,
@@ -44,8 +48,8 @@ WITH s AS (UPDATE {self.session} SET n = $2::bigint, version = $4::text, live = 
   hidden = $17::bytea, keys = $18::bytea[], generation = $19::bigint,
   born = CASE WHEN live THEN born ELSE pg_current_xact_id() END,
   changed = CASE WHEN version = $4 AND live = $5 THEN changed ELSE pg_current_xact_id() END
-  WHERE id = $1::bytea RETURNING {_DURABILITY.format(durable="$20::boolean")})
-INSERT INTO {self.line} (id, n, line) SELECT $1, $2, $3::bytea FROM s"""
+  WHERE id = $1::bytea RETURNING id, {_DURABILITY.format(durable="$20::boolean")})
+INSERT INTO {self.line} (id, n, line) SELECT s.id, $2, $3::bytea FROM (SELECT) one LEFT JOIN s ON true"""
         self.settled = f"SELECT settled FROM {self.session} WHERE id = $1::bytea"
         self.size = f"SELECT journal + settled_bytes FROM {self.session} WHERE id = $1::bytea"
         self.refresh_row = f"""
@@ -82,7 +86,9 @@ INSERT INTO {self.archive} (place, id, key, moved, settled, settled_bytes, journ
 SELECT 'archive', $1::bytea, $2::text, $3::text::double precision, $4::bytea, $5::bigint, $6::bytea
 WHERE NOT EXISTS (SELECT FROM {self.archive} WHERE id = $1 AND moved = $3::double precision)
 RETURNING {_DURABILITY.format(durable="true")}"""
+        # Somebody may have deleted every line of a damaged session. An archived one without lines is refused.
         self.set_aside = f"""
 INSERT INTO {self.archive} (place, id, key, moved, settled, settled_bytes, journal)
 SELECT $2::text, $1::bytea, $3::text, extract(epoch FROM clock_timestamp()), $4::bytea, $5::bigint,
-  string_agg(line, ''::bytea ORDER BY n) FROM {self.line} WHERE id = $1"""
+  coalesce(string_agg(line, ''::bytea ORDER BY n), CASE WHEN $2 = 'quarantine' THEN ''::bytea END)
+FROM {self.line} WHERE id = $1"""

@@ -108,7 +108,7 @@ class PostgresTransaction(Inside):
 
     def _append(self, after: Known, line: bytes, *, durable: bool) -> Asked:
         """Return what writes a line and its session's row."""
-        values = self.engine.rows.commit(self.slot, after, line, durable=durable and self.waits)
+        values = self.rows.commit(self.slot, after, line, durable=durable and self.waits)
         return self.engine.sql.append, values
 
     def refresh_row(self) -> None:
@@ -116,7 +116,7 @@ class PostgresTransaction(Inside):
         known = self.known
 
         def write() -> Asked:
-            facts = self.engine.rows.facts(known)
+            facts = self.rows.facts(known)
             return self.engine.sql.refresh_row, (self.slot.id, known.n, facts[-2], facts[-1], *facts[11:14])
 
         self._finish(write, known)
@@ -125,14 +125,17 @@ class PostgresTransaction(Inside):
         """Move the session to the archive, with its history."""
         self.set_aside("archive")
 
-    def set_aside(self, place: str) -> None:
-        """Move the session's lines to the archive; `place`: "archive", or "quarantine" for damaged ones."""
+    def set_aside(self, place: str, file: str = "") -> None:
+        """Move the session's lines to the archive; `place`: "archive", or "quarantine" for damaged ones.
+
+        file: the id of the log that goes with them, where the lines cannot be read.
+        """
         connection, sql, slot, log = self.held(), self.engine.sql, self.slot, self.known.state.log
-        file = bytes.fromhex(log.settled.file) if log.settled.file else None
+        named = bytes.fromhex(file or log.settled.file) or None
 
         def write() -> Asked:
             connection.run(sql.set_durability, (self.waits,))
-            connection.run(sql.set_aside, (slot.id, place, slot.key, file, log.settled.end))
+            connection.run(sql.set_aside, (slot.id, place, slot.key, named, log.settled.end))
             connection.run(sql.forget_lines, (slot.id,))
             return sql.forget_session, (slot.id,)
 
@@ -218,7 +221,7 @@ class PostgresTransaction(Inside):
         location = self.engine.location
         self.slot.known = NOTHING  # unknown until the answer is there, also where an exception from outside comes
         try:
-            written, answer = connection.commit(statement, values, deadline=time.monotonic() + ANSWER_S)
+            _, answer = connection.commit(statement, values, deadline=time.monotonic() + ANSWER_S)
         except Lost as error:
             self.drop()
             self._raise_expired(error)
@@ -230,8 +233,6 @@ class PostgresTransaction(Inside):
             raise_refused(Refused("25P02", "the server undid the transaction"), location)
         if connection.warnings:  # it did not wait for the standbys that it was to wait for
             raise_uncertain(Lost("; ".join(connection.warnings)), location)
-        if statement is self.engine.sql.append and not written.touched:
-            raise_refused(Refused("02000", "the row of the session is gone"), location)
 
     def _raise_expired(self, error: Lost) -> None:
         """Raise HoldExpired where that is why: the server ends whoever says nothing, so it had run nothing of ours."""

@@ -135,7 +135,7 @@ class _Verification:
         data = txn.lines()
         state, missing = replay.salvage(data, os.urandom(12).hex())
         if state is None or not state.exists:
-            txn.set_aside("quarantine")
+            txn.set_aside("quarantine", engine.logs.present(txn.key))
             return "nothing of it is whole" if state is None else "it was deleted"
         whole = state._replace(key=txn.key, log=_whole_log(engine, state.log))
         txn.replace_damaged(whole, state.log.settled.file)

@@ -73,7 +73,7 @@ def run(scenario: str, root: Path, mutation: str = "") -> tuple[int, str]:
 )
 def test_without_its_protection_the_scenario_fails(root: Path, name: str, scenario: str) -> None:
     """The scenario fails by its own assertion, or an error of the store; neither by accident, nor not at all."""
-    if ".postgres:" in scenario:
+    if ".postgres" in scenario:
         server_or_skip()
     if name in LINUX_ONLY and sys.platform != "linux":
         pytest.skip("needs what only Linux has")
