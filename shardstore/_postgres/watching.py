@@ -144,12 +144,17 @@ class PostgresChanges:
 
 
 def trim(engine: PostgresEngine) -> None:
-    """Forget which sessions are gone, but for the newest; tokens from before are too old then."""
+    """Forget which sessions are gone, but for the newest; tokens from before are too old then.
+
+    Those stay that went while a transaction runs which began before: a token of now counts them as not seen, so it
+    would be too old at once.
+    """
     sql = engine.sql
     engine.connections.using(
         lambda connection: connection.run(
             f"WITH old AS (DELETE FROM {sql.gone} WHERE ctid IN"
-            f" (SELECT ctid FROM {sql.gone} ORDER BY changed DESC OFFSET {_GONE_MAX}) RETURNING changed)"
+            f" (SELECT ctid FROM {sql.gone} ORDER BY changed DESC OFFSET {_GONE_MAX})"
+            " AND changed < pg_snapshot_xmin(pg_current_snapshot()) RETURNING changed)"
             f" UPDATE {sql.store} SET forgotten = greatest(forgotten, (SELECT changed FROM old ORDER BY changed DESC"
             " LIMIT 1)) WHERE EXISTS (SELECT FROM old)"
         )

@@ -269,6 +269,11 @@ def old_tokens_believed() -> None:
     swap("shardstore._postgres.watching:PostgresChanges._check", nothing())
 
 
+@mutation("keeping what went beside an older transaction", "postgres_faults.a_token_of_now_is_not_too_old")
+def forgotten_beside_transactions() -> None:
+    edit("shardstore._postgres.watching:trim", (" AND changed < pg_snapshot_xmin(pg_current_snapshot())", ""))
+
+
 @mutation(
     "comparing the settings with those of the lock", "postgres_faults.who_knows_old_settings_writes_what_lists_find"
 )

@@ -42,6 +42,7 @@ from tests.support.postgres import server_or_skip
         postgres_faults.another_history_of_the_same_length_is_read_anew,
         postgres_faults.a_late_commit_is_news,
         postgres_faults.a_token_from_before_what_is_forgotten_is_refused,
+        postgres_faults.a_token_of_now_is_not_too_old,
         postgres_faults.who_knows_old_settings_writes_what_lists_find,
         postgres_faults.who_waited_through_a_reindex_writes_what_lists_find,
         postgres_faults.who_makes_a_deleted_session_through_a_reindex_writes_what_lists_find,
