@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,9 @@ from . import exits, output, parse, progress, show
 from .options import JsonOption, PrefixOption, TimeoutOption, open_store, plain_app
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from shardstore import Store
     from shardstore._copy_store import CopyReport
 
 app = plain_app()
@@ -45,9 +49,10 @@ def copy_store(
     wait = parse.seconds(lock_timeout, "--lock-timeout")
     with (
         open_store(ctx, source, create=False, read_only=True) as old,
-        open_store(ctx, target, create=not dry_run, read_only=dry_run) as new,
+        _target(ctx, target, dry_run=dry_run) as new,
         progress.bar("Copying", _AGAIN) as shown,
     ):
+        there = new.engine.location  # without a password
         report = copying(
             old.engine, new.engine, prefix=prefix or "", dry_run=dry_run, verify=verify, timeout=wait, progress=shown
         )
@@ -57,7 +62,34 @@ def copy_store(
         _print(report)
     if not report.ok:
         failed = sum(one.failed for one in report.skipped)
-        raise exits.CommandError(f"{show.count(failed, 'session')} could not be copied", _AGAIN)
+        raise exits.CommandError(f"{show.count(failed, 'session')} could not be copied", _next(report, there))
+
+
+@contextmanager
+def _target(ctx: typer.Context, target: str, *, dry_run: bool) -> Iterator[Store]:
+    """Open the target. In a dry run an empty store in memory stands for one that is not there yet."""
+    from shardstore import Store, StoreNotFound
+
+    with ExitStack() as stack:
+        if not dry_run:
+            yield stack.enter_context(open_store(ctx, target, create=True))
+            return
+        try:
+            new = stack.enter_context(open_store(ctx, target, create=False, read_only=True))
+            new.token()  # a database is asked only now
+        except StoreNotFound as error:
+            output.message(f"there is no store at {show.text(str(error.root))} yet; without --dry-run it is created")
+            new = stack.enter_context(Store.memory())
+        yield new
+
+
+def _next(report: CopyReport, there: str) -> str:
+    """Advise what helps: running again does not where the target's session was changed."""
+    changed = next((one.key for one in report.skipped if one.failed and one.why.startswith(CHANGED_THERE)), None)
+    if changed is None:
+        return _AGAIN
+    delete = f"`shardstore delete --store {show.text(there)} {show.text(str(changed))}`"
+    return f"{_AGAIN}; where the target's change may go, {delete} before that"
 
 
 def _print(report: CopyReport) -> None:

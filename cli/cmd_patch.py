@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from . import parse, receipts
-from .options import CreateOption, KeyArgument, plain_app
+from .options import CreateOption, ExpectOption, KeyArgument, plain_app
 from .writing import Writing, writes
 
 app = plain_app()
@@ -26,6 +26,7 @@ def patch(
         list[str] | None, typer.Option("--unset", metavar="FIELD", help="Remove a field. Repeatable.")
     ] = None,
     create: CreateOption = True,
+    expect: ExpectOption = None,
 ) -> None:
     """Set and unset single fields of a session.
 
@@ -39,5 +40,5 @@ def patch(
         raise typer.BadParameter(message, ctx=to.ctx, param_hint="FIELD=JSON")
     with receipts.interruptible(key), to.open(create=create) as opened:
         before = opened.get(key)
-        session = opened.patch(key, changes, unset=tuple(unset or ()), create=create)
+        session = opened.patch(key, changes, unset=tuple(unset or ()), create=create, expect=expect)
     receipts.written(session, before, as_json=to.json)

@@ -30,6 +30,7 @@ KINDS = {
     exits.INTERRUPTED: "interrupted",
 }
 _PURGE = "`shardstore archive purge --older-than 7d` (or --all) removes archived sessions"
+_FREE = "`shardstore compact --dry-run` shows more space to free, `delete` and `prune --purge` remove sessions"
 
 
 def report(error: Exception) -> int:
@@ -110,6 +111,10 @@ def _of_the_system(error: OSError) -> CommandError | None:
         return _no_directory(in_the_way)
     if error.errno in (errno.EACCES, errno.EPERM):
         return _error(str(error), _who_may(error.filename))
+    if error.errno == errno.EROFS:
+        in_database = "://" in str(error.filename)
+        there = "name the server that takes writes" if in_database else "mount the file system for writing"
+        return _error(str(error), f"{there}; here `shardstore get`, `list` and `inspect` work")
     return None
 
 
@@ -135,13 +140,14 @@ def _by_kind() -> list[tuple[type[Exception] | tuple[type[Exception], ...], tupl
     from shardstore import errors
 
     return [
+        (errors.RevisionNotFound, (exits.NO_SESSION, "`shardstore history KEY` shows the revisions that are kept")),
         (errors.SessionNotFound, (exits.NO_SESSION, "`shardstore list --prefix ...` shows the keys")),
         (errors.StoreNotFound, (exits.NO_STORE, "")),
         (errors.StoreUnavailable, (exits.ERROR, "check the URL, and that the server runs; `shardstore doctor URL`")),
         (errors.Conflict, (exits.CONFLICT, "")),
         (errors.CorruptShard, (exits.CORRUPT, "")),
         ((errors.InvalidKey, errors.InvalidEntry, errors.InvalidQuery), (exits.USAGE, "")),
-        (errors.StoreFull, (exits.ERROR, f"{_PURGE}; `shardstore compact --dry-run` shows more space to free")),
+        (errors.StoreFull, (exits.ERROR, f"{_PURGE}; {_FREE}")),
     ]
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from shardstore.engine import Engine, Transaction
     from shardstore.reports import ArchivedFile
 
+CHANGED_THERE: Final = "it was changed in the target"
 _TRIES: Final = 8  # of reading a journal and its log of the same moment
 
 
@@ -147,12 +148,10 @@ class _Copying:
         """Return the state that replaces `there`; None if that would undo a change."""
         data, items = self._whole(key)
         found = [state for state in replay.history(data) if state.exists]
-        state = found[-1]
         if there.exists and not _is_past(there, found, data) and not self._is_archived(key, there):
-            self._skip(key, f"it was changed in the target, which is at version {there.version}")
+            self._skip(key, f"{CHANGED_THERE}, which is at version {there.version}")
             return None
         self.report.copied.append(key)
-        del state
         return data, items
 
     def _whole(self, key: str) -> tuple[bytes, list[Item]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +94,10 @@ def test_copy_store_moves_both_ways_and_can_be_repeated(run, database: PostgresB
             assert diverged.code == 1
             assert "k1" in diverged.err
             assert there["k1"]["n"] == 7
+            advised = re.search(r"`shardstore (delete [^`]+)`", diverged.err)
+            assert advised is not None, diverged.err
+            assert shell(*advised[1].split(), named=False).code == 0
+            assert shell("copy-store", str(shell.store), url, named=False).code == 0
 
 
 def test_copy_store_takes_the_archive_along_both_ways(run, database: PostgresBackend, shell: Shell) -> None:
@@ -128,6 +133,20 @@ def test_copy_store_takes_the_archive_along_both_ways(run, database: PostgresBac
             there.verify(repair=True)
         told = shell("copy-store", url, str(shell.directory / "third"), named=False)
         assert "in quarantine of the source stay there" in told.err
+
+
+@pytest.mark.parametrize("kind", ["database", "directory"])
+def test_a_dry_copy_needs_no_target(run, database: PostgresBackend, shell: Shell, kind: str) -> None:
+    """The first command of a move: it says what would be copied, and makes nothing."""
+    with Store(shell.store) as files:
+        files.create("a", {})
+        files.append("b", [{"text": "x" * 3000}] * 150)
+    target = database.url if kind == "database" else str(shell.directory / "new")
+    done = shell("copy-store", str(shell.store), target, "--dry-run", named=False)
+    assert (done.code, "2 sessions would be copied" in done.out) == (0, True), done
+    assert "no store at" in done.err
+    assert shell("list", "--store", target, named=False).code == 10
+    assert shell("copy-store", str(shell.directory / "nowhere"), target, "--dry-run", named=False).code == 10
 
 
 def test_a_dry_copy_makes_nothing(run, database: PostgresBackend, shell: Shell) -> None:

@@ -76,6 +76,12 @@ def test_a_full_disk_is_told_what_frees_space(busy: Shell) -> None:
     assert "--all" in told.hint and "removed 1 file" in busy("archive", "purge", "--all").out
 
 
+@pytest.mark.parametrize(("place", "advice"), [("/srv/s", "mount"), ("postgresql://h/db", "server that takes writes")])
+def test_where_nothing_can_be_written_it_says_what_to_do(place: str, advice: str) -> None:
+    told = failure.describe(errors.StoreIOError(errno.EROFS, "Read-only file system", place))
+    assert advice in told.hint
+
+
 def test_a_file_in_the_place_of_a_store_is_named_as_one(shell: Shell) -> None:
     file = shell.directory / "sessions.json"
     file.write_text('{"agent:main:main": {}}', encoding="utf-8")

@@ -324,5 +324,6 @@ def test_an_earlier_revision_is_printed_and_put_back(busy: Shell) -> None:
     assert busy("get", "k", "n").out == "1\n"
     assert "nothing changed" in busy("revert", "k", "1").err
     assert busy("revert", "k", "9").code == 3
+    assert "history KEY" in busy("revert", "k", "9").err
     assert busy("revert", "nobody", "1").code == 3
     assert busy("revert", "k", "2", "--expect", "x").code == 4

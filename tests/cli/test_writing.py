@@ -29,6 +29,7 @@ def test_set_with_an_old_version_is_a_conflict(shell: Shell) -> None:
     with Store(shell.store) as store:
         old = store.create(KEY, {"n": 1}).version
         now = store.patch(KEY, {"n": 2}).version
+    assert shell("patch", KEY, "n=3", "--expect", old).code == 4
     refused = shell("set", KEY, '{"n": 3}', "--expect", old)
     assert (refused.code, refused.out) == (4, "")
     assert now in refused.err
