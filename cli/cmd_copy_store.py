@@ -85,6 +85,8 @@ def _target(ctx: typer.Context, target: str, *, dry_run: bool) -> Iterator[Store
 
 def _next(report: CopyReport, there: str) -> str:
     """Advise what helps: running again does not where the target's session was changed."""
+    from shardstore._copy_store import CHANGED_THERE
+
     changed = next((one.key for one in report.skipped if one.failed and one.why.startswith(CHANGED_THERE)), None)
     if changed is None:
         return _AGAIN
