@@ -126,8 +126,13 @@ def overwritten_session_unseen() -> None:
 def replaced_session_unseen() -> None:
     edit(
         "shardstore._files.maintenance.acknowledged:_compare",
-        ("None if disk.is_regular(path) else short", "None"),
+        ("_salvageable(path, row, short) if disk.is_regular(path) else short", "None"),
     )
+
+
+@mutation("naming what a damaged file lacks at its end", "repairs.what_a_salvaged_session_lacks_at_its_end_is_named")
+def end_of_damaged_file_unseen() -> None:
+    swap("shardstore._files.maintenance.acknowledged:_salvageable", nothing())
 
 
 @mutation("naming lost revisions until a repair", "people.lost_revisions_are_named")

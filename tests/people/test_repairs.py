@@ -21,6 +21,11 @@ def test_a_session_whose_file_was_overwritten_by_anothers(root: Path) -> None:
     repairs.a_session_under_anothers_file_is_named(root)
 
 
+def test_a_damaged_session_that_was_cut_back_too(root: Path) -> None:
+    """What is missing behind the damage is named."""
+    repairs.what_a_salvaged_session_lacks_at_its_end_is_named(root)
+
+
 def test_a_session_whose_place_something_else_has(root: Path) -> None:
     """It is named as lost, and not only moved away."""
     repairs.something_else_in_a_sessions_place_is_named(root)

@@ -74,6 +74,26 @@ def a_session_under_anothers_file_is_named(root: Path) -> None:
         assert store.get(OTHER) is None
 
 
+def what_a_salvaged_session_lacks_at_its_end_is_named(root: Path) -> None:
+    """Of five revisions the second is damaged and the last two are cut off: the lists knew five."""
+    with Store(root) as store:
+        for number in range(5):
+            store.patch(KEY, {"n": number, f"f{number}": "x" * 600})
+        store.compact()
+        path = disk.shard(root, KEY)
+        lines = path.read_bytes().split(b"\n")[:3]
+        lines[1] = lines[1].replace(b'"n":1', b'"n":7')
+        disk.edit(path, b"\n".join(lines) + b"\n")
+        for _ in range(2):
+            found = {one.kind: one.detail for one in store.verify().problems}
+            assert sorted(found) == ["damaged", "lost"], found
+            assert "revisions 4 to 5 are missing" in found["lost"]
+            store.list()
+        assert sorted(one.kind for one in store.verify(repair=True).problems) == ["damaged", "lost"]
+        assert store.verify().ok
+        assert store[KEY]["n"] == 2
+
+
 def something_else_in_a_sessions_place_is_named(root: Path) -> None:
     """A directory stands where the session's file was, also of a session that changed since the lists looked."""
     with Store(root) as store:

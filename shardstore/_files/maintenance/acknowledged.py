@@ -66,7 +66,7 @@ def _compare(layout: Layout, name: str, row: Believed) -> Short | None:
     try:
         journal, _ = read_file(path)
     except CorruptShard:
-        return None if disk.is_regular(path) else short  # damaged: named as such
+        return _salvageable(path, row, short) if disk.is_regular(path) else short
     except ShardStoreError:
         return None  # unreadable: named as such
     state = journal.state
@@ -77,6 +77,20 @@ def _compare(layout: Layout, name: str, row: Believed) -> Short | None:
     if row.marked and not journal.records and disk.is_directory(os.path.dirname(path)):
         return None  # whoever marked it may have removed it
     return short._replace(found=state.rev)
+
+
+def _salvageable(path: str, row: Believed, short: Short) -> Short | None:
+    """Return what a damaged shard lacks at its end, which a repair cannot name: it sees gaps, and no revision behind.
+
+    None where it lacks nothing there, where nothing of it is whole (then it is named as lost anyway), and for a marked
+    row: it may be another incarnation's.
+    """
+    try:
+        state, _ = replay.salvage(read_journal(path), "")
+    except ShardStoreError:
+        return None
+    found = 0 if state is None else state.rev - 1  # salvage is a revision by itself
+    return short._replace(found=found) if 0 < found < row.rev and not row.marked else None
 
 
 def _is_of_another(journal: Journal, key: str) -> bool:
