@@ -34,6 +34,8 @@ def test_a_missing_log_is_put_back_before_it_is_repaired(shell: Shell) -> None:
         log.unlink() if left is None else log.write_bytes(left)
         found = shell("verify")
         assert f"the log's file is {what}" in found.out
+        if left is None:
+            assert "put it back from a backup before any repair" in shell("log", "k", "--from", "0").err
         assert f"{log.name}" in found.out
         assert "put the file back from a backup, under this name, before you repair" in found.out
         assert "Next: put the log files named above back from a backup, under their names; only then" in found.err
