@@ -54,7 +54,7 @@ def append(
     if not items:
         return receipts.nothing(key, _present(to, key), as_json=to.json)
     with receipts.interruptible(key), to.open(create=create) as opened:
-        before = opened.get(key)
+        before = receipts.before(opened, key)
         values = [value for _, value in items]
         session = opened.append(key, values, fields or None, ids=ids, create=create, expect=expect)
     return receipts.written(session, before, as_json=to.json)

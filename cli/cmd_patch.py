@@ -39,6 +39,6 @@ def patch(
         message = "nothing to change; give FIELD=JSON or --unset FIELD"
         raise typer.BadParameter(message, ctx=to.ctx, param_hint="FIELD=JSON")
     with receipts.interruptible(key), to.open(create=create) as opened:
-        before = opened.get(key)
+        before = receipts.before(opened, key)
         session = opened.patch(key, changes, unset=tuple(unset or ()), create=create, expect=expect)
     receipts.written(session, before, as_json=to.json)

@@ -31,7 +31,7 @@ def set_(
     """
     fields = _entry(entry)
     with receipts.interruptible(key), to.open(create=create and expect is None) as opened:
-        before = opened.get(key)
+        before = receipts.before(opened, key)
         if create or expect is not None:
             session = opened.replace(key, fields, expect=expect)
         else:

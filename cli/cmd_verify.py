@@ -19,6 +19,8 @@ app = plain_app()
 
 _AGAIN = "each file is repaired or untouched; run it again for the rest"
 _NAMED = 5  # lost sessions in the last line; the table above has them all
+_DIRECTORIES = 8  # missing ones that have a row each; more share one
+_PERHAPS = frozenset({"torn", "unused-log"})  # notes of bytes that somebody may want: their details say more
 
 
 @app.command()
@@ -50,10 +52,12 @@ def _failure(report: VerifyReport, *, repair: bool) -> exits.CommandError:
     if lost:
         return _loss(lost, left + sum(not problem.repaired for problem in short))
     if short:
-        return _missing(short, left)
+        return _missing(short, left, repair=repair)
     if not left:
         return exits.CommandError("damage was found and repaired; the originals are in quarantine/", code=exits.CORRUPT)
     hint = "examine the files named above" if repair else "`shardstore verify --repair` salvages the whole parts"
+    if any(problem.kind == "log" for problem in report.problems) and not repair:
+        hint = f"put the log files named above back from a backup, under their names; only then {hint}"
     return exits.CommandError(f"{show.count(left, 'problem')} left", hint, code=exits.CORRUPT)
 
 
@@ -70,15 +74,19 @@ def _loss(lost: Sequence[Problem], left: int) -> exits.CommandError:
     )
 
 
-def _missing(short: Sequence[Problem], left: int) -> exits.CommandError:
+def _missing(short: Sequence[Problem], left: int, *, repair: bool) -> exits.CommandError:
     """Return the names of the sessions that lack revisions, and the way on."""
     names = ", ".join(show.text(problem.key or problem.path) for problem in short[:_NAMED])
     more = f" and {len(short) - _NAMED:,} more" if len(short) > _NAMED else ""
     verb, whose = ("lacks", "its file") if len(short) == 1 else ("lack", "their files")
     others = f"; {show.count(left, 'other problem')} left" if left else ""
+    until = "this is acknowledged now, and `verify` does not name it again"
+    if not all(problem.repaired for problem in short):
+        until = "after `shardstore verify --repair` this is no longer named"
+        until = "run the repair again when its cause is mended" if repair else until
     return exits.CommandError(
         f"{show.count(len(short), 'session')} {verb} acknowledged revisions: {names}{more}{others}",
-        f"put {whose} back from a backup; after `shardstore verify --repair` this is no longer named",
+        f"put {whose} back from a backup; {until}",
         code=exits.CORRUPT,
     )
 
@@ -95,15 +103,17 @@ def _for_programs(report: VerifyReport) -> dict[str, Any]:
 
 
 def _print_report(report: VerifyReport) -> None:
-    """Print the findings, damage first, then how much was read."""
+    """Print the findings, lost sessions last, where they do not scroll away; then how much was read."""
     columns = (
         tables.Column("kind"),
         tables.Column("file", lead=True),
         tables.Column("detail", fold=True),
         tables.Column("repaired"),
     )
-    rows = [_row(problem, "yes" if problem.repaired else "no") for problem in report.problems]
-    rows += [_row(note, "yes" if note.repaired else "harmless") for note in report.notes]
+    lost = [problem for problem in report.problems if problem.lost]
+    rows = _other_rows([problem for problem in report.problems if not problem.lost])
+    rows += [_row(note, "note" if note.kind in _PERHAPS else "harmless") for note in report.notes]
+    rows += [_row(problem, _outcome(problem)) for problem in lost]
     if rows:
         output.table(columns, rows)
         output.line()
@@ -112,6 +122,28 @@ def _print_report(report: VerifyReport) -> None:
         f"{show.count(report.records, 'record')} "
         f"read: {show.count(len(report.problems), 'problem') if report.problems else 'no problem'}"
     )
+
+
+def _other_rows(problems: Sequence[Problem]) -> list[tuple[str, ...]]:
+    """Return a row for each problem, and one for many directories of which the same is to be said."""
+    alike: dict[tuple[object, ...], list[Problem]] = {}
+    for problem in problems:
+        one = () if problem.kind == "incomplete" else (len(alike),)
+        alike.setdefault((problem.kind, problem.detail, problem.repaired, *one), []).append(problem)
+    rows = []
+    for first, *more in alike.values():
+        if len(more) < _DIRECTORIES:
+            rows += [_row(problem, _outcome(problem)) for problem in (first, *more)]
+        else:
+            path = f"{show.text(first.path)} and {len(more):,} more"
+            rows.append((first.kind, path, show.text(first.detail), _outcome(first)))
+    return rows
+
+
+def _outcome(problem: Problem) -> str:
+    if not problem.repaired:
+        return "no"
+    return "acknowledged" if problem.kind == "lost" else "yes"
 
 
 def _row(found: Problem, state: str) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from . import receipts
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
@@ -65,7 +67,7 @@ class Import:
         for done, (key, entry) in enumerate(entries.items()):
             shown(done, len(entries))
             lines = self._logs.get(key, [])
-            current = self._store.get(key) if self._store is not None else None
+            current = receipts.before(self._store, key) if self._store is not None else None
             if current is None and lines:
                 current = self._create_with_log(key, entry, lines)
                 if current is None:

@@ -61,6 +61,9 @@ def open_store(ctx: typer.Context, place: str | Path, **settings: Any) -> Store:
     """Open a store. Raises as Store does; a URL of an unknown scheme is a usage error."""
     from shardstore import Store
 
+    from . import notes
+
+    notes.printed()
     shared = ctx.find_object(Globals) or Globals()
     where = place_of(place) if isinstance(place, str) else place
     try:

@@ -9,12 +9,25 @@ from . import exits, output, show
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from shardstore import Session
+    from shardstore import Session, Store
 
 
 def interruptible(key: str) -> AbstractContextManager[None]:
     """Turn Ctrl-C in a write into an error that names the history: the commit may be made already."""
     return exits.interruptible(f"`shardstore history {show.text(key)}` shows whether the change was made")
+
+
+def before(store: Store, key: str) -> Session | None:
+    """Return the session as it is before a write; None too where its directory is gone: the write may make it again.
+
+    A write that may create nothing raises StoreIncomplete by itself.
+    """
+    from shardstore import StoreIncomplete
+
+    try:
+        return store.get(key)
+    except StoreIncomplete:
+        return None
 
 
 def written(session: Session, before: Session | None, *, as_json: bool) -> None:

@@ -148,7 +148,7 @@ class Problem:
     # A note: torn, unused-log, future, temp, foreign, mode.
     kind: str
     detail: str  # for people
-    repaired: bool = False
+    repaired: bool = False  # or, of kind lost, acknowledged: nothing came back, and it is not named again
     lost: bool = False  # an acknowledged change cannot be brought back; quarantine/ has the bytes that were found
 
 

@@ -164,12 +164,21 @@ def inherit_access(fd: int, path: str | os.PathLike[str]) -> None:
 
 def _inherit(fd: int, parent: str, mode: int, group_mode: int) -> None:
     above, user = os.stat(parent), os.geteuid()
-    shared = bool(above.st_mode & stat.S_IWGRP) and not above.st_mode & stat.S_ISVTX
+    shared = _is_shared(above)
     foreign = user == 0 and above.st_uid != 0
     if not shared and not foreign:
         return
     os.fchown(fd, above.st_uid if foreign else -1, above.st_gid)
     os.fchmod(fd, group_mode if shared else mode)
+
+
+def is_shared(directory: str | os.PathLike[str]) -> bool:
+    """Return whether what is made in a directory is its group's to open, as `create` decides it. Raises OSError."""
+    return _is_shared(os.stat(directory))
+
+
+def _is_shared(directory: os.stat_result) -> bool:
+    return bool(directory.st_mode & stat.S_IWGRP) and not directory.st_mode & stat.S_ISVTX
 
 
 def copy_access(source: int, target: int) -> None:

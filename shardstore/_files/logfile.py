@@ -111,7 +111,8 @@ class LogFiles:
         journal, _ = read_file(self.layout.shard_path(name))
         state = journal.state
         if state.exists and state.log.settled.file == settled.file:
-            error = CorruptShard(self.path(name, settled), 0, "the log's file is missing", key)
+            why = "the log's file is missing, so put it back from a backup before any repair"
+            error = CorruptShard(self.path(name, settled), 0, why, key)
             raise events.damaged(error) from None
         raise LogReplaced(key) from None
 

@@ -105,6 +105,36 @@ def lost_revisions_unseen() -> None:
     swap("shardstore._files.maintenance.verify:find_short", nothing(()))
 
 
+@mutation("keeping the journal of a log that is repaired", "repairs.a_log_that_comes_back_late_is_put_together_again")
+def repaired_journal_not_kept() -> None:
+    swap("shardstore._files.maintenance.logs:keep_journal", nothing("quarantine/nothing"))
+
+
+@mutation(
+    "keeping a log file that a journal in quarantine/ names", "repairs.a_log_that_comes_back_late_is_put_together_again"
+)
+def quarantined_journal_names_no_log() -> None:
+    swap("shardstore._files.maintenance.logs:_named_in_quarantine", nothing(""))
+
+
+@mutation("looking whose file has a session's place", "repairs.a_session_under_anothers_file_is_named")
+def overwritten_session_unseen() -> None:
+    swap("shardstore._files.maintenance.acknowledged:_is_of_another", nothing(False))
+
+
+@mutation("looking whether a file has a session's place", "repairs.something_else_in_a_sessions_place_is_named")
+def replaced_session_unseen() -> None:
+    edit(
+        "shardstore._files.maintenance.acknowledged:_compare",
+        ("_salvageable(path, row, short) if disk.is_regular(path) else short", "None"),
+    )
+
+
+@mutation("naming what a damaged file lacks at its end", "repairs.what_a_salvaged_session_lacks_at_its_end_is_named")
+def end_of_damaged_file_unseen() -> None:
+    swap("shardstore._files.maintenance.acknowledged:_salvageable", nothing())
+
+
 @mutation("naming lost revisions until a repair", "people.lost_revisions_are_named")
 def lost_revisions_named_once() -> None:
     swap("shardstore._files.maintenance.verify:recorded", nothing(()))

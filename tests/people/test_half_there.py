@@ -75,6 +75,29 @@ def test_a_copy_without_empty_directories(root: Path, copy: Callable[[Path, Path
         assert len(store.list()) == 5 + 6 * 30
 
 
+def test_every_way_to_bring_a_session_makes_its_directory(root: Path) -> None:
+    """A session that is restored, copied or renamed, too; a write that may create none refuses."""
+    ways: dict[str, Callable[[Store], object]] = {
+        "archived": lambda store: store.archive.restore("archived"),
+        "copied": lambda store: store.copy("source", "copied"),
+        "many": lambda store: store.create_many([("many", {})]),
+        "appended": lambda store: store.append("appended", [1]),
+        "renamed": lambda store: store.rename("source", "renamed"),
+    }
+    with Store(root) as store:
+        store.create("source", {"n": 1})
+        store.create("archived", {"n": 1})
+        assert [one.key for one in store.prune(older_than=0, keep=["source"]).actions] == ["archived"]
+        for key, way in ways.items():
+            shutil.rmtree(directory_of(root, key))
+            with pytest.raises(StoreIncomplete):
+                store.patch(key, {"n": 2}, create=False)
+            way(store)
+            assert key in store
+        assert {kind for kind, _ in kinds(store)} == {"incomplete"}
+        store.verify(repair=True)
+
+
 def test_a_directory_made_again(root: Path) -> None:
     """It is named until a repair."""
     people.a_directory_made_again_is_named_until_repair(root)

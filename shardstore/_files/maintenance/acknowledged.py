@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from shardstore._files.engine import FileEngine
     from shardstore._files.index.upkeep import Believed
     from shardstore._files.layout import Layout
+    from shardstore._journal.replay import Journal
 
 _RECORD_BYTES_MAX = 1 << 16
 
@@ -56,17 +57,44 @@ def find_short(engine: FileEngine) -> Iterator[Short]:
 
 
 def _compare(layout: Layout, name: str, row: Believed) -> Short | None:
-    """Return what a shard lacks; None where it holds the row's revision, or another incarnation, or is damaged."""
+    """Return what a shard lacks; None where it holds the row's revision, or another incarnation, or is damaged.
+
+    Where another session's file, or no file, has its place, it lacks everything. No writer does that, so a mark
+    explains nothing, and a repair that moves it away would leave nobody who knows of the session.
+    """
+    path, short = layout.shard_path(name), Short(name, row.key, row.version, row.rev, 0)
     try:
-        journal, _ = read_file(layout.shard_path(name))
+        journal, _ = read_file(path)
+    except CorruptShard:
+        return _salvageable(path, row, short) if disk.is_regular(path) else short
     except ShardStoreError:
-        return None  # damaged, or unreadable: named as such
+        return None  # unreadable: named as such
     state = journal.state
+    if _is_of_another(journal, row.key):
+        return short
     if journal.records and (not row.version.startswith(f"{state.incarnation}.") or state.rev >= row.rev):
         return None
-    if row.marked and not journal.records and disk.is_directory(os.path.dirname(layout.shard_path(name))):
+    if row.marked and not journal.records and disk.is_directory(os.path.dirname(path)):
         return None  # whoever marked it may have removed it
-    return Short(name, row.key, row.version, row.rev, state.rev)
+    return short._replace(found=state.rev)
+
+
+def _salvageable(path: str, row: Believed, short: Short) -> Short | None:
+    """Return what a damaged shard lacks at its end, which a repair cannot name: it sees gaps, and no revision behind.
+
+    None where it lacks nothing there, where nothing of it is whole (then it is named as lost anyway), and for a marked
+    row: it may be another incarnation's.
+    """
+    try:
+        state, _ = replay.salvage(read_journal(path), "")
+    except ShardStoreError:
+        return None
+    found = 0 if state is None else state.rev - 1  # salvage is a revision by itself
+    return short._replace(found=found) if 0 < found < row.rev and not row.marked else None
+
+
+def _is_of_another(journal: Journal, key: str) -> bool:
+    return journal.state.key not in (None, key)
 
 
 def keep_evidence(engine: FileEngine, short: Short, *, record: bool) -> None:
@@ -77,7 +105,7 @@ def keep_evidence(engine: FileEngine, short: Short, *, record: bool) -> None:
     layout = engine.layout
     try:
         disk.make_directory(layout.quarantine)
-        data = _bytes(layout.shard_path(short.shard))
+        data = _bytes(layout.shard_path(short.shard), short.key)
         if data:
             disk.publish(layout.quarantine / stamped_name(short.shard), data)
         if record:
@@ -87,9 +115,10 @@ def keep_evidence(engine: FileEngine, short: Short, *, record: bool) -> None:
     engine.pool.mark_changed(short.shard)
 
 
-def _bytes(path: str) -> bytes:
+def _bytes(path: str, key: str) -> bytes:
+    """Return what a file holds of a session; nothing where it is another one's, which a repair moves to quarantine/."""
     try:
-        return read_journal(path).rstrip(b"\n")
+        return b"" if _is_of_another(read_file(path)[0], key) else read_journal(path).rstrip(b"\n")
     except CorruptShard:
         return b""  # it became damaged in this moment; a repair keeps it
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from shardstore._files.file import JournalFile
 from shardstore._files.layout import log_file, log_path, parse_stamped, shard_name
 from shardstore._files.logfile import discard, give_name
-from shardstore.errors import CorruptShard, SessionExists, SessionNotFound, raise_io_error
+from shardstore.errors import CorruptShard, SessionExists, SessionNotFound, StoreIncomplete, raise_io_error
 
 if TYPE_CHECKING:
     from shardstore._files.engine import FileEngine
@@ -26,8 +27,9 @@ def restore(engine: FileEngine, key: str, timeout: float | None) -> State:
 
     Raises SessionNotFound, SessionExists, CorruptShard (the archived file is damaged, and stays), LockTimeout.
     """
-    if engine.read(key).exists:
-        raise SessionExists(key)
+    with suppress(StoreIncomplete):  # whether it was there nobody knows; it can be brought back
+        if engine.read(key).exists:
+            raise SessionExists(key)
     if not archived_files(engine, key):
         raise SessionNotFound(key)  # before a file is made to be locked
     with engine.transaction(key, timeout) as txn:

@@ -6,9 +6,10 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from shardstore._files import disk
-from shardstore._files.file import read_file
-from shardstore._files.layout import ARCHIVE, log_file, log_owner, log_path, parse_log, parse_stamped
+from shardstore._files.file import read_file, read_journal
+from shardstore._files.layout import ARCHIVE, log_file, log_owner, log_path, parse_log, parse_stamped, stamped_name
 from shardstore._files.logfile import discard, give_name
+from shardstore._files.missing import quarantined
 from shardstore._log import Item, LogChange, LogState, Settled
 from shardstore._model import Change
 from shardstore.errors import CorruptShard, raise_io_error
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from shardstore._journal.replay import Journal
     from shardstore._model import State
 
+PUT_BACK = "put the file back from a backup, under this name, before you repair"
 _RUNS_MAX = 8  # runs of items that are named
 
 
@@ -30,11 +32,12 @@ class Losses(NamedTuple):
     missing: bool  # the file is not there
     lost: tuple[int, ...]  # indices of items that are not whole
     whole: int  # items that are, those in the journal included
+    short: bool = False  # the file ends before the place that the journal names
 
     @property
     def detail(self) -> str:
         """A sentence for people."""
-        what = "the log's file is missing" if self.missing else "the log's file is damaged"
+        what = f"the log's file is {'missing' if self.missing else 'too short' if self.short else 'damaged'}"
         some = "item" if len(self.lost) == 1 else "items"
         return f"{what}: {some} {runs(self.lost)} cannot be read; {self.whole:,} can"
 
@@ -47,8 +50,18 @@ def losses(engine: FileEngine, name: str, log: LogState) -> Losses | None:
     lost = tuple(number - log.dropped for number in range(log.dropped, log.kept) if number not in found)
     if not lost:
         return None
-    missing = not disk.exists(engine.logs.path(name, log.settled))
-    return Losses(missing, lost, log.length - len(lost))
+    size = _size(engine.logs.path(name, log.settled))
+    return Losses(size is None, lost, log.length - len(lost), short=size is not None and size < log.settled.end - 1)
+
+
+def _size(path: str) -> int | None:
+    """Return the bytes of a file; None where there is none."""
+    try:
+        return os.lstat(path).st_size
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise_io_error(error, "looking at a log", path)
 
 
 def runs(numbers: tuple[int, ...]) -> str:
@@ -64,8 +77,9 @@ def runs(numbers: tuple[int, ...]) -> str:
 
 
 def repair(engine: FileEngine, txn: FileTransaction, name: str) -> str:
-    """Go on with the items that are whole, as a new revision; the damaged file is kept in quarantine/.
+    """Go on with the items that are whole, as a new revision; journal and damaged file are kept in quarantine/.
 
+    The journal alone names the lost items' file: without it, nobody could put that file back later.
     Return a sentence about the repair, for people. REQUIRES: inside `txn`.
     """
     log = txn.state.log
@@ -74,16 +88,33 @@ def repair(engine: FileEngine, txn: FileTransaction, name: str) -> str:
         return "it is whole by now"
     whole = engine.logs.whole_items(name, log.settled)
     items = [_newest(log, number, whole[number]) for number in range(log.dropped, log.kept) if number in whole]
-    kept_as = keep(engine.layout, name, log.settled.file)
+    kept = [keep_journal(engine.layout, txn, name), keep(engine.layout, name, log.settled.file)]
     change = LogChange(cut=log.dropped, add=(*items, *log.pending))
     txn.commit(Change({}, [], log=change), engine.process, durable=True)
     txn.rewrite()
-    return f"{found.whole:,} items salvaged" + (f"; the original is {kept_as}" if kept_as else "")
+    return f"{found.whole:,} items salvaged; " + (
+        f"the originals are {kept[0]} and {kept[1]}" if kept[1] else f"the original is {kept[0]}"
+    )
 
 
 def _newest(log: LogState, number: int, item: Item) -> Item:
     new = log.replaced.get(number)
     return item if new is None else new._replace(id=item.id)
+
+
+def keep_journal(layout: Layout, txn: FileTransaction, name: str) -> str:
+    """Copy a whole journal to quarantine/; return the copy's name relative to the root. Raises StoreIOError.
+
+    A copy, and no second name of the file: the commits that follow would be in it.
+    """
+    target = layout.quarantine / stamped_name(name)
+    data = txn.read_whole()
+    try:
+        disk.make_directory(layout.quarantine)
+        disk.publish(target, data)
+    except OSError as error:
+        raise_io_error(error, "keeping a journal in quarantine", str(target))
+    return f"{layout.quarantine.name}/{target.name}"
 
 
 def keep(layout: Layout, name: str, file_id: str) -> str:
@@ -139,7 +170,7 @@ def why_unused(layout: Layout, name: str, file_id: str) -> str | None:
         return None
     if journal.state.log.settled.file == file_id:
         return None
-    reason = why_kept(layout, name, journal)
+    reason = why_kept(layout, name, file_id, journal)
     if reason:
         return f"{reason}: this may be all that is left; compact moves it to quarantine/"
     return "no journal names it; compact sweeps it"
@@ -168,7 +199,7 @@ def sweep(engine: FileEngine, txn: FileTransaction, name: str, file_id: str) -> 
         return None
     path = log_path(engine.layout, name, file_id)
     disk.sync_directory(os.path.dirname(path))
-    reason = why_kept(engine.layout, name, txn.journal)
+    reason = why_kept(engine.layout, name, file_id, txn.journal)
     kept = keep(engine.layout, name, file_id) if reason else ""
     os.unlink(path)
     return Swept(f"{reason}; it is {kept}", kept=True) if kept else Swept("no journal names it")
@@ -183,8 +214,8 @@ def sweep_all(txn: FileTransaction, layout: Layout, name: str) -> None:
             discard(log_path(layout, name, file_id))
 
 
-def why_kept(layout: Layout, name: str, journal: Journal) -> str:
-    """Return why the unused log files of a shard may be all that is left of its log; an empty text where they are not.
+def why_kept(layout: Layout, name: str, file_id: str, journal: Journal) -> str:
+    """Return why an unused log file of a shard may be all that is left of its log; an empty text where it is not.
 
     A delete and a replacement leave a journal that says so before the file goes. A file that somebody emptied, removed
     or put back from a backup says nothing of the log that it had.
@@ -194,6 +225,24 @@ def why_kept(layout: Layout, name: str, journal: Journal) -> str:
     named = journal.state.log.settled.file
     if named and not disk.exists(log_path(layout, name, named)):
         return "the log that its session's file names is missing"
+    by = _named_in_quarantine(layout, name, file_id)
+    return f"{layout.quarantine.name}/{by} names it" if by else ""
+
+
+def _named_in_quarantine(layout: Layout, name: str, file_id: str) -> str:
+    """Return the name of a session's file in quarantine/ that holds the id of a log file; empty where none does.
+
+    What a repair moved there may be damaged, so its bytes decide. Raises StoreIOError.
+    """
+    for file in quarantined(layout):
+        stamped = parse_stamped(file)
+        if stamped is None or stamped[0] != name:
+            continue
+        try:
+            if file_id.encode() in read_journal(str(layout.quarantine / file)):
+                return file
+        except CorruptShard:
+            continue  # a directory or a link that stood in a session's place
     return ""
 
 

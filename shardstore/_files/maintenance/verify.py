@@ -128,7 +128,8 @@ class _Verification:
         self.records += journal.records
         self.sessions += state.exists
         if state.key is not None and not is_shard_of(file.name, state.key):
-            self._problem(file, state.key, "misplaced", f"it claims to be session {state.key!r}")
+            detail = f"it claims to be session {state.key!r}; the session whose file this was is missing"
+            self._problem(file, state.key, "misplaced", detail)
             return
         if journal.crlf:
             self._problem(file, state.key, "line-endings", "its lines end in CR LF; a tool converted the file")
@@ -150,7 +151,9 @@ class _Verification:
         path, detail, repaired = log_name(file.name, state.log.settled.file), found.detail, False
         if self.repair:
             repaired, outcome = self._mend_log(file)
-            detail = f"{detail}; {outcome}"
+        else:
+            outcome = logs.PUT_BACK
+        detail = f"{detail}; {outcome}"
         self.problems.append(Problem(f"{SHARDS}/{path}", state.key, "log", detail, repaired))
 
     def _mend_log(self, file: StoreFile) -> tuple[bool, str]:
@@ -170,10 +173,12 @@ class _Verification:
     def _check_mode(self, file: StoreFile, path: str) -> None:
         try:
             mode = stat.S_IMODE(os.lstat(path).st_mode)
+            shared = disk.is_shared(os.path.dirname(path))  # then its group is meant to open it
         except FileNotFoundError:
             return
-        if mode & 0o077:
-            self._note(file.path, "mode", f"others may open it (mode {mode:04o}); chmod 600 closes it")
+        if mode & (0o007 if shared else 0o077):
+            who, how = ("others", "o-rwx") if shared else ("its group or others", "600")
+            self._note(file.path, "mode", f"{who} may open it (mode {mode:04o}); chmod {how} closes it")
 
     def _check_acknowledged(self) -> None:
         """Name the revisions that the index knows and no shard holds, now or as an earlier verify recorded."""

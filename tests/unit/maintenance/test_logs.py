@@ -64,7 +64,7 @@ def test_damaged_items_are_counted_from_the_first_that_stands(store: Store, engi
     assert (found.missing, found.lost, found.whole) == (False, (2, 3), 288)
     assert found.detail == "the log's file is damaged: items 2 to 3 cannot be read; 288 can"
     with engine.pool.transaction("k", 1.0) as txn:
-        assert "288 items salvaged; the original is quarantine/" in logs.repair(engine, txn, NAME)
+        assert "288 items salvaged; the originals are quarantine/" in logs.repair(engine, txn, NAME)
     assert [item["n"] for item in store["k"].log] == [n for n in range(10, 300) if n not in (12, 13)]
     assert (engine.layout.quarantine / log_file(NAME, path.name.split(".")[1])).exists()
     with engine.pool.transaction("k", 1.0) as txn:
@@ -74,6 +74,7 @@ def test_damaged_items_are_counted_from_the_first_that_stands(store: Store, engi
 @pytest.mark.damages("a log's file is gone")
 def test_a_file_that_is_gone(engine: FileEngine, path: Path) -> None:
     settled = engine.read("k").log.settled.lines
+    before = disk.shard(engine.root, "k").read_bytes()
     path.unlink()
     found = losses(engine)
     assert found is not None
@@ -81,7 +82,10 @@ def test_a_file_that_is_gone(engine: FileEngine, path: Path) -> None:
     assert len(found.lost) == settled
     assert found.detail.startswith("the log's file is missing: items 0 to ")
     with engine.pool.transaction("k", 1.0) as txn:
-        assert logs.repair(engine, txn, NAME) == f"{300 - settled:,} items salvaged"
+        told = logs.repair(engine, txn, NAME)
+    (kept,) = engine.layout.quarantine.iterdir()
+    assert told == f"{300 - settled:,} items salvaged; the original is quarantine/{kept.name}"
+    assert kept.read_bytes() == before, "as it was, without the repair's own revision"
 
 
 def test_only_what_no_journal_names_is_swept(store: Store, engine: FileEngine, path: Path) -> None:

@@ -114,6 +114,23 @@ def test_each_oddity_is_a_note_and_the_store_is_well(
     assert [note.kind for note in report.notes] == [kind]
 
 
+@pytest.mark.parametrize(
+    ("directory", "mode", "text"),
+    [
+        (0o2770, 0o660, None),
+        (0o2770, 0o666, "others may open it (mode 0666); chmod o-rwx closes it"),
+        (0o700, 0o660, "its group or others may open it (mode 0660); chmod 600 closes it"),
+    ],
+)
+def test_a_group_that_shares_the_store_may_open_its_files(
+    engine: FileEngine, path: Path, directory: int, mode: int, text: str | None
+) -> None:
+    """chmod 600 would lock the others of the group out."""
+    path.parent.chmod(directory)
+    path.chmod(mode)
+    assert [note.detail for note in run(engine).notes] == ([] if text is None else [text])
+
+
 def test_a_file_in_a_directorys_place_is_misplaced(engine: FileEngine, path: Path) -> None:
     engine.layout.quarantine.rmdir()
     engine.layout.quarantine.touch()
