@@ -20,8 +20,10 @@ from shardstore import (
 )
 from shardstore._postgres.connection import Connection
 from shardstore._postgres.values import Refused
+from shardstore.engine import doctor
 from tests.contract.backend import PostgresBackend, connect, holder
 from tests.postgres.proxy import proxied
+from tests.support.postgres import own_cluster, server_or_skip
 
 KEY = "agent:main:main"
 
@@ -201,3 +203,27 @@ def test_no_connection_is_left_behind(database: PostgresBackend) -> None:
         ).fetchone()[0]:
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("given", "advice"), [("", "got none: set PGPASSWORD"), (":wrong", "check PGPASSWORD")])
+def test_a_password_that_is_refused_has_its_own_advice(given: str, advice: str) -> None:
+    """Also for a database that needs one, without a word of the server being parsed."""
+    server_or_skip()
+    with own_cluster() as cluster:
+        with connect(cluster.url) as admin:
+            admin.execute("CREATE ROLE guarded LOGIN PASSWORD 'right'")
+        rules = cluster.place / "data" / "pg_hba.conf"
+        rules.write_text("host all guarded 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n")
+        with connect(cluster.url) as admin:
+            admin.execute("SELECT pg_reload_conf()")
+        url = cluster.url.replace("postgres@", f"guarded{given}@")
+        deadline = time.monotonic() + 10.0
+        while True:  # until the rules are read
+            try:
+                doctor(url)
+            except StoreUnavailable as error:
+                assert advice in error.reason
+                assert "wrong" not in str(error)
+                return
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
