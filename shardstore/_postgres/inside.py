@@ -185,7 +185,7 @@ class Inside:
         self._take_over(connection, rows[0])
 
     def _place(self, connection: Connection, deadline: float | None) -> bool:
-        """Make a row that nobody else sees yet; return False where another writer made one. Raises CorruptShard."""
+        """Insert a row that nobody else sees yet; return False where another writer made one. Raises CorruptShard."""
         sql, slot = self.engine.sql, self.slot
         # The settings come by a later statement: reindex waits for the transactions that have a number, as this one has
         # by then.

@@ -285,7 +285,7 @@ def close_inherited() -> None:
     _connections.clear()
 
 
-def _asked(pg: pq.PGconn) -> str:
+def _asked(pg: pq.abc.PGconn) -> str:
     """Return advice about the password, if the server asked for one."""
     if pg.needs_password:
         return "it asked for a password and got none: set PGPASSWORD, or add a line to ~/.pgpass"

@@ -225,6 +225,8 @@ def test_inspect_names_the_holder_of_a_session(run, database: PostgresBackend) -
             assert run("inspect", "k", "--json").json["lock"]["pid"] == os.getpid()
         assert re.search("Lock +free", run("inspect", "k").out)
         assert "file of" not in shown
+        assert "1 journal," in run("verify").out
+        assert re.search("^Database ", run("doctor").out, re.MULTILINE)
 
 
 def test_doctor_names_the_right_that_is_missing(shell: Shell, database: PostgresBackend) -> None:

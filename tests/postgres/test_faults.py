@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import time
 from typing import Any
@@ -17,6 +18,8 @@ from shardstore import (
     StoreIOError,
     StoreNotFound,
     StoreUnavailable,
+    UnsupportedFormat,
+    WatchExpired,
 )
 from shardstore._postgres.connection import Connection
 from shardstore._postgres.values import Refused
@@ -227,3 +230,23 @@ def test_a_password_that_is_refused_has_its_own_advice(given: str, advice: str) 
                 return
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+def test_a_token_from_before_a_crash_says_so(database: PostgresBackend) -> None:
+    """It names transactions that the server has not begun: their numbers were given out, and lost."""
+    with database.open() as store:
+        place = store.token().rpartition(".")[0]
+        with pytest.raises(WatchExpired, match="or its server crashed"):
+            store.watch(since=f"{place}.99999999:99999999:")
+
+
+def test_another_encoding_is_named(database: PostgresBackend) -> None:
+    name = f"latin_{database.schema}"
+    with connect(database.server) as admin:
+        admin.execute(f"CREATE DATABASE {name} ENCODING LATIN1 LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+        try:
+            url = re.sub(r"/[^/?]*\?", f"/{name}?", database.url)
+            with pytest.raises(UnsupportedFormat, match="encoding is LATIN1;"):
+                Store(url)
+        finally:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -339,7 +339,7 @@ _DEFERRED = "CREATE CONSTRAINT TRIGGER stop AFTER INSERT ON {s}.{table} DEFERRAB
 
 
 def _have(database: PostgresBackend, table: str, body: str, trigger: str) -> None:
-    """Make a trigger, as a database's owner may."""
+    """Create a trigger, as a database's owner may."""
     with connect(database.server) as owner:
         owner.execute(
             f"CREATE FUNCTION {database.schema}.act() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {body} END$$;"
