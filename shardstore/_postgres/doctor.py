@@ -12,7 +12,7 @@ from shardstore._postgres.rights import may_write, to_make_it
 from shardstore._postgres.statements import Statements
 from shardstore._postgres.values import Lost, Refused, number
 from shardstore._postgres.wire import Settings
-from shardstore.errors import ShardStoreError, StoreNotFound, StoreUnavailable
+from shardstore.errors import ShardStoreError, StoreIOError, StoreNotFound, StoreUnavailable
 from shardstore.reports import Check, DoctorReport
 
 if TYPE_CHECKING:
@@ -113,7 +113,8 @@ def _store(connection: Connection, at: address.Address) -> Check:
             return Check("store", "fail", f"none in schema {at.schema}, and this user may not make it; run: {right}")
         return Check("store", "pass", f"no store in schema {at.schema} yet; the first writer makes it")
     except ShardStoreError as error:
-        return Check("store", "fail", str(error) + (f"; run: {right}" if right is not None else ""))
+        refused = right is not None and isinstance(error, StoreIOError)
+        return Check("store", "fail", f"{error}; run: {right}" if refused else str(error))
     fields = ", ".join(found.indexed) or "none"
     if not may_write(connection, at.schema):
         return Check("store", "warn", f"schema {at.schema}: this user may read its tables, and not write to them")
