@@ -33,12 +33,14 @@ def doctor(
     """
     from shardstore import engine
 
-    if directory is None:
+    place = store_path(ctx, store) if directory is None else _place(ctx, directory)
+    if isinstance(place, str):  # a database is asked although no store is there yet
+        report = _of_server(ctx, place)
+    elif directory is None:
         with open_existing(ctx, store, read_only=True) as opened:
-            named = store_path(ctx, store)
-            report = engine.doctor(named if opened.root is None and isinstance(named, str) else Path(opened.location))
+            report = engine.doctor(Path(opened.location))
     else:
-        report = engine.doctor(_place(ctx, directory))
+        report = engine.doctor(place)
     if json:
         checks = [{"name": one.name, "status": one.status, "detail": one.detail} for one in report.checks]
         fields = {
@@ -48,14 +50,30 @@ def doctor(
         }
         output.json_object({**fields, "checks": checks})
     else:
-        _print_report(report)
+        _print_report(report, of_server=isinstance(place, str))
     if not report.ok:
         raise exits.CommandError("a store would not be safe here", _advice(report))
 
 
+def _of_server(ctx: typer.Context, url: str) -> DoctorReport:
+    """Ask the server of a database. Raises CommandError where psycopg is missing; a wrong URL is a usage error."""
+    from shardstore import engine, errors
+
+    try:
+        return engine.doctor(url)
+    except errors.StoreUnavailable as error:  # the usual advice is to run this command
+        raise exits.CommandError(str(error), "check the URL, and that the server runs") from None
+    except ModuleNotFoundError as error:
+        if error.name != "psycopg":
+            raise
+        raise exits.CommandError(str(error)) from None
+    except ValueError as error:
+        raise typer.BadParameter(str(error), ctx=ctx, param_hint="URL") from None
+
+
 def _advice(report: DoctorReport) -> str:
     """Blame the file system only where it is not a local one: a full disk fails the same checks."""
-    if report.checks[0].status != "pass":
+    if report.checks[0].status != "pass" and report.checks[0].name != "server":
         return "move it to a local disk"
     return "the lines with `fail` say why; where it is space, a quota or a permission, mend that and run it again"
 
@@ -70,13 +88,14 @@ def _place(ctx: typer.Context, name: str) -> Path | str:
     return path
 
 
-def _print_report(report: DoctorReport) -> None:
+def _print_report(report: DoctorReport, *, of_server: bool) -> None:
+    where, kind = ("Database", "Server") if of_server else ("Directory", "File system")
     output.pairs(
         [
-            ("Directory", show.text(report.directory)),
-            ("File system", show.text(report.file_system)),
+            (where, show.text(report.directory)),
+            (kind, show.text(report.file_system)),
         ],
-        whole=("Directory",),
+        whole=(where,),
     )
     output.line()
     columns = (

@@ -36,10 +36,11 @@ def verify(
     """Check every file of the store. Exit code 5 if there was damage, even if it was repaired."""
     with open_existing(ctx, store) as opened, progress.bar("Reading", _AGAIN) as shown:
         report = opened.verify(repair=repair, progress=shown)
+        journals = "journal" if opened.root is None else "shard"  # a database has no files
     if json:
         output.json_object(_for_programs(report))
     else:
-        _print_report(report)
+        _print_report(report, journals)
     if report.problems:
         raise _failure(report, repair=repair)
 
@@ -102,7 +103,7 @@ def _for_programs(report: VerifyReport) -> dict[str, Any]:
     }
 
 
-def _print_report(report: VerifyReport) -> None:
+def _print_report(report: VerifyReport, journals: str) -> None:
     """Print the findings, lost sessions last, where they do not scroll away; then how much was read."""
     columns = (
         tables.Column("kind"),
@@ -118,7 +119,7 @@ def _print_report(report: VerifyReport) -> None:
         output.table(columns, rows)
         output.line()
     output.line(
-        f"{show.count(report.sessions, 'session')}, {show.count(report.shards, 'shard')}, "
+        f"{show.count(report.sessions, 'session')}, {show.count(report.shards, journals)}, "
         f"{show.count(report.records, 'record')} "
         f"read: {show.count(len(report.problems), 'problem') if report.problems else 'no problem'}"
     )

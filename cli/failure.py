@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import pwd
+import re
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -29,6 +30,8 @@ KINDS = {
     exits.LOCKED: "locked",
     exits.INTERRUPTED: "interrupted",
 }
+# A URL in a wrong place of the command line is echoed by typer: its password reaches to its last @.
+_PASSWORD = re.compile(r"(postgres(?:ql)?:/*[^\s:/@]*):\S*@", re.IGNORECASE)
 _PURGE = "`shardstore archive purge --older-than 7d` (or --all) removes archived sessions"
 _FREE = "`shardstore compact --dry-run` shows more space to free, `delete` and `prune --purge` remove sessions"
 
@@ -70,7 +73,7 @@ def _report_usage(error: Any) -> int:
     if not json_wanted():
         shown = io.StringIO()
         error.show(file=shown)
-        output.message(escape.lines(shown.getvalue().rstrip("\n")))
+        output.message(escape.lines(_without_password(shown.getvalue().rstrip("\n"))))
     else:
         context = getattr(error, "ctx", None)
         hint = f"`{context.command_path} --help`" if context else ""
@@ -79,12 +82,16 @@ def _report_usage(error: Any) -> int:
 
 
 def _tell(failure: CommandError) -> None:
-    message, hint = escape.text(failure.message), escape.text(failure.hint)
+    message, hint = escape.text(_without_password(failure.message)), escape.text(failure.hint)
     if json_wanted():
         error = {"code": failure.code, "kind": KINDS[failure.code], "message": message, "next": hint or None}
         return output.json_message({"error": error})
     output.message(f"Error: {message}")
     return output.message(f"Next: {hint}") if hint else None
+
+
+def _without_password(text: str) -> str:
+    return _PASSWORD.sub(r"\1:***@", text)
 
 
 def json_wanted() -> bool:
@@ -143,7 +150,7 @@ def _by_kind() -> list[tuple[type[Exception] | tuple[type[Exception], ...], tupl
         (errors.RevisionNotFound, (exits.NO_SESSION, "`shardstore history KEY` shows the revisions that are kept")),
         (errors.SessionNotFound, (exits.NO_SESSION, "`shardstore list --prefix ...` shows the keys")),
         (errors.StoreNotFound, (exits.NO_STORE, "")),
-        (errors.StoreUnavailable, (exits.ERROR, "check the URL, and that the server runs; `shardstore doctor URL`")),
+        (errors.StoreUnavailable, (exits.ERROR, "check the URL, and that the server runs: `shardstore doctor URL`")),
         (errors.Conflict, (exits.CONFLICT, "")),
         (errors.CorruptShard, (exits.CORRUPT, "")),
         ((errors.InvalidKey, errors.InvalidEntry, errors.InvalidQuery), (exits.USAGE, "")),
@@ -178,6 +185,8 @@ def _as_owner(owner: int) -> str:
 
 def _who_may(path: Any) -> str:
     """Return advice that names the owner of a refused path."""
+    if isinstance(path, str) and "://" in path:
+        return "`shardstore doctor URL` names the right that the user lacks"
     owner = _owner(path) if isinstance(path, str) else None
     if owner is None or owner == os.geteuid():
         return "check who may read and write there"

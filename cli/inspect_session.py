@@ -23,12 +23,13 @@ def print_session(store: Store, key: str, *, history: bool, as_json: bool) -> No
     session = store[key]
     path = store.engine.place(key) or store.location
     real = os.path.realpath(path)
-    held = next((one for one in store.engine.holders() if one.path == real), None)
+    in_files = store.root is not None
+    held = next((one for one in store.engine.holders() if (one.path == real if in_files else one.key == key)), None)
     revisions = changes.steps(store.history(key)) if history else []
     remarks = store.engine.remarks(key)
     if as_json:
         return output.json_object({**_for_programs(session, path, held, revisions, history=history), "notes": remarks})
-    output.pairs(_facts(session, path, held), whole=("Session", "Version", "File"))
+    output.pairs(_facts(session, path, held, in_files=in_files), whole=("Session", "Version", "File", "Store"))
     for remark in remarks:
         output.line(f"Note: {show.text(remark)}")
     if history:
@@ -52,7 +53,7 @@ def _for_programs(
         "path": path,
         "file_size": _file_size(path),
         "log": _log_for_programs(session, path),
-        "lock": {"pid": held.pid, "command": command_of(held.pid)} if held else None,
+        "lock": {"pid": held.pid, "command": _command(held)} if held else None,
     }
     if not history:
         return {**shown, "data": session.data}
@@ -93,20 +94,36 @@ def _step(step: changes.Step) -> dict[str, Any]:
     }
 
 
-def _facts(session: Session, path: str, held: LockHolder | None) -> list[tuple[str, str]]:
-    owner = f"held by {held.pid}" + (f" ({command_of(held.pid)})" if command_of(held.pid) else "") if held else "free"
+def _facts(session: Session, path: str, held: LockHolder | None, *, in_files: bool) -> list[tuple[str, str]]:
+    whole = f", file of {show.size(_file_size(path))}" if in_files else ""
     created, updated = session.created_at, session.updated_at
     return [
         ("Session", show.text(session.key)),
         ("Revision", str(session.rev)),
         ("Version", session.version),
-        ("Size", f"{show.size(len(dumps(session.data)))}, file of {show.size(_file_size(path))}"),
+        ("Size", show.size(len(dumps(session.data))) + whole),
         ("Created", f"{show.time(created)} ({show.age(created)})"),
         ("Updated", f"{show.time(updated)} ({show.age(updated)}) by {show.text(session.actor)}"),
         *_log_fact(session, path),
-        ("File", show.text(path)),
-        ("Lock", owner),
+        ("File" if in_files else "Store", show.text(path)),
+        ("Lock", _owner(held) if held else "free"),
     ]
+
+
+def _owner(held: LockHolder) -> str:
+    """Name who holds the lock; of a database's, as its connection named itself."""
+    if _is_elsewhere(held):
+        return f"held by {show.text(held.path.rpartition('#')[2])}"
+    return f"held by {held.pid}" + (f" ({_command(held)})" if _command(held) else "")
+
+
+def _command(held: LockHolder) -> str:
+    return "" if _is_elsewhere(held) else command_of(held.pid)
+
+
+def _is_elsewhere(held: LockHolder) -> bool:
+    """Return whether the process may be on another host, where its number means another one here."""
+    return "://" in held.path
 
 
 def _print_fields(session: Session) -> None:

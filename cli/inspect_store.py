@@ -73,7 +73,10 @@ def _for_programs(
         **asdict(stats),
         "biggest": [info_as_json(info) for info in biggest],
         "most_revised": [info_as_json(info) for info in revised],
-        "locks": [{"key": one.key, "path": one.path, "pid": one.pid, "command": command_of(one.pid)} for one in held],
+        "locks": [
+            {"key": one.key, "path": one.path, "pid": one.pid, "command": command_of(one.pid) if store.root else ""}
+            for one in held
+        ],
     }
 
 

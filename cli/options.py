@@ -54,7 +54,8 @@ def store_path(ctx: typer.Context, store: str | None) -> str | Path:
 
 def place_of(named: str) -> str | Path:
     """Return a URL as it is, and anything else as a path."""
-    return named if "://" in named else Path(named)
+    is_url = "://" in named or named.lstrip().startswith(("postgresql:", "postgres:"))  # or was meant as one
+    return named if is_url else Path(named)
 
 
 def open_store(ctx: typer.Context, place: str | Path, **settings: Any) -> Store:

@@ -307,13 +307,20 @@ def open_engine(  # the settings of a store
         raise TypeError(f"root is a path as str or PathLike, not {type(text).__name__}")
     if not text:
         raise ValueError("root is empty; name a directory, for example Store('sessions')")
-    scheme = _SCHEME.match(text)
-    if scheme is not None and scheme[1] in _POSTGRES:
+    if _is_database(text):
         opened: Engine = _import_postgres().open_engine(text, create=create, read_only=read_only, indexed=indexed)
         return opened
-    if scheme is not None:
-        raise ValueError(f"no engine for {scheme[1]}:// URLs; name a directory, or postgresql://host/database")
     return open_files(_absolute(text), create=create, read_only=read_only, allow_shared=allow_shared, indexed=indexed)
+
+
+def _is_database(text: str) -> bool:
+    """Return whether a store's place is a database. Raises ValueError for another URL; it never shows a password."""
+    scheme = _SCHEME.match(text)
+    if scheme is not None and scheme[1] not in _POSTGRES:
+        raise ValueError(f"no engine for {scheme[1]}:// URLs; name a directory, or postgresql://host/database")
+    if scheme is None and text.lstrip().startswith(tuple(f"{name}:" for name in _POSTGRES)):
+        raise ValueError("the URL of a database begins with postgresql://; a directory's name with ./")
+    return scheme is not None
 
 
 def _absolute(root: str) -> str:
@@ -344,6 +351,8 @@ def doctor(place: Path | str) -> DoctorReport:
     If `place` is text, it is the URL of a database, and the server is asked.
     """
     if isinstance(place, str):
+        if not _is_database(place):
+            raise ValueError("a database is named by a URL, postgresql://host/database; a directory by a Path")
         _import_postgres()
         from shardstore._postgres.doctor import examine as examine_server
 

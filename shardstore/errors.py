@@ -159,7 +159,8 @@ class LogReplaced(ShardStoreError, LookupError):
 class WatchExpired(ShardStoreError):
     """The store no longer has the changes since a token: take a new one, list, and watch from there.
 
-    So it is when the index was rebuilt, when the token is too old, or when it is of another store.
+    So it is when the index was rebuilt, when the token is too old, or when it is of another store. In a database, also
+    when a backup was put back, another server took over, or the server crashed.
     """
 
     def __init__(self, reason: str = "the token is too old, or of another store") -> None:
@@ -360,7 +361,8 @@ class StoreIncomplete(ShardStoreError, FileNotFoundError):
 class StoreUnavailable(ShardStoreError, ConnectionError):
     """The database server cannot be reached, or went away before anything was changed. `.location`.
 
-    Calls wait within lock_timeout for a server that is restarting, unless a mutator has run already.
+    Writes of an open store wait within lock_timeout for a server that is restarting, unless a mutator has run already,
+    and reads for 5 seconds. Opening a store does not wait.
     """
 
     _fields = ("location", "reason")

@@ -57,13 +57,17 @@ class Connections:
 
     def take(self, deadline: float | None = None) -> Connection:
         """Return a connection that is in no transaction. Raises Lost."""
+        connection = self._idle_one()
+        return Connection(self._settings, deadline) if connection is None else connection
+
+    def _idle_one(self) -> Connection | None:
+        """Return an idle connection that is good, if there is one."""
         while True:
             try:
                 connection = self._idle.pop()
-            except IndexError:
-                return Connection(self._settings, deadline)
-            try:
                 connection.check()
+            except IndexError:
+                return None
             except Lost:
                 continue
             return connection

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 from shardstore._postgres import address, schema
 from shardstore._postgres.connection import Connection
 from shardstore._postgres.failures import raise_unavailable
+from shardstore._postgres.rights import may_write, to_make_it
 from shardstore._postgres.statements import Statements
 from shardstore._postgres.values import Lost, Refused, number
 from shardstore._postgres.wire import Settings
-from shardstore.errors import ShardStoreError, StoreNotFound
+from shardstore.errors import ShardStoreError, StoreIOError, StoreNotFound, StoreUnavailable
 from shardstore.reports import Check, DoctorReport
 
 if TYPE_CHECKING:
@@ -19,15 +20,20 @@ if TYPE_CHECKING:
 
 _OLDEST: Final = 130000  # PostgreSQL 13
 _SKEW_WARN_S, _SKEW_FAIL_S = 1.0, 86_400.0  # order_time mends less than a day
+_LOOK_S: Final = 2.0
 _FEW: Final = 20  # connections
 
 
 def examine(url: str) -> DoctorReport:
     """Ask the server at a URL. Raises ValueError, StoreUnavailable."""
     at = address.parse(url)
+    settings = Settings(at)
     try:
-        connection = Connection(Settings(at), None)
+        connection = Connection(settings, None)
     except Lost as error:
+        if _is_missing(settings):
+            why = f"there is no database {settings.database} on this server: `createdb {settings.database}` makes it"
+            raise StoreUnavailable(at.location, why) from error
         raise_unavailable(error, at.location)
     try:
         version = connection.server_version
@@ -37,6 +43,21 @@ def examine(url: str) -> DoctorReport:
     finally:
         connection.close()
     return DoctorReport(at.location, f"PostgreSQL {version // 10000}.{version % 10000}", checks)
+
+
+def _is_missing(settings: Settings) -> bool:
+    """Return whether the server is there and the database is not. libpq keeps no SQLSTATE of a failed connect."""
+    try:
+        other = Connection(Settings(settings.address, database="postgres"), time.monotonic() + _LOOK_S)
+    except Lost:
+        return False
+    try:
+        rows = other.run("SELECT FROM pg_database WHERE datname = $1::text", (settings.database,), once=True).rows
+    except (Lost, Refused):
+        return False
+    finally:
+        other.close()
+    return bool(settings.database) and not rows
 
 
 def _checks(connection: Connection, at: address.Address) -> Iterator[Check]:
@@ -84,12 +105,18 @@ def _clock(connection: Connection) -> Check:
 
 
 def _store(connection: Connection, at: address.Address) -> Check:
+    right = None if connection.standby else to_make_it(connection, at.schema)
     try:
         found = schema.read(connection, Statements(at.schema).settings, at.location)
     except StoreNotFound:
+        if right is not None:
+            return Check("store", "fail", f"none in schema {at.schema}, and this user may not make it; run: {right}")
         return Check("store", "pass", f"no store in schema {at.schema} yet; the first writer makes it")
     except ShardStoreError as error:
-        return Check("store", "fail", str(error))
+        refused = right is not None and isinstance(error, StoreIOError)
+        return Check("store", "fail", f"{error}; run: {right}" if refused else str(error))
     fields = ", ".join(found.indexed) or "none"
+    if not may_write(connection, at.schema):
+        return Check("store", "warn", f"schema {at.schema}: this user may read its tables, and not write to them")
     ready = "" if found.is_indexed else "; `shardstore reindex` was not finished"
     return Check("store", "pass" if not ready else "warn", f"schema {at.schema}, indexed fields: {fields}{ready}")

@@ -20,6 +20,7 @@ EXPIRED: Final = "25P03"  # idle_in_transaction_session_timeout
 # A standby ends a read that needs rows which the server it follows has cleaned up. A writer that gets this has another
 # isolation level than it must have.
 CLEANED_UP: Final = "40001"
+FORBIDDEN: Final = "42501"  # insufficient_privilege
 _NO_STATEMENT, _SAME_STATEMENT = "26000", "42P05"  # of prepared ones: a pooler stands in between after all
 _FULL: Final = frozenset({"53100", "53200", "54000"})
 _GONE: Final = frozenset({"42P01", "3F000", "3D000"})
@@ -28,7 +29,7 @@ _PASSING: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "53300", EXPIRE
 _ODD: Final = frozenset({"42703", "42883", "42804"})  # a column or function that is missing: not our tables
 _NUMBERS: Final = {
     "25006": (errno.EROFS, "the server is a standby, or read-only"),
-    "42501": (errno.EACCES, "the server refuses this user"),
+    FORBIDDEN: (errno.EACCES, "the server refuses this user"),
 }
 
 
@@ -42,7 +43,7 @@ def is_poolers(state: str) -> bool:
     return state in (_NO_STATEMENT, _SAME_STATEMENT)
 
 
-def raise_refused(error: Refused, location: str) -> NoReturn:
+def raise_refused(error: Refused, location: str, *, advice: str = "") -> NoReturn:
     """Raise the typed error for a refused statement. Nothing was changed."""
     state = error.state
     if state in _FULL:
@@ -54,14 +55,17 @@ def raise_refused(error: Refused, location: str) -> NoReturn:
     if state in _PASSING:
         raise_unavailable(error, location)
     number, why = _NUMBERS.get(state, (errno.EIO, "the server refused a statement"))
-    raise StoreIOError(number, f"{why}: {error}: {location}; nothing was changed", location) from error
+    then = f"; {advice}" if advice else ""
+    raise StoreIOError(number, f"{why}: {error}: {location}; nothing was changed{then}", location) from error
 
 
 def raise_unavailable(error: Lost | Refused, location: str) -> NoReturn:
     """Raise StoreUnavailable; for a final refusal, its own error."""
     if isinstance(error, Refused) and error.state not in _PASSING:
         raise_refused(error, location)
-    raise StoreUnavailable(location, str(error) or "the connection was closed") from error
+    reason = str(error) or "the connection was closed"
+    password = f"; {error.password}" if isinstance(error, Lost) and error.password else ""
+    raise StoreUnavailable(location, reason + password) from error
 
 
 def raise_uncertain(error: Lost, location: str) -> NoReturn:

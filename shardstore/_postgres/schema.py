@@ -16,10 +16,11 @@ from __future__ import annotations
 import os
 import random
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from shardstore import _codec as codec
-from shardstore._postgres.failures import raise_refused
+from shardstore._postgres.failures import FORBIDDEN, raise_refused
+from shardstore._postgres.rights import to_make_it
 from shardstore._postgres.values import Refused, number
 from shardstore.errors import StoreNotFound, UnsupportedFormat
 
@@ -30,11 +31,12 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 PREFIX: Final = 200  # characters of a key, and bytes of a sort key, that stand in an index
 _RACES: Final = frozenset({"23505", "42P06", "42P07", "42710", "40P01", "XX000"})  # somebody else made the same
+_TAKEN: Final = "42P07"  # a table of this name is there, though no store is
 _TRIES: Final = 20
 
 _TABLES: Final = """
 BEGIN;
-CREATE SCHEMA IF NOT EXISTS "{s}";
+{schema}
 CREATE TABLE "{s}".store (
   one boolean PRIMARY KEY DEFAULT true CHECK (one),
   format bigint NOT NULL,
@@ -86,6 +88,8 @@ CREATE INDEX archive_id ON "{s}".archive (id);
 INSERT INTO "{s}".store (format, id, indexed) VALUES ({format}, '{id}', convert_from('\\x{indexed}', 'UTF8'));
 COMMIT
 """
+# Only where it is missing: with IF NOT EXISTS, too, the server asks for the right to create schemas.
+_SCHEMA: Final = 'CREATE SCHEMA IF NOT EXISTS "{s}";'
 
 
 class Store(NamedTuple):
@@ -110,27 +114,41 @@ def make(connections: Connections, schema: str, indexed: tuple[str, ...], locati
 def _make(connection: Connection, schema: str, indexed: tuple[str, ...], location: str) -> None:
     for attempt in range(_TRIES):
         found = connection.run(
-            "SELECT current_setting('server_encoding'), to_regclass($1::text) IS NOT NULL", (f'"{schema}".store',)
+            "SELECT current_setting('server_encoding'), to_regnamespace($1::text) IS NOT NULL,"
+            " EXISTS (SELECT FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relname = 'store')",
+            (f'"{schema}"',),
         ).rows[0]
-        if found[0] != b"UTF8":
-            raise UnsupportedFormat(f"{location}: the database's encoding is {found[0]!r}; a store needs UTF8")
-        if found[1] == b"\1":
+        encoding = (found[0] or b"").decode()
+        if encoding != "UTF8":
+            raise UnsupportedFormat(f"{location}: the database's encoding is {encoding}; a store needs UTF8")
+        if found[2] == b"\1":
             return
         try:
             connection.script(
                 _TABLES.format(
-                    s=schema, prefix=PREFIX, format=FORMAT, id=os.urandom(8).hex(), indexed=codec.dumps(indexed).hex()
+                    s=schema, prefix=PREFIX, format=FORMAT, id=os.urandom(8).hex(), indexed=codec.dumps(indexed).hex(),
+                    schema="" if found[1] == b"\1" else _SCHEMA.format(s=schema),
                 )
-            )
+            )  # fmt: skip
         except Refused as error:
             connection.script("ROLLBACK")
             if error.state not in _RACES or attempt == _TRIES - 1:
-                raise_refused(error, location)
+                _raise_not_made(error, connection, schema, location)
             time.sleep(random.uniform(0.001, 0.02))  # noqa: S311  # IF NOT EXISTS looks before it locks
         else:
             for n in range(len(indexed)):
                 make_index(connection, schema, n)
             return
+
+
+def _raise_not_made(error: Refused, connection: Connection, schema: str, location: str) -> NoReturn:
+    """Raise the error that says why the tables could not be made, and what helps."""
+    if error.state == _TAKEN:
+        raise UnsupportedFormat(
+            f"schema {schema} of {location} holds a table of somebody else: {error.message}; choose another schema"
+        ) from error
+    right = to_make_it(connection, schema) if error.state == FORBIDDEN else None
+    raise_refused(error, location, advice=f"the owner of the database can run: {right}" if right else "")
 
 
 def make_index(connection: Connection, schema: str, n: int) -> None:

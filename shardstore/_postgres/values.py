@@ -22,11 +22,12 @@ class Refused(Exception):
 class Lost(Exception):
     """The connection broke or could not be made; the statement under way may have been done or not.
 
-    `.state` is the SQLSTATE of the server's last words, where it said any.
+    `.state` is the SQLSTATE of the server's last words, where it said any; libpq keeps none of a failed connect.
     """
 
-    def __init__(self, message: str, state: str = "") -> None:
+    def __init__(self, message: str, state: str = "", *, password: str = "") -> None:
         self.state = state
+        self.password = password  # advice, where the server asked for one and did not let us in
         super().__init__(message)
 
 

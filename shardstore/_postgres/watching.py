@@ -108,7 +108,9 @@ class PostgresChanges:
         if row[1] == b"\1":
             raise WatchExpired("another server has taken over, or this one became a standby or ceased to be one")
         if row[0] == b"\1":
-            raise WatchExpired("the token is too old, or from before a backup of the database was put back")
+            raise WatchExpired(
+                "the token is too old, or from before a backup of the database was put back or its server crashed"
+            )
 
     def _news(self, connection: Connection) -> tuple[dict[str, bool], dict[str, str]]:
         """Return the changed sessions, and whether each is a new one; and the last state of those that are gone."""

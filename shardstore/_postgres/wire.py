@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from psycopg import Error, pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from shardstore._postgres.address import ENCODE
 from shardstore._postgres.values import Answer, Lost, Refused, binary
 
 if TYPE_CHECKING:
@@ -39,12 +40,16 @@ _FAILED: Final = (b"FATAL", b"PANIC", b"ERROR")
 class Settings:
     """The settings of connections."""
 
-    def __init__(self, address: Address) -> None:
-        """Read the address. Raises ValueError."""
+    def __init__(self, address: Address, *, database: str | None = None) -> None:
+        """Read the address; `database`: instead of its own. Raises ValueError."""
+        wrong = ""
         try:
             given = conninfo_to_dict(address.url)
             added = {name: value for name, value in _KEEPALIVE.items() if name not in given}
             name = given.get("application_name") or "shardstore"
+            self.database = str(given.get("dbname") or os.environ.get("PGDATABASE") or given.get("user") or "")
+            if database is not None:
+                added["dbname"] = database
             added["application_name"] = f"{name!s:.15} {os.getpid()}@{socket.gethostname():.{_HOST_MAX}}"
             self.servers = [
                 make_conninfo(address.url, client_encoding="UTF8", **added, **server).encode()
@@ -54,7 +59,10 @@ class Settings:
                 max(2.0, float(given.get("connect_timeout") or 0)) if "connect_timeout" in given else _CONNECT_S
             )
         except (Error, ValueError) as error:
-            raise ValueError(f"no URL of a PostgreSQL database: {address.scrub(str(error).strip())}") from None
+            wrong = address.scrub(str(error).strip()) or type(error).__name__
+        if wrong:  # outside of the handler: the error of libpq quotes the password, and would be the context of ours
+            advice = f"; {ENCODE}" if address.secrets else ""
+            raise ValueError(f"no URL of a PostgreSQL database: {wrong}{advice}")
         self.address = address
         self.prepare = True  # whether statements are prepared where no pooler is seen
 
@@ -114,7 +122,7 @@ class Wire:
             if step == pq.PollingStatus.OK:
                 return
             if step == pq.PollingStatus.FAILED:
-                raise Lost(self._scrub(pg.get_error_message().strip()))
+                raise Lost(self._scrub(" ".join(pg.get_error_message().split())), password=_asked(pg))
             waiting = select.poll()  # the socket may be another one after each step
             waiting.register(pg.socket, select.POLLIN if step == pq.PollingStatus.READING else select.POLLOUT)
             _wait(waiting, deadline, "no answer while connecting")
@@ -275,6 +283,13 @@ def close_inherited() -> None:
     for connection in list(_connections):
         connection.after_fork()
     _connections.clear()
+
+
+def _asked(pg: pq.abc.PGconn) -> str:
+    """Return advice about the password, if the server asked for one."""
+    if pg.needs_password:
+        return "it asked for a password and got none: set PGPASSWORD, or add a line to ~/.pgpass"
+    return "it asked for a password: check PGPASSWORD, ~/.pgpass and the URL" if pg.used_password else ""
 
 
 def _noting(farewell: list[str], warnings: list[str]) -> Callable[[pq.abc.PGresult], None]:

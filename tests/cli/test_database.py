@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from shardstore import Store
+from shardstore import Store, StoreUnavailable, UnsupportedFormat
+from shardstore._postgres import address
 from tests.cli.shell import Done, Shell
-from tests.contract.backend import PostgresBackend, connect
+from tests.contract.backend import PostgresBackend, connect, kept
 from tests.support.postgres import server_or_skip
 
 
@@ -172,3 +174,135 @@ def test_no_message_shows_the_password(shell: Shell, command: tuple[str, ...]) -
         assert done.code in (1, 2)
         assert done.err
         assert "hunter2" not in done.out + done.err
+
+
+SHOWN_NOWHERE = ("p/ssw0rd", "p?ssw0rd", "se@cret-ssw0rd", "a:b/ssw0rd", "p%ssw0rd", "se@x/y?ssw0rd")
+
+
+@pytest.mark.parametrize("secret", SHOWN_NOWHERE)
+def test_a_password_that_is_not_percent_encoded_is_not_shown(shell: Shell, secret: str) -> None:
+    """The message says what to do instead, wherever the URL stands on the command line."""
+    url = f"postgresql://admin:{secret}@127.0.0.1:1/agents?connect_timeout=2"
+    for arguments in (
+        ("list", "--store", url), ("inspect", "x", "--store", url, "--json"), ("doctor", url), ("doctor", url, "--json"),
+        ("copy-store", url, str(shell.store)), ("list", "--store", url, "--json"),
+    ):  # fmt: skip
+        done = shell(*arguments, named=False)
+        assert done.code == 2, done
+        assert "ssw0rd" not in done.out + done.err
+        assert "%2F" in done.err
+    for arguments in (("list", url), (url,), ("get", "x", url, "--json"), ("get", url, "--store", str(shell.store))):
+        done = shell(*arguments, named=False)
+        assert done.code
+        assert "ssw0rd" not in done.out + done.err
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me@127.0.0.1:1/db?password=se&ssw0rd",
+        "postgresql://me@127.0.0.1:1/db?pass%77ord=ssw0rd&connect_timeout=2",
+        "postgresql:/me:ssw0rd@127.0.0.1:1/db",
+        " postgresql://me:ssw0rd@127.0.0.1:1/db",
+        "mysql://me:ssw0rd@127.0.0.1:1/db",
+    ],
+)
+@pytest.mark.parametrize("command", [("list", "--store"), ("doctor",)], ids=" ".join)
+def test_no_other_form_of_a_url_shows_a_password(shell: Shell, url: str, command: tuple[str, ...]) -> None:
+    done = shell(*command, url, named=False)
+    assert done.code in (1, 2)
+    assert done.err.startswith(("Error", "Usage"))
+    assert "ssw0rd" not in done.out + done.err
+
+
+def test_no_traceback_shows_a_password() -> None:
+    for url in ("postgresql://a:p%ssw0rd@127.0.0.1/x", "postgresql://a:ssw0rd@127.0.0.1:1/x?connect_timeout=2"):
+        with pytest.raises((ValueError, StoreUnavailable)) as caught:
+            Store(url)
+        error: BaseException | None = caught.value
+        while error is not None:
+            assert "ssw0rd" not in f"{error} {error!r}"
+            assert not isinstance(error, IndexError)
+            error = error.__cause__ or error.__context__
+    assert "ssw0rd" not in repr(address.parse("postgresql://a:ssw0rd@127.0.0.1/x"))
+
+
+@pytest.mark.parametrize("schema", ["pg_x", "1abc"])
+def test_a_schema_that_is_refused_learns_why(schema: str) -> None:
+    with pytest.raises(ValueError, match="not beginning with a digit or pg_"):
+        address.parse(f"postgresql://127.0.0.1/x?schema={schema}")
+
+
+def test_inspect_names_the_holder_of_a_session(run, database: PostgresBackend) -> None:
+    with database.open() as store:
+        store.create("k", {"n": 1})
+        assert run("inspect", "k", "--json").json["lock"] is None
+        with store.edit("k"):
+            shown = run("inspect", "k").out
+            assert re.search(rf"Lock +held by {os.getpid()}@", shown), shown
+            assert run("inspect", "k", "--json").json["lock"]["pid"] == os.getpid()
+        assert re.search("Lock +free", run("inspect", "k").out)
+        assert "file of" not in shown
+        assert "1 journal," in run("verify").out
+        assert re.search("^Database ", run("doctor").out, re.MULTILINE)
+
+
+def test_doctor_names_the_right_that_is_missing(shell: Shell, database: PostgresBackend) -> None:
+    """Also by SHARDSTORE_PATH, before a store is there; and what it names is enough."""
+    role = f"r_{database.schema}"
+    url = re.sub("//[^@/]*@", f"//{role}@", database.url)
+    admin = kept(database.server)
+    admin.execute(f"CREATE ROLE {role} LOGIN")
+    try:
+        for arguments in (("doctor", url), ("doctor", "--store", url)):
+            refused = shell(*arguments, named=False)
+            assert refused.code == 1, refused
+            assert "GRANT CREATE ON DATABASE" in " ".join(refused.out.split())
+        written = shell("set", "a", "{}", "--store", url, named=False)
+        assert written.code == 1
+        assert f"GRANT CREATE ON DATABASE postgres TO {role}" in written.err
+        admin.execute(f"CREATE SCHEMA {database.schema}")
+        assert f"GRANT USAGE, CREATE ON SCHEMA {database.schema}" in " ".join(
+            json.loads(shell("doctor", url, "--json", named=False).out)["checks"][-1]["detail"].replace('"', "").split()
+        )
+        admin.execute(f"GRANT USAGE, CREATE ON SCHEMA {database.schema} TO {role}")
+        assert shell("doctor", url, named=False).code == 0
+        assert shell("set", "a", "{}", "--store", url, named=False).code == 0, "that right alone is enough"
+    finally:
+        admin.execute(f"DROP SCHEMA IF EXISTS {database.schema} CASCADE")
+        admin.execute(f"DROP OWNED BY {role}")
+        admin.execute(f"DROP ROLE {role}")
+
+
+def test_doctor_tells_a_reader_from_a_writer(shell: Shell, database: PostgresBackend) -> None:
+    role = f"r_{database.schema}"
+    url = re.sub("//[^@/]*@", f"//{role}@", database.url)
+    database.open().close()
+    admin = kept(database.server)
+    admin.execute(f"CREATE ROLE {role} LOGIN")
+    try:
+        admin.execute(f"GRANT USAGE ON SCHEMA {database.schema} TO {role}")
+        admin.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {database.schema} TO {role}")
+        done = shell("doctor", url, "--json", named=False)
+        assert (done.code, done.json["checks"][-1]["status"]) == (0, "warn")
+    finally:
+        admin.execute(f"DROP OWNED BY {role}")
+        admin.execute(f"DROP ROLE {role}")
+
+
+def test_a_table_of_somebody_else_is_named(database: PostgresBackend) -> None:
+    admin = kept(database.server)
+    admin.execute(f"CREATE SCHEMA {database.schema}")
+    admin.execute(f"CREATE TABLE {database.schema}.session (n int)")
+    with pytest.raises(UnsupportedFormat, match="choose another schema"):
+        database.open()
+    assert admin.execute(f"SELECT count(*) FROM {database.schema}.session").fetchone() == (0,)
+
+
+def test_doctor_names_a_database_that_is_missing(shell: Shell, database: PostgresBackend) -> None:
+    url = re.sub(r"/[^/?]*(\?|$)", r"/nobody_made_this\1", database.url)
+    done = shell("doctor", url, named=False)
+    assert done.code == 1
+    assert "createdb nobody_made_this" in done.err
+    assert "shardstore doctor" not in done.err
+    assert "\\n" not in shell("list", "--store", url, named=False).err

@@ -7,10 +7,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from shardstore import errors
+from shardstore import Store, errors
 from shardstore._journal import replay as journal
 from tests.support import disk
 from tests.support.peer import REPOSITORY, environment
@@ -302,3 +303,28 @@ def test_nothing_names_a_path_of_somebodys_machine() -> None:
     ]
     texts = {str(path): LINK.sub("", path.read_text(encoding="utf-8")) for path in files}  # links have their own test
     assert [path for path, text in texts.items() if suspicious.search(text)] == []
+
+
+def test_the_loop_for_long_programs_outlives_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step of watch.md keeps its token while a server is away, and lists anew where a token expired."""
+    page = (REPOSITORY / "docs" / "guide" / "watch.md").read_text(encoding="utf-8")
+    code = [block for block in blocks(page, "python") if "def mirror" in block or "def step" in block]
+    assert len(code) == 2
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with Store(tmp_path / "sessions") as store:
+        store.create("agent:web", {})
+        names: dict[str, Any] = {"store": store}
+        exec("\n".join(code), names)  # what a reader pastes
+        token, known = names["token"], names["known"]
+        assert sorted(known) == ["agent:cron"]
+
+        class Away:
+            def watch(self, *_: object, **__: object) -> None:
+                raise errors.StoreUnavailable("postgresql://host/db", "refused")
+
+            token = watch
+
+        assert names["step"](Away(), known, token) == token
+        assert names["step"](Away(), known, None) is None
+        assert names["step"](store, known, "an old token") is None

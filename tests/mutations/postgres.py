@@ -137,7 +137,7 @@ def expired_holders_unnamed() -> None:
     "postgres_faults.idle_connections_that_the_server_ended_are_not_noticed",
 )
 def idle_connections_believed() -> None:
-    edit("shardstore._postgres.connections:Connections.take", ("connection.check()", "pass"))
+    edit("shardstore._postgres.connections:Connections._idle_one", ("connection.check()", "pass"))
 
 
 @mutation(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import time
 from typing import Any
@@ -17,11 +18,15 @@ from shardstore import (
     StoreIOError,
     StoreNotFound,
     StoreUnavailable,
+    UnsupportedFormat,
+    WatchExpired,
 )
 from shardstore._postgres.connection import Connection
 from shardstore._postgres.values import Refused
+from shardstore.engine import doctor
 from tests.contract.backend import PostgresBackend, connect, holder
 from tests.postgres.proxy import proxied
+from tests.support.postgres import own_cluster, server_or_skip
 
 KEY = "agent:main:main"
 
@@ -201,3 +206,47 @@ def test_no_connection_is_left_behind(database: PostgresBackend) -> None:
         ).fetchone()[0]:
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("given", "advice"), [("", "got none: set PGPASSWORD"), (":wrong", "check PGPASSWORD")])
+def test_a_password_that_is_refused_has_its_own_advice(given: str, advice: str) -> None:
+    """Also for a database that needs one, without a word of the server being parsed."""
+    server_or_skip()
+    with own_cluster() as cluster:
+        with connect(cluster.url) as admin:
+            admin.execute("CREATE ROLE guarded LOGIN PASSWORD 'right'")
+        rules = cluster.place / "data" / "pg_hba.conf"
+        rules.write_text("host all guarded 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n")
+        with connect(cluster.url) as admin:
+            admin.execute("SELECT pg_reload_conf()")
+        url = cluster.url.replace("postgres@", f"guarded{given}@")
+        deadline = time.monotonic() + 10.0
+        while True:  # until the rules are read
+            try:
+                doctor(url)
+            except StoreUnavailable as error:
+                assert advice in error.reason
+                assert "wrong" not in str(error)
+                return
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_a_token_from_before_a_crash_says_so(database: PostgresBackend) -> None:
+    """It names transactions that the server has not begun: their numbers were given out, and lost."""
+    with database.open() as store:
+        place = store.token().rpartition(".")[0]
+        with pytest.raises(WatchExpired, match="or its server crashed"):
+            store.watch(since=f"{place}.99999999:99999999:")
+
+
+def test_another_encoding_is_named(database: PostgresBackend) -> None:
+    name = f"latin_{database.schema}"
+    with connect(database.server) as admin:
+        admin.execute(f"CREATE DATABASE {name} ENCODING LATIN1 LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+        try:
+            url = re.sub(r"/[^/?]*\?", f"/{name}?", database.url)
+            with pytest.raises(UnsupportedFormat, match="encoding is LATIN1;"):
+                Store(url)
+        finally:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
