@@ -81,10 +81,12 @@ def _missing(short: Sequence[Problem], left: int, *, repair: bool) -> exits.Comm
     more = f" and {len(short) - _NAMED:,} more" if len(short) > _NAMED else ""
     verb, whose = ("lacks", "its file") if len(short) == 1 else ("lack", "their files")
     others = f"; {show.count(left, 'other problem')} left" if left else ""
-    until = "this is acknowledged now, and `verify` does not name it again"
-    if not all(problem.repaired for problem in short):
+    if all(problem.repaired for problem in short):
+        until = "this is acknowledged now, and `verify` does not name it again"
+    elif repair:
+        until = "run the repair again when its cause is mended"
+    else:
         until = "after `shardstore verify --repair` this is no longer named"
-        until = "run the repair again when its cause is mended" if repair else until
     return exits.CommandError(
         f"{show.count(len(short), 'session')} {verb} acknowledged revisions: {names}{more}{others}",
         f"put {whose} back from a backup; {until}",
