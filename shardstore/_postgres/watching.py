@@ -148,8 +148,8 @@ class PostgresChanges:
 def trim(engine: PostgresEngine) -> None:
     """Forget which sessions are gone, but for the newest; tokens from before are too old then.
 
-    Those stay that went while a transaction runs which began before: a token of now counts them as not seen, so it
-    would be too old at once.
+    It keeps sessions that were removed beside a transaction that still runs. A token taken now counts them as not
+    seen: without them it would be too old at once.
     """
     sql = engine.sql
     engine.connections.using(

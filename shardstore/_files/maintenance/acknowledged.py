@@ -59,8 +59,8 @@ def find_short(engine: FileEngine) -> Iterator[Short]:
 def _compare(layout: Layout, name: str, row: Believed) -> Short | None:
     """Return what a shard lacks; None where it holds the row's revision, or another incarnation, or is damaged.
 
-    Where another session's file, or no file, has its place, it lacks everything. No writer does that, so a mark
-    explains nothing, and a repair that moves it away would leave nobody who knows of the session.
+    If another session's file, a directory or a link stands in its place, it lacks everything. No writer puts one there,
+    so a mark does not explain it. And once a repair has moved it away, nothing else knows of the session.
     """
     path, short = layout.shard_path(name), Short(name, row.key, row.version, row.rev, 0)
     try:
@@ -80,10 +80,10 @@ def _compare(layout: Layout, name: str, row: Believed) -> Short | None:
 
 
 def _salvageable(path: str, row: Believed, short: Short) -> Short | None:
-    """Return what a damaged shard lacks at its end, which a repair cannot name: it sees gaps, and no revision behind.
+    """Return what a damaged shard lacks at its end. A repair sees gaps between lines, but not what followed the last.
 
-    None where it lacks nothing there, where nothing of it is whole (then it is named as lost anyway), and for a marked
-    row: it may be another incarnation's.
+    None if it lacks nothing there. None if nothing of it is whole, for verify names that as lost anyway. And None for a
+    marked row, which may be another incarnation's.
     """
     try:
         state, _ = replay.salvage(read_journal(path), "")
