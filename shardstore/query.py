@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from shardstore import _codec as codec
 from shardstore._order import sort_key
 from shardstore.errors import InvalidEntry, InvalidQuery
-from shardstore.session import COLUMNS, Row, SessionInfo
+from shardstore.session import COLUMNS, PackedRow, Row, SessionInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -95,6 +95,14 @@ class Candidate(NamedTuple):
     row: Row
     position: Position
 
+    @property
+    def key(self) -> str:
+        """The session's key."""
+        return self.row.key
+
+
+Answer = Candidate | PackedRow
+
 
 class Query(NamedTuple):
     """The parsed arguments of a list."""
@@ -162,9 +170,9 @@ class Query(NamedTuple):
             return getattr(row, COLUMNS[self.order])  # type: ignore[no-any-return]
         return sort_key(values[self.order]) if self.order in values else None
 
-    def rank(self, candidate: Candidate) -> Any:
-        """Return the key by which candidates sort, ascending."""
-        return self._rank(candidate.position, candidate.row.key)
+    def rank(self, answer: Answer) -> Any:
+        """Return the key by which answers sort, ascending."""
+        return self._rank(answer.position, answer.key)
 
     def _rank(self, position: Position, key: str) -> Any:
         if position is None:

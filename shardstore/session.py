@@ -172,6 +172,28 @@ class Row(NamedTuple):
     hidden: bytes | None = None  # a JSON list of those in it that a list shows only when asked; None: none
 
 
+class PackedRow(NamedTuple):
+    """A row as an engine stores it: most of what a list returns is never looked at, and is not unpacked."""
+
+    key: str
+    position: int | str | bytes | None  # its value in the order of the list; None: it has none
+    packed: bytes
+
+    @property
+    def row(self) -> Row:
+        """What it says."""
+        facts, _, fields = self.packed.partition(b"\n")
+        rev, version, created, updated, size, log_length, *texts = codec.loads(facts)
+        cut, hidden = [None if text is None else text.encode() for text in texts]
+        return Row(self.key, rev, version, created, updated, size, log_length, fields, cut, hidden)
+
+
+def pack(row: Row) -> bytes:
+    """Return what a PackedRow holds of a row: a JSON list, a newline, and the fields. JSON holds no newline."""
+    texts = [None if text is None else text.decode() for text in (row.cut, row.hidden)]
+    return codec.dumps([*row[1:7], *texts]) + b"\n" + row.fields
+
+
 class SessionInfo:
     """One session in a list, as of one moment. Immutable. `.size` is in bytes of the entry as compact JSON.
 
@@ -187,25 +209,32 @@ class SessionInfo:
     ['agent:chat']
     """
 
-    __slots__ = ("_only", "_order_by", "_position", "_row")
+    __slots__ = ("_given", "_only", "_order_by", "_position")
 
     def __init__(
         self,
-        row: Row,
+        row: Row | PackedRow,
         order_by: str = "key",
         position: int | str | bytes | None = None,
         only: Sequence[str] | None = None,
     ) -> None:
         """`position`: what the row is ordered by in the list of this `order_by`."""
-        self._row = row
+        self._given = row
         self._order_by = order_by
         self._position = position
         self._only = only
 
     @property
+    def _row(self) -> Row:
+        given = self._given
+        if type(given) is PackedRow:
+            given = self._given = given.row
+        return given  # type: ignore[return-value]
+
+    @property
     def key(self) -> str:
         """The session's key."""
-        return self._row.key
+        return self._given.key
 
     @property
     def rev(self) -> int:

@@ -189,19 +189,19 @@ class FileEngine:
 
     def select(self, query: Query, *, refresh: bool, progress: Progress | None) -> list[SessionInfo]:
         """Return the sessions that answer a query."""
-        return self.index.select(query, refresh=refresh, progress=progress)
+        return self.index.lister.select(query, refresh=refresh, progress=progress)
 
     def count(self, query: Query, *, refresh: bool, progress: Progress | None) -> int:
         """Return how many sessions answer a query."""
-        return self.index.count(query, refresh=refresh, progress=progress)
+        return self.index.lister.count(query, refresh=refresh, progress=progress)
 
     def keys(self, *, refresh: bool, progress: Progress | None) -> Iterator[str]:
         """Yield every key in ascending order."""
-        return self.index.keys(refresh=refresh, progress=progress)
+        return self.index.lister.keys(refresh=refresh, progress=progress)
 
     def reindex(self, fields: tuple[str, ...], progress: Progress | None) -> None:
         """Have these fields indexed, in every process that uses the store."""
-        self.index.reindex(fields, progress)
+        self.index.lister.reindex(fields, progress)
 
     def damaged(self, prefix: str, *, refresh: bool) -> Iterator[CorruptShard]:
         """Yield the damage of each session that lists leave out and whose key may begin with `prefix`."""
@@ -216,7 +216,7 @@ class FileEngine:
 
     def token(self, *, write: bool) -> str:
         """Return where the store is now. Raises StoreNotFound, StoreIOError."""
-        lister = self.index.lister()
+        lister = self.index.lister
         with late_imports:
             from shardstore._files.watch import here
 
@@ -224,7 +224,7 @@ class FileEngine:
 
     def changes(self, prefix: str, since: str | None, *, write: bool) -> FileChanges | ScanChanges:
         """Return the changes from a token on, or from now on. Raises WatchExpired, StoreNotFound, StoreIOError."""
-        lister = self.index.lister()
+        lister = self.index.lister
         with late_imports:
             from shardstore._files.watch import open_changes
 

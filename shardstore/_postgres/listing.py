@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import heapq
 import time
 from contextlib import contextmanager
-from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final
 
-from shardstore import _codec as codec
 from shardstore._conditions import filter_of, parts_of
 from shardstore._postgres import schema
 from shardstore._postgres.conditions import POSTGRES, statement
 from shardstore._postgres.connections import ANSWER_S
 from shardstore._postgres.known import NOTHING, Slot, follow
 from shardstore._postgres.values import number
-from shardstore._projection import lacks
+from shardstore._rows import Rows
 from shardstore.query import Candidate
-from shardstore.session import COLUMNS, Row, SessionInfo
+from shardstore.session import COLUMNS, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +24,7 @@ if TYPE_CHECKING:
     from shardstore._postgres.engine import PostgresEngine
     from shardstore._postgres.values import Value
     from shardstore.query import Query
+    from shardstore.session import SessionInfo
 
 _ROW: Final = ("key", "rev", "version", "created", "updated", "size", "log_length", "fields", "cut", "hidden")
 _SELECT: Final = ", ".join(_ROW)
@@ -37,8 +35,10 @@ _KEYS_AT_ONCE: Final = 1000
 _AT_ONCE: Final = 1000  # rows
 
 
-class Listing:
+class Listing(Rows):
     """Questions about all sessions, over one connection."""
+
+    dialect = POSTGRES
 
     def __init__(self, engine: PostgresEngine, connection: Connection) -> None:
         self._engine = engine
@@ -47,7 +47,8 @@ class Listing:
         self._cursors = 0
 
     @property
-    def _indexed(self) -> Sequence[str]:
+    def indexed(self) -> Sequence[str]:
+        """The fields that have columns."""
         return self._store.indexed if self._store.is_indexed else ()
 
     @contextmanager
@@ -64,16 +65,11 @@ class Listing:
 
     def select(self, query: Query) -> list[SessionInfo]:
         """Return the sessions that answer a query."""
-        if query.limit == 0:
-            return []
-        chosen = self._at_once(query)
-        if chosen is None:
-            with self._moment():
-                found, ordered = self._candidates(query)
-                if not ordered:
-                    found = _sorted(query, found)
-                chosen = [self._whole(one, query) for one in islice(found, query.offset, query.stop)]
-        return [SessionInfo(row, query.order_by, position, query.fields) for row, position in chosen]
+        found = self._at_once(query)
+        if found is not None:
+            return self.shown(query, found)
+        with self._moment():
+            return super().select(query)
 
     def _at_once(self, query: Query) -> list[Candidate] | None:
         """Return what one statement answers, in one round trip; None where that takes more.
@@ -82,8 +78,8 @@ class Listing:
         in between, and the rows are of these settings.
         """
         engine = self._engine
-        filters, parts = filter_of(POSTGRES, query, self._indexed), parts_of(POSTGRES, query, self._indexed)
-        if query.stop is None or not filters.exact or parts is None:
+        filters, parts = filter_of(POSTGRES, query, self.indexed), parts_of(POSTGRES, query, self.indexed)
+        if not query.limit or query.stop is None or not filters.exact or parts is None:
             return None
         asked = self._part_statement(parts[0], filters.terms, query.stop)
         answer, settings = self._connection.run_all(
@@ -101,11 +97,11 @@ class Listing:
     def count(self, query: Query) -> int:
         """Return how many sessions answer a query, limits aside."""
         with self._moment():
-            filters = filter_of(POSTGRES, query, self._indexed)
+            filters = filter_of(POSTGRES, query, self.indexed)
             if filters.exact:
                 sql, values = statement(f"SELECT count(*) FROM {self._engine.sql.session}", filters.terms)
                 return number(self._connection.run(sql, values, once=True).rows[0][0])
-            return sum(1 for _ in self._candidates(query)[0])
+            return sum(1 for _ in self.answers(query)[0])
 
     def keys(self, after: str) -> tuple[list[str], str | None]:
         """Return the next keys in ascending order, and after which one to go on; None: there are no more."""
@@ -115,19 +111,12 @@ class Listing:
         found = [(key or b"").decode() for (key,) in self._connection.run(sql, values).rows]
         return found, found[-1] if len(found) == _KEYS_AT_ONCE else None
 
-    def _candidates(self, query: Query) -> tuple[Iterator[Candidate], bool]:
-        """Return the answers, and whether they come in order."""
-        filters, parts = filter_of(POSTGRES, query, self._indexed), parts_of(POSTGRES, query, self._indexed)
-        if parts is None:
-            sql, values = statement(f"SELECT {_SELECT} FROM {self._engine.sql.session}", filters.terms)
-            return self._admitted(query, self._rows(sql, values)), False
-        most = query.stop if filters.exact else None
-        found: Iterator[Candidate] = chain.from_iterable(self._part(query, part, filters.terms, most) for part in parts)
-        if not filters.exact:
-            found = self._holding(query, found)
-        return (found if most is None else islice(found, most)), True
+    def narrowed(self, terms: Sequence[Term]) -> Iterator[Row]:
+        """Return the rows that meet these conditions."""
+        return map(_row, self._rows(*statement(f"SELECT {_SELECT} FROM {self._engine.sql.session}", terms)))
 
-    def _part(self, query: Query, part: Part, terms: Sequence[Term], most: int | None) -> Iterator[Candidate]:
+    def part(self, query: Query, part: Part, terms: Sequence[Term], most: int | None) -> Iterator[Candidate]:
+        """Return the rows of one part of a query's order."""
         sql, values = self._part_statement(part, terms, most)
         rows = self._rows(sql, values) if most is None else self._connection.run(sql, values, once=True).rows
         yield from _read(rows, query)
@@ -149,43 +138,7 @@ class Listing:
             if len(rows) < _AT_ONCE:
                 return
 
-    def _admitted(self, query: Query, rows: Iterable[tuple[bytes | None, ...]]) -> Iterator[Candidate]:
-        for raw in rows:
-            row = _row(raw)
-            candidate = query.candidate(row, self._values(row, query.needed))
-            if candidate is not None:
-                yield candidate
-
-    def _holding(self, query: Query, found: Iterable[Candidate]) -> Iterator[Candidate]:
-        needed = tuple(dict.fromkeys(condition.field for condition in query.conditions))
-        for candidate in found:
-            values = self._values(candidate.row, needed)
-            if all(condition.holds(values) for condition in query.conditions):
-                yield candidate
-
-    def _values(self, row: Row, needed: tuple[str, ...]) -> dict[str, Any]:
-        """Return an entry's values, those of `needed` whatever their size."""
-        if not needed:
-            return {}
-        values: dict[str, Any] = codec.loads(row.fields)
-        missing = tuple([name for name in needed if row.cut is not None and lacks(row.cut, name)])
-        if missing:
-            values.update({name: codec.loads(raw) for name, raw in self._fetch(row, missing).items()})
-        return values
-
-    def _whole(self, candidate: Candidate, query: Query) -> Candidate:
-        """Return the row with the fields that the list names, whatever their size."""
-        row, wanted = candidate.row, query.fields
-        if not wanted or row.cut is None:
-            return candidate
-        missing = tuple([name for name in wanted if lacks(row.cut, name)])
-        if not missing:
-            return candidate
-        small = codec.loads(row.fields)
-        raw = {name: codec.dumps(small[name]) for name in wanted if name in small}
-        return candidate._replace(row=row._replace(fields=codec.join({**raw, **self._fetch(row, missing)})))
-
-    def _fetch(self, row: Row, names: tuple[str, ...]) -> dict[str, bytes]:
+    def fetch(self, row: Row, names: Sequence[str]) -> dict[str, bytes]:
         """Read a session's lines, as of the same moment as its row. Raises CorruptShard."""
         slot = Slot(row.key, "")
         found = self._connection.run(self._engine.sql.read, (slot.id, 0, "")).rows
@@ -209,10 +162,3 @@ def _row(raw: tuple[Any, ...], number: Callable[[bytes], int] = int.from_bytes) 
         number(log_length), *raw[_SMALL:_POSITION],
     )  # fmt: skip
     return _new(Row, known)
-
-
-def _sorted(query: Query, found: Iterable[Candidate]) -> Iterator[Candidate]:
-    """Sort answers; never more than the limit's are in memory."""
-    if query.stop is None:
-        return iter(sorted(found, key=query.rank))
-    return iter(heapq.nsmallest(query.stop, found, key=query.rank))

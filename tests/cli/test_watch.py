@@ -101,7 +101,7 @@ def test_watch_goes_on_until_it_is_interrupted(filled: Shell) -> None:
             reading = threading.Thread(target=lambda: lines.extend(iter(process.stdout.readline, "")), daemon=True)  # type: ignore[union-attr]
             reading.start()
             wait_until_seen(store, lines)
-            store.engine.index.rebuild()  # type: ignore[attr-defined]
+            store.engine.index.lister.rebuild()  # type: ignore[attr-defined]
             wait_until_seen(store, lines)
             process.kill()
             reading.join()

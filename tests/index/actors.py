@@ -21,9 +21,10 @@ from shardstore import _codec as codec
 from shardstore._files.index import Index
 from shardstore._files.index.lister import Lister
 from shardstore._files.index.place import Place
+from shardstore._files.index.rows import Indexed
 from shardstore._files.index.upkeep import pending
-from shardstore._files.index.views import ScanView
-from shardstore._files.layout import Layout, shard_name
+from shardstore._files.index.views import View
+from shardstore._files.layout import PREFIXES, Layout, shard_name
 from shardstore._files.marker import Settings, make_store, read_settings
 from shardstore._files.pool import Pool
 from shardstore.draft import DELETE, Draft
@@ -99,7 +100,7 @@ class Actor:
 
     def infos(self, *, refresh: bool = True, **query: Any) -> list[SessionInfo]:
         """List."""
-        return self.index.select(asked(**query), refresh=refresh)
+        return self.lister.select(asked(**query), refresh=refresh)
 
     def list(self, *, refresh: bool = True, **query: Any) -> dict[str, Any]:
         """List: the fields by key."""
@@ -107,16 +108,24 @@ class Actor:
 
     def count(self, *, refresh: bool = True, **query: Any) -> int:
         """Count."""
-        return self.index.count(asked(**query), refresh=refresh)
+        return self.lister.count(asked(**query), refresh=refresh)
+
+    def totals(self, *, refresh: bool = False) -> tuple[int, int, int]:
+        """Sum up: sessions, bytes of their entries and logs, of their files."""
+        return self.lister.answer(View.totals, refresh=refresh, progress=None)
+
+    def damaged(self) -> list[str]:
+        """Return the names of damaged shards."""
+        return self.lister.answer(View.damaged, refresh=False, progress=None)
 
     def scan(self, **query: Any) -> list[SessionInfo]:
         """List from the shards alone."""
-        return ScanView(self.lister.place.shards, set(), None).select(asked(**query))
+        return by_reading(self, asked(**query))
 
     @property
     def lister(self) -> Lister:
         """What answers lists."""
-        return self.index.lister()
+        return self.index.lister
 
     @property
     def place(self) -> Place:
@@ -126,6 +135,26 @@ class Actor:
     def close(self) -> None:
         self.index.close()
         self.pool.close()
+
+
+def by_reading(one: Actor, query: Query) -> list[SessionInfo]:
+    """Answer a query as simply as can be: read every shard, and have the query decide."""
+    found, shards = [], one.place.shards
+    for prefix in PREFIXES:
+        for name in sorted(shards.list_directory(prefix)):
+            read, state = shards.state(name)
+            if not isinstance(read, Indexed):
+                continue
+            raw = state.fields or {}
+            values = {field: codec.loads(raw[field]) for field in query.needed if field in raw}
+            candidate = query.candidate(read.row, values)
+            if candidate is None:
+                continue
+            if query.fields:
+                shown = codec.join({field: raw[field] for field in query.fields if field in raw})
+                candidate = candidate._replace(row=read.row._replace(fields=shown))
+            found.append(candidate)
+    return [query.info(candidate) for candidate in sorted(found, key=query.rank)[query.offset : query.stop]]
 
 
 @contextlib.contextmanager

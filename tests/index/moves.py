@@ -42,7 +42,7 @@ def delete(root: str, key: str) -> bool:
 def listed(root: str, *, refresh: bool = True) -> dict[str, Any]:
     """List, and check that what is listed agrees with itself."""
     index = store(root)._engine.index
-    return {info.key: info.fields for info in index.select(Query(), refresh=refresh)}
+    return {info.key: info.fields for info in index.lister.select(Query(), refresh=refresh)}
 
 
 def counted(root: str, value: str) -> int:

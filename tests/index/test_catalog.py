@@ -15,7 +15,7 @@ from shardstore import Store
 from shardstore._files.index import catalog
 from shardstore._files.index.catalog import Catalog, Meta, fingerprint, stamp
 from shardstore._files.index.changes import Unusable
-from shardstore._files.index.rows import NO_FILE, Indexed, Other, Projection
+from shardstore._files.index.rows import NO_FILE, Indexed, Other, Projection, digest_of
 from shardstore._files.layout import shard_name
 from shardstore._journal.replay import replay
 from tests.index.test_indexed import fill
@@ -93,7 +93,7 @@ def test_an_indexed_field_is_searched_by_its_index(root: Path, monkeypatch: pyte
         def explained(*args: Any, **kwargs: Any) -> Any:
             return _Explaining(real(*args, **kwargs), plans)
 
-        store._engine.index.lister().place.close_idle()
+        store._engine.index.lister.place.close_idle()
         monkeypatch.setattr(catalog.sqlite3, "connect", explained)
         for query in (
             {"where": {"status": "idle"}, "limit": 5},
@@ -133,16 +133,22 @@ def test_what_is_filled_is_found(made: Catalog) -> None:
     assert made.begin() == META
     assert made.keys("", 2) == ["a", "b"]
     assert made.keys("b", 2) == ["c"]
-    assert made.totals([]) == (3, *(sum(s) for s in zip(*[(s.row.size, s.end) for s in _three()], strict=True)))
-    assert made.totals(["a", "b"])[0] == 1
+    sums = 'count(*),total(live),total("end")'
+    assert made.sums(sums, (), ()) == [3, *(sum(s) for s in zip(*[(s.row.size, s.end) for s in _three()], strict=True))]
+    assert made.sums("count(*)", (), ["a", "b"]) == [1]
     assert made.damaged() == [shard_name("d")]
     assert made.directories() == {"3f": 9}
     one = session("a", n=1)
-    assert made.row("a") == (*one.row, one.end, *one.columns)
-    assert made.row("d") is None
+    assert made.row(one.name) == one.row
+    assert made.holds(one)
+    assert not made.holds(session("a", n=2))
+    assert made.row(shard_name("d")) is None
     assert (made.key_of(shard_name("a")), made.key_of(shard_name("d"))) == ("a", None)
-    for key, known in {"a": "a", "d": None, "e": None}.items():
-        assert made.known(shard_name(key)[:2])[shard_name(key)] == known
+    for key in ("a", "d", "e"):
+        assert made.fingerprints(shard_name(key)[:2]) == {shard_name(key): 0}
+    walked = [made.shards(b"", most=3)]
+    walked.append(made.shards(walked[0][-1][0]))
+    assert [name for part in walked for _, name, _ in part] == sorted(map(shard_name, "abcde"), key=digest_of)
     made.end()
 
 
@@ -157,9 +163,9 @@ def test_what_is_published_replaces_what_was_there(made: Catalog) -> None:
         made.publish(changed, {"3f": 10}, META._replace(mark=8))
     assert made.begin().mark == 8
     assert made.keys("", 9) == ["a", "c", "d"]
-    assert made.row("a") == (*changed[0].row, changed[0].end, *changed[0].columns)  # type: ignore[union-attr]
+    assert made.holds(changed[0])  # type: ignore[arg-type]
     assert made.damaged() == []
-    assert made.known(shard_name("b")[:2]).get(shard_name("b"), "unknown") == "unknown"
+    assert shard_name("b") not in made.fingerprints(shard_name("b")[:2])
     assert made.directories() == {"3f": 10}
 
 
@@ -168,7 +174,7 @@ def test_a_publication_that_fails_changes_nothing(made: Catalog) -> None:
         made.publish([session("a", n=3)], {}, META)
         raise KeyboardInterrupt
     one = session("a", n=1)
-    assert made.row("a") == (*one.row, one.end, *one.columns)
+    assert made.holds(one)
 
 
 def test_another_format_is_not_believed(made: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:

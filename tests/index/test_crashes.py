@@ -83,7 +83,7 @@ def look(root: str) -> tuple[dict[str, Any], dict[str, Any], str | None, bool]:
     """In a child: list, read every shard, and say why the index was rebuilt."""
     with Store(root) as store:
         listed = {info.key: info.fields for info in store.list()}
-        problem = store._engine.index.lister().problem
+        problem = store._engine.index.lister.problem
         return listed, truth(Path(root)), problem, store.verify().ok
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from shardstore._files.index import changes
+from shardstore._files.index.upkeep import audit
 from shardstore.errors import StoreIOError
 from tests.index.actors import Actor, change_file, index_files, is_current, name_of, nobody_waits_at, truth, usable
 
@@ -337,9 +338,9 @@ def test_nothing_is_written_with_refresh_false(pair: tuple[Actor, Actor]) -> Non
         before = state()
         assert lister.list(refresh=False) == truth(writer.root)
         assert lister.count(refresh=False) == len(truth(writer.root))
-        assert sorted(lister.index.keys(refresh=False)) == sorted(truth(writer.root))
-        lister.index.status()
-        lister.index.audit()
+        assert sorted(lister.lister.keys(refresh=False)) == sorted(truth(writer.root))
+        lister.totals()
+        audit(lister.lister)
         assert state() == before
 
     everything()
@@ -361,13 +362,13 @@ def test_damaged_shards_are_left_out_and_named(pair: tuple[Actor, Actor]) -> Non
     damaged = (name_of("k5"),)
     for _ in range(2):
         assert lister.list(refresh=False) == rest
-        assert lister.index.status().damaged == damaged
+        assert lister.damaged() == list(damaged)
         assert lister.list() == rest
-    lister.index.rebuild()
+    lister.lister.rebuild()
     assert lister.list() == rest
-    assert lister.index.status().damaged == damaged
+    assert lister.damaged() == list(damaged)
     assert lister.count() == 11
     writer.index.mark_changed(name_of("k5"))
     path.write_bytes(whole)
     assert lister.list() == truth(writer.root)
-    assert lister.index.status().damaged == ()
+    assert lister.damaged() == []

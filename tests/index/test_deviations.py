@@ -228,7 +228,7 @@ def published_under_a_reader_whose_locks_fell(root: Path, patch: Patch) -> None:
     for number in range(1500):
         mine.write(f"k{number:04}", n=number, pad="x" * 200)
     mine.list()
-    real = catalog.Catalog._part
+    real = catalog.Catalog.part
 
     def slowly(self: Any, *args: Any) -> Any:
         for count, candidate in enumerate(real(self, *args)):
@@ -243,7 +243,7 @@ def published_under_a_reader_whose_locks_fell(root: Path, patch: Patch) -> None:
     done: list[bool] = []
     with one_peer() as other:
         other.run(moves.listed, str(root))
-        patch.setattr(catalog.Catalog, "_part", slowly)
+        patch.setattr(catalog.Catalog, "part", slowly)
         found = mine.list(refresh=False)
     assert done
     assert found == truth(root)
@@ -432,7 +432,7 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
     ),
     "the catalog not compared after the query": (
         published_under_a_reader_whose_locks_fell,
-        [(Lister, "_ask", (("seal_of(meta.mark, fingerprint(self.place.catalog_path)) != seal", "False"),))],
+        [(Lister, "_ask", (("seal_of(meta.mark, fingerprint(place.catalog_path)) != seal", "False"),))],
     ),
     "another life of the machine believed": (
         machine_started_again,

@@ -53,7 +53,7 @@ def test_every_process_follows_a_reindex(root: Path) -> None:
         fill(store)
         assert peer.run(moves.counted, str(root), "idle") == 10
         store.reindex(["status"])
-        assert store._engine.index.lister().place.indexed == ("status",)
+        assert store._engine.index.lister.place.indexed == ("status",)
         assert peer.run(moves.counted, str(root), "idle") == 10
         assert peer.run(_indexed, str(root)) == ("status",)
         assert store.count(where={"status": "idle"}) == 10
@@ -65,7 +65,7 @@ def test_every_process_follows_a_reindex(root: Path) -> None:
 
 
 def _indexed(root: str) -> tuple[str, ...]:
-    return moves.store(root)._engine.index.lister().place.indexed
+    return moves.store(root)._engine.index.lister.place.indexed
 
 
 # Cursors
@@ -135,14 +135,14 @@ def test_a_session_that_changes_while_its_large_field_is_read(root: Path, monkey
         for key in ("a", "b", "c"):
             store.create(key, {"text": f"{key}" * 5000, "n": 1})
         store.list()
-        real = ShardReader.values
+        real = ShardReader.state
         changes = iter([lambda: other.delete("c"), lambda: other.patch("b", {"text": "z" * 5000, "n": 2})])
 
         def values(self: Any, *args: Any, **kwargs: Any) -> Any:
             next(changes, lambda: None)()
             return real(self, *args, **kwargs)
 
-        monkeypatch.setattr(ShardReader, "values", values)
+        monkeypatch.setattr(ShardReader, "state", values)
         found = store.list(order_by="-key", fields=["text", "n"])
         assert [(info.key, info.rev, info.fields["text"][0], info.fields["n"]) for info in found] == [
             ("b", 2, "z", 2),

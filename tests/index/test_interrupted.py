@@ -19,6 +19,7 @@ from shardstore import NestedUpdate, Store, StoreBusy
 from shardstore._files import index as index_module
 from shardstore._files.index import catalog, forking, lister, refresh, tracker
 from shardstore._files.index.changes import ChangeFile
+from shardstore._files.index.upkeep import audit
 from shardstore._files.locks import flock
 from tests.index.actors import Actor, change_file, once_after, once_before, truth
 from tests.support import actions
@@ -35,7 +36,7 @@ MOMENTS: dict[str, tuple[Any, str]] = {
     "marking": (ChangeFile, "write"),
     "following": (tracker.ChangeTracker, "_follow"),
     "reading the changes": (ChangeFile, "read"),
-    "asking the catalog": (catalog.Catalog, "candidates"),
+    "asking the catalog": (catalog.Catalog, "part"),
     "refreshing": (refresh, "read_locked"),
     "publishing": (catalog.Catalog, "publish"),
     "sealing": (refresh, "stamp"),
@@ -200,7 +201,7 @@ def test_a_parent_that_dies_leaves_the_index_lock_to_others(root: Path) -> None:
     def parent() -> None:
         mine = Store(root)
         mine.list()
-        place = mine._engine.index.lister().place
+        place = mine._engine.index.lister.place
         file = place.change_file(change_file(root).name)
         assert file.lock()
         if os.fork() == 0:
@@ -249,7 +250,7 @@ def test_threads_list_and_write_at_once(store: Store) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
-    assert store._engine.index.audit() == []
+    assert audit(store._engine.index.lister) == []
 
 
 # Other code in the process that opens the catalog: SQLite's locks fall when it closes it
@@ -268,7 +269,7 @@ def test_a_copy_of_the_store_made_by_a_process_that_has_it_open(root: Path, tmp_
             assert numbers(store)["k1"] == turn
             with Store(copy) as copied:
                 assert numbers(copied) == numbers(store)
-                assert copied._engine.index.lister().problem is not None
+                assert copied._engine.index.lister.problem is not None
 
 
 def test_another_sqlite_connection_of_the_same_process(root: Path) -> None:
@@ -301,7 +302,7 @@ def test_nothing_stays_open(root: Path) -> None:
             store.patch("s", {"n": n})
             assert numbers(store) == {"s": n}
             if n % 10 == 0:
-                store._engine.index.rebuild()
+                store._engine.index.lister.rebuild()
             if n % 7 == 0:
                 change_file(root).unlink()
         store.patch("s", {"n": 99})

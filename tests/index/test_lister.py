@@ -11,6 +11,7 @@ import pytest
 
 from shardstore import Store
 from shardstore._files.index import lister, refresh
+from shardstore._files.index.upkeep import refresh_all
 from tests.index.actors import Actor, change_file, is_current, truth
 from tests.support.peer import one_peer
 
@@ -61,7 +62,7 @@ def test_a_refresh_by_anybody_counts(store: Store, root: Path) -> None:
 
 def _refresh(root: str) -> None:
     with Store(root) as store:
-        store._engine.index.refresh()
+        refresh_all(store._engine.index.lister)
 
 
 def test_a_list_inside_an_update_refreshes_nothing(store: Store, root: Path) -> None:

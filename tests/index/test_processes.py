@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 from shardstore import Store
 from shardstore import _codec as codec
 from shardstore._files.file import read_file
+from shardstore._files.index.upkeep import audit
 from shardstore.query import Query
 from tests.conftest import working_directory
 from tests.index import moves
@@ -175,13 +176,13 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def every_list_is_right(self) -> None:
         index = self.store._engine.index
-        assert {info.key: info.fields for info in index.select(Query(), refresh=False)} == self.truth()
+        assert {info.key: info.fields for info in index.lister.select(Query(), refresh=False)} == self.truth()
 
     @rule()
     def list_here(self) -> None:
         index = self.store._engine.index
-        assert {info.key: info.fields for info in index.select(Query())} == self.truth()
-        assert index.audit() == []
+        assert {info.key: info.fields for info in index.lister.select(Query())} == self.truth()
+        assert audit(index.lister) == []
 
     def truth(self) -> dict[str, Any]:
         found = {}

@@ -32,10 +32,10 @@ def test_it_is_made_by_one_at_a_time(pair: tuple[Actor, Actor]) -> None:
     before = change_file(writer.root)
     holder = ChangeFile.open(str(writer.root / "index"), before.name, write=False)
     assert holder.lock()
-    assert not lister.index.rebuild()
+    assert not lister.lister.rebuild()
     assert change_file(writer.root) == before
     holder.unlock()
-    assert lister.index.rebuild()
+    assert lister.lister.rebuild()
     assert change_file(writer.root) != before
     assert is_current(writer.root)
 
@@ -53,7 +53,7 @@ def test_two_makers_leave_one_index_or_none(pair: tuple[Actor, Actor], monkeypat
 
     real = rebuild._discard_locked
     monkeypatch.setattr(rebuild, "_discard_locked", discard_locked)
-    assert not lister.index.rebuild()
+    assert not lister.lister.rebuild()
     assert [made.file for made in other] == change_files(index)
     monkeypatch.undo()
     other[0].unlock()
@@ -66,7 +66,7 @@ def test_a_busy_shard_is_marked_in_the_new_change_file(pair: tuple[Actor, Actor]
     for path in index_files(writer.root):
         path.unlink()
     with writer.writing("k1", n=-1):
-        assert lister.index.rebuild()
+        assert lister.lister.rebuild()
         assert change_file(writer.root).read_text().count(name_of("k1")) == 1
     assert lister.list(refresh=False) == truth(writer.root)
 
@@ -81,7 +81,7 @@ def test_what_the_old_change_file_names_is_read(pair: tuple[Actor, Actor], monke
         lister.place.shards, "list_directory", lambda *args: {k: v for k, v in real(*args).items() if k != name}
     )
     lister.place.directories._next = float("inf")  # it would take the session for one that was taken away by hand
-    assert lister.index.rebuild()
+    assert lister.lister.rebuild()
     assert lister.list(refresh=False) == truth(writer.root)
 
 
@@ -94,7 +94,7 @@ def test_a_maker_that_fails_leaves_no_index(pair: tuple[Actor, Actor], monkeypat
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        lister.index.rebuild(fail)
+        lister.lister.rebuild(fail)
     assert [path.name for path in index_files(writer.root)] == ["catalog"]
     assert lister.list(refresh=False) == truth(writer.root)
     assert lister.list() == truth(writer.root)

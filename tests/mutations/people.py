@@ -150,7 +150,7 @@ def marked_sessions_not_compared() -> None:
     def unmarked(original: Any) -> Any:
         return lambda lister: {name: row for name, row in original(lister).items() if not row.marked}
 
-    swap("shardstore._files.index.upkeep:believed", unmarked)
+    swap("shardstore._files.maintenance.acknowledged:believed", unmarked)
 
 
 @mutation("knowing lost revisions by their versions", "people.lost_revisions_are_not_back_by_their_numbers")

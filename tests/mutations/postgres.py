@@ -329,7 +329,7 @@ def list_by_the_settings_of_others() -> None:
 
         return property(indexed)
 
-    swap("shardstore._postgres.listing:Listing._indexed", shared)
+    swap("shardstore._postgres.listing:Listing.indexed", shared)
 
 
 @mutation(

@@ -14,6 +14,7 @@ from unittest import mock
 
 from shardstore import Store, StoreIOError
 from shardstore._files.index.shards import ShardReader
+from shardstore._files.index.upkeep import refresh_all
 from tests.scenarios.people import KEY, OTHER, in_a_child
 from tests.support import disk
 
@@ -52,7 +53,7 @@ def _put_back(root: Path, store: Store, how: Callable[[Path, bytes], None]) -> N
         older[key] = disk.shard(root, key).read_bytes()
         store.patch(key, {"n": 2})
     store.delete(OTHER)
-    store.engine.index.refresh()  # type: ignore[attr-defined]
+    refresh_all(store.engine.index.lister)  # type: ignore[attr-defined]
     assert [(info.key, info.fields["n"]) for info in store.list()] == [(KEY, 2)]
     assert store.stats().pending_changes == 0
     for key, data in older.items():

@@ -15,6 +15,7 @@ from typing import Any
 from shardstore import LockTimeout, Session, SessionExists, SessionNotFound, Store, WatchExpired
 from shardstore._files.file import JournalFile
 from shardstore._files.index import refresh
+from shardstore._files.index.upkeep import refresh_all
 from shardstore.watch import Change, Watch
 from tests.support.peer import Peer, one_peer, peers, say
 
@@ -178,7 +179,7 @@ def an_index_made_anew_ends_a_watch(root: Path) -> None:
     with Store(root, durability="relaxed") as store:
         store.create("k", {})
         token, watch = store.token(), store.watch()
-        assert store.engine.index.rebuild()  # type: ignore[attr-defined]
+        assert store.engine.index.lister.rebuild()  # type: ignore[attr-defined]
         store.patch("k", {"n": 1})
         for ask in (watch.ready, lambda: list(store.watch(since=token, timeout=0))):
             try:
@@ -195,13 +196,13 @@ def a_change_file_that_goes_on_is_followed(root: Path) -> None:
         for n in range(5):
             token = store.token()
             store.patch("before", {"n": n})
-            store.engine.index.refresh()  # type: ignore[attr-defined]
+            refresh_all(store.engine.index.lister)  # type: ignore[attr-defined]
             store.patch("after", {"n": n})
             assert sorted(looked(watch)) == ["after", "before"]
             assert sorted(change.key for change in store.watch(since=token, timeout=0)) == ["after", "before"]
         for n in range(3):
             store.patch("last", {"n": n})
-            store.engine.index.refresh()  # type: ignore[attr-defined]
+            refresh_all(store.engine.index.lister)  # type: ignore[attr-defined]
         try:
             raise AssertionError(watch.ready(), list(store.watch(since=token, timeout=0)))
         except WatchExpired:
@@ -300,7 +301,7 @@ def nothing_is_missed_under_kills(root: Path, seconds: float = 2.5, seed: int = 
         rebuild_at = deadline - seconds / 2
         _start(group, root, rng, paths)
         while time.monotonic() < deadline:
-            if time.monotonic() > rebuild_at and store.engine.index.rebuild():  # type: ignore[attr-defined]
+            if time.monotonic() > rebuild_at and store.engine.index.lister.rebuild():  # type: ignore[attr-defined]
                 rebuild_at = deadline
             number = rng.randrange(3)
             if rng.random() < 0.3:

@@ -178,6 +178,6 @@ def test_threads_that_list_first_share_what_they_open(root: Path) -> None:
 
             def first(gate: threading.Barrier = gate) -> object:
                 gate.wait(10)
-                return index.lister()
+                return index.lister
 
             assert len({id(wait()) for wait in [actions.in_background(first) for _ in range(4)]}) == 1

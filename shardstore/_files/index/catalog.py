@@ -12,36 +12,34 @@ import sqlite3
 import weakref
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from shardstore._conditions import Term, filter_of, parts_of
+from shardstore._conditions import Term
 from shardstore._files import disk
 from shardstore._files.index.changes import Unusable
 from shardstore._files.index.forking import begin_use, end_use
 from shardstore._files.index.rows import NO_FILE, Indexed, Other, digest_of
 from shardstore._files.index.sql import SQLITE, where
 from shardstore._files.layout import shard_name
-from shardstore.query import Candidate
-from shardstore.session import Row
+from shardstore.session import PackedRow, Row, pack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from shardstore._conditions import Part
     from shardstore.query import Query
 
 CATALOG: Final = "catalog"
-FORMAT: Final = 2
+IN_MEMORY: Final = ":memory:"  # in place of a path: of this process alone
+FORMAT: Final = 3
 
 _TABLES: Final = """
 CREATE TABLE meta(format INTEGER, settings TEXT, life TEXT, file TEXT, mark INTEGER);
-CREATE TABLE session(key TEXT NOT NULL, rev INTEGER NOT NULL, version TEXT NOT NULL, created INTEGER NOT NULL,
-    updated INTEGER NOT NULL, size INTEGER NOT NULL, log_length INTEGER NOT NULL, fields BLOB NOT NULL, cut BLOB,
-    hidden BLOB, digest BLOB NOT NULL, live INTEGER NOT NULL, "end" INTEGER NOT NULL,
-    fingerprint INTEGER NOT NULL{columns});
-CREATE TABLE other(name TEXT PRIMARY KEY, kind TEXT NOT NULL, reason TEXT NOT NULL, fingerprint INTEGER NOT NULL,
-    digest BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE session(digest BLOB NOT NULL, key TEXT NOT NULL, updated INTEGER NOT NULL, created INTEGER NOT NULL,
+    size INTEGER NOT NULL, rev INTEGER NOT NULL, log_length INTEGER NOT NULL, packed BLOB NOT NULL, cut BLOB{columns},
+    live INTEGER NOT NULL, "end" INTEGER NOT NULL, fingerprint INTEGER NOT NULL);
+CREATE TABLE other(digest BLOB NOT NULL, name TEXT PRIMARY KEY, kind TEXT NOT NULL, reason TEXT NOT NULL,
+    fingerprint INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE directory(prefix TEXT PRIMARY KEY, ctime INTEGER NOT NULL) WITHOUT ROWID;
 """
 _INDEXES: Final = """
@@ -55,19 +53,19 @@ _INDEXES_OF_COLUMN: Final = """
 CREATE INDEX by_{0} ON session({0}, key);
 CREATE INDEX by_{0}_updated ON session({0}, updated DESC, key);
 """
+_OF_ROW: Final = ("digest", "key", "updated", "created", "size", "rev", "log_length", "packed", "cut")
+_OF_FILE: Final = ("live", '"end"', "fingerprint")
 _READING: Final = "PRAGMA cache_size=-4000;PRAGMA mmap_size=0"
 _WRITING: Final = "PRAGMA journal_mode=MEMORY;PRAGMA synchronous=OFF;PRAGMA temp_store=MEMORY;PRAGMA cache_spill=0"
 _FILLING: Final = "PRAGMA journal_mode=OFF;PRAGMA locking_mode=EXCLUSIVE"
 _BUSY_S: Final = 0.05  # seconds; a publisher takes milliseconds
 _FEW: Final = 1000  # keys with a prefix, up to which walking them all is quicker than walking the newest of all
 _AT_ONCE: Final = 500  # values in one statement
-_ROW: Final = ("key", "rev", "version", "created", "updated", "size", "log_length", "fields", "cut", "hidden")
-_SELECT: Final = ",".join(_ROW)
 _UNQUOTED: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-~")
 _SECOND_NS: Final = 1_000_000_000
+_LAST: Final = b"\xff" * 17  # behind every digest
 
-_new = tuple.__new__  # of a named tuple, three times as fast as by its name: a list makes two for each row
-_row = partial(_new, Row)
+_packed_row = partial(tuple.__new__, PackedRow)  # three times as fast as calling the class: a list makes one a row
 
 
 class Meta(NamedTuple):
@@ -88,9 +86,10 @@ class Catalog:
         self.path = path
         self.indexed = tuple(indexed)
         self.writable = write
+        uri = f"file:{_quoted(path)}?mode={'rw' if write else 'ro'}"
         self._db = sqlite3.connect(
-            f"file:{_quoted(path)}?mode={'rw' if write else 'ro'}",
-            uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_S,
+            path if path == IN_MEMORY else uri,
+            uri=path != IN_MEMORY, isolation_level=None, check_same_thread=False, timeout=_BUSY_S,
         )  # fmt: skip
         # A connection warns when the garbage collector finds it open. Its catalog closes it first, also in a cycle.
         weakref.finalize(self, self._db.close).atexit = False
@@ -99,17 +98,17 @@ class Catalog:
         except BaseException:
             self.close()
             raise
-        columns = [f"i{number}" for number in range(len(self.indexed))]
-        names = [*_ROW, "digest", "live", '"end"', "fingerprint", *columns]
+        self._columns = [f"i{number}" for number in range(len(self.indexed))]
+        names = [*_OF_ROW, *self._columns, *_OF_FILE]
         self._insert = f"INSERT INTO session({','.join(names)}) VALUES({','.join('?' * len(names))})"
-        changed = ",".join(f"{name}=excluded.{name}" for name in names if name not in ("key", "digest"))
+        changed = ",".join(f"{name}=excluded.{name}" for name in names[2:])
         self._upsert = f"{self._insert} ON CONFLICT(digest) DO UPDATE SET {changed}"
-        self._columns = columns
 
     @classmethod
     def create(cls, path: str, indexed: Sequence[str]) -> Catalog:
         """Create an empty one, to be filled by one call of `fill`. Raises OSError, sqlite3.Error."""
-        os.close(disk.create(path))
+        if path != IN_MEMORY:
+            os.close(disk.create(path))
         made = cls(path, indexed, write=True)
         try:
             made._db.executescript(_FILLING)
@@ -145,34 +144,20 @@ class Catalog:
 
     # Reading. REQUIRES, for everything below: a transaction.
 
-    def candidates(self, query: Query, spare: int) -> tuple[Iterator[Candidate | Row], bool, bool]:
-        """Return rows among which are all answers, whether all are answers, and whether they come in order.
-
-        Those that come in order bring their positions. `spare`: how many rows the caller will not use.
-        """
-        filters = filter_of(SQLITE, query, self.indexed)
-        parts = parts_of(SQLITE, query, self.indexed)
-        if parts is None:
-            clause, values = where(filters.terms)
-            rows = self._db.execute(f"SELECT {_SELECT} FROM session{clause}", values)  # noqa: S608 - constants
-            return map(_row, rows), False, False
+    def part(self, query: Query, part: Part, terms: Sequence[Term], most: int | None) -> Iterator[PackedRow]:
+        """Return the rows of one part of a query's order."""
         if query.prefix and query.order != "key" and not self._few(query.prefix):
-            filters = filters._replace(terms=tuple([_without_index(term) for term in filters.terms]))
-        most = None if query.stop is None or not filters.exact else query.stop + spare
-        found: Iterator[Candidate] = chain.from_iterable(self._part(query, part, filters.terms, most) for part in parts)
-        return (found if most is None else islice(found, most)), filters.exact, True
-
-    def _part(self, query: Query, part: Part, terms: Sequence[Term], most: int | None) -> Iterator[Candidate]:
+            terms = [_without_index(term) for term in terms]
         clause, values = where((*terms, *part.terms))
         limit = "" if most is None else f" LIMIT {most}"
-        by_column = query.by_column
-        position = "" if by_column else f",{part.position}"
-        sql = f"SELECT {_SELECT}{position} FROM session{clause} ORDER BY {part.order}{limit}"  # noqa: S608 - constants
-        found = self._db.execute(sql, values)
-        if by_column:
-            number = _ROW.index(part.position)
-            return (_new(Candidate, (row, row[number])) for row in map(_row, found))
-        return (_new(Candidate, (_row(row[:-1]), row[-1])) for row in found)
+        sql = f"SELECT key,{part.position},packed FROM session{clause} ORDER BY {part.order}{limit}"  # noqa: S608 - constants
+        return map(_packed_row, self._db.execute(sql, values))
+
+    def narrowed(self, terms: Sequence[Term]) -> Iterator[PackedRow]:
+        """Return the rows that meet these conditions."""
+        clause, values = where(terms)
+        rows = self._db.execute(f"SELECT key,NULL,packed FROM session{clause}", values)  # noqa: S608 - constants
+        return map(_packed_row, rows)
 
     def _few(self, prefix: str) -> bool:
         clause, values = where(SQLITE.prefixed(prefix))
@@ -180,30 +165,20 @@ class Catalog:
         found = self._db.execute(sql, values).fetchone()
         return bool(found[0] < _FEW)
 
-    def count(self, query: Query, without: Sequence[str]) -> int | None:
-        """Count the answers, but for some keys; None where the rows have to be looked at."""
-        filters = filter_of(SQLITE, query, self.indexed)
-        if not filters.exact:
-            return None
-        clause, values = where(filters.terms)
-        total = self._number(f"SELECT count(*) FROM session{clause}", values)  # noqa: S608 - constants
-        for some in _portions(without):
-            clause, values = where((*filters.terms, Term(f"key IN ({','.join('?' * len(some))})", tuple(some))))
-            total -= self._number(f"SELECT count(*) FROM session{clause}", values)  # noqa: S608 - constants
-        return total
+    def sums(self, what: str, terms: Sequence[Term], without: Collection[str]) -> list[int]:
+        """Return sums over the rows that meet these conditions, but for some keys; `what`: their SQL."""
 
-    def _number(self, sql: str, values: Sequence[Any]) -> int:
-        return int(self._db.execute(sql, values).fetchone()[0])
+        def ask(*more: Term) -> list[int]:
+            clause, values = where((*terms, *more))
+            sums = self._db.execute(f"SELECT {what} FROM session{clause}", values).fetchone()  # noqa: S608 - constants
+            return list(map(int, sums))
 
-    def totals(self, without: Sequence[str]) -> tuple[int, int, int]:
-        """Return the number of sessions, the bytes of their entries and logs, and of their files, but for some keys."""
-        sums = 'SELECT count(*), total(live), total("end") FROM session'
-        count, size, end = map(int, self._db.execute(sums).fetchone())
-        for some in _portions(without):
-            clause = f"{sums} WHERE key IN ({','.join('?' * len(some))})"
-            less = self._db.execute(clause, some).fetchone()
-            count, size, end = count - int(less[0]), size - int(less[1]), end - int(less[2])
-        return count, size, end
+        found, keys = ask(), list(without)
+        for start in range(0, len(keys), _AT_ONCE):
+            some = tuple(keys[start : start + _AT_ONCE])
+            less = ask(Term(f"key IN ({','.join('?' * len(some))})", some))
+            found = [one - other for one, other in zip(found, less, strict=True)]
+        return found
 
     def keys(self, after: str, count: int) -> list[str]:
         """Return the next keys in ascending order."""
@@ -215,38 +190,36 @@ class Catalog:
         found = self._db.execute("SELECT key FROM session WHERE digest=?", (digest_of(name),)).fetchone()
         return str(found[0]) if found is not None and shard_name(found[0]) == name else None
 
-    def row(self, key: str) -> tuple[Any, ...] | None:
-        """Return everything that the catalog holds of a session."""
-        columns = "".join(f",{name}" for name in self._columns)
-        sql = f'SELECT {_SELECT},"end"{columns} FROM session WHERE key=?'  # noqa: S608 - constants
-        found: tuple[Any, ...] | None = self._db.execute(sql, (key,)).fetchone()
-        return found
+    def row(self, name: str) -> Row | None:
+        """Return the row of the session whose shard has this name, if the catalog holds it."""
+        sql = "SELECT key,NULL,packed FROM session WHERE digest=?"
+        found = self._db.execute(sql, (digest_of(name),)).fetchone()
+        return None if found is None else _packed_row(found).row
 
-    def known(self, prefix: str) -> dict[str, str | None]:
-        """Return the names of all shards in a directory that the catalog knows, each with its session's key or None."""
-        rows = self._db.execute("SELECT key FROM session WHERE digest>=? AND digest<?", _digests(prefix))
-        found: dict[str, str | None] = {shard_name(key): key for (key,) in rows}
-        names = self._db.execute("SELECT name FROM other WHERE name>=? AND name<?", (f"{prefix}/", f"{prefix}0"))
-        return {**{name: None for (name,) in names}, **found}
+    def holds(self, one: Indexed) -> bool:
+        """Return whether everything that the catalog holds of a session is as it is here, the file's length aside."""
+        columns = ",".join((*_OF_ROW, *self._columns))
+        sql = f"SELECT {columns} FROM session WHERE digest=?"  # noqa: S608 - constants
+        found = self._db.execute(sql, (digest_of(one.name),)).fetchone()
+        return bool(found == _values(one)[: -len(_OF_FILE)])
+
+    def shards(self, behind: bytes, until: bytes = _LAST, most: int = -1) -> list[tuple[bytes, str, int]]:
+        """Return the digest, name and fingerprint of the shards that the catalog knows, by their digests.
+
+        The digests lie between two bounds; the two-digit prefix of a directory is such a bound.
+        """
+        rows = self._db.execute(
+            "SELECT digest, key, NULL, fingerprint FROM session WHERE digest>?1 AND digest<?2 UNION ALL "
+            "SELECT digest, NULL, name, fingerprint FROM other WHERE digest>?1 AND digest<?2 ORDER BY 1 LIMIT ?3",
+            (behind, until, most),
+        )
+        return [(digest, name or shard_name(key), fingerprint) for digest, key, name, fingerprint in rows]
 
     def fingerprints(self, prefix: str) -> dict[str, int]:
         """Return the names of all shards in a directory that the catalog knows, each with its file's fingerprint."""
-        low, high = _digests(prefix)
-        rows = self._db.execute("SELECT key, fingerprint FROM session WHERE digest>=? AND digest<?", (low, high))
-        found = {shard_name(key): fingerprint for key, fingerprint in rows}
-        others = self._db.execute(
-            "SELECT name, fingerprint FROM other WHERE name>=? AND name<?", (f"{prefix}/", f"{prefix}0")
-        )
-        return {**dict(others), **found}
-
-    def walk(self, after: bytes, count: int) -> list[tuple[bytes, str, int]]:
-        """Return the digest, name and fingerprint of the next shards that the catalog knows, by their digests."""
-        rows = self._db.execute(
-            "SELECT digest, key, NULL, fingerprint FROM session WHERE digest>? UNION ALL "
-            "SELECT digest, NULL, name, fingerprint FROM other WHERE digest>? ORDER BY 1 LIMIT ?",
-            (after, after, count),
-        )
-        return [(digest, name or shard_name(key), fingerprint) for digest, key, name, fingerprint in rows]
+        low = bytes.fromhex(prefix)
+        until = bytes([low[0] + 1]) if low < b"\xff" else _LAST
+        return {name: fingerprint for _, name, fingerprint in self.shards(low, until)}
 
     def damaged(self) -> list[str]:
         """Return the names of the shards that could not be read."""
@@ -265,13 +238,11 @@ class Catalog:
             self._db.executemany(self._insert, [_values(one) for one in batch if isinstance(one, Indexed)])
             self._set_others(batch)
         self._db.executemany("INSERT INTO directory VALUES(?,?)", directories.items())
-        for statement in filter(str.strip, self._index_statements().split(";")):
+        statements = _INDEXES + "".join(_INDEXES_OF_COLUMN.format(name) for name in self._columns)
+        for statement in filter(str.strip, statements.split(";")):
             self._db.execute(statement)
         self._set_meta(meta)
         self._db.execute("COMMIT")
-
-    def _index_statements(self) -> str:
-        return _INDEXES + "".join(_INDEXES_OF_COLUMN.format(name) for name in self._columns)
 
     @contextmanager
     def writing(self, *, exclusive: bool) -> Iterator[None]:
@@ -296,7 +267,7 @@ class Catalog:
         self._set_meta(meta)
 
     def _set_others(self, found: Iterable[Indexed | Other]) -> None:
-        others = [(*one, digest_of(one.name)) for one in found if isinstance(one, Other) and one.reason != NO_FILE]
+        others = [(digest_of(one.name), *one) for one in found if isinstance(one, Other) and one.reason != NO_FILE]
         self._db.executemany("INSERT OR REPLACE INTO other VALUES(?,?,?,?,?)", others)
 
     def _set_meta(self, meta: Meta) -> None:
@@ -305,7 +276,7 @@ class Catalog:
 
     def vacuum(self, share: float) -> bool:
         """Return unused pages to the file system if they are at least this share; return whether the file changed."""
-        free, pages = (self._number(f"PRAGMA {what}", ()) for what in ("freelist_count", "page_count"))
+        free, pages = [self._db.execute(f"PRAGMA {what}").fetchone()[0] for what in ("freelist_count", "page_count")]
         if free < share * max(1, pages):
             return False
         self._db.execute("VACUUM")
@@ -330,22 +301,16 @@ def fingerprint(path: str) -> str:
 
 
 def _values(one: Indexed) -> tuple[Any, ...]:
-    return (*one.row, digest_of(one.name), one.live, one.end, one.fingerprint, *one.columns)
-
-
-def _digests(prefix: str) -> tuple[bytes, bytes]:
-    """Return the first digest of a directory's shards, and one behind the last."""
-    low = bytes.fromhex(prefix)
-    return low, bytes([low[0] + 1]) if low < b"\xff" else b"\xff" * 17
+    name, row, live, end, columns, seen = one
+    return (
+        digest_of(name), row.key, row.updated, row.created, row.size, row.rev, row.log_length, pack(row), row.cut,
+        *columns, live, end, seen,
+    )  # fmt: skip
 
 
 def _without_index(term: Term) -> Term:
     """Have SQLite decide a condition on the key row by row: the plus keeps it from walking the index of keys."""
     return term._replace(sql=f"+{term.sql}") if term.sql.startswith("key") else term
-
-
-def _portions(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE))
 
 
 def _quoted(path: str) -> str:

@@ -120,7 +120,7 @@ class Directories:
 
     def _walk(self, shards: ShardReader, catalog: Catalog, count: int) -> None:
         """Compare the next files that the catalog knows, for a change in place moves no directory's ctime."""
-        rows = catalog.walk(self._digest, count)
+        rows = catalog.shards(self._digest, most=count)
         self._digest = rows[-1][0] if len(rows) == count else b""
         differ = {name for _, name, fingerprint in rows if fingerprint != (shards.fingerprint(name) or 0)}
         if differ:

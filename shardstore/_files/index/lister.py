@@ -7,27 +7,27 @@ from __future__ import annotations
 
 import time
 from contextlib import closing, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from shardstore import _events as events
 from shardstore._files.index.catalog import fingerprint
 from shardstore._files.index.changes import ChangeFile, Pending, Unusable, change_files, holds_index_lock
-from shardstore._files.index.directories import NOTHING
-from shardstore._files.index.rebuild import rebuild
-from shardstore._files.index.refresh import FAILURES, seal_of, where_usable
-from shardstore._files.index.refresh import refresh as bring_up_to_date
-from shardstore._files.index.views import CatalogView, ScanView
+from shardstore._files.index.rebuild import rebuild, scan
+from shardstore._files.index.refresh import FAILURES, refresh, seal_of
+from shardstore._files.index.views import View
 from shardstore._files.marker import read_settings, write_settings
 from shardstore._inside import inside_update
-from shardstore.errors import ShardStoreError, raise_io_error
+from shardstore.errors import DamagedSessions, ShardStoreError, raise_io_error, warn_caller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from shardstore._files.index.catalog import Catalog, Meta
     from shardstore._files.index.place import Place
-    from shardstore._files.index.views import View
     from shardstore._progress import Progress
+    from shardstore.query import Query
+    from shardstore.session import SessionInfo
 
 T = TypeVar("T")
 
@@ -43,7 +43,11 @@ class _Again(Exception):
 
 
 class Lister:
-    """Answers questions about all sessions of one store."""
+    """Answers questions about all sessions of one store.
+
+    refresh=False writes nothing, for the same answer. `progress(done, total)` counts directories whenever every shard
+    has to be read; rebuilding the index calls it under the index lock.
+    """
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -51,11 +55,36 @@ class Lister:
         self._rereads = 0
         self._counted = ("", 0)  # the change file and mark since which they are counted
 
-    def answer(self, ask: Callable[[View], T], *, refresh: bool, progress: Progress | None) -> T:
-        """Return the answer of `ask` on the sessions.
+    def select(self, query: Query, *, refresh: bool = True, progress: Progress | None = None) -> list[SessionInfo]:
+        """List sessions. Warns (DamagedSessions) where some are left out. Raises StoreNotFound, StoreIOError."""
+        return self._answer_whole(lambda view: view.select(query), refresh=refresh, progress=progress)
 
-        refresh=False writes nothing, for the same answer. Raises InvalidQuery, StoreNotFound, StoreIOError.
+    def count(self, query: Query, *, refresh: bool = True, progress: Progress | None = None) -> int:
+        """Count the sessions that `select` would return, limits aside. Warns and raises as it does."""
+        return self._answer_whole(lambda view: view.count(query), refresh=refresh, progress=progress)
+
+    def keys(self, *, refresh: bool = True, progress: Progress | None = None) -> Iterator[str]:
+        """Yield every key in ascending order; the store may change meanwhile.
+
+        A session that is there all the time is yielded once; one made or deleted meanwhile once or not at all.
         """
+        after: str | None = ""
+        while after is not None:
+            keys, after = self.answer(partial(View.keys, after=after), refresh=refresh, progress=progress)
+            yield from keys
+
+    def _answer_whole(self, ask: Callable[[View], T], *, refresh: bool, progress: Progress | None) -> T:
+        """Answer, and warn where sessions are left out."""
+        found, damaged = self.answer(lambda view: (ask(view), view.damaged()), refresh=refresh, progress=progress)
+        if damaged:
+            sessions = "1 session is" if len(damaged) == 1 else f"{len(damaged):,} sessions are"
+            warn_caller(
+                DamagedSessions(f"{sessions} left out, damaged; stats().damaged names the files, verify mends them")
+            )
+        return found
+
+    def answer(self, ask: Callable[[View], T], *, refresh: bool, progress: Progress | None) -> T:
+        """Return the answer of `ask` on the sessions. Raises InvalidQuery, StoreNotFound, StoreIOError."""
         deadline = time.monotonic() + _WAIT_S
         for attempt in range(_TRIES):
             try:
@@ -70,13 +99,15 @@ class Lister:
             if attempt and not self._mend(deadline, refresh=refresh, progress=progress):
                 break
         events.note("index", events.WARNING, "reading every shard, for the index cannot be used: %s", self.problem)
-        return ask(ScanView(self.place.shards, self._marked(), progress))
+        catalog, unknown = scan(self.place, self._marked(), progress)
+        with closing(catalog):
+            return ask(View(catalog, self.place.shards, unknown))
 
     def _from_catalog(self, ask: Callable[[View], T], *, refresh: bool) -> T:
         """Ask the catalog. Raises Unusable, OSError, sqlite3.Error, _Again."""
         catalog = self.place.take(write=refresh)
         try:
-            answer = self._ask(catalog, ask, refresh=refresh)
+            answer = self._ask(catalog, ask, refreshes=refresh)
         except _Again:
             self.place.give_back(catalog)
             raise
@@ -86,18 +117,20 @@ class Lister:
         self.place.give_back(catalog)
         return answer
 
-    def _ask(self, catalog: Catalog, ask: Callable[[View], T], *, refresh: bool) -> T:
+    def _ask(self, catalog: Catalog, ask: Callable[[View], T], *, refreshes: bool) -> T:
+        place = self.place
         meta, file, pending = self.begin(catalog)
-        names = self._names(catalog, meta, pending)
-        if refresh and self._refresh_pays(meta, names, pending.end - meta.mark):
+        place.directories.check(place.shards, catalog, meta)
+        names = pending.names | place.directories.found.suspects
+        if refreshes and self._refresh_pays(meta, names, pending.end - meta.mark):
             catalog.end()
-            bring_up_to_date(self.place, catalog, file)
+            refresh(place, catalog, file)
             raise _Again
-        seal = seal_of(meta.mark, fingerprint(self.place.catalog_path))
+        seal = seal_of(meta.mark, fingerprint(place.catalog_path))
         if pending.seal != seal:
             raise Unusable("the catalog is not as it was sealed")
-        answer = ask(CatalogView(catalog, self.place.shards, {name: self.place.shards.read(name) for name in names}))
-        if seal_of(meta.mark, fingerprint(self.place.catalog_path)) != seal or not file.is_named():
+        answer = ask(View(catalog, place.shards, {name: place.shards.read(name) for name in names}))
+        if seal_of(meta.mark, fingerprint(place.catalog_path)) != seal or not file.is_named():
             raise Unusable("the catalog changed during a query")
         catalog.end()
         return answer
@@ -113,14 +146,6 @@ class Lister:
         file = self.place.change_file(meta.file)
         return meta, file, file.read(meta.mark)
 
-    def _names(self, catalog: Catalog, meta: Meta, pending: Pending) -> set[str]:
-        """Return the shards that have to be read: changed ones, and those that appeared or vanished by hand."""
-        directories = self.place.directories
-        directories.check(self.place.shards, catalog, meta)
-        return pending.names | directories.found.suspects
-
-    # Refreshing
-
     def _refresh_pays(self, meta: Meta, names: set[str], size: int) -> bool:
         """Count the shards that lists read since anybody's last refresh. `size`: bytes of changes since then."""
         if not names or inside_update():
@@ -134,33 +159,9 @@ class Lister:
         self._rereads = 0
         return True
 
-    def refresh_all(self, progress: Progress | None) -> None:
-        """Refresh, and compare every directory: that finds shards added or removed by hand. Raises StoreIOError."""
-        self.answer(lambda _: None, refresh=True, progress=progress)  # it is usable by now, or cannot be
-        deadline = time.monotonic() + _WAIT_S
-        while not self._refreshed_whole():
-            if time.monotonic() > deadline or not self._wait(deadline):
-                events.note("index", events.WARNING, "the index was in use and is not refreshed whole; compact again")
-                return
-            time.sleep(_POLL_S)
-
-    def _refreshed_whole(self) -> bool:
-        """Compare every directory and refresh, both under the index lock; return whether that was possible."""
-        directories = self.place.directories
-        with where_usable(), closing(self.place.take(write=True)) as catalog:
-            _, file, _ = self.begin(catalog)
-            catalog.end()
-
-            def compare() -> None:
-                directories.compare_all(self.place.shards, catalog, catalog.begin())
-                catalog.end()
-
-            return bring_up_to_date(self.place, catalog, file, compare) and directories.found is NOTHING
-        return False
-
     # Mending
 
-    def rebuild(self, progress: Progress | None) -> bool:
+    def rebuild(self, progress: Progress | None = None) -> bool:
         """Rebuild the index unless somebody else is at it; return whether it was done. Raises StoreIOError."""
         self.place.close_idle()
         try:
@@ -170,15 +171,15 @@ class Lister:
         except OSError as error:
             raise_io_error(error, "making the index", self.place.directory)
 
-    def reindex(self, fields: tuple[str, ...], progress: Progress | None) -> None:
-        """Have these fields indexed. Raises StoreIOError."""
+    def reindex(self, fields: tuple[str, ...], progress: Progress | None = None) -> None:
+        """Have these fields indexed, in every process that uses the store. Raises StoreIOError."""
         write_settings(self.place.layout, read_settings(self.place.layout)._replace(indexed=fields))
         self.place.reread_settings()
         self.rebuild(progress)  # where somebody else is at it, the next list finds that its fields are others
 
     def _mend(self, deadline: float, *, refresh: bool, progress: Progress | None) -> bool:
         """Wait for whoever publishes or makes the index, else make it; return whether to ask again."""
-        if holds_index_lock(self.place.directory) or not self._wait(deadline):
+        if holds_index_lock(self.place.directory) or not self.wait(deadline):
             return False
         with suppress(_Again, *FAILURES):
             self._from_catalog(lambda _: None, refresh=False)  # whoever was waited for may have finished it
@@ -194,13 +195,9 @@ class Lister:
             self.problem = str(problem)
             return False
 
-    def _wait(self, deadline: float) -> bool:
+    def wait(self, deadline: float) -> bool:
         """Wait for the index lock to be free; return whether it is. Inside an update it waits for nobody."""
-        for name in self._change_files():
-            try:
-                file = ChangeFile.open(self.place.directory, name, write=False)
-            except FAILURES:
-                continue
+        for file in self._change_files():
             while not file.lock():
                 if time.monotonic() > deadline or inside_update():
                     return False
@@ -211,13 +208,14 @@ class Lister:
     def _marked(self) -> set[str]:
         """Return the shards that any change file names, as far as they can be read."""
         marked: set[str] = set()
-        for name in self._change_files():
+        for file in self._change_files():
             with suppress(*FAILURES):
-                marked |= ChangeFile.open(self.place.directory, name, write=False).read_all().names
+                marked |= file.read_all().names
         return marked
 
-    def _change_files(self) -> list[str]:
-        try:
-            return change_files(self.place.directory)
-        except OSError:
-            return []
+    def _change_files(self) -> Iterator[ChangeFile]:
+        """Open each change file there is, as far as that is possible."""
+        with suppress(OSError):
+            for name in change_files(self.place.directory):
+                with suppress(*FAILURES):
+                    yield ChangeFile.open(self.place.directory, name, write=False)

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 from shardstore import _events as events
 from shardstore._files import disk
-from shardstore._files.index.catalog import CATALOG, Catalog, Meta, stamp
+from shardstore._files.index.catalog import CATALOG, IN_MEMORY, Catalog, Meta, stamp
 from shardstore._files.index.changes import MARK, TEMP_PREFIX, ChangeFile, Unusable, change_files, impostors, unlink
 from shardstore._files.index.directories import ctime_of, is_settled
 from shardstore._files.index.refresh import check_settings, read_locked, seal_of
+from shardstore._files.index.rows import Busy
 from shardstore._files.layout import PREFIXES
 from shardstore._progress import track
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from shardstore._files.index.place import Place
-    from shardstore._files.index.rows import Indexed, Other
+    from shardstore._files.index.rows import Found, Indexed, Other
     from shardstore._progress import Progress
 
 
@@ -135,6 +136,28 @@ def _batches(
         again = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
         found.update({one.name: one for one in read_locked(place, file, again)})
         yield list(found.values())
+
+
+def scan(place: Place, marked: set[str], progress: Progress | None) -> tuple[Catalog, dict[str, Found]]:
+    """Read every shard without its lock, into a catalog in memory. Return that and the shards that it does not know.
+
+    `marked`: shards that are known, though a listing may miss them. Raises StoreNotFound, StoreIOError.
+    """
+    unknown: dict[str, Found] = {}
+
+    def batches() -> Iterator[list[Indexed | Other]]:
+        for names in place.shards.names(marked, progress):
+            found = [place.shards.read(name, keep=False) for name in sorted(names)]
+            unknown.update({one.name: one for one in found if isinstance(one, Busy)})
+            yield [one for one in found if not isinstance(one, Busy)]
+
+    catalog = Catalog.create(IN_MEMORY, place.indexed)
+    try:
+        catalog.fill(batches(), {}, Meta(place.settings, "", "", 0))
+    except BaseException:
+        catalog.close()
+        raise
+    return catalog, unknown
 
 
 def remove(path: str) -> None:

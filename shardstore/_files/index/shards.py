@@ -18,7 +18,7 @@ from shardstore._files.index.reading import reading
 from shardstore._files.index.rows import NO_FILE, Busy, Found, Indexed, Other, Projection, fingerprint_of
 from shardstore._files.layout import PREFIXES, is_shard_name
 from shardstore._files.locks.flock import try_lock, unlock
-from shardstore._journal.replay import EMPTY, Journal, replay
+from shardstore._journal.replay import EMPTY, Journal, read_values, replay
 from shardstore._progress import track
 from shardstore.errors import CorruptShard, StoreNotFound, raise_io_error
 
@@ -68,27 +68,24 @@ class ShardReader:
         self._keeping = threading.Lock()
         self._locked: set[int] = set()  # descriptors that may hold a lock, for the child of a fork to close
 
-    def read(self, name: str) -> Found:
-        """Read a shard without its lock: its state as of some moment during the call. Raises StoreIOError."""
-        return self._read(name, locked=False)[0]
+    def read(self, name: str, *, keep: bool = True) -> Found:
+        """Read a shard without its lock: its state as of some moment during the call. Raises StoreIOError.
+
+        keep: what it holds is kept, so the next time only what was added has to be read.
+        """
+        return self._read(name, locked=False, keep=keep)[0]
 
     def state(self, name: str) -> tuple[Found, State]:
         """Read a shard without its lock; return its session's committed state as well. Raises StoreIOError."""
-        found, journal = self._read(name, locked=False)
+        found, journal = self._read(name, locked=False, keep=True)
         return found, journal.state
 
     def read_locked(self, name: str) -> Found:
         """Read a shard under its lock, or return Busy where the lock is not free right now. Raises StoreIOError."""
         return self._read(name, locked=True, keep=False)[0]
 
-    def values(self, name: str, fields: tuple[str, ...], *, keep: bool = True) -> tuple[Found, dict[str, bytes]]:
-        """Read a shard without its lock; return the raw values of some fields as well. Raises StoreIOError."""
-        found, journal = self._read(name, locked=False, keep=keep)
-        entry = journal.state.fields or {}
-        return found, {field: entry[field] for field in fields if field in entry}
-
-    def _read(self, name: str, *, locked: bool, keep: bool = True) -> tuple[Found, Journal]:
-        """Read a shard's file, whichever its name leads to by then."""
+    def _read(self, name: str, *, locked: bool, keep: bool) -> tuple[Found, Journal]:
+        """Read a shard's file, whichever its name leads to by then. Its values are in the journal only with `keep`."""
         try:
             read = self._load(name, locked=locked)
             if not isinstance(read, _Bytes):
@@ -151,6 +148,8 @@ class ShardReader:
         kept, data, mtime, _ = read
         if kept is not None and not data:
             return kept.found, kept.journal
+        if kept is None and not keep and (known := read_values(data)) is not None:
+            return self.projection.of_journal(name, *known), known[0]
         base = EMPTY if kept is None else kept.journal
         replayed = replay(data, base)
         journal = replayed.journal

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 class _Sqlite(Dialect):
     bounds = ("updated>=?", "updated<?", "size>?")
-    needle = "instr(fields,?)"
+    needle = "instr(packed,?)"
     cut = "(cut IS NOT NULL AND (cut=? OR instr(cut,?)))"
     null = "NULL"
 

@@ -1,27 +1,52 @@
-"""The index for maintenance: its state, its check, and tidying it up."""
+"""The index for maintenance: its state, its check against the shards, and tidying it up."""
 
 from __future__ import annotations
 
 import os
+import time
 from contextlib import closing
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from shardstore._files.index.audit import Audit
+from shardstore import _events as events
 from shardstore._files.index.catalog import fingerprint, stamp
 from shardstore._files.index.changes import Unusable
+from shardstore._files.index.directories import NOTHING
 from shardstore._files.index.rebuild import sweep
-from shardstore._files.index.refresh import FAILURES, seal_of, where_usable
+from shardstore._files.index.refresh import FAILURES, refresh, seal_of, where_usable
+from shardstore._files.index.rows import Busy, Indexed
 from shardstore._files.layout import PREFIXES
+from shardstore._progress import track
 from shardstore.errors import ShardStoreError
 
 if TYPE_CHECKING:
-    from shardstore._files.index.catalog import Meta
+    from collections.abc import Callable
+
+    from shardstore._files.index.catalog import Catalog, Meta
     from shardstore._files.index.changes import ChangeFile, Pending
     from shardstore._files.index.lister import Lister
+    from shardstore._files.index.shards import ShardReader
     from shardstore._progress import Progress
+
+T = TypeVar("T")
 
 _WORTH_IT: Final = 0.25  # share of the catalog that is unused
 _LOOKS: Final = 5
+_WAIT_S: Final = 0.25  # seconds that compact waits for whoever uses the index
+_PAUSE_S: Final = 0.001
+
+
+def look(lister: Lister, read: Callable[[Catalog, Pending], T]) -> tuple[T, Meta, ChangeFile, Pending]:
+    """Read something from a catalog that can be believed; return it, what the catalog goes with, and the changes since.
+
+    Raises Unusable, OSError, sqlite3.Error.
+    """
+    with closing(lister.place.take(write=False)) as catalog:
+        meta, file, pending = lister.begin(catalog)
+        found = read(catalog, pending)
+        pending = file.read(meta.mark)
+        if pending.seal != seal_of(meta.mark, fingerprint(lister.place.catalog_path)) or not file.is_named():
+            raise Unusable("the catalog is not as it was sealed")
+        return found, meta, file, pending
 
 
 def pending(lister: Lister) -> tuple[int, str | None]:
@@ -29,44 +54,12 @@ def pending(lister: Lister) -> tuple[int, str | None]:
     problem = "it does not stand still"
     for _ in range(_LOOKS):
         try:
-            return _pending(lister), None
+            return len(look(lister, lambda *_: None)[3].names), None
         except ShardStoreError:
             raise
         except FAILURES as error:
             problem = str(error)
     return 0, problem
-
-
-def _pending(lister: Lister) -> int:
-    return len(marked(lister)[2].names)
-
-
-def marked(lister: Lister) -> tuple[Meta, ChangeFile, Pending]:
-    """Return what the catalog goes with, which can be believed. Raises Unusable, OSError, sqlite3.Error."""
-    with closing(lister.place.take(write=False)) as catalog:
-        meta, file, pending = lister.begin(catalog)
-        if pending.seal != seal_of(meta.mark, fingerprint(lister.place.catalog_path)) or not file.is_named():
-            raise Unusable("the catalog is not as it was sealed")
-        return meta, file, pending
-
-
-def audit(lister: Lister, progress: Progress | None) -> list[tuple[str, str]]:
-    """Return (name of the shard, problem) for every row that a list would wrongly believe.
-
-    An index that is missing, damaged or behind is no problem: it knows that it is, and is rebuilt or refreshed.
-    """
-    place = lister.place
-    with where_usable():
-        for _ in range(_LOOKS):
-            with closing(place.take(write=False)) as catalog:
-                meta, file, changes = lister.begin(catalog)
-                found = Audit(catalog, place.shards, changes.names).problems(progress)
-                seal = seal_of(meta.mark, fingerprint(place.catalog_path))
-                # What was marked as changed while we looked is no mistake.
-                changes = file.read(meta.mark)
-                if changes.seal == seal and file.is_named():
-                    return [(name, wrong) for name, wrong in found.items() if name not in changes.names]
-    return []
 
 
 class Believed(NamedTuple):
@@ -79,21 +72,89 @@ class Believed(NamedTuple):
 
 
 def believed(lister: Lister) -> dict[str, Believed]:
-    """Return what the catalog holds of each session, by the name of its shard; nothing where it cannot be believed."""
-    place = lister.place
-    with where_usable(), closing(place.take(write=False)) as catalog:
-        meta, file, _ = lister.begin(catalog)
-        rows = {}
-        for prefix in PREFIXES:
-            for name, key in catalog.known(prefix).items():
-                row = None if key is None else catalog.row(key)
-                if row is not None:
-                    rows[name] = Believed(row[0], row[1], row[2], marked=False)
-        changes = file.read(meta.mark)
-        if changes.seal != seal_of(meta.mark, fingerprint(place.catalog_path)) or not file.is_named():
-            return {}
+    """Return what the catalog says of each session, by its shard's name; nothing where it cannot be believed."""
+
+    def read(catalog: Catalog, _: Pending) -> dict[str, Believed]:
+        names = [name for prefix in PREFIXES for name in catalog.fingerprints(prefix)]
+        rows = {name: row for name in names if (row := catalog.row(name)) is not None}
+        return {name: Believed(row.key, row.rev, row.version, marked=False) for name, row in rows.items()}
+
+    with where_usable():
+        rows, _, _, changes = look(lister, read)
         return {name: row._replace(marked=name in changes.names) for name, row in rows.items()}
     return {}
+
+
+def audit(lister: Lister, progress: Progress | None = None) -> list[tuple[str, str]]:
+    """Return (name of the shard, problem) for every row that a list would wrongly believe.
+
+    An index that is missing, damaged or behind is no problem: it knows that it is, and is rebuilt or refreshed.
+    """
+    shards = lister.place.shards
+
+    def read(catalog: Catalog, pending: Pending) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for prefix in track(PREFIXES, progress):
+            names = catalog.fingerprints(prefix).keys() | shards.list_directory(prefix).keys()
+            for name in sorted(names - pending.names):
+                wrong = _compare(name, catalog, shards)
+                if wrong is not None:
+                    found[name] = wrong
+        return found
+
+    for _ in range(_LOOKS):
+        try:
+            found, _, _, changes = look(lister, read)
+        except ShardStoreError:
+            raise
+        except FAILURES:
+            continue
+        # What was marked as changed while we looked is no mistake.
+        return [(name, wrong) for name, wrong in found.items() if name not in changes.names]
+    return []
+
+
+def _compare(name: str, catalog: Catalog, shards: ShardReader) -> str | None:
+    """Return how a shard differs from its row; None where it does not."""
+    row, found = catalog.row(name), shards.read(name, keep=False)
+    if isinstance(found, Busy):
+        return None
+    if not isinstance(found, Indexed):
+        return None if row is None else f"{row.key!r} is listed at revision {row.rev}; its shard is {found.kind}"
+    shard = found.row
+    if row is None:
+        return f"{shard.key!r} is not listed; its shard is at revision {shard.rev}"
+    if catalog.holds(found):
+        return None
+    if row.rev == shard.rev:
+        return f"{shard.key!r} is listed with other values than its shard has"
+    return f"{shard.key!r} is listed as of revision {row.rev}; its shard is at revision {shard.rev}"
+
+
+def refresh_all(lister: Lister, progress: Progress | None = None) -> None:
+    """Refresh, and compare every directory: that finds shards added or removed by hand. Raises StoreIOError."""
+    lister.answer(lambda _: None, refresh=True, progress=progress)  # it is usable by now, or cannot be
+    deadline = time.monotonic() + _WAIT_S
+    while not _refreshed_whole(lister):
+        if time.monotonic() > deadline or not lister.wait(deadline):
+            events.note("index", events.WARNING, "the index was in use and is not refreshed whole; compact again")
+            return
+        time.sleep(_PAUSE_S)
+
+
+def _refreshed_whole(lister: Lister) -> bool:
+    """Compare every directory and refresh, both under the index lock; return whether that was possible."""
+    place = lister.place
+    with where_usable(), closing(place.take(write=True)) as catalog:
+        _, file, _ = lister.begin(catalog)
+        catalog.end()
+
+        def compare() -> None:
+            place.directories.compare_all(place.shards, catalog, catalog.begin())
+            catalog.end()
+
+        return refresh(place, catalog, file, compare) and place.directories.found is NOTHING
+    return False
 
 
 def vacuum(lister: Lister) -> int:

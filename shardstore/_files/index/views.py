@@ -1,51 +1,29 @@
-"""What a list is answered from: the catalog with the changed shards over it, or every shard.
-
-Both give rows; the query decides over them, so both give the same answer.
-"""
+"""What a list is answered from: a catalog with the changed shards over it."""
 
 from __future__ import annotations
 
 import heapq
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from shardstore import _codec as codec
+from shardstore._conditions import filter_of
+from shardstore._files.index.catalog import IN_MEMORY
 from shardstore._files.index.rows import Found, Indexed, is_damaged
+from shardstore._files.index.sql import SQLITE
 from shardstore._files.layout import shard_name
-from shardstore._projection import lacks
-from shardstore.query import Candidate, Query
-from shardstore.session import SessionInfo
+from shardstore._rows import Rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from shardstore._conditions import Part, Term
     from shardstore._files.index.catalog import Catalog
     from shardstore._files.index.shards import ShardReader
-    from shardstore._progress import Progress
-    from shardstore.session import Row
+    from shardstore.query import Answer, Query
+    from shardstore.session import Row, SessionInfo
 
 T = TypeVar("T")
 
 _KEYS_AT_ONCE = 1000
-
-
-class View(Protocol):
-    """Answers, each session as of some moment during the call."""
-
-    def select(self, query: Query) -> list[SessionInfo]:
-        """Answer a list."""
-
-    def count(self, query: Query) -> int:
-        """Count the sessions that a list would return, limits aside."""
-
-    def keys(self, after: str) -> tuple[list[str], str | None]:
-        """Return the next keys in ascending order, and after which one to go on; None: there are no more."""
-
-    def totals(self) -> tuple[int, int, int]:
-        """Return the number of sessions, the bytes of their entries and logs, and of their files."""
-
-    def damaged(self) -> list[str]:
-        """Return the names of the shards that cannot be read. REQUIRES: another question was asked before."""
 
 
 class _Newer(Exception):
@@ -55,62 +33,21 @@ class _Newer(Exception):
         self.found = found
 
 
-class _Values:
-    """The values of rows, read from the shards where the rows do not hold them."""
+class View(Rows):
+    """A catalog, with newer rows of some shards: each session as of some moment during the call.
 
-    def __init__(self, shards: ShardReader) -> None:
-        self._shards = shards
-        self._read: dict[str, tuple[str, dict[str, bytes]]] = {}  # by key: version, raw values
+    REQUIRES: a transaction of the catalog.
+    """
 
-    def of(self, row: Row, needed: tuple[str, ...]) -> dict[str, Any]:
-        """Return an entry's values, those of `needed` whatever their size. Raises _Newer."""
-        if not needed:
-            return {}
-        values: dict[str, Any] = codec.loads(row.fields)
-        missing = self._missing(row, needed)
-        if missing:
-            values.update({name: codec.loads(raw) for name, raw in self._fetch(row, missing).items()})
-        return values
-
-    def whole(self, row: Row, wanted: tuple[str, ...]) -> Row:
-        """Return the row with these fields, whatever their size. Raises _Newer."""
-        missing = self._missing(row, wanted)
-        if not missing:
-            return row
-        small = codec.loads(row.fields)
-        raw = {name: codec.dumps(small[name]) for name in wanted if name in small}
-        return row._replace(fields=codec.join({**raw, **self._fetch(row, missing)}))
-
-    @staticmethod
-    def _missing(row: Row, names: tuple[str, ...]) -> tuple[str, ...]:
-        if row.cut is None:
-            return ()
-        return tuple([name for name in names if lacks(row.cut, name)])
-
-    def _fetch(self, row: Row, names: tuple[str, ...]) -> dict[str, bytes]:
-        """Read a shard, at most once for each version of its row."""
-        version, values = self._read.get(row.key, ("", {}))
-        if version == row.version and all(name in values for name in names):
-            return values
-        found, values = self._shards.values(shard_name(row.key), names)
-        if not isinstance(found, Indexed):
-            raise _Newer(found)
-        if found.row.version != row.version:
-            found, values = self._shards.values(shard_name(row.key), names)
-        self._read[row.key] = (found.row.version, values) if isinstance(found, Indexed) else ("", {})
-        if not isinstance(found, Indexed) or found.row.version != row.version:
-            raise _Newer(found)
-        return values
-
-
-class CatalogView:
-    """The catalog, with newer rows of some shards."""
+    dialect = SQLITE
 
     def __init__(self, catalog: Catalog, shards: ShardReader, changed: dict[str, Found]) -> None:
         self._catalog = catalog
-        self._values = _Values(shards)
+        self._shards = shards
         self._changed = changed
         self._without: set[str] = set()  # keys whose rows in the catalog are superseded
+        self._fields: tuple[str, ...] = ()  # that the query may need
+        self._fetched: dict[str, tuple[str, dict[str, bytes]]] = {}  # by key: a version, and the raw values of those
         for name in changed:
             self._supersede(name)
 
@@ -120,11 +57,13 @@ class CatalogView:
             self._without.add(key)
 
     @property
-    def _fresh(self) -> list[Row]:
-        return [found.row for found in self._changed.values() if isinstance(found, Indexed)]
+    def indexed(self) -> Sequence[str]:
+        """The fields that have columns."""
+        return self._catalog.indexed
 
-    def _decide(self, ask: Callable[[Query], T], query: Query) -> T:
+    def _settled(self, ask: Callable[[Query], T], query: Query) -> T:
         """Return an answer, once no session is newer than its row any more."""
+        self._fields = (*query.needed, *(query.fields or ()))
         while True:
             try:
                 return ask(query)
@@ -134,144 +73,71 @@ class CatalogView:
 
     def select(self, query: Query) -> list[SessionInfo]:
         """Answer a list."""
-        return self._decide(self._select, query)
+        return self._settled(super().select, query)
 
-    def _select(self, query: Query) -> list[SessionInfo]:
-        if query.limit == 0:
-            return []
-        found, ordered = self._candidates(query)
-        if not ordered:
-            found = _sorted(query, found)
-        chosen = islice(found, query.offset, query.stop)
-        if query.fields:
-            wanted = query.fields
-            chosen = (Candidate(self._values.whole(row, wanted), position) for row, position in chosen)  # type: ignore[assignment]
-        order_by, fields = query.order_by, query.fields
-        return [SessionInfo(row, order_by, position, fields) for row, position in chosen]
-
-    def _candidates(self, query: Query) -> tuple[Iterator[Candidate], bool]:
+    def answers(self, query: Query) -> tuple[Iterator[Answer], bool]:
         """Return the answers, and whether they come in order."""
-        rows, exact, ordered = self._catalog.candidates(query, len(self._without))
-        found = self._decided(query, rows, exact=exact, ordered=ordered)
-        fresh = list(self._admitted(query, self._fresh))
+        found, ordered = super().answers(query)
+        fresh = list(self.admitted(query, self._fresh)) if self._changed else []
         if not fresh:
             return found, ordered
         if ordered:
             return heapq.merge(found, sorted(fresh, key=query.rank), key=query.rank), True
-        return (candidate for part in (found, fresh) for candidate in part), False
+        return (answer for part in (found, fresh) for answer in part), False
 
-    def _decided(
-        self, query: Query, rows: Iterator[Candidate | Row], *, exact: bool, ordered: bool
-    ) -> Iterator[Candidate]:
-        """Leave out the catalog's rows that are superseded, and those that do not answer the query after all."""
-        if not ordered:
-            return self._admitted(query, (row for row in rows if row.key not in self._without))  # type: ignore[union-attr,misc]
-        found: Iterator[Candidate] = rows  # type: ignore[assignment]
-        if self._without:
-            found = (candidate for candidate in found if candidate.row.key not in self._without)
-        return found if exact else self._holding(query, found)
+    @property
+    def _fresh(self) -> list[Row]:
+        return [found.row for found in self._changed.values() if isinstance(found, Indexed)]
 
-    def _holding(self, query: Query, found: Iterable[Candidate]) -> Iterator[Candidate]:
-        needed = tuple(dict.fromkeys(condition.field for condition in query.conditions))
-        for candidate in found:
-            values = self._values.of(candidate.row, needed)
-            if all(condition.holds(values) for condition in query.conditions):
-                yield candidate
+    def part(self, query: Query, part: Part, terms: Sequence[Term], most: int | None) -> Iterator[Answer]:
+        """Return the catalog's rows of one part of a query's order, but for those that are superseded."""
+        without = self._without
+        found = self._catalog.part(query, part, terms, None if most is None else most + len(without))
+        return (row for row in found if row.key not in without) if without else found
 
-    def _admitted(self, query: Query, rows: Iterable[Row]) -> Iterator[Candidate]:
-        for row in rows:
-            candidate = query.candidate(row, self._values.of(row, query.needed))
-            if candidate is not None:
-                yield candidate
+    def narrowed(self, terms: Sequence[Term]) -> Iterator[Row]:
+        """Return the catalog's rows that meet these conditions, but for those that are superseded."""
+        return (packed.row for packed in self._catalog.narrowed(terms) if packed.key not in self._without)
+
+    def fetch(self, row: Row, names: Sequence[str]) -> dict[str, bytes]:
+        """Read a shard for its values, at most once for each version. Raises _Newer where it is newer than the row."""
+        version, values = self._fetched.get(row.key, ("", {}))
+        if version != row.version:
+            found, state = self._shards.state(shard_name(row.key))
+            entry = state.fields or {}
+            values = {name: entry[name] for name in self._fields if name in entry}
+            self._fetched[row.key] = (state.version, values)
+            if not isinstance(found, Indexed) or found.row.version != row.version:
+                raise _Newer(found)
+        return {name: values[name] for name in names if name in values}
 
     def count(self, query: Query) -> int:
         """Count the sessions that a list would return, limits aside."""
-        return self._decide(self._count, query)
+        return self._settled(self._count, query)
 
     def _count(self, query: Query) -> int:
-        counted = self._catalog.count(query, list(self._without))
-        if counted is not None:
-            return counted + sum(1 for _ in self._admitted(query, self._fresh))
-        return sum(1 for _ in self._candidates(query)[0])
+        filters = filter_of(SQLITE, query, self.indexed)
+        if not filters.exact:
+            return sum(1 for _ in self.answers(query)[0])
+        (count,) = self._catalog.sums("count(*)", filters.terms, self._without)
+        return count + sum(1 for _ in self.admitted(query, self._fresh))
 
     def keys(self, after: str) -> tuple[list[str], str | None]:
-        """Return the next keys in ascending order, and after which one to go on."""
-        found = self._catalog.keys(after, _KEYS_AT_ONCE)
-        last = found[-1] if len(found) == _KEYS_AT_ONCE else None
+        """Return the next keys in ascending order, and after which one to go on; None: there are no more."""
+        most = -1 if self._catalog.path == IN_MEMORY else _KEYS_AT_ONCE  # where every shard was read for this page
+        found = self._catalog.keys(after, most)
+        last = found[-1] if len(found) == most else None
         keys = [key for key in found if key not in self._without]
         keys += [row.key for row in self._fresh if row.key > after and (last is None or row.key <= last)]
         return sorted(keys), last
 
     def totals(self) -> tuple[int, int, int]:
         """Return the number of sessions, the bytes of their entries and logs, and of their files."""
-        count, size, end = self._catalog.totals(list(self._without))
+        count, live, end = self._catalog.sums('count(*),total(live),total("end")', (), self._without)
         fresh = [found for found in self._changed.values() if isinstance(found, Indexed)]
-        return count + len(fresh), size + sum(f.live for f in fresh), end + sum(f.end for f in fresh)
+        return count + len(fresh), live + sum(f.live for f in fresh), end + sum(f.end for f in fresh)
 
     def damaged(self) -> list[str]:
         """Return the names of the shards that cannot be read."""
         before = [name for name in self._catalog.damaged() if name not in self._changed]
         return sorted([*before, *(name for name, found in self._changed.items() if is_damaged(found))])
-
-
-class ScanView:
-    """Every shard, read without a lock: what there is when there is no index."""
-
-    def __init__(self, shards: ShardReader, marked: set[str], progress: Progress | None) -> None:
-        self._shards = shards
-        self._marked = marked
-        self._progress = progress
-        self._damaged: list[str] = []
-
-    def select(self, query: Query) -> list[SessionInfo]:
-        """Answer a list."""
-        return [query.info(one) for one in islice(_sorted(query, self._answers(query)), query.offset, query.stop)]
-
-    def _answers(self, query: Query) -> Iterator[Candidate]:
-        needed = query.needed
-        wanted = query.fields or ()
-        for found, raw in self._found((*needed, *wanted)):
-            values = {name: codec.loads(raw[name]) for name in needed if name in raw}
-            candidate = query.candidate(found.row, values)
-            if candidate is None:
-                continue
-            if wanted:
-                shown = codec.join({name: raw[name] for name in wanted if name in raw})
-                candidate = candidate._replace(row=candidate.row._replace(fields=shown))
-            yield candidate
-
-    def _found(self, needed: tuple[str, ...]) -> Iterator[tuple[Indexed, dict[str, bytes]]]:
-        self._damaged = []
-        for names in self._shards.names(self._marked, self._progress):
-            for name in sorted(names):
-                found, values = self._shards.values(name, needed, keep=False)
-                if isinstance(found, Indexed):
-                    yield found, values
-                elif is_damaged(found):
-                    self._damaged.append(name)
-
-    def count(self, query: Query) -> int:
-        """Count the sessions that a list would return, limits aside."""
-        return sum(1 for _ in self._answers(query))
-
-    def keys(self, after: str) -> tuple[list[str], str | None]:
-        """Return the next keys in ascending order, and after which one to go on."""
-        return sorted(found.row.key for found, _ in self._found(()) if found.row.key > after), None
-
-    def totals(self) -> tuple[int, int, int]:
-        """Return the number of sessions, the bytes of their entries and logs, and of their files."""
-        count = size = end = 0
-        for found, _ in self._found(()):
-            count, size, end = count + 1, size + found.live, end + found.end
-        return count, size, end
-
-    def damaged(self) -> list[str]:
-        """Return the names of the shards that cannot be read."""
-        return self._damaged
-
-
-def _sorted(query: Query, found: Iterable[Candidate]) -> Iterator[Candidate]:
-    """Sort answers; never more than the limit's are in memory."""
-    if query.stop is None:
-        return iter(sorted(found, key=query.rank))
-    return iter(heapq.nsmallest(query.stop, found, key=query.rank))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from shardstore import _codec as codec
 from shardstore._files import disk
 from shardstore._files.file import read_file, read_journal
+from shardstore._files.index.upkeep import Believed, believed
 from shardstore._files.layout import is_shard_of, parse_short, short_name, stamped_name
 from shardstore._files.missing import quarantined
 from shardstore._journal import replay
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from shardstore._files.engine import FileEngine
-    from shardstore._files.index.upkeep import Believed
     from shardstore._files.layout import Layout
     from shardstore._journal.replay import Journal
 
@@ -47,9 +47,11 @@ class Short(NamedTuple):
 
 def find_short(engine: FileEngine) -> Iterator[Short]:
     """Yield each shard that holds less than the index knows. Changes nothing."""
-    suspects = [(name, row) for name, row in engine.index.believed().items() if _compare(engine.layout, name, row)]
+    suspects = [
+        (name, row) for name, row in believed(engine.index.lister).items() if _compare(engine.layout, name, row)
+    ]
     # A row that still stands after the shard was read is no older than the shard: nobody marked it meanwhile.
-    still = engine.index.believed() if suspects else {}
+    still = believed(engine.index.lister) if suspects else {}
     for name, row in suspects:
         found = _compare(engine.layout, name, row)
         if found is not None and still.get(name) == row:

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from shardstore._files.file import discard_dead, read_file
+from shardstore._files.index.upkeep import refresh_all, vacuum
 from shardstore._files.layout import ARCHIVE, INDEX, is_shard_of
 from shardstore._files.maintenance import logs
 from shardstore._files.maintenance.scan import StoreFile, scan
@@ -94,8 +95,8 @@ class _Compaction:
 
     def _tend_index(self, scan_progress: Progress | None) -> None:
         try:
-            self.engine.index.refresh(scan_progress)
-            freed = self.engine.index.vacuum()
+            refresh_all(self.engine.index.lister, scan_progress)
+            freed = vacuum(self.engine.index.lister)
         except (ShardStoreError, OSError) as error:
             self.skipped.append(Skipped(INDEX, None, str(error), failed=True))
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from shardstore._files.index.upkeep import pending
 from shardstore._files.layout import FORMAT, PREFIXES, SHARDS, count_shards, log_owner
 from shardstore.errors import raise_io_error
 from shardstore.reports import StoreStats
@@ -19,20 +20,23 @@ if TYPE_CHECKING:
 
 def stats(engine: FileEngine, *, refresh: bool, progress: Progress | None = None) -> StoreStats:
     """Implement Store.stats."""
-    status = engine.index.status(refresh=refresh, progress=progress)
-    totals = status.totals
+    lister = engine.index.lister
+    (sessions, live, journals), damaged = lister.answer(
+        lambda view: (view.totals(), view.damaged()), refresh=refresh, progress=progress
+    )
+    changed, problem = pending(lister)
     files = sum(_shards(engine.layout, prefix) for prefix in PREFIXES)
     return StoreStats(
-        sessions=totals.sessions,
-        tombstones=max(0, files - totals.sessions - len(status.damaged)),
-        bytes_live=totals.bytes_live,
-        bytes_dead=max(0, totals.bytes_journal - totals.bytes_live),
-        bytes_total=totals.bytes_journal,
-        pending_changes=status.pending,
+        sessions=sessions,
+        tombstones=max(0, files - sessions - len(damaged)),
+        bytes_live=live,
+        bytes_dead=max(0, journals - live),
+        bytes_total=journals,
+        pending_changes=changed,
         archived=_count(engine.layout.archive),
         quarantined=_count(engine.layout.quarantine),
-        damaged=tuple(f"{SHARDS}/{name}" for name in status.damaged),
-        index_unusable=status.problem,
+        damaged=tuple(f"{SHARDS}/{name}" for name in damaged),
+        index_unusable=problem,
         format=FORMAT,
     )
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from shardstore._files import disk
 from shardstore._files.file import FILE_BYTES_MAX, read_file, read_journal
 from shardstore._files.index.catalog import CATALOG
+from shardstore._files.index.upkeep import audit, refresh_all
 from shardstore._files.layout import (
     ARCHIVE,
     INDEX,
@@ -189,7 +191,8 @@ class _Verification:
             keeps = self.repair or (self.note and there)  # lists keep what they know while a directory is away
             self._lost(short, self._keep(short) if keeps else "")
         if self.repair and (named or found):
-            self._try(self.engine.index.refresh)  # or the catalog would know it better at the next verify, too
+            # Or the catalog would know it better at the next verify, too.
+            self._try(partial(refresh_all, self.engine.index.lister))
 
     def _check_recorded(self) -> set[str]:
         """Name what an earlier verify recorded, unless it is back; return the names of the shards."""
@@ -253,13 +256,13 @@ class _Verification:
 
     def _check_index(self) -> None:
         try:
-            wrong = self.engine.index.audit()
+            wrong = audit(self.engine.index.lister)
         except StoreIncomplete:
             return  # a directory is gone, which is named as such
         mended, failed = False, ""
         if self.repair and wrong:
             try:
-                mended = self.engine.index.rebuild()
+                mended = self.engine.index.lister.rebuild()
             except StoreIOError as error:
                 failed = f"; not done: {error}"
         if self.note and not mended:

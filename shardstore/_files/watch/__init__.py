@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from shardstore._files.index.changes import Unusable, change_files
-from shardstore._files.index.upkeep import marked
+from shardstore._files.index.upkeep import look
 from shardstore._files.watch.changes import FileChanges
 from shardstore._files.watch.position import Position, life_text, parse
 from shardstore._files.watch.scan import SCAN, ScanChanges
@@ -27,7 +27,9 @@ def here(lister: Lister, *, write: bool) -> str:
         if not change_files(lister.place.directory):
             break
         try:
-            meta, _, _ = marked(lister)  # the index knows everything that was committed before its mark
+            _, meta, _, _ = look(
+                lister, lambda *_: None
+            )  # the index knows everything that was committed before its mark
             changes = FileChanges(lister, "", Position(meta.file, meta.mark, {}), write=write)
             token = changes.present().token(life_text(lister.place))
             changes.close()

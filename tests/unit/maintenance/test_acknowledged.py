@@ -9,6 +9,7 @@ import pytest
 
 from shardstore import Store
 from shardstore._files.engine import FileEngine
+from shardstore._files.index.upkeep import refresh_all
 from shardstore._files.layout import shard_name, short_name
 from shardstore._files.maintenance.acknowledged import (
     Short,
@@ -30,7 +31,7 @@ def path(store: Store, engine: FileEngine) -> Path:
     """Return the file of a session whose four revisions the lists know."""
     for number in range(4):
         store.patch("k", {"n": number})
-    engine.index.refresh()
+    refresh_all(engine.index.lister)
     assert list(find_short(engine)) == []
     return disk.shard(engine.root, "k")
 
@@ -75,7 +76,7 @@ def test_another_incarnation_is_not_short(store: Store, engine: FileEngine, path
     """Deleted and created again: the shard decides."""
     store.delete("k")
     store.create("k", {})
-    engine.index.refresh()
+    refresh_all(engine.index.lister)
     other = Store(engine.root.with_name("other"))
     other.create("k", {})
     disk.edit(path, disk.shard(other.root, "k").read_bytes())
@@ -89,7 +90,7 @@ def test_a_record_stays_until_the_file_is_back(store: Store, engine: FileEngine,
     (short,) = find_short(engine)
     keep_evidence(engine, short, record=True)
     assert [one.rev for one in store.list()] == [2]
-    engine.index.refresh()
+    refresh_all(engine.index.lister)
     assert list(find_short(engine)) == []
     ((name, kept),) = recorded(engine.layout)
     assert (kept, is_back(engine.layout, kept)) == (short, False)

@@ -11,6 +11,7 @@ import pytest
 
 from shardstore import Store
 from shardstore._files.engine import FileEngine
+from shardstore._files.index.upkeep import refresh_all
 from shardstore._files.layout import log_name, shard_name, stamped_name, temp_name
 from shardstore._files.maintenance import verify as module
 from shardstore._files.maintenance.repair import Salvaged
@@ -149,7 +150,7 @@ def test_a_lost_directory_is_named_until_a_repair(engine: FileEngine, path: Path
 
 def test_bytes_that_went_bad_by_themselves_are_told_to_the_lists(store: Store, engine: FileEngine, path: Path) -> None:
     """Nobody marked the shard, so the lists would go on believing what they knew."""
-    engine.index.refresh()
+    refresh_all(engine.index.lister)
     noise(path)
     with mock.patch("shardstore._files.index.directories.Directories.check"):  # it might look at the file in time
         assert [info.key for info in store.list(order_by="key")] == ["k", "other"]
