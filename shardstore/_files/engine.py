@@ -12,9 +12,9 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shardstore._files import disk
+from shardstore._files import disk, forking
 from shardstore._files.file import open_files, read_file
-from shardstore._files.index import Index, forking
+from shardstore._files.index import Index
 from shardstore._files.layout import Layout, may_begin, shard_name
 from shardstore._files.locks.identity import load_statx, statx_wanted
 from shardstore._files.marker import Settings, check_owner, make_store, read_settings

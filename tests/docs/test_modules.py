@@ -26,10 +26,12 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 }
 # Modules whose tests have another name, and the modules of the command line, several of which one file tests.
 COVERED: dict[str, tuple[str, ...]] = {
+    "shardstore/_files/change_file/file": ("index/test_changes.py", "index/test_watch.py"),
     "shardstore/_files/engine": ("unit/test_files_engine.py",),
     "shardstore/_conditions": ("index/test_sql.py", "contract/test_query.py"),
     "shardstore/_copy_store": ("cli/test_database.py",),
     "shardstore/_files/transfer": ("cli/test_database.py",),
+    "shardstore/_rows": ("index/test_views.py", "index/test_indexed.py", "contract/test_query.py"),
     "shardstore/_projection": ("index/test_rows.py",),
     "shardstore/_wake": ("contract/test_watch.py", "index/test_watch.py"),
     "shardstore/_journal/log_lines": ("unit/test_log_values.py", "docs/test_log_format.py"),
@@ -125,7 +127,8 @@ def folders(module: str) -> list[Path]:
         return [TESTS / "index"]
     if "/maintenance/" in module:
         return [TESTS / "unit" / "maintenance"]
-    return [TESTS / part for part in ("unit", "contract", "aio")]
+    parts = ("unit", "contract", "aio", *(("index",) if "/_files/" in module else ()))
+    return [TESTS / part for part in parts]
 
 
 @pytest.mark.parametrize("module", modules())

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from shardstore import _codec as codec
+from shardstore._files.direct.rows import Indexed
 from shardstore._files.index import Index
 from shardstore._files.index.lister import Lister
 from shardstore._files.index.place import Place
-from shardstore._files.index.rows import Indexed
 from shardstore._files.index.upkeep import pending
 from shardstore._files.index.views import View
 from shardstore._files.layout import PREFIXES, Layout, shard_name

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from shardstore import Store
+from shardstore._files.change_file.file import Unusable
+from shardstore._files.direct.rows import NO_FILE, Indexed, Other, Projection, digest_of
 from shardstore._files.index import catalog
 from shardstore._files.index.catalog import Catalog, Meta, fingerprint, stamp
-from shardstore._files.index.changes import Unusable
-from shardstore._files.index.rows import NO_FILE, Indexed, Other, Projection, digest_of
 from shardstore._files.layout import shard_name
 from shardstore._journal.replay import replay
 from tests.index.test_indexed import fill

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from shardstore._files.index import changes
-from shardstore._files.index.changes import MARK, ChangeFile, Unusable, change_files
+from shardstore._files.change_file import file as changes
+from shardstore._files.change_file.file import MARK, ChangeFile, Unusable, change_files
 from shardstore._files.layout import shard_name
 from tests.index.actors import nobody_waits_at
 from tests.support.actions import in_child, wait_for

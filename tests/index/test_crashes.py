@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from shardstore import Store
-from shardstore._files.index import life
+from shardstore._files import life
 from tests.index.actors import truth
 from tests.support.peer import one_peer
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from shardstore._files.index import changes
+from shardstore._files.change_file import file as changes
 from shardstore._files.index.upkeep import audit
 from shardstore.errors import StoreIOError
 from tests.index.actors import Actor, change_file, index_files, is_current, name_of, nobody_waits_at, truth, usable

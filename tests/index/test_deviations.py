@@ -15,13 +15,15 @@ from typing import Any, Self
 
 import pytest
 
+from shardstore._files.change_file import file as changes
+from shardstore._files.change_file.file import ChangeFile
+from shardstore._files.change_file.tracker import ChangeTracker
+from shardstore._files.direct import shards
+from shardstore._files.direct.shards import ShardReader
 from shardstore._files.file import JournalFile
-from shardstore._files.index import catalog, changes, lister, refresh, shards
-from shardstore._files.index.changes import ChangeFile
+from shardstore._files.index import catalog, lister, refresh
 from shardstore._files.index.directories import Directories
 from shardstore._files.index.lister import Lister
-from shardstore._files.index.shards import ShardReader
-from shardstore._files.index.tracker import ChangeTracker
 from shardstore._files.transaction import FileTransaction
 from shardstore.store import Store
 from tests.index import moves

@@ -15,8 +15,9 @@ from unittest import mock
 
 import pytest
 
+from shardstore._files.direct import rows
 from shardstore._files.file import CHECK_S
-from shardstore._files.index import directories, rebuild, refresh, rows
+from shardstore._files.index import directories, rebuild, refresh
 from shardstore._files.index.directories import NOTHING, Directories, Found, ctime_of, is_settled
 from shardstore._files.index.upkeep import refresh_all
 from shardstore._files.layout import PREFIXES
@@ -220,7 +221,7 @@ def test_a_directory_that_cannot_be_listed_now_is_compared_later(
         return real(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr("shardstore._files.index.shards.os.scandir", no_descriptor)
+        patch.setattr("shardstore._files.direct.shards.os.scandir", no_descriptor)
         look_now(lister)
         lister.list()
     look_now(lister)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from shardstore._files.index import forking
+from shardstore._files import forking
 from tests.support import actions
 
 

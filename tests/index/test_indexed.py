@@ -129,7 +129,7 @@ def test_fields_of_any_size_are_shown(store: Store) -> None:
 
 def test_a_session_that_changes_while_its_large_field_is_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is shown as of one moment, in its place, and only if it matches then."""
-    from shardstore._files.index.shards import ShardReader
+    from shardstore._files.direct.shards import ShardReader
 
     with Store(root) as store, Store(root) as other:
         for key in ("a", "b", "c"):

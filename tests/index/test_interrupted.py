@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 
 from shardstore import NestedUpdate, Store, StoreBusy
+from shardstore._files import forking
 from shardstore._files import index as index_module
-from shardstore._files.index import catalog, forking, lister, refresh, tracker
-from shardstore._files.index.changes import ChangeFile
+from shardstore._files.change_file import tracker
+from shardstore._files.change_file.file import ChangeFile
+from shardstore._files.index import catalog, lister, refresh
 from shardstore._files.index.upkeep import audit
 from shardstore._files.locks import flock
 from tests.index.actors import Actor, change_file, once_after, once_before, truth

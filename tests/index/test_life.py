@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from shardstore._files.index import life
+from shardstore._files import life
 
 
 def test_the_boot_id_is_that_of_the_machine() -> None:
     """The same in every process."""
-    command = "from shardstore._files.index.life import boot_id; print(boot_id())"
+    command = "from shardstore._files.life import boot_id; print(boot_id())"
     other = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == life.boot_id()
     if sys.platform == "linux":

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from shardstore._files.index.changes import Unusable
+from shardstore._files.change_file.file import Unusable
 from shardstore._files.marker import read_settings, write_settings
 from tests.index.actors import Actor, change_file, nobody_waits_at
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from shardstore import NestedUpdate, Store
-from shardstore._files.index import shards
-from shardstore._files.index.reading import reading
+from shardstore._files.direct import shards
+from shardstore._files.direct.reading import reading
 from shardstore._inside import inside_update
 from tests.index.actors import once_before
 from tests.support import actions

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from shardstore import Store
+from shardstore._files.change_file.file import ChangeFile, change_files
 from shardstore._files.index import rebuild
-from shardstore._files.index.changes import ChangeFile, change_files
 from tests.index.actors import Actor, change_file, index_files, is_current, name_of, truth
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from shardstore._files.change_file.file import MARK, ChangeFile
 from shardstore._files.index import refresh
 from shardstore._files.index.catalog import Catalog
-from shardstore._files.index.changes import MARK, ChangeFile
 from shardstore._files.index.directories import NOTHING, Found
 from tests.index.actors import Actor, change_file, inode, is_current, name_of, truth
 

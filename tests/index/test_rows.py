@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardstore._files.index.rows import Indexed, Other, Projection
+from shardstore._files.direct.rows import Indexed, Other, Projection
 from shardstore._files.layout import shard_name
 from shardstore._journal import replay as journal
 from shardstore._order import sort_key
@@ -46,6 +46,21 @@ def first(entry: dict[str, Any], rev: int = 1, at: int = 5, **rest: Any) -> byte
 def found(data: bytes, *indexed: str) -> Indexed | Other:
     """Return what the index makes of a journal."""
     return Projection(indexed).of_journal(NAME, journal.replay(data).journal)
+
+
+@given(entries, entries)
+def test_a_row_from_values_is_the_row_from_raw_fields(entry: dict[str, Any], changed: dict[str, Any]) -> None:
+    """Whatever the values and their sizes, after one record and after several."""
+    whole = first(entry)
+    for data in (whole, whole + record(2, 6, set=changed), whole + record(2, 6, delete=True), b"\n" * 9):
+        known = journal.read_values(data)
+        raw = journal.replay(data).journal
+        if known is None:
+            assert raw == journal.EMPTY
+            continue
+        for indexed in ((), ("a", *entry, *changed)):
+            projection = Projection(indexed)
+            assert projection.of_journal(NAME, *known) == projection.of_journal(NAME, raw)
 
 
 @given(entries)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from shardstore._files.index import shards
-from shardstore._files.index.rows import Busy, Indexed, Other
+from shardstore._files.direct import shards
+from shardstore._files.direct.rows import Busy, Indexed, Other
 from shardstore.errors import StoreNotFound
 from tests.index.actors import Actor, name_of
 

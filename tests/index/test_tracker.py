@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from shardstore._files.index import changes
-from shardstore._files.index.changes import MARK, ChangeFile, change_files, discard
-from shardstore._files.index.tracker import ChangeTracker
+from shardstore._files.change_file import file as changes
+from shardstore._files.change_file.file import MARK, ChangeFile, change_files, discard
+from shardstore._files.change_file.tracker import ChangeTracker
 from shardstore._files.layout import shard_name
 from shardstore.errors import StoreIOError
 
@@ -139,8 +139,8 @@ def test_an_index_that_nobody_can_look_at_is_not_absent(tmp_path: Path, monkeypa
     tracker = ChangeTracker(str(tmp_path / "index"), lambda: 0)
     tracker.mark_changed(NAMES[0])
     with monkeypatch.context() as patch:
-        patch.setattr("shardstore._files.index.tracker.os.stat", lambda *_: raise_(errno.EIO))
-        patch.setattr("shardstore._files.index.tracker.discard", lambda *_: raise_(errno.EIO))
+        patch.setattr("shardstore._files.change_file.tracker.os.stat", lambda *_: raise_(errno.EIO))
+        patch.setattr("shardstore._files.change_file.tracker.discard", lambda *_: raise_(errno.EIO))
         with pytest.raises(StoreIOError, match="deleting the index"):
             tracker.mark_changed(NAMES[0])
 

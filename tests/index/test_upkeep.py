@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from shardstore._files.index.changes import ChangeFile
+from shardstore._files.change_file.file import ChangeFile
 from shardstore._files.index.upkeep import pending, vacuum
 from tests.index.actors import Actor, change_file, index_files, truth
 

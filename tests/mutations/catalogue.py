@@ -667,7 +667,7 @@ def deletion_forgotten() -> None:
     "the line of a session that is removed whole", "watching.a_session_removed_whole_is_seen_while_it_is_made_anew"
 )
 def removal_without_a_line() -> None:
-    edit("shardstore._files.index.tracker:ChangeTracker.mark_changed", ("if again:", "if False:"))
+    edit("shardstore._files.change_file.tracker:ChangeTracker.mark_changed", ("if again:", "if False:"))
 
 
 @mutation(

@@ -57,7 +57,7 @@ MODULES = {
     ),
     "_files/locks/flock": ("unit/test_flock.py", "unit/test_fairness.py", "unit/test_waiter.py"),
     "_files/locks/fairness": ("unit/test_fairness.py",),
-    "_files/index/changes": ("index/test_changes.py", "index/test_tracker.py", "index/test_refresh.py"),
+    "_files/change_file/file": ("index/test_changes.py", "index/test_tracker.py", "index/test_refresh.py"),
     "_files/index/refresh": (
         "index/test_refresh.py",
         "index/test_rebuild.py",

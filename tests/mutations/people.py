@@ -165,7 +165,7 @@ def lost_revisions_back_by_number() -> None:
 
 @mutation("telling a lost directory from absent sessions, in lists", "people.a_lost_directory_is_no_reason_to_forget")
 def lists_forget_a_lost_directory() -> None:
-    edit("shardstore._files.index.shards:ShardReader._read", ("if not os.path.isdir(", "if os.path.isfile("))
+    edit("shardstore._files.direct.shards:ShardReader._read", ("if not os.path.isdir(", "if os.path.isfile("))
 
 
 @mutation("naming what a reader stepped over", "people.a_changed_byte_in_the_newest_record_is_named")

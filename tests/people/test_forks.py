@@ -112,7 +112,7 @@ inside, found = threading.Event(), []
 def first_list():
     with late_imports:
         inside.set()
-        forking = importlib.import_module("shardstore._files.index.forking")
+        forking = importlib.import_module("shardstore._files.forking")
         end = time.monotonic() + 2
         while not forking._forking and time.monotonic() < end:
             time.sleep(0.01)

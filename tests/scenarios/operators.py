@@ -13,7 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 from shardstore import Store, StoreIOError
-from shardstore._files.index.shards import ShardReader
+from shardstore._files.direct.shards import ShardReader
 from shardstore._files.index.upkeep import refresh_all
 from tests.scenarios.people import KEY, OTHER, in_a_child
 from tests.support import disk

@@ -513,7 +513,7 @@ def _goes_on_settling(store: Store) -> list[str]:
 
 def after_a_restart() -> None:
     """Convince this process that the machine was started again. Fail where the store asks in another way."""
-    from shardstore._files.index import life
+    from shardstore._files import life
 
     if life.boot_id.__name__ not in life.life_of.__code__.co_names:
         raise LookupError("a life of the index does not hold the boot id: the restart of the machine cannot be played")

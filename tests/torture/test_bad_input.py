@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from shardstore import CorruptShard, ShardStoreError, Store
 from shardstore._files import layout
-from shardstore._files.index import changes
+from shardstore._files.change_file import file as changes
 from shardstore._journal import replay as journal
 from tests.support import disk
 from tests.support.everything import ask_everything

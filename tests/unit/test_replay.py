@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from shardstore import _codec as codec
 from shardstore._journal import replay as journal
 from shardstore._journal.record import next_record, whole_record
 from shardstore._journal.replay import EMPTY
@@ -246,6 +247,26 @@ def test_reading_on_from_anywhere_gives_what_reading_everything_gives(seed: int)
             assert on == whole, (data, base.end)
             assert list(on.journal.state.fields or ()) == list(whole.journal.state.fields or ())
     assert steps_seen > 4 * JOURNALS
+
+
+@pytest.mark.parametrize("seed", range(JOURNALS))
+def test_reading_for_values_gives_the_same_or_nothing(seed: int) -> None:
+    """Nothing where anything but records is in the file: then the whole interpreter says what it is."""
+    rng = random.Random(seed)
+    data = b"".join(journal_of_any_kind(rng))
+    for text in (data, data + b"\n" * 5000, spoilt(rng, data)):
+        found, known = journal.replay(text), journal.read_values(text)
+        if found.tail or found.damage is not None:
+            assert known is None
+        elif known is not None:
+            read, values = known
+            state = found.journal.state
+            fields = None if values is None else {name: codec.dumps(value) for name, value in values.items()}
+            assert (fields, read.state.log) == (state.fields, state.log)
+            size = state.entry_bytes
+            assert read._replace(state=read.state._replace(fields=state.fields, entry_bytes=size)) == found.journal
+        else:
+            assert not found.journal.records
 
 
 def test_what_is_written_is_what_is_read() -> None:

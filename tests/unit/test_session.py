@@ -11,7 +11,7 @@ import pytest
 from shardstore._journal.record import next_record
 from shardstore._model import ABSENT, Change, State
 from shardstore.query import parse
-from shardstore.session import Row, Session, SessionInfo
+from shardstore.session import PackedRow, Row, Session, SessionInfo, pack
 
 
 def state(before: State = ABSENT, **fields: bytes) -> State:
@@ -67,6 +67,32 @@ def test_a_line_shows_what_is_not_hidden_or_what_was_asked_for() -> None:
     assert one.created_at == datetime.fromtimestamp(1, UTC)
     assert one.updated_at == datetime.fromtimestamp(2.5, UTC)
     assert (one.key, one.rev, one.version, one.size, one.log_length) == ("k", 3, "i.3-t", 7, 2)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        ROW,
+        ROW._replace(hidden=None),
+        ROW._replace(fields=b"{}", cut=b'["a","b"]', hidden=None),
+        ROW._replace(
+            key="\U0010ffff", fields='{"\\n":"\u2028"}'.encode(), cut=b"*", hidden=None, rev=2**53 - 1, size=2**40
+        ),
+    ],
+)
+def test_a_packed_row_says_the_same(row: Row) -> None:
+    """Whichever fields it has, and also after it went to another process."""
+    packed = PackedRow(row.key, 7, pack(row))
+    assert packed.row == row
+    one = SessionInfo(packed, "size", 7)
+    assert (one, hash(one), one.cursor) == (
+        SessionInfo(row),
+        hash(SessionInfo(row)),
+        SessionInfo(row, "size", 7).cursor,
+    )
+    assert (one.key, one.fields, one.version) == (row.key, SessionInfo(row).fields, row.version)
+    other = pickle.loads(pickle.dumps(SessionInfo(packed, "size", 7)))
+    assert (other, other.updated_at, other.cursor) == (one, one.updated_at, one.cursor)
 
 
 def test_lines_are_equal_when_they_show_the_same() -> None:

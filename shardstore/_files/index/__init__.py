@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from shardstore._files.index import changes
-from shardstore._files.index.tracker import ChangeTracker
+from shardstore._files.change_file import file as changes
+from shardstore._files.change_file.tracker import ChangeTracker
 from shardstore._imports import late_imports
 from shardstore.errors import StoreBusy
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shardstore._conditions import Term
 from shardstore._files import disk
-from shardstore._files.index.changes import Unusable
-from shardstore._files.index.forking import begin_use, end_use
-from shardstore._files.index.rows import NO_FILE, Indexed, Other, digest_of
+from shardstore._files.change_file.file import Unusable
+from shardstore._files.direct.rows import NO_FILE, Indexed, Other, digest_of
+from shardstore._files.forking import begin_use, end_use
 from shardstore._files.index.sql import SQLITE, where
 from shardstore._files.layout import shard_name
 from shardstore.session import PackedRow, Row, pack

@@ -19,8 +19,8 @@ from shardstore._files.layout import PREFIXES
 from shardstore.errors import StoreIOError, StoreNotFound
 
 if TYPE_CHECKING:
+    from shardstore._files.direct.shards import ShardReader
     from shardstore._files.index.catalog import Catalog, Meta
-    from shardstore._files.index.shards import ShardReader
 
     Edition = tuple[str, int]  # of a catalog: its change file and its mark, which every refresh moves
 

@@ -11,8 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from shardstore import _events as events
+from shardstore._files.change_file.file import ChangeFile, Pending, Unusable, change_files, holds_index_lock
 from shardstore._files.index.catalog import fingerprint
-from shardstore._files.index.changes import ChangeFile, Pending, Unusable, change_files, holds_index_lock
 from shardstore._files.index.rebuild import rebuild, scan
 from shardstore._files.index.refresh import FAILURES, refresh, seal_of
 from shardstore._files.index.views import View

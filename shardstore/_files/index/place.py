@@ -6,13 +6,13 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
+from shardstore._files.change_file.file import ChangeFile, Unusable
+from shardstore._files.direct.rows import Projection
+from shardstore._files.direct.shards import ShardReader
+from shardstore._files.forking import begin_use, end_use
 from shardstore._files.index.catalog import CATALOG, Catalog
-from shardstore._files.index.changes import ChangeFile, Unusable
 from shardstore._files.index.directories import Directories
-from shardstore._files.index.forking import begin_use, end_use
-from shardstore._files.index.life import life_of
-from shardstore._files.index.rows import Projection
-from shardstore._files.index.shards import ShardReader
+from shardstore._files.life import life_of
 from shardstore._files.marker import read_settings
 
 if TYPE_CHECKING:

@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING
 
 from shardstore import _events as events
 from shardstore._files import disk
+from shardstore._files.change_file.file import MARK, TEMP_PREFIX, ChangeFile, Unusable, change_files, impostors, unlink
+from shardstore._files.direct.rows import Busy
 from shardstore._files.index.catalog import CATALOG, IN_MEMORY, Catalog, Meta, stamp
-from shardstore._files.index.changes import MARK, TEMP_PREFIX, ChangeFile, Unusable, change_files, impostors, unlink
 from shardstore._files.index.directories import ctime_of, is_settled
 from shardstore._files.index.refresh import check_settings, read_locked, seal_of
-from shardstore._files.index.rows import Busy
 from shardstore._files.layout import PREFIXES
 from shardstore._progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from shardstore._files.direct.rows import Found, Indexed, Other
     from shardstore._files.index.place import Place
-    from shardstore._files.index.rows import Found, Indexed, Other
     from shardstore._progress import Progress
 
 

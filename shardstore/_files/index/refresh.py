@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from shardstore import _events as events
+from shardstore._files.change_file.file import BEFORE, BYTES_MAX, MARK, ChangeFile, Unusable, change, unlink
+from shardstore._files.direct.rows import Busy, Indexed, Other
 from shardstore._files.index.catalog import fingerprint, stamp
-from shardstore._files.index.changes import BEFORE, BYTES_MAX, MARK, ChangeFile, Unusable, change, unlink
-from shardstore._files.index.rows import Busy, Indexed, Other
 from shardstore._model import UNKNOWN, UNSEEN
 from shardstore.errors import ShardStoreError
 

@@ -8,12 +8,12 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from shardstore import _events as events
+from shardstore._files.change_file.file import Unusable
+from shardstore._files.direct.rows import Busy, Indexed
 from shardstore._files.index.catalog import fingerprint, stamp
-from shardstore._files.index.changes import Unusable
 from shardstore._files.index.directories import NOTHING
 from shardstore._files.index.rebuild import sweep
 from shardstore._files.index.refresh import FAILURES, refresh, seal_of, where_usable
-from shardstore._files.index.rows import Busy, Indexed
 from shardstore._files.layout import PREFIXES
 from shardstore._progress import track
 from shardstore.errors import ShardStoreError
@@ -21,10 +21,10 @@ from shardstore.errors import ShardStoreError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from shardstore._files.change_file.file import ChangeFile, Pending
+    from shardstore._files.direct.shards import ShardReader
     from shardstore._files.index.catalog import Catalog, Meta
-    from shardstore._files.index.changes import ChangeFile, Pending
     from shardstore._files.index.lister import Lister
-    from shardstore._files.index.shards import ShardReader
     from shardstore._progress import Progress
 
 T = TypeVar("T")

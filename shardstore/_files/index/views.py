@@ -6,8 +6,8 @@ import heapq
 from typing import TYPE_CHECKING, TypeVar
 
 from shardstore._conditions import filter_of
+from shardstore._files.direct.rows import Found, Indexed, is_damaged
 from shardstore._files.index.catalog import IN_MEMORY
-from shardstore._files.index.rows import Found, Indexed, is_damaged
 from shardstore._files.index.sql import SQLITE
 from shardstore._files.layout import shard_name
 from shardstore._rows import Rows
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from shardstore._conditions import Part, Term
+    from shardstore._files.direct.shards import ShardReader
     from shardstore._files.index.catalog import Catalog
-    from shardstore._files.index.shards import ShardReader
     from shardstore.query import Answer, Query
     from shardstore.session import Row, SessionInfo
 

@@ -6,7 +6,7 @@ import sqlite3
 import time
 from typing import TYPE_CHECKING, Final
 
-from shardstore._files.index.changes import Unusable, change_files
+from shardstore._files.change_file.file import Unusable, change_files
 from shardstore._files.index.upkeep import look
 from shardstore._files.watch.changes import FileChanges
 from shardstore._files.watch.position import Position, life_text, parse

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Final
 
 from shardstore import _codec as codec
 from shardstore._files import disk
-from shardstore._files.index.changes import BEFORE, MARK, ChangeFile, Unusable, change_files
+from shardstore._files.change_file.file import BEFORE, MARK, ChangeFile, Unusable, change_files
+from shardstore._files.direct.reading import reading
+from shardstore._files.direct.rows import Busy, is_damaged
 from shardstore._files.index.lister import BEHIND_BYTES_MAX
-from shardstore._files.index.reading import reading
-from shardstore._files.index.rows import Busy, is_damaged
 from shardstore._files.locks.flock import try_share, unlock
 from shardstore._files.watch.position import BRIEF, GONE, NOTHING, Known, Position, life_text
 from shardstore._model import NEVER_WAS, UNKNOWN, UNSEEN, Seen, State, seen_of
 from shardstore.errors import DamagedSessions, ShardStoreError, StoreNotFound, WatchExpired, warn_caller
 
 if TYPE_CHECKING:
+    from shardstore._files.direct.rows import Found
     from shardstore._files.index.lister import Lister
-    from shardstore._files.index.rows import Found
 
 _IN_TOKEN_MAX: Final = 64  # sessions that a token names; with more of them it is of an earlier place
 _LINE_BYTES_MAX: Final = 64  # of a line that names another change file

@@ -6,7 +6,7 @@ import os
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from shardstore._files.index.rows import Busy, is_damaged
+from shardstore._files.direct.rows import Busy, is_damaged
 from shardstore._files.watch.position import Known
 from shardstore._model import NEVER_WAS, Seen, seen_of
 from shardstore.errors import WatchExpired

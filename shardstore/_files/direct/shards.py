@@ -13,9 +13,9 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shardstore._files import disk
+from shardstore._files.direct.reading import reading
+from shardstore._files.direct.rows import NO_FILE, Busy, Found, Indexed, Other, Projection, fingerprint_of
 from shardstore._files.file import FILE_BYTES_MAX, read_file
-from shardstore._files.index.reading import reading
-from shardstore._files.index.rows import NO_FILE, Busy, Found, Indexed, Other, Projection, fingerprint_of
 from shardstore._files.layout import PREFIXES, is_shard_name
 from shardstore._files.locks.flock import try_lock, unlock
 from shardstore._journal.replay import EMPTY, Journal, read_values, replay

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shardstore._files import disk
-from shardstore._files.index.changes import ChangeFile, Unusable, change, change_files, discard
+from shardstore._files.change_file.file import ChangeFile, Unusable, change, change_files, discard
 from shardstore._model import UNKNOWN, UNSEEN, seen_of
 from shardstore.errors import raise_io_error
 

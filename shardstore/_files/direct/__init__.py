@@ -1,0 +1,1 @@
+"""Reading shards as files, without opening their sessions: for the index and for watchers."""
