@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shardstore.query import Condition, Query
 
 _VALUES_MAX: Final = 500  # in one IN; SQLite allows 32,766 for a statement, older ones 999
+_TERMS_MAX: Final = 60  # in one statement: SQLite allows 32,766 values, and expressions of a depth of 1,000
 _NEEDLES_MAX: Final = 8  # more are quicker to decide one by one
 _INT_MAX: Final = 2**63 - 1
 _BEFORE_SURROGATES, _AFTER_SURROGATES = 0xD7FF, 0xE000
@@ -105,6 +106,9 @@ def filter_of(dialect: Dialect, query: Query, indexed: Sequence[str]) -> Filter:
             terms.append(Term(sql, (max(-_INT_MAX, min(bound, _INT_MAX)),)))
     terms += [Term(condition.on_number("log_length")) for condition in query.lengths]
     for condition in query.conditions:
+        if len(terms) >= _TERMS_MAX:
+            exact = False
+            break
         column = dialect.column(indexed.index(condition.field)) if condition.field in indexed else None
         decided = None if column is None else _decided(dialect, column, condition)
         if decided is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from shardstore import _codec as codec
 from shardstore._order import sort_key
@@ -14,7 +14,6 @@ FIELDS_BYTES_MAX: Final = 4096  # of all values in a row together, as a JSON obj
 VALUE_BYTES_MAX: Final = 256  # of one value, as JSON, that is shown unasked, or held of a larger entry
 CUT_BYTES_MAX: Final = 512  # of the list of those that are left out
 CUT_ANY: Final = b"*"  # instead of that list where it would be longer
-_SMALL: Final = frozenset({int, float, bool, type(None)})
 
 
 class Projection:
@@ -28,19 +27,6 @@ class Projection:
     def columns(self, entry: dict[str, bytes]) -> tuple[bytes | None, ...]:
         """Return the sort keys of the indexed fields; None: absent."""
         return tuple([sort_key(codec.loads(entry[name])) if name in entry else None for name in self.indexed])
-
-    def of_values(
-        self, values: dict[str, Any]
-    ) -> tuple[int, tuple[bytes, bytes | None, bytes | None], tuple[bytes | None, ...]]:
-        """Return an entry's size, and the same as `held` and `columns`, from its values."""
-        fields = codec.kept(values)
-        size = len(fields)
-        if size > FIELDS_BYTES_MAX:
-            raw = {name: codec.dumps(value) for name, value in values.items()}
-            return size, self.held(raw, size), self.columns(raw)
-        large = [name for name, value in values.items() if type(value) not in _SMALL and _is_large(value)]
-        columns = tuple([sort_key(values[name]) if name in values else None for name in self.indexed])
-        return size, (fields, None, codec.kept(large) if large else None), columns
 
     def held(self, entry: dict[str, bytes], size: int) -> tuple[bytes, bytes | None, bytes | None]:
         """Return the fields that a row holds, the names of the others, and the names of those that it hides."""
@@ -65,13 +51,6 @@ class Projection:
                 chosen[name] = small[name]
                 room -= need
         return chosen
-
-
-def _is_large(value: Any) -> bool:
-    """Return whether the JSON of a value has more than VALUE_BYTES_MAX bytes; a character takes up to six."""
-    if type(value) is str and len(value) < VALUE_BYTES_MAX // 6:
-        return False
-    return len(codec.dumps(value)) > VALUE_BYTES_MAX
 
 
 def lacks(cut: bytes | None, name: str) -> bool:

@@ -5,7 +5,7 @@
       shards/3f/agent-main-42~<32 hex>.jsonl   one journal per session key
       shards/3f/agent-main-42~<32 hex>.<id>.log.jsonl   the settled part of its log, if it has one
       shards/3f/.tmp-<random>~<shard file>     a rewrite in progress
-      index/                                   disposable; its names are in index/changes.py and index/catalog.py
+      index/                                   disposable; its names are in change_file/file.py and index/catalog.py
       archive/  quarantine/                    <shard file>.<milliseconds>-<random>: removed, damaged
       archive/  quarantine/                    <log file>: it keeps its name, which no other file ever has
       quarantine/lost-3f.<milliseconds>-<random>   a prefix directory that was gone, and was made again

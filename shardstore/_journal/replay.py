@@ -158,29 +158,7 @@ def read_records(data: bytes, start: Journal, *, place: int = 0, most: int = _AL
     data[place] is the byte where `start` ends. The reason is empty where `most` records were read, or nothing but blank
     lines is left.
     """
-    entry = _Entry(start.state)
-    read, why = _read_into(entry, data, start, place, most)
-    return (start if read is start else read._replace(state=entry.state())), why
-
-
-def read_values(data: bytes) -> tuple[Journal, dict[str, Any] | None] | None:
-    """Read a whole journal for its values alone, in half the time: none of them is encoded.
-
-    Return the journal, whose state has no fields and no size, and the values; None for what does not exist. Return None
-    in place of both where anything but records and space is in it: `replay` says what.
-    """
-    entry = _Entry(ABSENT)
-    read, why = _read_into(entry, data, EMPTY, 0, _ALL)
-    if why or read is EMPTY:
-        return None
-    fields = None if entry.fields is None else _NOTHING
-    facts = fields, entry.key, entry.rev, entry.incarnation, entry.tag, entry.created, entry.at, entry.actor, 0
-    return read._replace(state=State(*facts, entry.log)), entry.fields
-
-
-def _read_into(entry: _Entry, data: bytes, start: Journal, place: int, most: int) -> tuple[Journal, str]:
-    """Apply records as `read_records` does; return where they end, with the state of `start`, and why there."""
-    base = start.end - place
+    entry, base = _Entry(start.state), start.end - place
     count, crc, crlf, why = 0, start.crc, start.crlf, ""
     while count < most:
         stop = data.find(b"\n", place)
@@ -205,7 +183,11 @@ def _read_into(entry: _Entry, data: bytes, start: Journal, place: int, most: int
         place, count, crc = stop + 1, count + 1, digits
     if not count:
         return start, why
-    return Journal(start.state, base + place, start.records + count, crc, crlf), why
+    try:
+        state = entry.state()
+    except TypeError:  # no writer of ours wrote it: orjson reads more levels than it writes
+        return start, "a value is nested too deeply"
+    return Journal(state, base + place, start.records + count, crc, crlf), why
 
 
 def _refusal(entry: _Entry, given: dict[str, Any], records: int) -> str:
@@ -286,7 +268,7 @@ def salvage(data: bytes, incarnation: str) -> Salvage:
     for line in data.split(b"\n"):
         text = line if record.is_intact(line) else line.rstrip(b"\r")
         given = record.parse(text)
-        if isinstance(given, str):
+        if isinstance(given, str) or not _can_be_written(given):
             continue
         if entry.fields is None:
             entry.fields = {}
@@ -299,6 +281,14 @@ def salvage(data: bytes, incarnation: str) -> Salvage:
         return Salvage(None, ())
     entry.rev, entry.incarnation, entry.created = min(entry.rev + 1, REV_MAX), incarnation, created
     return Salvage(entry.state(), _missing(revs))
+
+
+def _can_be_written(given: dict[str, Any]) -> bool:
+    try:
+        codec.dumps(given)
+    except TypeError:
+        return False
+    return True
 
 
 def _missing(revs: set[int]) -> tuple[int, ...]:

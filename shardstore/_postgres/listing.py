@@ -65,6 +65,8 @@ class Listing(Rows):
 
     def select(self, query: Query) -> list[SessionInfo]:
         """Return the sessions that answer a query."""
+        if query.limit == 0:
+            return []
         found = self._at_once(query)
         if found is not None:
             return self.shown(query, found)
@@ -79,7 +81,7 @@ class Listing(Rows):
         """
         engine = self._engine
         filters, parts = filter_of(POSTGRES, query, self.indexed), parts_of(POSTGRES, query, self.indexed)
-        if not query.limit or query.stop is None or not filters.exact or parts is None:
+        if query.stop is None or not filters.exact or parts is None:
             return None
         asked = self._part_statement(parts[0], filters.terms, query.stop)
         answer, settings = self._connection.run_all(

@@ -22,7 +22,6 @@ from shardstore._files.direct.rows import Indexed
 from shardstore._files.index import Index
 from shardstore._files.index.lister import Lister
 from shardstore._files.index.place import Place
-from shardstore._files.index.upkeep import pending
 from shardstore._files.index.views import View
 from shardstore._files.layout import PREFIXES, Layout, shard_name
 from shardstore._files.marker import Settings, make_store, read_settings
@@ -117,6 +116,10 @@ class Actor:
     def damaged(self) -> list[str]:
         """Return the names of damaged shards."""
         return self.lister.answer(View.damaged, refresh=False, progress=None)
+
+    def pending(self, *, refresh: bool = False) -> tuple[int, str | None]:
+        """Return how many shards a list reads besides the catalog, and why it reads every one, or None."""
+        return self.lister.answer(lambda view: (view.pending, view.problem), refresh=refresh, progress=None)
 
     def scan(self, **query: Any) -> list[SessionInfo]:
         """List from the shards alone."""
@@ -214,7 +217,7 @@ def is_current(root: Path) -> bool:
     """Return whether a list would take its answer from the catalog alone."""
     one = Actor(root)
     try:
-        return pending(one.lister) == (0, None)
+        return one.pending() == (0, None)
     finally:
         one.close()
 
@@ -223,7 +226,7 @@ def usable(root: Path) -> bool:
     """Return whether a list would believe the catalog."""
     one = Actor(root)
     try:
-        return pending(one.lister)[1] is None
+        return one.pending()[1] is None
     finally:
         one.close()
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shardstore._files.index.catalog import stamp
-from shardstore._files.index.refresh import seal_of
-from shardstore._files.index.upkeep import audit
+from shardstore._files.index.refresh import write_seal
+from shardstore._files.index.upkeep import audit, believed, refresh_all
 from tests.index.actors import Actor, name_of
 
 pytestmark = pytest.mark.damages("the catalog is made to lie")
@@ -26,7 +25,7 @@ def lie(one: Actor, statement: str) -> None:
     catalog = one.place.take(write=False)
     meta, file, _ = one.lister.begin(catalog)
     catalog.close()
-    file.append(f"= {seal_of(meta.mark, stamp(path))}")
+    write_seal(one.place, file, meta.mark)
 
 
 def test_a_right_index_has_no_problem(pair: tuple[Actor, Actor]) -> None:
@@ -61,6 +60,18 @@ def test_a_row_without_a_session_is_named(pair: tuple[Actor, Actor]) -> None:
     writer, lister = pair
     Path(writer.layout.shard_path(name_of("k1"))).unlink()
     assert audit(lister.lister) == [(name_of("k1"), "'k1' is listed at revision 1; its shard is absent")]
+
+
+@pytest.mark.parametrize("refreshed", [False, True])
+def test_a_copy_beside_a_shard_is_not_taken_for_it(pair: tuple[Actor, Actor], refreshed: bool) -> None:
+    """It has the digest of the session's key in its name, and is no session's file."""
+    writer, lister = pair
+    path = Path(writer.layout.shard_path(name_of("k1")))
+    (path.parent / f"other~{path.name.partition('~')[2]}").write_bytes(path.read_bytes())
+    if refreshed:
+        refresh_all(lister.lister)
+    assert audit(lister.lister) == []
+    assert set(believed(lister.lister)) == set(map(name_of, lister.list()))
 
 
 def test_an_index_that_is_not_believed_is_no_problem(pair: tuple[Actor, Actor]) -> None:

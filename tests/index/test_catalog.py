@@ -146,8 +146,8 @@ def test_what_is_filled_is_found(made: Catalog) -> None:
     assert (made.key_of(shard_name("a")), made.key_of(shard_name("d"))) == ("a", None)
     for key in ("a", "d", "e"):
         assert made.fingerprints(shard_name(key)[:2]) == {shard_name(key): 0}
-    walked = [made.shards(b"", most=3)]
-    walked.append(made.shards(walked[0][-1][0]))
+    walked = [made.known(b"", most=3)]
+    walked.append(made.known(walked[0][-1][0]))
     assert [name for part in walked for _, name, _ in part] == sorted(map(shard_name, "abcde"), key=digest_of)
     made.end()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import random
 import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -226,6 +228,15 @@ def test_every_byte_of_noise_right_after_publication(pair: tuple[Actor, Actor]) 
             file.write(b"noise")
         assert not usable(writer.root)
         assert lister.list() == truth(writer.root)
+
+
+@pytest.mark.parametrize("packed", [b"", b"noise", b"[]\n{}", b'[1,"v",1,1,1,1,null,null]\nnoise'])
+def test_rows_that_are_none_are_not_read(pair: tuple[Actor, Actor], packed: bytes) -> None:
+    """A program that can write SQLite changed them, and sealed nothing: no list decodes one, and none fails."""
+    writer, lister = pair
+    with contextlib.closing(sqlite3.connect(lister.place.catalog_path)) as db, db:
+        db.execute("UPDATE session SET packed=?", (packed,))
+    assert lister.list(where={"n": ("exists", True)}, order_by="n") == truth(writer.root)
 
 
 def test_journals_of_sqlite_that_lie_about(pair: tuple[Actor, Actor]) -> None:

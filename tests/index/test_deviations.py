@@ -418,7 +418,7 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
     ),
     "the change file's name not looked at after the query": (
         index_deleted_under_a_lister,
-        [(Lister, "_ask", (("or not file.is_named()", ""),))],
+        [(Lister, "_from_catalog", (("or not file.is_named()", ""),))],
     ),
     "a copy of the change file believed": (
         change_file_replaced_by_a_copy,
@@ -430,11 +430,20 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
     ),
     "the catalog not compared with its seal": (
         noise_in_the_catalog,
-        [(Lister, "_ask", (("if pending.seal != seal:", "if False:"),))],
+        [
+            (
+                Lister,
+                "_from_catalog",
+                (
+                    ("if not is_sealed(place, meta, pending):  #", "if False:  #"),
+                    ("if not is_sealed(place, meta, pending) or", "if False or"),
+                ),
+            )
+        ],
     ),
     "the catalog not compared after the query": (
         published_under_a_reader_whose_locks_fell,
-        [(Lister, "_ask", (("seal_of(meta.mark, fingerprint(place.catalog_path)) != seal", "False"),))],
+        [(Lister, "_from_catalog", (("if not is_sealed(place, meta, pending) or not", "if not"),))],
     ),
     "another life of the machine believed": (
         machine_started_again,

@@ -18,7 +18,7 @@ import pytest
 from shardstore._files.direct import rows
 from shardstore._files.file import CHECK_S
 from shardstore._files.index import directories, rebuild, refresh
-from shardstore._files.index.directories import NOTHING, Directories, Found, ctime_of, is_settled
+from shardstore._files.index.directories import NOTHING, Directories, Findings, ctime_of, is_settled
 from shardstore._files.index.upkeep import refresh_all
 from shardstore._files.layout import PREFIXES
 from shardstore.errors import StoreIOError
@@ -131,7 +131,7 @@ def test_it_looks_at_most_every_few_milliseconds(pair: tuple[Actor, Actor], monk
 def test_what_was_found_while_a_refresh_published_is_kept() -> None:
     """A shard that was taken in may have been changed by hand once more: so all of it is kept."""
     differences = Directories()
-    taken = differences.found = Found(frozenset({"a", "b"}), {"3f": 1})
+    taken = differences.found = Findings(frozenset({"a", "b"}), {"3f": 1})
     differences._add("", {"a"}, {"40": 2})
     assert taken == (frozenset({"a", "b"}), {"3f": 1})
     differences._edition = "changes.x", 6
@@ -185,7 +185,7 @@ def test_a_signal_handler_that_lists_meanwhile_loses_nothing() -> None:
                     differences._add("", {"handler"}, {"40": 2})
             return frozenset.__iter__(self)
 
-    differences.found = Found(Interrupted({"a"}), {"3f": 1})
+    differences.found = Findings(Interrupted({"a"}), {"3f": 1})
     with differences._mutex:
         differences._add("", {"b"}, {"41": 3})
     assert differences.found == (frozenset({"a", "b", "handler"}), {"3f": 1, "40": 2, "41": 3})
@@ -240,7 +240,7 @@ def test_every_directory_has_its_turn(pair: tuple[Actor, Actor], monkeypatch: py
     real = lister.place.shards.fingerprints
     monkeypatch.setattr(lister.place.shards, "fingerprints", lambda prefix: compared.add(prefix) or real(prefix))  # type: ignore[func-returns-value]
     walked: list[int] = []
-    monkeypatch.setattr(catalog, "shards", lambda _, until=b"", most=-1: walked.append(most) or [])  # type: ignore[func-returns-value]
+    monkeypatch.setattr(catalog, "known", lambda _, until=b"", most=-1: walked.append(most) or [])  # type: ignore[func-returns-value]
     for _ in range(256):
         now[0] += 1  # every directory has changed
         found._turn = found._next = 0.0

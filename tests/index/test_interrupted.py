@@ -42,7 +42,7 @@ MOMENTS: dict[str, tuple[Any, str]] = {
     "refreshing": (refresh, "read_locked"),
     "publishing": (catalog.Catalog, "publish"),
     "sealing": (refresh, "stamp"),
-    "looking at the seal": (lister, "fingerprint"),
+    "looking at the seal": (lister, "is_sealed"),
 }
 
 

@@ -29,6 +29,16 @@ def test_a_connection_is_lent_to_one_at_a_time(pair: tuple[Actor, Actor]) -> Non
         one.close()
 
 
+def test_who_may_only_read_keeps_one_connection(pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list asks for one to write through, and gets one to read through: that is lent again too."""
+    _, lister = pair
+    lister.place.close_idle()
+    monkeypatch.setattr(os, "access", lambda _path, mode: mode != os.W_OK)
+    for _ in range(5):
+        assert lister.list()
+    assert [len(idle) for idle in lister.place._idle] == [1, 0]
+
+
 def test_what_is_no_file_is_not_opened(pair: tuple[Actor, Actor]) -> None:
     """A FIFO would make SQLite wait for ever."""
     writer, lister = pair
@@ -52,7 +62,7 @@ def test_other_settings_drop_the_connections(pair: tuple[Actor, Actor]) -> None:
     place.reread_settings()
     assert place.indexed == ("n",)
     place.give_back(old)
-    assert place._idle == []
+    assert place._idle == ([], [])
 
 
 def test_the_change_file_stays_open_until_another_has_its_part(pair: tuple[Actor, Actor]) -> None:

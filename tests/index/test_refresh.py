@@ -12,7 +12,7 @@ import pytest
 from shardstore._files.change_file.file import MARK, ChangeFile
 from shardstore._files.index import refresh
 from shardstore._files.index.catalog import Catalog
-from shardstore._files.index.directories import NOTHING, Found
+from shardstore._files.index.directories import NOTHING, Findings
 from tests.index.actors import Actor, change_file, inode, is_current, name_of, truth
 
 Make = Callable[..., Actor]
@@ -64,7 +64,7 @@ def refreshed_with(one: Actor, *suspects: str, file: ChangeFile | None = None) -
     try:
         _, own, _ = one.lister.begin(catalog)
         catalog.end()
-        one.place.directories.found = Found(frozenset(map(name_of, suspects)), {})
+        one.place.directories.found = Findings(frozenset(map(name_of, suspects)), {})
         return refresh.refresh(one.place, catalog, own if file is None else file)
     finally:
         catalog.close()

@@ -48,21 +48,6 @@ def found(data: bytes, *indexed: str) -> Indexed | Other:
     return Projection(indexed).of_journal(NAME, journal.replay(data).journal)
 
 
-@given(entries, entries)
-def test_a_row_from_values_is_the_row_from_raw_fields(entry: dict[str, Any], changed: dict[str, Any]) -> None:
-    """Whatever the values and their sizes, after one record and after several."""
-    whole = first(entry)
-    for data in (whole, whole + record(2, 6, set=changed), whole + record(2, 6, delete=True), b"\n" * 9):
-        known = journal.read_values(data)
-        raw = journal.replay(data).journal
-        if known is None:
-            assert raw == journal.EMPTY
-            continue
-        for indexed in ((), ("a", *entry, *changed)):
-            projection = Projection(indexed)
-            assert projection.of_journal(NAME, *known) == projection.of_journal(NAME, raw)
-
-
 @given(entries)
 def test_the_bounds_of_the_projection(entry: dict[str, Any]) -> None:
     """A small entry whole, else small values, not more than 4 KB together; what is not there is named as cut."""

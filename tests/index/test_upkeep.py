@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from shardstore._files.change_file.file import ChangeFile
-from shardstore._files.index.upkeep import pending, vacuum
+from shardstore._files.index.upkeep import vacuum
 from tests.index.actors import Actor, change_file, index_files, truth
 
 counter = itertools.count(1000)
@@ -46,12 +46,12 @@ def test_vacuum_sweeps_what_the_dead_left(pair: tuple[Actor, Actor]) -> None:
 def test_status_counts_what_the_next_list_reads(pair: tuple[Actor, Actor]) -> None:
     """Each changed shard once; None as the problem while the index answers."""
     writer, lister = pair
-    assert pending(lister.lister) == (0, None)
+    assert lister.pending() == (0, None)
     for _ in range(3):
         writer.write("k1", n=next(counter))
         writer.write("k2", n=next(counter))
-    assert pending(lister.lister) == (2, None)
-    assert (lister.totals(refresh=True) and pending(lister.lister)) == (0, None)
+    assert lister.pending() == (2, None)
+    assert lister.pending(refresh=True) == (0, None)
 
 
 def test_status_names_what_is_wrong(pair: tuple[Actor, Actor]) -> None:
@@ -61,7 +61,7 @@ def test_status_names_what_is_wrong(pair: tuple[Actor, Actor]) -> None:
     for path in index_files(writer.root):
         path.unlink()
     assert lister.totals() == before
-    assert pending(lister.lister) == (0, "there is no index")
+    assert lister.pending() == (0, "there is no index")
 
 
 def test_vacuum_leaves_the_index_of_who_refreshes(pair: tuple[Actor, Actor]) -> None:

@@ -12,10 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shardstore._files import forking
+from shardstore._files.index.views import View
 from shardstore.errors import InvalidQuery
 from shardstore.log import ticks
 from shardstore.session import SessionInfo
-from tests.index.actors import Actor, index_files
+from tests.index.actors import Actor, asked, index_files
 
 NAMES = ["a", "b", 'q"', "é"]
 values = st.sampled_from(
@@ -214,6 +216,51 @@ def test_cut_fields_are_read_from_the_shard(actor: Callable[..., Actor]) -> None
     assert list(one.list(where={"blob": (">=", "x" * 5000 + "6")}, order_by="-blob")) == ["k7", "k6"]
     assert list(one.list(order_by="-blob"))[-2:] == ["small", "none"]
     assert one.count(where={"blob": ("!=", "x")}) == 9
+
+
+def test_values_that_were_read_for_a_list_are_not_kept(actor: Callable[..., Actor]) -> None:
+    """Else a condition on a large field would bring the whole store into memory."""
+    one = actor()
+    for n in range(8):
+        one.write(f"k{n}", blob="x" * 5000)
+    one.infos()
+    reader = one.place.shards
+    reader._kept.clear()
+    views: list[View] = []
+    query = asked(where={"blob": "x" * 5000}, fields=["blob"])
+    found = one.lister.answer(lambda view: views.append(view) or view.select(query), refresh=False, progress=None)  # type: ignore[func-returns-value]
+    assert len(found) == 8
+    assert not views[0]._fetched
+    assert not reader._kept
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_query_that_is_too_long_for_sql_is_answered(actor: Callable[..., Actor], indexed: bool) -> None:
+    """With an index, which is not rebuilt for it, and without one."""
+    one = actor()
+    one.write("k", n=1)
+    one.infos()
+    before = index_files(one.root)
+    if not indexed:
+        for path in before:
+            path.unlink()
+    many = {f"f{n}": ("!=", n) for n in range(1500)} | {"log_length": ("in", list(range(300_000)))}
+    for query in (many, {**many, "n": 1}, {f"f{n}": ("in", ["x", "y"]) for n in range(1500)}):
+        right = [] if "log_length" not in query else ["k"]
+        assert list(one.list(where=query, refresh=False)) == right
+        assert one.count(where=query, refresh=False) == len(right)
+    assert list(one.list(where={f"f{n}": ("!=", n) for n in range(1500)})) == ["k"]
+    assert one.pending()[1] is None or not indexed
+
+
+def test_a_fork_does_not_wait_while_every_shard_is_read(actor: Callable[..., Actor]) -> None:
+    """The catalog in memory is not in use then."""
+    one = actor()
+    one.write("k", n=1)
+    users: list[int] = []
+    found = one.lister.select(asked(), refresh=False, progress=lambda *_: users.append(len(forking._users)))
+    assert [info.key for info in found] == ["k"]
+    assert set(users) == {0}
 
 
 def test_prefix_orders_and_pages_of_many(actor: Callable[..., Actor]) -> None:

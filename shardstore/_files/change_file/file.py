@@ -6,7 +6,7 @@
     <crc32> +                                         a mark: changes in front of it spare no other
     <crc32> = <mark> <inode> <size> <mtime> <ctime>   a seal: the catalog looks like this and knows all before <mark>
 
-<seen> is for watchers (_files/watch.py): the session's version, "absent", "?" where it is not known, or "-" where no
+<seen> is for watchers (_files/watch/): the session's version, "absent", "?" where it is not known, or "-" where no
 watcher sees a difference. The key is left out where it is not known.
 
 Each line's checksum is seeded with the first line. A name is used once, and the first line holds the inode's number,
@@ -72,9 +72,9 @@ def change_files(directory: str) -> list[str]:
 
 
 def impostors(directory: str) -> list[str]:
-    """Return the names of change files that something else has, and of the one before, if they are there.
+    """Return the names that a link, a directory or a FIFO has taken from a change file. Raises OSError.
 
-    That is a link, a directory, a FIFO. Raises OSError.
+    The name of the one before is among them, if it is there.
     """
     files = change_files(directory)
     return [name for name in os.listdir(directory) if name == BEFORE or (_NAME.fullmatch(name) and name not in files)]
@@ -207,7 +207,7 @@ class ChangeFile:
         return _MARK_END in os.pread(self.fd, stop - start + 2, start - 2)
 
     def read(self, start: int) -> Pending:
-        """Return the bytes from `start` on, where a line begins. Raises Unusable, OSError."""
+        """Return what the lines from `start` on say. Raises Unusable, OSError."""
         names: set[str] = set()
         seal = None
         texts, end = self.lines(start)
@@ -219,7 +219,7 @@ class ChangeFile:
         return Pending(names, seal, end)
 
     def read_all(self) -> Pending:
-        """Return the bytes behind the first line. Raises Unusable, OSError."""
+        """Return what all lines behind the first say. Raises Unusable, OSError."""
         return self.read(len(self._begin(self.file)))
 
     def lines(self, start: int) -> tuple[list[bytes], int]:

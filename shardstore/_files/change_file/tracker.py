@@ -24,11 +24,11 @@ _TRIES: Final = 100  # while others begin one change file after the other
 _NO_CHANGE_FILE: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.EINVAL})
 
 
-class _Seen(NamedTuple):
+class _KnownFile(NamedTuple):
     """One change file, as far as this process knows it."""
 
     file: ChangeFile
-    names: set[str]  # marked as changed behind the last mark in front of `size`, if not others as well
+    names: set[str]  # each stands behind the last mark before `size`; some that stand there may be missing
     size: int  # up to where the file was searched for marks
 
 
@@ -40,7 +40,7 @@ class ChangeTracker:
     def __init__(self, directory: str, free_descriptors: Callable[[], int]) -> None:
         self._directory = directory
         self._free_descriptors = free_descriptors
-        self._seen: tuple[_Seen, ...] = ()
+        self._seen: tuple[_KnownFile, ...] = ()
 
     def mark_changed(self, name: str, key: str = "", state: State | str = UNKNOWN, *, again: bool = False) -> None:
         """Have every list and watcher read this shard from now on. `state`: its session's, or UNKNOWN, UNSEEN.
@@ -82,7 +82,7 @@ class ChangeTracker:
                 return
         raise Unusable("the change file does not stay")
 
-    def _mark_in(self, seen: _Seen, name: str, text: str, *, remember: bool) -> _Seen:
+    def _mark_in(self, seen: _KnownFile, name: str, text: str, *, remember: bool) -> _KnownFile:
         """Append the change unless it stands behind the last mark. Raises OSError.
 
         A mark that no watcher sees is not remembered: a commit has to write its own all the same.
@@ -99,9 +99,9 @@ class ChangeTracker:
                 names.add(name)
             if file.size() == now + length:
                 now += length  # nothing came between: not to be searched again
-        return _Seen(file, names, now)
+        return _KnownFile(file, names, now)
 
-    def _follow(self) -> list[_Seen]:
+    def _follow(self) -> list[_KnownFile]:
         """Return each change file as far as it is known; a new one may hold marks anywhere."""
         if self._seen and all(seen.file.has_name() for seen in self._seen):
             return list(self._seen)
@@ -113,7 +113,7 @@ class ChangeTracker:
                 found.append(seen)
         return found
 
-    def _open(self, file: str) -> _Seen | None:
+    def _open(self, file: str) -> _KnownFile | None:
         """Open a change file; return None if no lister can open it either."""
         try:
             opened = disk.with_descriptor(
@@ -123,7 +123,7 @@ class ChangeTracker:
             if error.errno in _NO_CHANGE_FILE:
                 return None
             raise
-        return _Seen(opened, set(), opened.size())
+        return _KnownFile(opened, set(), opened.size())
 
     def _discard(self) -> None:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shardstore import _codec as codec
 from shardstore import _projection
@@ -77,18 +77,15 @@ class Projection(_projection.Projection):
         # A catalog that was made with others is rebuilt.
         self.settings = codec.dumps([VALUE_BYTES_MAX, FIELDS_BYTES_MAX, CUT_BYTES_MAX, *self.indexed]).decode()
 
-    def of_journal(self, name: str, journal: Journal, values: dict[str, Any] | None = None) -> Indexed | Other:
-        """Return what the catalog holds of a shard with this journal; `values`: as by `read_values`, with both."""
+    def of_journal(self, name: str, journal: Journal) -> Indexed | Other:
+        """Return what the catalog holds of a shard with this journal."""
         state = journal.state
         key, log = state.key, state.log
         if key is not None and not is_shard_of(name, key):
             return Other(name, "damaged", f"byte 0: the file belongs to session {key!r}")
         if state.fields is None or key is None:
             return Other(name, "absent", "deleted" if journal.records else "empty")
-        if values is None:
-            size, held, columns = state.size, self.held(state.fields, state.size), self.columns(state.fields)
-        else:
-            size, held, columns = self.of_values(values)
-        row = Row(key, state.rev, state.version, state.created_at, state.updated_at, size, log.length, *held)
+        held, columns = self.held(state.fields, state.size), self.columns(state.fields)
+        row = Row(key, state.rev, state.version, state.created_at, state.updated_at, state.size, log.length, *held)
         settled = log.settled.end
-        return Indexed(name, row, size + log.bytes + settled, journal.end + settled, columns)
+        return Indexed(name, row, state.size + log.bytes + settled, journal.end + settled, columns)

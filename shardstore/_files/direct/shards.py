@@ -18,7 +18,7 @@ from shardstore._files.direct.rows import NO_FILE, Busy, Found, Indexed, Other, 
 from shardstore._files.file import FILE_BYTES_MAX, read_file
 from shardstore._files.layout import PREFIXES, is_shard_name
 from shardstore._files.locks.flock import try_lock, unlock
-from shardstore._journal.replay import EMPTY, Journal, read_values, replay
+from shardstore._journal.replay import EMPTY, Journal, replay
 from shardstore._progress import track
 from shardstore.errors import CorruptShard, StoreNotFound, raise_io_error
 
@@ -75,9 +75,9 @@ class ShardReader:
         """
         return self._read(name, locked=False, keep=keep)[0]
 
-    def state(self, name: str) -> tuple[Found, State]:
+    def state(self, name: str, *, keep: bool = True) -> tuple[Found, State]:
         """Read a shard without its lock; return its session's committed state as well. Raises StoreIOError."""
-        found, journal = self._read(name, locked=False, keep=True)
+        found, journal = self._read(name, locked=False, keep=keep)
         return found, journal.state
 
     def read_locked(self, name: str) -> Found:
@@ -85,7 +85,7 @@ class ShardReader:
         return self._read(name, locked=True, keep=False)[0]
 
     def _read(self, name: str, *, locked: bool, keep: bool) -> tuple[Found, Journal]:
-        """Read a shard's file, whichever its name leads to by then. Its values are in the journal only with `keep`."""
+        """Read a shard's file, whichever its name leads to by then."""
         try:
             read = self._load(name, locked=locked)
             if not isinstance(read, _Bytes):
@@ -148,8 +148,6 @@ class ShardReader:
         kept, data, mtime, _ = read
         if kept is not None and not data:
             return kept.found, kept.journal
-        if kept is None and not keep and (known := read_values(data)) is not None:
-            return self.projection.of_journal(name, *known), known[0]
         base = EMPTY if kept is None else kept.journal
         replayed = replay(data, base)
         journal = replayed.journal

@@ -13,6 +13,7 @@ import weakref
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import quote
 
 from shardstore._conditions import Term
 from shardstore._files import disk
@@ -61,7 +62,6 @@ _FILLING: Final = "PRAGMA journal_mode=OFF;PRAGMA locking_mode=EXCLUSIVE"
 _BUSY_S: Final = 0.05  # seconds; a publisher takes milliseconds
 _FEW: Final = 1000  # keys with a prefix, up to which walking them all is quicker than walking the newest of all
 _AT_ONCE: Final = 500  # values in one statement
-_UNQUOTED: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-~")
 _SECOND_NS: Final = 1_000_000_000
 _LAST: Final = b"\xff" * 17  # behind every digest
 
@@ -86,10 +86,10 @@ class Catalog:
         self.path = path
         self.indexed = tuple(indexed)
         self.writable = write
-        uri = f"file:{_quoted(path)}?mode={'rw' if write else 'ro'}"
+        mode = "memory" if path == IN_MEMORY else "rw" if write else "ro"
         self._db = sqlite3.connect(
-            path if path == IN_MEMORY else uri,
-            uri=path != IN_MEMORY, isolation_level=None, check_same_thread=False, timeout=_BUSY_S,
+            f"file:{quote(os.fsencode(path))}?mode={mode}",  # a root may have any name
+            uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_S,
         )  # fmt: skip
         # A connection warns when the garbage collector finds it open. Its catalog closes it first, also in a cycle.
         weakref.finalize(self, self._db.close).atexit = False
@@ -185,25 +185,26 @@ class Catalog:
         found = self._db.execute("SELECT key FROM session WHERE key>? ORDER BY key LIMIT ?", (after, count))
         return [key for (key,) in found]
 
-    def key_of(self, name: str) -> str | None:
-        """Return the key of the session whose shard has this name, if the catalog holds it."""
-        found = self._db.execute("SELECT key FROM session WHERE digest=?", (digest_of(name),)).fetchone()
-        return str(found[0]) if found is not None and shard_name(found[0]) == name else None
-
     def row(self, name: str) -> Row | None:
         """Return the row of the session whose shard has this name, if the catalog holds it."""
         sql = "SELECT key,NULL,packed FROM session WHERE digest=?"
         found = self._db.execute(sql, (digest_of(name),)).fetchone()
-        return None if found is None else _packed_row(found).row
+        # A copy that somebody left beside the shard has its digest, and a name that is no session's.
+        return _packed_row(found).row if found is not None and shard_name(found[0]) == name else None
+
+    def key_of(self, name: str) -> str | None:
+        """Return the key of the session whose shard has this name, if the catalog holds it."""
+        found = self._db.execute("SELECT key FROM session WHERE digest=?", (digest_of(name),)).fetchone()
+        return str(found[0]) if found is not None and shard_name(found[0]) == name else None
 
     def holds(self, one: Indexed) -> bool:
         """Return whether everything that the catalog holds of a session is as it is here, the file's length aside."""
         columns = ",".join((*_OF_ROW, *self._columns))
         sql = f"SELECT {columns} FROM session WHERE digest=?"  # noqa: S608 - constants
         found = self._db.execute(sql, (digest_of(one.name),)).fetchone()
-        return bool(found == _values(one)[: -len(_OF_FILE)])
+        return bool(found == _record(one)[: -len(_OF_FILE)])
 
-    def shards(self, behind: bytes, until: bytes = _LAST, most: int = -1) -> list[tuple[bytes, str, int]]:
+    def known(self, behind: bytes, until: bytes = _LAST, most: int = -1) -> list[tuple[bytes, str, int]]:
         """Return the digest, name and fingerprint of the shards that the catalog knows, by their digests.
 
         The digests lie between two bounds; the two-digit prefix of a directory is such a bound.
@@ -219,7 +220,7 @@ class Catalog:
         """Return the names of all shards in a directory that the catalog knows, each with its file's fingerprint."""
         low = bytes.fromhex(prefix)
         until = bytes([low[0] + 1]) if low < b"\xff" else _LAST
-        return {name: fingerprint for _, name, fingerprint in self.shards(low, until)}
+        return {name: fingerprint for _, name, fingerprint in self.known(low, until)}
 
     def damaged(self) -> list[str]:
         """Return the names of the shards that could not be read."""
@@ -235,7 +236,7 @@ class Catalog:
         """Fill a new catalog; `directories` may grow while the batches come. Raises sqlite3.Error."""
         self._db.execute("BEGIN")
         for batch in batches:
-            self._db.executemany(self._insert, [_values(one) for one in batch if isinstance(one, Indexed)])
+            self._db.executemany(self._insert, [_record(one) for one in batch if isinstance(one, Indexed)])
             self._set_others(batch)
         self._db.executemany("INSERT INTO directory VALUES(?,?)", directories.items())
         statements = _INDEXES + "".join(_INDEXES_OF_COLUMN.format(name) for name in self._columns)
@@ -259,7 +260,7 @@ class Catalog:
         """Take in changed shards. REQUIRES: `writing`. Raises sqlite3.Error."""
         gone = [(key,) for one in changes if isinstance(one, Other) and (key := self.key_of(one.name)) is not None]
         self._db.executemany("DELETE FROM session WHERE key=?", gone)
-        self._db.executemany(self._upsert, [_values(one) for one in changes if isinstance(one, Indexed)])
+        self._db.executemany(self._upsert, [_record(one) for one in changes if isinstance(one, Indexed)])
         if self._db.execute("SELECT 1 FROM other LIMIT 1").fetchone():
             self._db.executemany("DELETE FROM other WHERE name=?", [(one.name,) for one in changes])
         self._set_others(changes)
@@ -300,7 +301,7 @@ def fingerprint(path: str) -> str:
     return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
-def _values(one: Indexed) -> tuple[Any, ...]:
+def _record(one: Indexed) -> tuple[Any, ...]:
     name, row, live, end, columns, seen = one
     return (
         digest_of(name), row.key, row.updated, row.created, row.size, row.rev, row.log_length, pack(row), row.cut,
@@ -311,8 +312,3 @@ def _values(one: Indexed) -> tuple[Any, ...]:
 def _without_index(term: Term) -> Term:
     """Have SQLite decide a condition on the key row by row: the plus keeps it from walking the index of keys."""
     return term._replace(sql=f"+{term.sql}") if term.sql.startswith("key") else term
-
-
-def _quoted(path: str) -> str:
-    """Escape a path for a URI: a root may have any name."""
-    return "".join(chr(byte) if chr(byte) in _UNQUOTED else f"%{byte:02x}" for byte in os.fsencode(path))

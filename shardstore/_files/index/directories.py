@@ -32,14 +32,14 @@ _INTEGER_MAX: Final = (1 << 63) - 1  # of SQLite: a time beyond the year 2262 is
 _NO_DIRECTORY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
-class Found(NamedTuple):
+class Findings(NamedTuple):
     """The findings since the last refresh. Replaced as a whole: one thread reads it while another one compares."""
 
     suspects: frozenset[str]  # shards to be read though nobody marked them as changed
     compared: dict[str, int]  # the ctimes of the directories that were compared
 
 
-NOTHING: Final = Found(frozenset(), {})
+NOTHING: Final = Findings(frozenset(), {})
 
 
 class Directories:
@@ -93,7 +93,7 @@ class Directories:
         edition = meta.file, meta.mark
         if self._edition != edition:
             self._edition, self._known = edition, catalog.directories()
-            self.found = Found(self.found.suspects, {})
+            self.found = Findings(self.found.suspects, {})
             for name in self.found.suspects:  # they stay until their directory is compared again
                 self._known.pop(name[:2], None)
 
@@ -120,7 +120,7 @@ class Directories:
 
     def _walk(self, shards: ShardReader, catalog: Catalog, count: int) -> None:
         """Compare the next files that the catalog knows, for a change in place moves no directory's ctime."""
-        rows = catalog.shards(self._digest, most=count)
+        rows = catalog.known(self._digest, most=count)
         self._digest = rows[-1][0] if len(rows) == count else b""
         differ = {name for _, name, fingerprint in rows if fingerprint != (shards.fingerprint(name) or 0)}
         if differ:
@@ -131,19 +131,19 @@ class Directories:
         while True:
             before = self.found
             kept = {name for name in before.suspects if not prefix or name[:2] != prefix}
-            after = Found(frozenset(suspects | kept), before.compared | compared)
+            after = Findings(frozenset(suspects | kept), before.compared | compared)
             if self.found is before:  # else a signal handler has listed in between
                 self.found = after
                 return
 
     # Refreshing
 
-    def to_publish(self, meta: Meta) -> Found:
+    def to_publish(self, meta: Meta) -> Findings:
         """Return the findings for a refresh of this catalog; NOTHING where they belong to another one."""
         with self._mutex:
             return self.found if self._edition == (meta.file, meta.mark) else NOTHING
 
-    def published(self, taken: Found, edition: Edition) -> None:
+    def published(self, taken: Findings, edition: Edition) -> None:
         """Forget the findings that a refresh took in, unless a thread has compared with the old catalog meanwhile."""
         with self._mutex:
             if self.found is taken:

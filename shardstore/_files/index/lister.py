@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from shardstore import _events as events
 from shardstore._files.change_file.file import ChangeFile, Pending, Unusable, change_files, holds_index_lock
-from shardstore._files.index.catalog import fingerprint
 from shardstore._files.index.rebuild import rebuild, scan
-from shardstore._files.index.refresh import FAILURES, refresh, seal_of
+from shardstore._files.index.refresh import FAILURES, is_sealed, refresh
 from shardstore._files.index.views import View
 from shardstore._files.marker import read_settings, write_settings
 from shardstore._inside import inside_update
@@ -36,10 +35,6 @@ BEHIND_BYTES_MAX: Final = 64 << 10  # of changes that every list reads: watchers
 _TRIES: Final = 6
 _WAIT_S: Final = 0.25  # seconds that a list waits for a process that publishes or rebuilds the index
 _POLL_S: Final = 0.001
-
-
-class _Again(Exception):
-    """Somebody refreshed: begin again."""
 
 
 class Lister:
@@ -88,9 +83,7 @@ class Lister:
         deadline = time.monotonic() + _WAIT_S
         for attempt in range(_TRIES):
             try:
-                return self._from_catalog(ask, refresh=refresh and not attempt)
-            except _Again:
-                continue
+                return self._from_catalog(ask, refreshes=refresh and not attempt)
             except ShardStoreError:
                 raise
             except FAILURES as problem:
@@ -101,39 +94,26 @@ class Lister:
         events.note("index", events.WARNING, "reading every shard, for the index cannot be used: %s", self.problem)
         catalog, unknown = scan(self.place, self._marked(), progress)
         with closing(catalog):
-            return ask(View(catalog, self.place.shards, unknown))
+            return ask(View(catalog, self.place.shards, unknown, self.problem))
 
-    def _from_catalog(self, ask: Callable[[View], T], *, refresh: bool) -> T:
-        """Ask the catalog. Raises Unusable, OSError, sqlite3.Error, _Again."""
-        catalog = self.place.take(write=refresh)
-        try:
-            answer = self._ask(catalog, ask, refreshes=refresh)
-        except _Again:
-            self.place.give_back(catalog)
-            raise
-        except BaseException:
-            catalog.close()
-            raise
-        self.place.give_back(catalog)
-        return answer
-
-    def _ask(self, catalog: Catalog, ask: Callable[[View], T], *, refreshes: bool) -> T:
+    def _from_catalog(self, ask: Callable[[View], T], *, refreshes: bool) -> T:
+        """Ask the catalog, which is refreshed first where that pays. Raises Unusable, OSError, sqlite3.Error."""
         place = self.place
-        meta, file, pending = self.begin(catalog)
-        place.directories.check(place.shards, catalog, meta)
-        names = pending.names | place.directories.found.suspects
-        if refreshes and self._refresh_pays(meta, names, pending.end - meta.mark):
+        with place.connection(write=refreshes) as catalog:
+            meta, file, pending = self.begin(catalog)
+            names = self._names(catalog, meta, pending)
+            if refreshes and self._refresh_pays(meta, names, pending.end - meta.mark):
+                catalog.end()
+                refresh(place, catalog, file)
+                meta, file, pending = self.begin(catalog)
+                names = self._names(catalog, meta, pending)
+            if not is_sealed(place, meta, pending):  # what stands in it may be anything
+                raise Unusable("the catalog is not as it was sealed")
+            answer = ask(View(catalog, place.shards, {name: place.shards.read(name) for name in names}))
+            if not is_sealed(place, meta, pending) or not file.is_named():
+                raise Unusable("the catalog changed during a query")
             catalog.end()
-            refresh(place, catalog, file)
-            raise _Again
-        seal = seal_of(meta.mark, fingerprint(place.catalog_path))
-        if pending.seal != seal:
-            raise Unusable("the catalog is not as it was sealed")
-        answer = ask(View(catalog, place.shards, {name: place.shards.read(name) for name in names}))
-        if seal_of(meta.mark, fingerprint(place.catalog_path)) != seal or not file.is_named():
-            raise Unusable("the catalog changed during a query")
-        catalog.end()
-        return answer
+            return answer
 
     def begin(self, catalog: Catalog) -> tuple[Meta, ChangeFile, Pending]:
         """Begin a transaction; return what the catalog goes with. Raises Unusable, OSError, sqlite3.Error."""
@@ -145,6 +125,12 @@ class Lister:
             raise Unusable("it was made before the machine or the file system was restarted")
         file = self.place.change_file(meta.file)
         return meta, file, file.read(meta.mark)
+
+    def _names(self, catalog: Catalog, meta: Meta, pending: Pending) -> set[str]:
+        """Return the shards that have to be read: those that were marked as changed, or changed by hand."""
+        directories = self.place.directories
+        directories.check(self.place.shards, catalog, meta)
+        return pending.names | directories.found.suspects
 
     def _refresh_pays(self, meta: Meta, names: set[str], size: int) -> bool:
         """Count the shards that lists read since anybody's last refresh. `size`: bytes of changes since then."""
@@ -181,8 +167,8 @@ class Lister:
         """Wait for whoever publishes or makes the index, else make it; return whether to ask again."""
         if holds_index_lock(self.place.directory) or not self.wait(deadline):
             return False
-        with suppress(_Again, *FAILURES):
-            self._from_catalog(lambda _: None, refresh=False)  # whoever was waited for may have finished it
+        with suppress(*FAILURES):
+            self._from_catalog(lambda _: None, refreshes=False)  # whoever was waited for may have finished it
             return True
         self.place.close_idle()
         if not refresh:

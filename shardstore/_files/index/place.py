@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from shardstore._files.change_file.file import ChangeFile, Unusable
@@ -16,7 +17,7 @@ from shardstore._files.life import life_of
 from shardstore._files.marker import read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from shardstore._files.layout import Layout
 
@@ -32,7 +33,7 @@ class Place:
         self.catalog_path = f"{self.directory}/{CATALOG}"
         self.directories = Directories()
         self._free_descriptors = free_descriptors
-        self._idle: list[Catalog] = []
+        self._idle: tuple[list[Catalog], list[Catalog]] = [], []  # those that can only be read, and the others
         self._file: ChangeFile | None = None
         self._set_fields(indexed)
 
@@ -60,18 +61,26 @@ class Place:
         """Return which life of the machine and the file system this is. Raises OSError."""
         return life_of(self.directory)
 
+    @contextmanager
+    def connection(self, *, write: bool) -> Iterator[Catalog]:
+        """Use a connection that nobody else uses. It is closed if the block fails. Raises Unusable, sqlite3.Error."""
+        catalog = self.take(write=write)
+        try:
+            yield catalog
+        except BaseException:
+            catalog.close()
+            raise
+        self.give_back(catalog)
+
     def take(self, *, write: bool) -> Catalog:
         """Return a connection that nobody else uses. Raises Unusable, sqlite3.Error."""
-        for number, catalog in enumerate(self._idle):
-            if catalog.writable == write:
-                try:
-                    taken = self._idle.pop(number)
-                    begin_use(taken)
-                    return taken  # noqa: TRY300
-                except IndexError:  # another thread took one
-                    break
+        write = write and os.access(self.catalog_path, os.W_OK)
+        with suppress(IndexError):  # none is left
+            taken = self._idle[write].pop()
+            begin_use(taken)
+            return taken
         self._check_regular()  # opening a FIFO would wait for ever
-        return Catalog(self.catalog_path, self.indexed, write=write and os.access(self.catalog_path, os.W_OK))
+        return Catalog(self.catalog_path, self.indexed, write=write)
 
     def _check_regular(self) -> None:
         """Raise Unusable where there is no file, or something else has its name."""
@@ -86,7 +95,7 @@ class Place:
         """Keep a connection for the next who takes one."""
         if catalog.indexed == self.indexed:
             end_use(catalog)
-            self._idle.append(catalog)
+            self._idle[catalog.writable].append(catalog)
         else:
             catalog.close()
 
@@ -104,12 +113,10 @@ class Place:
 
     def close_idle(self) -> None:
         """Close the connections that nobody uses."""
-        while self._idle:
-            try:
-                catalog = self._idle.pop()
-            except IndexError:
-                return
-            catalog.close()
+        for idle in self._idle:
+            with suppress(IndexError):  # none is left
+                while True:
+                    idle.pop().close()
 
     def close(self) -> None:
         """Close all files."""
@@ -118,7 +125,7 @@ class Place:
 
     def after_fork(self) -> None:
         """Forget, in a forked child, the inherited files."""
-        _inherited.extend(self._idle)
-        self._idle, self._file = [], None
+        _inherited.extend([*self._idle[False], *self._idle[True]])
+        self._idle, self._file = ([], []), None
         self.directories = Directories()  # a thread of the parent may hold its mutex
         self.shards.after_fork()

@@ -17,9 +17,10 @@ from shardstore import _events as events
 from shardstore._files import disk
 from shardstore._files.change_file.file import MARK, TEMP_PREFIX, ChangeFile, Unusable, change_files, impostors, unlink
 from shardstore._files.direct.rows import Busy
-from shardstore._files.index.catalog import CATALOG, IN_MEMORY, Catalog, Meta, stamp
+from shardstore._files.forking import begin_use, end_use
+from shardstore._files.index.catalog import CATALOG, IN_MEMORY, Catalog, Meta
 from shardstore._files.index.directories import ctime_of, is_settled
-from shardstore._files.index.refresh import check_settings, read_locked, seal_of
+from shardstore._files.index.refresh import check_settings, read_locked, write_seal
 from shardstore._files.layout import PREFIXES
 from shardstore._progress import track
 
@@ -103,7 +104,7 @@ def _fill(place: Place, file: ChangeFile, marked: set[str], progress: Progress |
         if os.path.isdir(place.catalog_path):
             remove(place.catalog_path)  # somebody put it there; nothing can be renamed over a directory
         os.rename(temp, place.catalog_path)
-        file.append(f"= {seal_of(mark, stamp(place.catalog_path))}")
+        write_seal(place, file, mark)
     except BaseException:
         if os.getpid() == pid:  # a child that forked in `progress` leaves its parent's files and connection alone
             if catalog is not None:
@@ -146,10 +147,14 @@ def scan(place: Place, marked: set[str], progress: Progress | None) -> tuple[Cat
     unknown: dict[str, Found] = {}
 
     def batches() -> Iterator[list[Indexed | Other]]:
+        end_use(catalog)  # reading takes long, and a fork waits for whoever is inside SQLite
         for names in place.shards.names(marked, progress):
             found = [place.shards.read(name, keep=False) for name in sorted(names)]
             unknown.update({one.name: one for one in found if isinstance(one, Busy)})
+            begin_use(catalog)
             yield [one for one in found if not isinstance(one, Busy)]
+            end_use(catalog)
+        begin_use(catalog)
 
     catalog = Catalog.create(IN_MEMORY, place.indexed)
     try:

@@ -22,6 +22,7 @@ from shardstore.errors import ShardStoreError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from shardstore._files.change_file.file import Pending
     from shardstore._files.index.catalog import Catalog, Meta
     from shardstore._files.index.place import Place
 
@@ -78,12 +79,12 @@ def _refresh(place: Place, catalog: Catalog, old: ChangeFile) -> bool:
             if rotates:  # from here on whoever knows the old one alone looks for another
                 os.rename(old.path, f"{place.directory}/{BEFORE}")
             pending = old.read(meta.mark)
-            if pending.seal != seal_of(meta.mark, fingerprint(place.catalog_path)):
+            if not is_sealed(place, meta, pending):
                 raise Unusable("the catalog is not as it was sealed")
             changes = read_locked(place, new, pending.names | found.suspects)
             check_settings(place, meta)
             catalog.publish(changes, found.compared, meta._replace(file=new.file, mark=mark))
-        new.append(f"= {seal_of(mark, stamp(place.catalog_path))}")
+        write_seal(place, new, mark)
         place.use(new)
         place.directories.published(found, (new.file, mark))
     except BaseException:
@@ -114,6 +115,11 @@ def check_settings(place: Place, meta: Meta) -> None:
         raise Unusable("the indexed fields are others by now")
 
 
-def seal_of(mark: int, fingerprint: str) -> str:
-    """Return the text of a seal."""
-    return f"{mark} {fingerprint}"
+def is_sealed(place: Place, meta: Meta, pending: Pending) -> bool:
+    """Return whether the catalog looks as the last seal says, and that is of its mark. Raises OSError."""
+    return pending.seal == f"{meta.mark} {fingerprint(place.catalog_path)}"
+
+
+def write_seal(place: Place, file: ChangeFile, mark: int) -> None:
+    """Write what the catalog looks like from now on, and that it knows all changes before the mark. Raises OSError."""
+    file.append(f"= {mark} {stamp(place.catalog_path)}")

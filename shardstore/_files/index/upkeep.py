@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import closing
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from shardstore import _events as events
 from shardstore._files.change_file.file import Unusable
 from shardstore._files.direct.rows import Busy, Indexed
-from shardstore._files.index.catalog import fingerprint, stamp
 from shardstore._files.index.directories import NOTHING
 from shardstore._files.index.rebuild import sweep
-from shardstore._files.index.refresh import FAILURES, refresh, seal_of, where_usable
+from shardstore._files.index.refresh import is_sealed, refresh, where_usable, write_seal
 from shardstore._files.layout import PREFIXES
 from shardstore._progress import track
-from shardstore.errors import ShardStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from shardstore._files.change_file.file import ChangeFile, Pending
+    from shardstore._files.change_file.file import Pending
     from shardstore._files.direct.shards import ShardReader
     from shardstore._files.index.catalog import Catalog, Meta
     from shardstore._files.index.lister import Lister
@@ -35,31 +32,19 @@ _WAIT_S: Final = 0.25  # seconds that compact waits for whoever uses the index
 _PAUSE_S: Final = 0.001
 
 
-def look(lister: Lister, read: Callable[[Catalog, Pending], T]) -> tuple[T, Meta, ChangeFile, Pending]:
-    """Read something from a catalog that can be believed; return it, what the catalog goes with, and the changes since.
+def look(lister: Lister, read: Callable[[Catalog, Pending], T]) -> tuple[T, Meta, Pending]:
+    """Read from a catalog that can be believed; return also what it goes with, and the changes when that was done.
 
-    Raises Unusable, OSError, sqlite3.Error.
+    `read` gets the changes from before. Raises Unusable, OSError, sqlite3.Error.
     """
-    with closing(lister.place.take(write=False)) as catalog:
-        meta, file, pending = lister.begin(catalog)
-        found = read(catalog, pending)
-        pending = file.read(meta.mark)
-        if pending.seal != seal_of(meta.mark, fingerprint(lister.place.catalog_path)) or not file.is_named():
+    place = lister.place
+    with place.connection(write=False) as catalog:
+        meta, file, before = lister.begin(catalog)
+        found, pending = read(catalog, before), file.read(meta.mark)
+        if not is_sealed(place, meta, pending) or not file.is_named():
             raise Unusable("the catalog is not as it was sealed")
-        return found, meta, file, pending
-
-
-def pending(lister: Lister) -> tuple[int, str | None]:
-    """Return how many shards the next list reads, and why it cannot go by the catalog, or None."""
-    problem = "it does not stand still"
-    for _ in range(_LOOKS):
-        try:
-            return len(look(lister, lambda *_: None)[3].names), None
-        except ShardStoreError:
-            raise
-        except FAILURES as error:
-            problem = str(error)
-    return 0, problem
+        catalog.end()
+        return found, meta, pending
 
 
 class Believed(NamedTuple):
@@ -80,8 +65,8 @@ def believed(lister: Lister) -> dict[str, Believed]:
         return {name: Believed(row.key, row.rev, row.version, marked=False) for name, row in rows.items()}
 
     with where_usable():
-        rows, _, _, changes = look(lister, read)
-        return {name: row._replace(marked=name in changes.names) for name, row in rows.items()}
+        rows, _, pending = look(lister, read)
+        return {name: row._replace(marked=name in pending.names) for name, row in rows.items()}
     return {}
 
 
@@ -103,14 +88,10 @@ def audit(lister: Lister, progress: Progress | None = None) -> list[tuple[str, s
         return found
 
     for _ in range(_LOOKS):
-        try:
-            found, _, _, changes = look(lister, read)
-        except ShardStoreError:
-            raise
-        except FAILURES:
-            continue
-        # What was marked as changed while we looked is no mistake.
-        return [(name, wrong) for name, wrong in found.items() if name not in changes.names]
+        with where_usable():
+            found, _, pending = look(lister, read)
+            # What was marked as changed while we looked is no mistake.
+            return [(name, wrong) for name, wrong in found.items() if name not in pending.names]
     return []
 
 
@@ -145,7 +126,7 @@ def refresh_all(lister: Lister, progress: Progress | None = None) -> None:
 def _refreshed_whole(lister: Lister) -> bool:
     """Compare every directory and refresh, both under the index lock; return whether that was possible."""
     place = lister.place
-    with where_usable(), closing(place.take(write=True)) as catalog:
+    with where_usable(), place.connection(write=True) as catalog:
         _, file, _ = lister.begin(catalog)
         catalog.end()
 
@@ -170,17 +151,17 @@ def vacuum(lister: Lister) -> int:
 
 def _vacuum(lister: Lister) -> None:
     place = lister.place
-    with closing(place.take(write=True)) as catalog:
+    with place.connection(write=True) as catalog:
         meta, file, _ = lister.begin(catalog)
         catalog.end()
         if not file.lock():
             return
         try:
-            if (file.file, meta) != (catalog.meta().file, catalog.meta()):
+            if catalog.meta() != meta or not file.is_named():
                 return
             sweep(place.directory)
             if catalog.vacuum(_WORTH_IT):
-                file.append(f"= {seal_of(meta.mark, stamp(place.catalog_path))}")
+                write_seal(place, file, meta.mark)
         finally:
             file.unlock()
 

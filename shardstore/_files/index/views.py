@@ -41,13 +41,20 @@ class View(Rows):
 
     dialect = SQLITE
 
-    def __init__(self, catalog: Catalog, shards: ShardReader, changed: dict[str, Found]) -> None:
+    def __init__(
+        self, catalog: Catalog, shards: ShardReader, changed: dict[str, Found], problem: str | None = None
+    ) -> None:
+        """`problem`: why every shard was read for this catalog; None: it is that of the index."""
+        self.problem = problem
+        self.pending = 0 if problem else len(changed)  # shards that were read besides the catalog
         self._catalog = catalog
         self._shards = shards
         self._changed = changed
         self._without: set[str] = set()  # keys whose rows in the catalog are superseded
         self._fields: tuple[str, ...] = ()  # that the query may need
-        self._fetched: dict[str, tuple[str, dict[str, bytes]]] = {}  # by key: a version, and the raw values of those
+        # By key, of sessions that were newer than their row: a version, and the raw values of those fields. If it were
+        # read again for them, a session that is written all the time would be newer each time.
+        self._fetched: dict[str, tuple[str, dict[str, bytes]]] = {}
         for name in changed:
             self._supersede(name)
 
@@ -77,6 +84,8 @@ class View(Rows):
 
     def answers(self, query: Query) -> tuple[Iterator[Answer], bool]:
         """Return the answers, and whether they come in order."""
+        if self.problem:  # the last resort leaves nothing to SQL, which refuses what is too long for it
+            return self.admitted(query, self.narrowed(())), False
         found, ordered = super().answers(query)
         fresh = list(self.admitted(query, self._fresh)) if self._changed else []
         if not fresh:
@@ -100,14 +109,14 @@ class View(Rows):
         return (packed.row for packed in self._catalog.narrowed(terms) if packed.key not in self._without)
 
     def fetch(self, row: Row, names: Sequence[str]) -> dict[str, bytes]:
-        """Read a shard for its values, at most once for each version. Raises _Newer where it is newer than the row."""
+        """Read a shard for its values. Raises _Newer where it is newer than the row."""
         version, values = self._fetched.get(row.key, ("", {}))
         if version != row.version:
-            found, state = self._shards.state(shard_name(row.key))
+            found, state = self._shards.state(shard_name(row.key), keep=False)
             entry = state.fields or {}
             values = {name: entry[name] for name in self._fields if name in entry}
-            self._fetched[row.key] = (state.version, values)
             if not isinstance(found, Indexed) or found.row.version != row.version:
+                self._fetched[row.key] = (state.version, values)
                 raise _Newer(found)
         return {name: values[name] for name in names if name in values}
 
@@ -117,7 +126,7 @@ class View(Rows):
 
     def _count(self, query: Query) -> int:
         filters = filter_of(SQLITE, query, self.indexed)
-        if not filters.exact:
+        if self.problem or not filters.exact:
             return sum(1 for _ in self.answers(query)[0])
         (count,) = self._catalog.sums("count(*)", filters.terms, self._without)
         return count + sum(1 for _ in self.admitted(query, self._fresh))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from shardstore._files.index.upkeep import pending
 from shardstore._files.layout import FORMAT, PREFIXES, SHARDS, count_shards, log_owner
 from shardstore.errors import raise_io_error
 from shardstore.reports import StoreStats
@@ -20,11 +19,9 @@ if TYPE_CHECKING:
 
 def stats(engine: FileEngine, *, refresh: bool, progress: Progress | None = None) -> StoreStats:
     """Implement Store.stats."""
-    lister = engine.index.lister
-    (sessions, live, journals), damaged = lister.answer(
-        lambda view: (view.totals(), view.damaged()), refresh=refresh, progress=progress
+    (sessions, live, journals), damaged, pending, problem = engine.index.lister.answer(
+        lambda view: (view.totals(), view.damaged(), view.pending, view.problem), refresh=refresh, progress=progress
     )
-    changed, problem = pending(lister)
     files = sum(_shards(engine.layout, prefix) for prefix in PREFIXES)
     return StoreStats(
         sessions=sessions,
@@ -32,7 +29,7 @@ def stats(engine: FileEngine, *, refresh: bool, progress: Progress | None = None
         bytes_live=live,
         bytes_dead=max(0, journals - live),
         bytes_total=journals,
-        pending_changes=changed,
+        pending_changes=pending,
         archived=_count(engine.layout.archive),
         quarantined=_count(engine.layout.quarantine),
         damaged=tuple(f"{SHARDS}/{name}" for name in damaged),

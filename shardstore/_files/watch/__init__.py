@@ -27,9 +27,7 @@ def here(lister: Lister, *, write: bool) -> str:
         if not change_files(lister.place.directory):
             break
         try:
-            _, meta, _, _ = look(
-                lister, lambda *_: None
-            )  # the index knows everything that was committed before its mark
+            meta = look(lister, lambda *_: None)[1]  # it knows everything that was committed before its mark
             changes = FileChanges(lister, "", Position(meta.file, meta.mark, {}), write=write)
             token = changes.present().token(life_text(lister.place))
             changes.close()
