@@ -224,6 +224,8 @@ def test_values_that_were_read_for_a_list_are_not_kept(actor: Callable[..., Acto
     for n in range(8):
         one.write(f"k{n}", blob="x" * 5000)
     one.infos()
+    for path in index_files(one.root):
+        path.unlink()
     reader = one.place.shards
     reader._kept.clear()
     views: list[View] = []

@@ -112,7 +112,7 @@ class View(Rows):
         """Read a shard for its values. Raises _Newer where it is newer than the row."""
         version, values = self._fetched.get(row.key, ("", {}))
         if version != row.version:
-            found, state = self._shards.state(shard_name(row.key), keep=False)
+            found, state = self._shards.state(shard_name(row.key), keep=self.problem is None)
             entry = state.fields or {}
             values = {name: entry[name] for name in self._fields if name in entry}
             if not isinstance(found, Indexed) or found.row.version != row.version:
