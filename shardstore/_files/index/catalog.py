@@ -210,9 +210,9 @@ class Catalog:
         The digests lie between two bounds; the two-digit prefix of a directory is such a bound.
         """
         rows = self._db.execute(
-            "SELECT digest, key, NULL, fingerprint FROM session WHERE digest>?1 AND digest<?2 UNION ALL "
-            "SELECT digest, NULL, name, fingerprint FROM other WHERE digest>?1 AND digest<?2 ORDER BY 1 LIMIT ?3",
-            (behind, until, most),
+            "SELECT digest, key, NULL, fingerprint FROM session WHERE digest>? AND digest<? UNION ALL "
+            "SELECT digest, NULL, name, fingerprint FROM other WHERE digest>? AND digest<? ORDER BY 1 LIMIT ?",
+            (behind, until, behind, until, most),
         )
         return [(digest, name or shard_name(key), fingerprint) for digest, key, name, fingerprint in rows]
 
