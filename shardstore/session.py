@@ -151,6 +151,11 @@ def unread(session: Session) -> Session:
     return Session(session.key, session._state, NOT_ON_A_LOOP)  # noqa: SLF001  # one class in two
 
 
+def has_place(info: SessionInfo) -> bool:
+    """Return whether a session has the field that its list is ordered by."""
+    return info._position is not None  # noqa: SLF001  # one class in two
+
+
 COLUMNS: Final = {
     "key": "key", "updated_at": "updated", "created_at": "created", "size": "size", "rev": "rev",
     "log_length": "log_length",

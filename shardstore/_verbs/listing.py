@@ -8,6 +8,7 @@ from shardstore._verbs.arguments import bounds
 from shardstore._verbs.opened import Opened, typed_errors
 from shardstore.errors import UnknownField, warn_caller
 from shardstore.query import Condition, Query, parse
+from shardstore.session import has_place
 
 if TYPE_CHECKING:
     import builtins  # inside the class, `list` is the verb
@@ -65,7 +66,7 @@ class Listing(Opened):
             found = self._engine.select(query, **self._how_to_list())
             if not found:
                 self._warn_of_unknown_fields("where", [condition.field for condition in query.conditions])
-            elif not query.by_column and query.order not in found[0].fields:  # sessions without the field come last
+            elif not query.by_column and not has_place(found[0]):  # sessions without the field come last
                 self._warn_of_unknown_fields("order_by", [query.order])
         return found
 
