@@ -235,7 +235,7 @@ class Catalog:
     def fill(self, batches: Iterable[list[Indexed | Other]], directories: dict[str, int], meta: Meta) -> None:
         """Fill a new catalog; `directories` may grow while the batches come. Raises sqlite3.Error."""
         self._db.execute("BEGIN")
-        for batch in batches:
+        for batch in self._outside(batches):
             self._db.executemany(self._insert, [_record(one) for one in batch if isinstance(one, Indexed)])
             self._set_others(batch)
         self._db.executemany("INSERT INTO directory VALUES(?,?)", directories.items())
@@ -244,6 +244,19 @@ class Catalog:
             self._db.execute(statement)
         self._set_meta(meta)
         self._db.execute("COMMIT")
+
+    def _outside(self, batches: Iterable[list[Indexed | Other]]) -> Iterator[list[Indexed | Other]]:
+        """Yield batches; while each is read, which takes long, no fork waits for this connection."""
+        left = iter(batches)
+        while True:
+            end_use(self)
+            try:
+                batch = next(left, None)
+            finally:
+                begin_use(self)
+            if batch is None:
+                return
+            yield batch
 
     @contextmanager
     def writing(self, *, exclusive: bool) -> Iterator[None]:

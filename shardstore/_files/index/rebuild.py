@@ -17,7 +17,6 @@ from shardstore import _events as events
 from shardstore._files import disk
 from shardstore._files.change_file.file import MARK, TEMP_PREFIX, ChangeFile, Unusable, change_files, impostors, unlink
 from shardstore._files.direct.rows import Busy
-from shardstore._files.forking import begin_use, end_use
 from shardstore._files.index.catalog import CATALOG, IN_MEMORY, Catalog, Meta
 from shardstore._files.index.directories import ctime_of, is_settled
 from shardstore._files.index.refresh import check_settings, read_locked, write_seal
@@ -147,14 +146,10 @@ def scan(place: Place, marked: set[str], progress: Progress | None) -> tuple[Cat
     unknown: dict[str, Found] = {}
 
     def batches() -> Iterator[list[Indexed | Other]]:
-        end_use(catalog)  # reading takes long, and a fork waits for whoever is inside SQLite
         for names in place.shards.names(marked, progress):
             found = [place.shards.read(name, keep=False) for name in sorted(names)]
             unknown.update({one.name: one for one in found if isinstance(one, Busy)})
-            begin_use(catalog)
             yield [one for one in found if not isinstance(one, Busy)]
-            end_use(catalog)
-        begin_use(catalog)
 
     catalog = Catalog.create(IN_MEMORY, place.indexed)
     try:
