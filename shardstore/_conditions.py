@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from shardstore import _codec as codec
 from shardstore._order import sort_key, type_range
-from shardstore._projection import CUT_ANY
-from shardstore.session import COLUMNS
+from shardstore._row import COLUMNS, CUT_ANY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

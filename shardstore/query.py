@@ -13,19 +13,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shardstore import _codec as codec
 from shardstore._order import sort_key
+from shardstore._row import COLUMNS, VALUE_BYTES_MAX, Candidate, Position, Row, fitting
 from shardstore.errors import InvalidEntry, InvalidQuery
-from shardstore.session import COLUMNS, PackedRow, Row, SessionInfo
+from shardstore.session import SessionInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from shardstore._model import State
+    from shardstore._row import Answer
     from shardstore.types import Where
 
-Position = int | str | bytes | None  # the value of a row's order: its column, or a field's sort key; None: absent
-
-_SHOWN_BYTES: Final = 256  # of a value as JSON: a larger one is in a list only where it is asked for
-_FIELDS_BYTES: Final = 4096  # of all values that a list shows unasked, as JSON
 _ORDERED: Final = frozenset({int, float, str})
 _LENGTH: Final = "log_length"
 _INT_MAX: Final = 2**63 - 1  # of a column
@@ -89,21 +87,6 @@ class After(NamedTuple):
     key: str
 
 
-class Candidate(NamedTuple):
-    """A row, and its place in the order."""
-
-    row: Row
-    position: Position
-
-    @property
-    def key(self) -> str:
-        """The session's key."""
-        return self.row.key
-
-
-Answer = Candidate | PackedRow
-
-
 class Query(NamedTuple):
     """The parsed arguments of a list."""
 
@@ -151,13 +134,8 @@ class Query(NamedTuple):
     def candidate_of(self, state: State) -> Candidate | None:
         """Return a session, whose state is at hand, with its position if it answers the query, else None."""
         entry = state.fields or {}
-        hidden, room = [], _FIELDS_BYTES - 1
-        for name, raw in entry.items():
-            need = len(codec.member(name)) + len(raw) + 1
-            if len(raw) > _SHOWN_BYTES or need > room:
-                hidden.append(name)
-            else:
-                room -= need
+        shown = fitting({name: raw for name, raw in entry.items() if len(raw) <= VALUE_BYTES_MAX})
+        hidden = [name for name in entry if name not in shown]
         row = Row(
             str(state.key), state.rev, state.version, state.created_at, state.updated_at, state.size,
             state.log_length, codec.join(entry), None, codec.kept(hidden) if hidden else None,
@@ -183,7 +161,7 @@ class Query(NamedTuple):
 
     def info(self, candidate: Candidate) -> SessionInfo:
         """Return a row as the caller of a list gets it."""
-        return SessionInfo(candidate.row, self.order_by, candidate.position, self.fields)
+        return SessionInfo(candidate, self.order_by, self.fields)
 
 
 class _Reversed:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from shardstore import _codec as codec
+from shardstore._row import COLUMNS
 from shardstore.log import NOT_ON_A_LOOP, Log, moment
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shardstore._model import State
+    from shardstore._row import Answer, Row
     from shardstore.log import LogSource
 
 
@@ -153,50 +155,7 @@ def unread(session: Session) -> Session:
 
 def has_place(info: SessionInfo) -> bool:
     """Return whether a session has the field that its list is ordered by."""
-    return info._position is not None  # noqa: SLF001  # one class in two
-
-
-COLUMNS: Final = {
-    "key": "key", "updated_at": "updated", "created_at": "created", "size": "size", "rev": "rev",
-    "log_length": "log_length",
-}  # fmt: skip
-
-
-class Row(NamedTuple):
-    """What an engine keeps of a session for lists."""
-
-    key: str
-    rev: int
-    version: str
-    created: int  # in the unit of State.created_at, like updated
-    updated: int
-    size: int  # bytes of the entry as compact JSON
-    log_length: int  # items of the log
-    fields: bytes  # fields of the entry: a JSON object
-    cut: bytes | None = None  # which fields are not in it, as the engine knows it; None: none
-    hidden: bytes | None = None  # a JSON list of those in it that a list shows only when asked; None: none
-
-
-class PackedRow(NamedTuple):
-    """A row as an engine stores it: most of what a list returns is never looked at, and is not unpacked."""
-
-    key: str
-    position: int | str | bytes | None  # its value in the order of the list; None: it has none
-    packed: bytes
-
-    @property
-    def row(self) -> Row:
-        """What it says."""
-        facts, _, fields = self.packed.partition(b"\n")
-        rev, version, created, updated, size, log_length, *texts = codec.loads(facts)
-        cut, hidden = [None if text is None else text.encode() for text in texts]
-        return Row(self.key, rev, version, created, updated, size, log_length, fields, cut, hidden)
-
-
-def pack(row: Row) -> bytes:
-    """Return what a PackedRow holds of a row: a JSON list, a newline, and the fields. JSON holds no newline."""
-    texts = [None if text is None else text.decode() for text in (row.cut, row.hidden)]
-    return codec.dumps([*row[1:7], *texts]) + b"\n" + row.fields
+    return info._answer.position is not None  # noqa: SLF001  # one class in two
 
 
 class SessionInfo:
@@ -214,32 +173,27 @@ class SessionInfo:
     ['agent:chat']
     """
 
-    __slots__ = ("_given", "_only", "_order_by", "_position")
+    __slots__ = ("_answer", "_only", "_order_by", "_unpacked")
 
-    def __init__(
-        self,
-        row: Row | PackedRow,
-        order_by: str = "key",
-        position: int | str | bytes | None = None,
-        only: Sequence[str] | None = None,
-    ) -> None:
-        """`position`: what the row is ordered by in the list of this `order_by`."""
-        self._given = row
+    _unpacked: Row  # set on first use
+
+    def __init__(self, answer: Answer, order_by: str, only: Sequence[str] | None) -> None:
+        self._answer = answer
         self._order_by = order_by
-        self._position = position
         self._only = only
 
     @property
     def _row(self) -> Row:
-        given = self._given
-        if type(given) is PackedRow:
-            given = self._given = given.row
-        return given  # type: ignore[return-value]
+        try:
+            return self._unpacked
+        except AttributeError:
+            self._unpacked = row = self._answer.row
+        return row
 
     @property
     def key(self) -> str:
         """The session's key."""
-        return self._given.key
+        return self._answer.key
 
     @property
     def rev(self) -> int:
@@ -285,13 +239,14 @@ class SessionInfo:
     @property
     def cursor(self) -> str:
         """This row's place in its list, for `list(after=...)`: opaque text, good in other processes too."""
+        position = self._answer.position
         if self._order_by.removeprefix("-") in COLUMNS:
-            place: tuple[str, Any] = ("column", self._position)
-        elif isinstance(self._position, bytes):
-            place = ("field", self._position.hex())
+            place: tuple[str, Any] = ("column", position)
+        elif isinstance(position, bytes):
+            place = ("field", position.hex())
         else:
             place = ("absent", None)
-        return base64.urlsafe_b64encode(codec.dumps([self._order_by, *place, self._row.key])).decode()
+        return base64.urlsafe_b64encode(codec.dumps([self._order_by, *place, self.key])).decode()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SessionInfo):
@@ -299,10 +254,10 @@ class SessionInfo:
         return self._row[:7] == other._row[:7] and self.fields == other.fields
 
     def __hash__(self) -> int:
-        return hash((self._row.key, self._row.version))
+        return hash((self.key, self.version))
 
     def __repr__(self) -> str:
         return f"SessionInfo({self.key!r}, rev={self.rev}, size={self.size})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (SessionInfo, (self._row, self._order_by, self._position, self._only))
+        return (SessionInfo, (self._answer, self._order_by, self._only))

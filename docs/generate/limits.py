@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from shardstore import _codec, _draft_log, _keys, _model, query
+from shardstore import _codec, _draft_log, _keys, _model, _row
 from shardstore._files import file, pool, transaction
 from shardstore._verbs import arguments
 
 from . import markdown
 
+_SHOWN: Final = "`fields=` shows it"
 _KIB: Final = 1 << 10
 _MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
@@ -40,8 +41,8 @@ def table() -> str:
         ("revisions of one incarnation", _power(_model.REV_MAX), "a record with a larger number is damage"),
         ("a time", "before the year 10000, in microseconds", "a record with a later time is damage"),
         ("`indexed` fields", f"{arguments.INDEXED_MAX}", "`ValueError`"),
-        ("a value that `list` shows unasked", f"{_bytes(query._SHOWN_BYTES)} of JSON", "`fields=` shows it"),
-        ("all that `list` shows of a session unasked", f"{_bytes(query._FIELDS_BYTES)} of JSON", "`fields=` shows it"),
+        ("a value that `list` shows unasked", f"{_bytes(_row.VALUE_BYTES_MAX)} of JSON", _SHOWN),
+        ("all that `list` shows of a session unasked", f"{_bytes(_row.FIELDS_BYTES_MAX)} of JSON", _SHOWN),
         ("the file of a session", _bytes(file.FILE_BYTES_MAX), "`CorruptShard`"),
         ("a journal before it is rewritten",
          f"{_bytes(transaction.REWRITE_BYTES)} plus {transaction.REWRITE_FACTOR} times its entry",

@@ -6,15 +6,14 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from shardstore._answers import RowSource
 from shardstore._conditions import filter_of, parts_of
 from shardstore._postgres import schema
 from shardstore._postgres.conditions import POSTGRES, statement
 from shardstore._postgres.connections import ANSWER_S
 from shardstore._postgres.known import NOTHING, Slot, follow
 from shardstore._postgres.values import number
-from shardstore._rows import Rows
-from shardstore.query import Candidate
-from shardstore.session import COLUMNS, Row
+from shardstore._row import COLUMNS, Candidate, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,7 +34,7 @@ _KEYS_AT_ONCE: Final = 1000
 _AT_ONCE: Final = 1000  # rows
 
 
-class Listing(Rows):
+class Listing(RowSource):
     """Questions about all sessions, over one connection."""
 
     dialect = POSTGRES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shardstore._projection import Projection
+from shardstore._row import Projection
 
 if TYPE_CHECKING:
     from shardstore._postgres.known import Known, Slot

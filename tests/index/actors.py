@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from shardstore import _codec as codec
-from shardstore._files.direct.rows import Indexed
+from shardstore._files.direct.rows import SessionRow
 from shardstore._files.index import Index
 from shardstore._files.index.lister import Lister
 from shardstore._files.index.place import Place
@@ -146,7 +146,7 @@ def by_reading(one: Actor, query: Query) -> list[SessionInfo]:
     for prefix in PREFIXES:
         for name in sorted(shards.list_directory(prefix)):
             read, state = shards.state(name)
-            if not isinstance(read, Indexed):
+            if not isinstance(read, SessionRow):
                 continue
             raw = state.fields or {}
             values = {field: codec.loads(raw[field]) for field in query.needed if field in raw}

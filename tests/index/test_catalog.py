@@ -13,7 +13,7 @@ import pytest
 
 from shardstore import Store
 from shardstore._files.change_file.file import Unusable
-from shardstore._files.direct.rows import NO_FILE, Indexed, Other, Projection, digest_of
+from shardstore._files.direct.rows import NO_FILE, NoSession, SessionRow, ShardProjection, digest_of
 from shardstore._files.index import catalog
 from shardstore._files.index.catalog import Catalog, Meta, fingerprint, stamp
 from shardstore._files.layout import shard_name
@@ -24,11 +24,11 @@ from tests.support import disk
 META = Meta("settings", "life", "changes.0123456789abcdef", 7)
 
 
-def session(key: str, **fields: Any) -> Indexed:
+def session(key: str, **fields: Any) -> SessionRow:
     """Return what the index makes of a session with these fields, `n` being indexed."""
     line = disk.line({"rev": 1, "at": 5, "by": "me", "id": "6b0c", "key": key, "put": fields})
-    found = Projection(["n"]).of_journal(shard_name(key), replay(line).journal)
-    assert isinstance(found, Indexed)
+    found = ShardProjection(["n"]).of_journal(shard_name(key), replay(line).journal)
+    assert isinstance(found, SessionRow)
     return found
 
 
@@ -38,7 +38,7 @@ def made(tmp_path: Path) -> Iterator[Catalog]:
     path = str(tmp_path / "catalog")
     fresh = Catalog.create(path, ["n"])
     batch = [session("a", n=1), session("b", n=2), session("c")]
-    others = [Other(shard_name("d"), "damaged", "byte 0"), Other(shard_name("e"), "absent", "deleted")]
+    others = [NoSession(shard_name("d"), "damaged", "byte 0"), NoSession(shard_name("e"), "absent", "deleted")]
     fresh.fill([[*batch, *others]], {"3f": 9}, META)
     fresh.close()
     opened = Catalog(path, ["n"], write=True)
@@ -152,13 +152,13 @@ def test_what_is_filled_is_found(made: Catalog) -> None:
     made.end()
 
 
-def _three() -> list[Indexed]:
+def _three() -> list[SessionRow]:
     return [session("a", n=1), session("b", n=2), session("c")]
 
 
 def test_what_is_published_replaces_what_was_there(made: Catalog) -> None:
     """A changed session, one that is gone without a file, and a damaged one that is whole again."""
-    changed = [session("a", n=3, more=1), Other(shard_name("b"), "absent", NO_FILE), session("d")]
+    changed = [session("a", n=3, more=1), NoSession(shard_name("b"), "absent", NO_FILE), session("d")]
     with made.writing(exclusive=False):
         made.publish(changed, {"3f": 10}, META._replace(mark=8))
     assert made.begin().mark == 8

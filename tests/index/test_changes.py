@@ -36,7 +36,7 @@ def made(tmp_path: Path) -> ChangeFile:
 
 
 def reopened(file: ChangeFile) -> ChangeFile:
-    return ChangeFile.open(file.directory, file.file, write=False)
+    return ChangeFile.open(file.directory, file.filename, write=False)
 
 
 def test_what_is_written_is_read(made: ChangeFile) -> None:
@@ -49,7 +49,7 @@ def test_what_is_written_is_read(made: ChangeFile) -> None:
     made.append("= 7 7 7 7 7")
     assert made.read(mark) == ({NAMES[0]}, "7 7 7 7 7", made.size())
     assert reopened(made).read(mark) == made.read(mark)
-    assert change_files(made.directory) == [made.file]
+    assert change_files(made.directory) == [made.filename]
 
 
 def test_a_changed_byte_is_noticed(made: ChangeFile) -> None:
@@ -100,7 +100,7 @@ def test_copies_and_others_are_not_taken_for_it(made: ChangeFile, tmp_path: Path
         make()
         with nobody_waits_at(other), pytest.raises(OSError):
             ChangeFile.open(made.directory, other.name, write=False)
-        assert change_files(made.directory) == [made.file]
+        assert change_files(made.directory) == [made.filename]
         assert changes.impostors(made.directory) == [other.name]
 
 
@@ -143,7 +143,7 @@ def test_where_an_append_ends_is_not_moved_by_who_reads(made: ChangeFile, monkey
             made.read_all()
         return done
 
-    reopened_writer = ChangeFile.open(made.directory, made.file, write=True)
+    reopened_writer = ChangeFile.open(made.directory, made.filename, write=True)
     monkeypatch.setattr(changes.os, "write", then_read)
     assert made.append(MARK) == expected
     assert made.read(expected).names == {NAMES[0]}
@@ -237,25 +237,25 @@ def test_the_owner_is_set_once_when_it_is_made(made: ChangeFile, monkeypatch: py
     adopted: list[str] = []
     monkeypatch.setattr(changes.disk, "inherit_access", lambda _fd, path: adopted.append(path))
     reopened(made)
-    ChangeFile.open(made.directory, made.file, write=True)
+    ChangeFile.open(made.directory, made.filename, write=True)
     assert adopted == []
     made.close()
     other = ChangeFile.create(made.directory)
-    assert adopted == [f"{made.directory}/{changes.TEMP_PREFIX}{other.file}"]
+    assert adopted == [f"{made.directory}/{changes.TEMP_PREFIX}{other.filename}"]
     other.unlock()
 
 
 def test_a_new_one_names_the_one_before(made: ChangeFile) -> None:
     """A watcher goes on from there; the one before is known under its other name."""
     assert made.read_all().names == set(NAMES)
-    new = ChangeFile.create(made.directory, made.file)
+    new = ChangeFile.create(made.directory, made.filename)
     assert not reopened(new).lock(), "a lister would be inside before the catalog is there"
     new.unlock()
-    assert new.lines(new.start)[0] == [f"< {made.file}".encode()]
+    assert new.lines(new.start)[0] == [f"< {made.filename}".encode()]
     assert new.read_all()[:2] == (set(), None)
     os.rename(made.path, f"{made.directory}/{changes.BEFORE}")
     before = ChangeFile.open(made.directory, changes.BEFORE, write=False)
-    assert (before.name, before.start) == (made.file, made.start)
+    assert (before.name, before.start) == (made.filename, made.start)
     assert before.read(before.start) == made.read(made.start)
 
 

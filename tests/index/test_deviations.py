@@ -377,7 +377,7 @@ RULES: dict[str, tuple[Scenario, list[tuple[Any, str, tuple[tuple[str, str], ...
     ),
     "the name not looked at after marking": (
         another_file_between_searching_and_marking,
-        [(ChangeTracker, "_mark", (("if all(seen.file.has_name() for seen in known):", "if True:"),))],
+        [(ChangeTracker, "_mark", (("if all(seen.file.name_exists() for seen in known):", "if True:"),))],
     ),
     "the old change file unlinked after it was read": (
         marked_in_the_old_file_after_it_was_read,

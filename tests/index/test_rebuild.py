@@ -54,7 +54,7 @@ def test_two_makers_leave_one_index_or_none(pair: tuple[Actor, Actor], monkeypat
     real = rebuild._discard_locked
     monkeypatch.setattr(rebuild, "_discard_locked", discard_locked)
     assert not lister.lister.rebuild()
-    assert [made.file for made in other] == change_files(index)
+    assert [made.filename for made in other] == change_files(index)
     monkeypatch.undo()
     other[0].unlock()
     assert lister.list() == truth(writer.root)

@@ -100,7 +100,7 @@ def test_a_change_file_that_is_not_the_catalogs_is_not_gone_by(pair: tuple[Actor
     catalog = lister.place.take(write=True)
     size = mine.size()
     try:
-        change = writer.root / "index" / mine.file
+        change = writer.root / "index" / mine.filename
         change.unlink()
         assert not refresh.refresh(lister.place, catalog, mine)
     finally:
@@ -127,7 +127,7 @@ def test_a_refresh_begins_a_new_file_behind_its_limit(
     assert new != old
     assert inode(writer.root / "index" / "changes-before") == number
     assert lister.place._file is not None
-    assert lister.place._file.file == new.name
+    assert lister.place._file.filename == new.name
     watcher = ChangeFile.open(str(writer.root / "index"), new.name, write=False)
     assert watcher.lock()
     watcher.unlock()

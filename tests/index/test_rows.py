@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shardstore._files.direct.rows import Indexed, Other, Projection
+from shardstore._files.direct.rows import NoSession, SessionRow, ShardProjection
 from shardstore._files.layout import shard_name
 from shardstore._journal import replay as journal
 from shardstore._order import sort_key
-from shardstore._projection import CUT_ANY
+from shardstore._row import CUT_ANY, Candidate
 from shardstore.session import SessionInfo
 from tests.support import disk
 
@@ -43,19 +43,19 @@ def first(entry: dict[str, Any], rev: int = 1, at: int = 5, **rest: Any) -> byte
     return record(rev, at, id="6b0c", key=rest.pop("key", KEY), **rest, put=entry)
 
 
-def found(data: bytes, *indexed: str) -> Indexed | Other:
+def found(data: bytes, *indexed: str) -> SessionRow | NoSession:
     """Return what the index makes of a journal."""
-    return Projection(indexed).of_journal(NAME, journal.replay(data).journal)
+    return ShardProjection(indexed).of_journal(NAME, journal.replay(data).journal)
 
 
 @given(entries)
 def test_the_bounds_of_the_projection(entry: dict[str, Any]) -> None:
     """A small entry whole, else small values, not more than 4 KB together; what is not there is named as cut."""
     one = found(first(entry))
-    assert isinstance(one, Indexed)
+    assert isinstance(one, SessionRow)
     row = one.row
     assert row.size == len(orjson.dumps(entry))
-    shown = SessionInfo(row).fields
+    shown = SessionInfo(Candidate(row, KEY), "key", None).fields
     assert len(row.fields) <= 4096
     assert len(orjson.dumps(shown)) <= 4096
     assert all(len(orjson.dumps(value)) <= 256 for value in shown.values())
@@ -86,14 +86,14 @@ def test_indexed_fields_come_first() -> None:
 
 def test_projections_differ_by_their_settings() -> None:
     """A catalog that was made for other fields is not believed."""
-    assert len({Projection(fields).settings for fields in (["a"], ["b"], None, ["a", "b"], ["ab"])}) == 5
-    assert Projection(None).settings == Projection([]).settings
+    assert len({ShardProjection(fields).settings for fields in (["a"], ["b"], None, ["a", "b"], ["ab"])}) == 5
+    assert ShardProjection(None).settings == ShardProjection([]).settings
 
 
 def test_indexed_fields_have_columns_whatever_their_size() -> None:
     """The sort key of the whole value; None where there is no such field."""
     one = found(first({"a": "x" * 5000, "b": None}), "a", "b", "c")
-    assert isinstance(one, Indexed)
+    assert isinstance(one, SessionRow)
     assert one.columns == (sort_key("x" * 5000), sort_key(None), None)
     assert one.row.fields == b'{"b":null}'
 
@@ -102,7 +102,7 @@ def test_too_many_cut_names_are_any() -> None:
     """The list of what was cut is bounded too."""
     entry = {f"{'n' * 30}{n}": "z" * 300 for n in range(40)}
     one = found(first(entry))
-    assert isinstance(one, Indexed)
+    assert isinstance(one, SessionRow)
     assert (one.row.fields, one.row.cut) == (b"{}", CUT_ANY)
 
 
@@ -125,7 +125,7 @@ MANY = first({"a": 1, "b": "x" * 300}) + record(2, 6, set={"a": 2}) + record(3, 
 def test_rows_of_journals(data: bytes, rev: int, updated: int, fields: bytes) -> None:
     """Whatever the journal is like."""
     one = found(data)
-    assert isinstance(one, Indexed)
+    assert isinstance(one, SessionRow)
     assert (one.name, one.row.key, one.row.rev, one.row.updated, one.row.fields) == (NAME, KEY, rev, updated, fields)
 
 
@@ -144,5 +144,5 @@ def test_rows_of_journals(data: bytes, rev: int, updated: int, fields: bytes) ->
 def test_what_is_no_session(data: bytes, kind: str) -> None:
     """Absent and damaged are two things, and neither is a row."""
     one = found(data)
-    assert isinstance(one, Other)
+    assert isinstance(one, NoSession)
     assert one.kind == kind

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from shardstore._files.direct import shards
-from shardstore._files.direct.rows import Busy, Indexed, Other
+from shardstore._files.direct.rows import Busy, NoSession, SessionRow
 from shardstore.errors import StoreNotFound
 from tests.index.actors import Actor, name_of
 
@@ -43,7 +43,7 @@ def test_a_shard_is_read_on_from_where_it_was_left(one: Actor, monkeypatch: pyte
     assert starts == []
     one.write("s", n=1)
     found = reader.read(NAME)
-    assert isinstance(found, Indexed)
+    assert isinstance(found, SessionRow)
     assert found.row.fields == b'{"n":1}'
     assert starts and min(starts) > 0
 
@@ -54,9 +54,9 @@ def test_a_shard_that_somebody_is_inside_is_busy(one: Actor) -> None:
     with one.writing("s", n=1):
         assert isinstance(reader.read_locked(NAME), Busy)
         found = reader.read(NAME)
-        assert isinstance(found, Indexed)
+        assert isinstance(found, SessionRow)
         assert found.row.rev == 1
-    assert isinstance(reader.read_locked(NAME), Indexed)
+    assert isinstance(reader.read_locked(NAME), SessionRow)
 
 
 def test_reading_under_the_lock_gives_it_back(one: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_what_is_no_file_is_no_session(one: Actor) -> None:
     kept = path.read_bytes()
     one.pool.close()
     path.unlink()
-    assert reader.read(NAME) == Other(NAME, "absent", "no file")
+    assert reader.read(NAME) == NoSession(NAME, "absent", "no file")
     path.symlink_to(one.layout.marker)
     assert reader.read(NAME)[1] == "damaged"
     path.unlink()
@@ -88,7 +88,7 @@ def test_what_is_no_file_is_no_session(one: Actor) -> None:
     assert reader.read(NAME)[1] == "damaged"
     path.rmdir()
     path.write_bytes(kept)
-    assert isinstance(reader.read(NAME), Indexed)
+    assert isinstance(reader.read(NAME), SessionRow)
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
@@ -108,7 +108,7 @@ def test_the_fault_of_one_file_hides_no_other(one: Actor, monkeypatch: pytest.Mo
     monkeypatch.setattr(shards.os, "open", refuse)
     assert reader.read(NAME)[1] == "unreadable"
     monkeypatch.setattr(shards.os, "open", short)
-    assert isinstance(reader.read(NAME), Indexed)
+    assert isinstance(reader.read(NAME), SessionRow)
     assert freed == [1]
     monkeypatch.undo()  # before a fixture removes the store
 
@@ -131,7 +131,7 @@ def test_whoever_comes_while_another_one_keeps_keeps_nothing(actor: Make) -> Non
     reader = made.place.shards
     made.write("k1", n=1)
     with reader._keeping:
-        assert isinstance(reader.read(name_of("k1")), Indexed)
+        assert isinstance(reader.read(name_of("k1")), SessionRow)
         assert not reader._kept
     reader.read(name_of("k1"))
     assert list(reader._kept) == [name_of("k1")]
@@ -143,7 +143,7 @@ def test_a_link_with_a_shards_name_has_a_fingerprint(one: Actor) -> None:
     path.rename(path.with_name("aside"))
     path.symlink_to(path.with_name("aside"))
     found = one.place.shards.read(NAME)
-    assert (type(found), getattr(found, "fingerprint", 0)) == (Other, one.place.shards.fingerprint(NAME))
+    assert (type(found), getattr(found, "fingerprint", 0)) == (NoSession, one.place.shards.fingerprint(NAME))
     path.unlink()
     path.with_name("aside").rename(path)
 

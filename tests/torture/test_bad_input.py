@@ -427,7 +427,7 @@ def check_changes(place: Path, keys: list[str], cut: int, at: int, junk: bytes) 
         spoilt = data[:at] + junk + data[at + cut :]
         path.write_bytes(spoilt)
         with contextlib.suppress(changes.Unusable):
-            found = changes.ChangeFile.open(directory, made.file, write=False).read_all().names
+            found = changes.ChangeFile.open(directory, made.filename, write=False).read_all().names
             assert found <= names
             assert found == names or set(spoilt.splitlines()) < set(data.splitlines())
     finally:

@@ -11,8 +11,9 @@ import pytest
 from shardstore import InvalidQuery
 from shardstore._journal.record import next_record
 from shardstore._model import ABSENT, Change
+from shardstore._row import Candidate, Row
 from shardstore.query import Bounds, parse
-from shardstore.session import Row, SessionInfo
+from shardstore.session import SessionInfo
 
 
 def holds(wanted: Any, *value: Any) -> bool:
@@ -127,7 +128,7 @@ def test_what_is_no_cursor_of_this_list_is_refused(after: Any) -> None:
     [
         {"prefix": 7}, {"order_by": ""}, {"order_by": "-"}, {"order_by": None}, {"limit": -1}, {"limit": True},
         {"offset": -1}, {"offset": 1.0}, {"bounds": Bounds(updated_since=1.5)}, {"fields": "name"}, {"fields": [7]},
-        {"offset": 1, "after": SessionInfo(Row("k", 1, "v", 1, 1, 1, 0, b"{}"), "key", "k")},
+        {"offset": 1, "after": SessionInfo(Candidate(Row("k", 1, "v", 1, 1, 1, 0, b"{}"), "k"), "key", None)},
         {"where": [("f", 1)]}, {"where": {7: 1}}, {"where": {"f": ("~", 1)}}, {"where": {"f": ("<",)}},
         {"where": {"f": ("<", None)}}, {"where": {"f": ("<", True)}}, {"where": {"f": ("in", "abc")}},
         {"where": {"f": ("exists", 1)}}, {"where": {"f": float("nan")}}, {"where": {"f": {1: 2}}},

@@ -10,7 +10,8 @@ import pytest
 
 from shardstore import InvalidQuery
 from shardstore._retention import Retention, seconds
-from shardstore.session import Row, SessionInfo
+from shardstore._row import Candidate, Row
+from shardstore.session import SessionInfo
 
 DAY = 86_400
 
@@ -18,7 +19,7 @@ DAY = 86_400
 def info(key: str, days: float, size: int = 100) -> SessionInfo:
     """Return the line of a session that last changed so many days ago."""
     at = int((time.time() - days * DAY) * 1e6)
-    return SessionInfo(Row(key, 1, "v", at, at, size, 0, b"{}"))
+    return SessionInfo(Candidate(Row(key, 1, "v", at, at, size, 0, b"{}"), key), "key", None)
 
 
 LISTED = [info("a:1", 40), info("a:2", 20, 500), info("b:1", 10), info("b:2", 0.5)]  # oldest change first

@@ -10,8 +10,9 @@ import pytest
 
 from shardstore._journal.record import next_record
 from shardstore._model import ABSENT, Change, State
+from shardstore._row import Candidate, PackedRow, Position, Row, pack
 from shardstore.query import parse
-from shardstore.session import PackedRow, Row, Session, SessionInfo, pack
+from shardstore.session import Session, SessionInfo
 
 
 def state(before: State = ABSENT, **fields: bytes) -> State:
@@ -59,11 +60,18 @@ def test_a_session_can_be_pickled() -> None:
 ROW = Row("k", 3, "i.3-t", 1_000_000, 2_500_000, 7, 2, b'{"a":1,"b":2,"c":3}', hidden=b'["b"]')
 
 
+def shown(
+    row: Row, order_by: str = "key", position: Position = None, only: tuple[str, ...] | None = None
+) -> SessionInfo:
+    """Return the line of a list that shows this row."""
+    return SessionInfo(Candidate(row, position), order_by, only)
+
+
 def test_a_line_shows_what_is_not_hidden_or_what_was_asked_for() -> None:
-    assert SessionInfo(ROW).fields == {"a": 1, "c": 3}
-    assert SessionInfo(ROW, only=("c", "b", "x")).fields == {"c": 3, "b": 2}
-    assert SessionInfo(ROW._replace(hidden=None)).fields == {"a": 1, "b": 2, "c": 3}
-    one = SessionInfo(ROW)
+    assert shown(ROW).fields == {"a": 1, "c": 3}
+    assert shown(ROW, only=("c", "b", "x")).fields == {"c": 3, "b": 2}
+    assert shown(ROW._replace(hidden=None)).fields == {"a": 1, "b": 2, "c": 3}
+    one = shown(ROW)
     assert one.created_at == datetime.fromtimestamp(1, UTC)
     assert one.updated_at == datetime.fromtimestamp(2.5, UTC)
     assert (one.key, one.rev, one.version, one.size, one.log_length) == ("k", 3, "i.3-t", 7, 2)
@@ -84,23 +92,23 @@ def test_a_packed_row_says_the_same(row: Row) -> None:
     """Whichever fields it has, and also after it went to another process."""
     packed = PackedRow(row.key, 7, pack(row))
     assert packed.row == row
-    one = SessionInfo(packed, "size", 7)
+    one = SessionInfo(packed, "size", None)
     assert (one, hash(one), one.cursor) == (
-        SessionInfo(row),
-        hash(SessionInfo(row)),
-        SessionInfo(row, "size", 7).cursor,
+        shown(row),
+        hash(shown(row)),
+        shown(row, "size", 7).cursor,
     )
-    assert (one.key, one.fields, one.version) == (row.key, SessionInfo(row).fields, row.version)
-    other = pickle.loads(pickle.dumps(SessionInfo(packed, "size", 7)))
+    assert (one.key, one.fields, one.version) == (row.key, shown(row).fields, row.version)
+    other = pickle.loads(pickle.dumps(SessionInfo(packed, "size", None)))
     assert (other, other.updated_at, other.cursor) == (one, one.updated_at, one.cursor)
 
 
 def test_lines_are_equal_when_they_show_the_same() -> None:
-    assert SessionInfo(ROW) == SessionInfo(ROW, "-updated_at", 2_500_000)
-    assert hash(SessionInfo(ROW)) == hash(SessionInfo(ROW, "-updated_at", 2_500_000))
-    assert SessionInfo(ROW) != SessionInfo(ROW, only=("b",))
-    assert SessionInfo(ROW) != SessionInfo(ROW._replace(rev=4))
-    assert SessionInfo(ROW) != "k"
+    assert shown(ROW) == shown(ROW, "-updated_at", 2_500_000)
+    assert hash(shown(ROW)) == hash(shown(ROW, "-updated_at", 2_500_000))
+    assert shown(ROW) != shown(ROW, only=("b",))
+    assert shown(ROW) != shown(ROW._replace(rev=4))
+    assert shown(ROW) != "k"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +117,7 @@ def test_lines_are_equal_when_they_show_the_same() -> None:
 )
 def test_a_cursor_is_understood_as_the_place_that_it_was_made_at(order_by: str, position: Any) -> None:
     """Also that of a line that went through another process."""
-    one = pickle.loads(pickle.dumps(SessionInfo(ROW, order_by, position)))
+    one = pickle.loads(pickle.dumps(shown(ROW, order_by, position)))
     for given in (one, one.cursor):
         after = parse(order_by=order_by, after=given).after
         assert after is not None

@@ -107,11 +107,11 @@ class ChangeFile:
     start: int  # where the first line ends
     _seed: int  # of the checksums
 
-    def __init__(self, directory: str, file: str, flags: int) -> None:
+    def __init__(self, directory: str, filename: str, flags: int) -> None:
         """Open the file without reading it. Raises OSError."""
         self.directory = directory
-        self.file = file
-        self.path = f"{directory}/{file}"
+        self.filename = filename
+        self.path = f"{directory}/{filename}"
         self.owner = 0  # ident of the thread that holds the index lock through this object
         self._guard = threading.Lock()  # flock does not exclude those who share the descriptor
         with descriptors:  # a fork must know every descriptor
@@ -138,18 +138,18 @@ class ChangeFile:
         except BaseException:
             unlink(made.path)
             raise
-        made.file, made.path = name, f"{directory}/{name}"
+        made.filename, made.path = name, f"{directory}/{name}"
         return made
 
     @classmethod
-    def open(cls, directory: str, file: str, *, write: bool) -> Self:
+    def open(cls, directory: str, filename: str, *, write: bool) -> Self:
         """Open an existing one, also the one before. Raises OSError; Unusable if it is a copy, or no change file."""
-        found = cls(directory, file, os.O_RDWR if write else os.O_RDONLY)
+        found = cls(directory, filename, os.O_RDWR if write else os.O_RDONLY)
         given = os.pread(found.fd, _HEAD_BYTES_MAX, 0)
-        match = _HEAD.match(given) if file == BEFORE else None
-        head = found._begin(match[1].decode() if match is not None else file)
+        match = _HEAD.match(given) if filename == BEFORE else None
+        head = found._begin(match[1].decode() if match is not None else filename)
         if given[: len(head)] != head:
-            raise Unusable(f"{file} begins as no change file does, or is a copy")
+            raise Unusable(f"{filename} begins as no change file does, or is a copy")
         return found
 
     def _begin(self, name: str) -> bytes:
@@ -170,7 +170,7 @@ class ChangeFile:
         if getattr(self, "fd", -1) >= 0 and descriptors is not None:
             self.close()
 
-    def has_name(self) -> bool:
+    def name_exists(self) -> bool:
         """Return whether the name is there: enough for a writer, since no lister believes another file of that name."""
         return os.access(self.path, os.F_OK)
 
@@ -220,7 +220,7 @@ class ChangeFile:
 
     def read_all(self) -> Pending:
         """Return what all lines behind the first say. Raises Unusable, OSError."""
-        return self.read(len(self._begin(self.file)))
+        return self.read(len(self._begin(self.filename)))
 
     def lines(self, start: int) -> tuple[list[bytes], int]:
         """Return the lines from a place on, without their checksums, and where they end. Raises Unusable, OSError."""

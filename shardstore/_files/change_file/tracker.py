@@ -78,7 +78,7 @@ class ChangeTracker:
         for _ in range(_TRIES):
             known = tuple([self._mark_in(seen, name, text, remember=remember) for seen in self._follow()])
             self._seen = known
-            if all(seen.file.has_name() for seen in known):
+            if all(seen.file.name_exists() for seen in known):
                 return
         raise Unusable("the change file does not stay")
 
@@ -103,21 +103,21 @@ class ChangeTracker:
 
     def _follow(self) -> list[_KnownFile]:
         """Return each change file as far as it is known; a new one may hold marks anywhere."""
-        if self._seen and all(seen.file.has_name() for seen in self._seen):
+        if self._seen and all(seen.file.name_exists() for seen in self._seen):
             return list(self._seen)
-        known = {seen.file.file: seen for seen in self._seen if seen.file.has_name()}
+        known = {seen.file.filename: seen for seen in self._seen if seen.file.name_exists()}
         found = []
-        for file in disk.with_descriptor(lambda: change_files(self._directory), self._free_descriptors):
-            seen = known.get(file) or self._open(file)
+        for filename in disk.with_descriptor(lambda: change_files(self._directory), self._free_descriptors):
+            seen = known.get(filename) or self._open(filename)
             if seen is not None:
                 found.append(seen)
         return found
 
-    def _open(self, file: str) -> _KnownFile | None:
+    def _open(self, filename: str) -> _KnownFile | None:
         """Open a change file; return None if no lister can open it either."""
         try:
             opened = disk.with_descriptor(
-                lambda: ChangeFile.open(self._directory, file, write=True), self._free_descriptors
+                lambda: ChangeFile.open(self._directory, filename, write=True), self._free_descriptors
             )
         except OSError as error:
             if error.errno in _NO_CHANGE_FILE:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shardstore import _codec as codec
-from shardstore import _projection
 from shardstore._files.layout import HASH_HEX, SUFFIX, is_shard_of
-from shardstore._projection import CUT_BYTES_MAX, FIELDS_BYTES_MAX, VALUE_BYTES_MAX
-from shardstore.session import Row
+from shardstore._row import CUT_BYTES_MAX, FIELDS_BYTES_MAX, VALUE_BYTES_MAX, Projection, Row
 
 if TYPE_CHECKING:
     import os
@@ -21,7 +19,7 @@ _INTEGER_MAX: Final = (1 << 63) - 1  # of SQLite; inode numbers, and times beyon
 _SPREAD: Final = 0x9E3779B97F4A7C15  # odd, so that two inodes and two times give one number by chance alone
 
 
-class Indexed(NamedTuple):
+class SessionRow(NamedTuple):
     """A session as the catalog holds it."""
 
     name: str  # of its shard
@@ -32,7 +30,7 @@ class Indexed(NamedTuple):
     fingerprint: int = 0  # of its file, where that was read under its lock
 
 
-class Other(NamedTuple):
+class NoSession(NamedTuple):
     """A shard that is no session."""
 
     name: str
@@ -49,12 +47,12 @@ class Busy(NamedTuple):
     reason: str
 
 
-Found = Indexed | Other | Busy
+Found = SessionRow | NoSession | Busy
 
 
 def is_damaged(found: Found) -> bool:
     """Return whether a session may be missing from a list because its shard could not be read."""
-    return not isinstance(found, Indexed) and found.kind in ("damaged", "unreadable")
+    return not isinstance(found, SessionRow) and found.kind in ("damaged", "unreadable")
 
 
 def fingerprint_of(status: os.stat_result) -> int:
@@ -67,7 +65,7 @@ def digest_of(name: str) -> bytes:
     return bytes.fromhex(name[-HASH_HEX - len(SUFFIX) : -len(SUFFIX)])
 
 
-class Projection(_projection.Projection):
+class ShardProjection(Projection):
     """From a shard to its row."""
 
     __slots__ = ("settings",)
@@ -77,15 +75,15 @@ class Projection(_projection.Projection):
         # A catalog that was made with others is rebuilt.
         self.settings = codec.dumps([VALUE_BYTES_MAX, FIELDS_BYTES_MAX, CUT_BYTES_MAX, *self.indexed]).decode()
 
-    def of_journal(self, name: str, journal: Journal) -> Indexed | Other:
+    def of_journal(self, name: str, journal: Journal) -> SessionRow | NoSession:
         """Return what the catalog holds of a shard with this journal."""
         state = journal.state
         key, log = state.key, state.log
         if key is not None and not is_shard_of(name, key):
-            return Other(name, "damaged", f"byte 0: the file belongs to session {key!r}")
+            return NoSession(name, "damaged", f"byte 0: the file belongs to session {key!r}")
         if state.fields is None or key is None:
-            return Other(name, "absent", "deleted" if journal.records else "empty")
+            return NoSession(name, "absent", "deleted" if journal.records else "empty")
         held, columns = self.held(state.fields, state.size), self.columns(state.fields)
         row = Row(key, state.rev, state.version, state.created_at, state.updated_at, state.size, log.length, *held)
         settled = log.settled.end
-        return Indexed(name, row, state.size + log.bytes + settled, journal.end + settled, columns)
+        return SessionRow(name, row, state.size + log.bytes + settled, journal.end + settled, columns)

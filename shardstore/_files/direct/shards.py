@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shardstore._files import disk
 from shardstore._files.direct.reading import reading
-from shardstore._files.direct.rows import NO_FILE, Busy, Found, Indexed, Other, Projection, fingerprint_of
+from shardstore._files.direct.rows import NO_FILE, Busy, Found, NoSession, SessionRow, ShardProjection, fingerprint_of
 from shardstore._files.file import FILE_BYTES_MAX, read_file
 from shardstore._files.layout import PREFIXES, is_shard_name
 from shardstore._files.locks.flock import try_lock, unlock
@@ -40,7 +40,7 @@ _NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 class _Kept(NamedTuple):
     """A journal as it was read last. The next time, only added records have to be read."""
 
-    found: Indexed | Other
+    found: SessionRow | NoSession
     journal: Journal
     start: int  # of the last record, whose crc shows that the journal is the same up to there
     mtime: int
@@ -58,7 +58,7 @@ class _Bytes(NamedTuple):
 class ShardReader:
     """Reads the shards of one store."""
 
-    def __init__(self, layout: Layout, projection: Projection, free_descriptors: Callable[[], int]) -> None:
+    def __init__(self, layout: Layout, projection: ShardProjection, free_descriptors: Callable[[], int]) -> None:
         self.layout = layout
         self.projection = projection
         self._free_descriptors = free_descriptors
@@ -93,16 +93,16 @@ class ShardReader:
             try:
                 found, journal = self._understand(name, read, keep=keep)
             except CorruptShard as error:
-                return Other(name, "damaged", f"byte {error.offset}: {error.reason}", read.fingerprint), EMPTY
+                return NoSession(name, "damaged", f"byte {error.offset}: {error.reason}", read.fingerprint), EMPTY
             return (found._replace(fingerprint=read.fingerprint), journal) if locked else (found, journal)
         except FileNotFoundError:
             if not os.path.isdir(os.path.dirname(self._root + name)):  # whether it was there nobody knows
                 return Busy(name, "unreadable", "its directory is gone"), EMPTY
-            return Other(name, "absent", NO_FILE), EMPTY
+            return NoSession(name, "absent", NO_FILE), EMPTY
         except OSError as error:
             return self._unreadable(name, error), EMPTY
 
-    def _load(self, name: str, *, locked: bool) -> _Bytes | Other | Busy:
+    def _load(self, name: str, *, locked: bool) -> _Bytes | NoSession | Busy:
         """Read the bytes of a shard's file that are not known. Raises OSError."""
         while True:
             fd = self._open(name)
@@ -116,7 +116,7 @@ class ShardReader:
             if read is not None:
                 return read
 
-    def _read_locked(self, name: str, fd: int) -> _Bytes | Other | Busy | None:
+    def _read_locked(self, name: str, fd: int) -> _Bytes | NoSession | Busy | None:
         """Read an open file under its lock; None where its name leads to another one, for a writer replaced it."""
         path = self._root + name
         with reading(path):
@@ -130,20 +130,20 @@ class ShardReader:
             finally:
                 unlock(fd)  # closing alone would leave it to a child that was forked meanwhile
 
-    def _bytes(self, name: str, fd: int, status: os.stat_result) -> _Bytes | Other:
+    def _bytes(self, name: str, fd: int, status: os.stat_result) -> _Bytes | NoSession:
         """Read the unknown part of an open file. Raises OSError."""
         if not stat.S_ISREG(status.st_mode):
-            return Other(name, "damaged", "byte 0: not a regular file", fingerprint_of(status))
+            return NoSession(name, "damaged", "byte 0: not a regular file", fingerprint_of(status))
         if status.st_size > FILE_BYTES_MAX:
             reason = f"byte 0: {status.st_size:,} bytes, more than any shard can have"
-            return Other(name, "damaged", reason, fingerprint_of(status))
+            return NoSession(name, "damaged", reason, fingerprint_of(status))
         kept = self._kept.get(name)
         added = None if kept is None else _added(fd, kept, status)
         if added is not None:
             return _Bytes(kept, added, status.st_mtime_ns, fingerprint_of(status))
         return _Bytes(None, disk.read_all(fd, 0, status.st_size), status.st_mtime_ns, fingerprint_of(status))
 
-    def _understand(self, name: str, read: _Bytes, *, keep: bool) -> tuple[Indexed | Other, Journal]:
+    def _understand(self, name: str, read: _Bytes, *, keep: bool) -> tuple[SessionRow | NoSession, Journal]:
         """Return what a shard holds. Raises CorruptShard, StoreIOError."""
         kept, data, mtime, _ = read
         if kept is not None and not data:
@@ -164,7 +164,7 @@ class ShardReader:
         path = self._root + name
         return disk.with_descriptor(lambda: os.open(path, disk.READ), self._free_descriptors)
 
-    def _keep(self, name: str, found: Indexed | Other, journal: Journal, data: bytes, mtime: int) -> None:
+    def _keep(self, name: str, found: SessionRow | NoSession, journal: Journal, data: bytes, mtime: int) -> None:
         """Keep a journal that was read, within bounds. `data`: ends where its last record does."""
         start = data.rfind(b"\n", 0, -1) + 1
         kept, weight = _Kept(found, journal, journal.end - len(data) + start, mtime), _weight(journal)
@@ -184,13 +184,13 @@ class ShardReader:
         finally:
             self._keeping.release()
 
-    def _unreadable(self, name: str, error: OSError) -> Other | Busy:
+    def _unreadable(self, name: str, error: OSError) -> NoSession | Busy:
         """Return what a file is that cannot be read. The fault of one file hides no other from a list."""
         if error.errno in _NOT_REGULAR:
             reason = "byte 0: not a regular file (a link, a directory or a device)"
-            return Other(name, "damaged", reason, self.fingerprint(name) or 0)
+            return NoSession(name, "damaged", reason, self.fingerprint(name) or 0)
         if error.errno == errno.ENOTDIR:
-            return Other(name, "damaged", "byte 0: something else stands in the place of its directory")
+            return NoSession(name, "damaged", "byte 0: something else stands in the place of its directory")
         if error.errno not in _THIS_FILE:
             raise_io_error(error, "reading a shard", self.layout.shard_path(name))
         return Busy(name, "unreadable", str(error))

@@ -18,11 +18,11 @@ from urllib.parse import quote
 from shardstore._conditions import Term
 from shardstore._files import disk
 from shardstore._files.change_file.file import Unusable
-from shardstore._files.direct.rows import NO_FILE, Indexed, Other, digest_of
+from shardstore._files.direct.rows import NO_FILE, NoSession, SessionRow, digest_of
 from shardstore._files.forking import begin_use, end_use
 from shardstore._files.index.sql import SQLITE, where
 from shardstore._files.layout import shard_name
-from shardstore.session import PackedRow, Row, pack
+from shardstore._row import PackedRow, Row, pack
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -75,6 +75,11 @@ class Meta(NamedTuple):
     life: str  # of the machine and file system that it was written in
     file: str  # the change file it goes with
     mark: int  # it knows every change in front of this place
+
+    @property
+    def edition(self) -> tuple[str, int]:
+        """Which one of all catalogs that were published."""
+        return self.file, self.mark
 
 
 class Catalog:
@@ -197,7 +202,7 @@ class Catalog:
         found = self._db.execute("SELECT key FROM session WHERE digest=?", (digest_of(name),)).fetchone()
         return str(found[0]) if found is not None and shard_name(found[0]) == name else None
 
-    def holds(self, one: Indexed) -> bool:
+    def holds(self, one: SessionRow) -> bool:
         """Return whether everything that the catalog holds of a session is as it is here, the file's length aside."""
         columns = ",".join((*_OF_ROW, *self._columns))
         sql = f"SELECT {columns} FROM session WHERE digest=?"  # noqa: S608 - constants
@@ -232,11 +237,11 @@ class Catalog:
 
     # Writing. REQUIRES, for everything below: the index lock.
 
-    def fill(self, batches: Iterable[list[Indexed | Other]], directories: dict[str, int], meta: Meta) -> None:
+    def fill(self, batches: Iterable[list[SessionRow | NoSession]], directories: dict[str, int], meta: Meta) -> None:
         """Fill a new catalog; `directories` may grow while the batches come. Raises sqlite3.Error."""
         self._db.execute("BEGIN")
         for batch in self._outside(batches):
-            self._db.executemany(self._insert, [_record(one) for one in batch if isinstance(one, Indexed)])
+            self._db.executemany(self._insert, [_record(one) for one in batch if isinstance(one, SessionRow)])
             self._set_others(batch)
         self._db.executemany("INSERT INTO directory VALUES(?,?)", directories.items())
         statements = _INDEXES + "".join(_INDEXES_OF_COLUMN.format(name) for name in self._columns)
@@ -245,7 +250,7 @@ class Catalog:
         self._set_meta(meta)
         self._db.execute("COMMIT")
 
-    def _outside(self, batches: Iterable[list[Indexed | Other]]) -> Iterator[list[Indexed | Other]]:
+    def _outside(self, batches: Iterable[list[SessionRow | NoSession]]) -> Iterator[list[SessionRow | NoSession]]:
         """Yield batches; while each is read, which takes long, no fork waits for this connection."""
         left = iter(batches)
         while True:
@@ -269,19 +274,19 @@ class Catalog:
             self._db.rollback()
             raise
 
-    def publish(self, changes: Sequence[Indexed | Other], directories: dict[str, int], meta: Meta) -> None:
+    def publish(self, changes: Sequence[SessionRow | NoSession], directories: dict[str, int], meta: Meta) -> None:
         """Take in changed shards. REQUIRES: `writing`. Raises sqlite3.Error."""
-        gone = [(key,) for one in changes if isinstance(one, Other) and (key := self.key_of(one.name)) is not None]
+        gone = [(key,) for one in changes if isinstance(one, NoSession) and (key := self.key_of(one.name)) is not None]
         self._db.executemany("DELETE FROM session WHERE key=?", gone)
-        self._db.executemany(self._upsert, [_record(one) for one in changes if isinstance(one, Indexed)])
+        self._db.executemany(self._upsert, [_record(one) for one in changes if isinstance(one, SessionRow)])
         if self._db.execute("SELECT 1 FROM other LIMIT 1").fetchone():
             self._db.executemany("DELETE FROM other WHERE name=?", [(one.name,) for one in changes])
         self._set_others(changes)
         self._db.executemany("INSERT OR REPLACE INTO directory VALUES(?,?)", directories.items())
         self._set_meta(meta)
 
-    def _set_others(self, found: Iterable[Indexed | Other]) -> None:
-        others = [(digest_of(one.name), *one) for one in found if isinstance(one, Other) and one.reason != NO_FILE]
+    def _set_others(self, found: Iterable[SessionRow | NoSession]) -> None:
+        others = [(digest_of(one.name), *one) for one in found if isinstance(one, NoSession) and one.reason != NO_FILE]
         self._db.executemany("INSERT OR REPLACE INTO other VALUES(?,?,?,?,?)", others)
 
     def _set_meta(self, meta: Meta) -> None:
@@ -314,7 +319,7 @@ def fingerprint(path: str) -> str:
     return f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
-def _record(one: Indexed) -> tuple[Any, ...]:
+def _record(one: SessionRow) -> tuple[Any, ...]:
     name, row, live, end, columns, seen = one
     return (
         digest_of(name), row.key, row.updated, row.created, row.size, row.rev, row.log_length, pack(row), row.cut,

@@ -90,7 +90,7 @@ class Directories:
 
         The suspects stay until their directory is compared again. REQUIRES: the mutex, here and below.
         """
-        edition = meta.file, meta.mark
+        edition = meta.edition
         if self._edition != edition:
             self._edition, self._known = edition, catalog.directories()
             self.found = Findings(self.found.suspects, {})
@@ -141,7 +141,7 @@ class Directories:
     def to_publish(self, meta: Meta) -> Findings:
         """Return the findings for a refresh of this catalog; NOTHING where they belong to another one."""
         with self._mutex:
-            return self.found if self._edition == (meta.file, meta.mark) else NOTHING
+            return self.found if self._edition == meta.edition else NOTHING
 
     def published(self, taken: Findings, edition: Edition) -> None:
         """Forget the findings that a refresh took in, unless a thread has compared with the old catalog meanwhile."""

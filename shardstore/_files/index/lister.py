@@ -136,7 +136,7 @@ class Lister:
         """Count the shards that lists read since anybody's last refresh. `size`: bytes of changes since then."""
         if not names or inside_update():
             return False
-        counted = (meta.file, meta.mark)
+        counted = meta.edition
         if self._counted != counted:
             self._counted, self._rereads = counted, 0
         self._rereads += len(names)

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from shardstore._files.change_file.file import ChangeFile, Unusable
-from shardstore._files.direct.rows import Projection
+from shardstore._files.direct.rows import ShardProjection
 from shardstore._files.direct.shards import ShardReader
 from shardstore._files.forking import begin_use, end_use
 from shardstore._files.index.catalog import CATALOG, Catalog
@@ -38,7 +38,7 @@ class Place:
         self._set_fields(indexed)
 
     def _set_fields(self, indexed: tuple[str, ...]) -> None:
-        self.shards = ShardReader(self.layout, Projection(indexed), self._free_descriptors)
+        self.shards = ShardReader(self.layout, ShardProjection(indexed), self._free_descriptors)
 
     @property
     def indexed(self) -> tuple[str, ...]:
@@ -99,12 +99,12 @@ class Place:
         else:
             catalog.close()
 
-    def change_file(self, file: str) -> ChangeFile:
+    def change_file(self, filename: str) -> ChangeFile:
         """Return a change file, open. Raises OSError, Unusable."""
         found = self._file
-        if found is None or found.file != file or found.fd < 0:
-            write = os.access(f"{self.directory}/{file}", os.W_OK)
-            found = self._file = ChangeFile.open(self.directory, file, write=write)
+        if found is None or found.filename != filename or found.fd < 0:
+            write = os.access(f"{self.directory}/{filename}", os.W_OK)
+            found = self._file = ChangeFile.open(self.directory, filename, write=write)
         return found
 
     def use(self, file: ChangeFile) -> None:

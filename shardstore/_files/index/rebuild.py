@@ -26,7 +26,7 @@ from shardstore._progress import track
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from shardstore._files.direct.rows import Found, Indexed, Other
+    from shardstore._files.direct.rows import Found, NoSession, SessionRow
     from shardstore._files.index.place import Place
     from shardstore._progress import Progress
 
@@ -45,7 +45,7 @@ def rebuild(place: Place, progress: Progress | None) -> bool:
                 return False
             file = ChangeFile.create(place.directory)
             stack.callback(file.unlock)
-            if change_files(place.directory) != [file.file]:
+            if change_files(place.directory) != [file.filename]:
                 unlink(file.path)
                 return False
             _fill(place, file, marked, progress)
@@ -87,13 +87,13 @@ def _discard_locked(place: Place, stack: ExitStack) -> set[str] | None:
 
 def _fill(place: Place, file: ChangeFile, marked: set[str], progress: Progress | None) -> None:
     """Build the catalog and put it in place. REQUIRES: the index lock."""
-    pid, temp = os.getpid(), f"{place.directory}/{TEMP_PREFIX}{file.file}.catalog"
+    pid, temp = os.getpid(), f"{place.directory}/{TEMP_PREFIX}{file.filename}.catalog"
     directories: dict[str, int] = {}
     catalog = None
     try:
         mark = file.append(MARK)
         sweep(place.directory)
-        meta = Meta(place.settings, place.life(), file.file, mark)
+        meta = Meta(place.settings, place.life(), file.filename, mark)
         catalog = Catalog.create(temp, place.indexed)
         catalog.fill(_batches(place, file, marked, directories, progress), directories, meta)
         catalog.close()
@@ -116,7 +116,7 @@ def _fill(place: Place, file: ChangeFile, marked: set[str], progress: Progress |
 
 def _batches(
     place: Place, file: ChangeFile, marked: set[str], directories: dict[str, int], progress: Progress | None
-) -> Iterator[list[Indexed | Other]]:
+) -> Iterator[list[SessionRow | NoSession]]:
     """Read every shard under its lock, a directory at a time.
 
     A listing does not prove absence: on btrfs a file that is renamed over meanwhile may not be in it. So each directory
@@ -145,7 +145,7 @@ def scan(place: Place, marked: set[str], progress: Progress | None) -> tuple[Cat
     """
     unknown: dict[str, Found] = {}
 
-    def batches() -> Iterator[list[Indexed | Other]]:
+    def batches() -> Iterator[list[SessionRow | NoSession]]:
         for names in place.shards.names(marked, progress):
             found = [place.shards.read(name, keep=False) for name in sorted(names)]
             unknown.update({one.name: one for one in found if isinstance(one, Busy)})

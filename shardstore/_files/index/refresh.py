@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from shardstore import _events as events
 from shardstore._files.change_file.file import BEFORE, BYTES_MAX, MARK, ChangeFile, Unusable, change, unlink
-from shardstore._files.direct.rows import Busy, Indexed, Other
+from shardstore._files.direct.rows import Busy, NoSession, SessionRow
 from shardstore._files.index.catalog import fingerprint, stamp
 from shardstore._model import UNKNOWN, UNSEEN
 from shardstore.errors import ShardStoreError
@@ -66,11 +66,11 @@ def refresh(place: Place, catalog: Catalog, file: ChangeFile, first: Callable[[]
 def _refresh(place: Place, catalog: Catalog, old: ChangeFile) -> bool:
     """Refresh. REQUIRES: the index lock."""
     rotates = old.size() > BYTES_MAX
-    new = ChangeFile.create(place.directory, old.file) if rotates else old
+    new = ChangeFile.create(place.directory, old.filename) if rotates else old
     try:
         with catalog.writing(exclusive=rotates):
             meta = catalog.meta()
-            if meta.file != old.file or not old.is_named():
+            if meta.file != old.filename or not old.is_named():
                 raise Unusable("another change file by now")
             found = place.directories.to_publish(meta)
             for name in found.suspects and found.suspects - old.read(meta.mark).names:  # so watchers hear of it
@@ -83,10 +83,10 @@ def _refresh(place: Place, catalog: Catalog, old: ChangeFile) -> bool:
                 raise Unusable("the catalog is not as it was sealed")
             changes = read_locked(place, new, pending.names | found.suspects)
             check_settings(place, meta)
-            catalog.publish(changes, found.compared, meta._replace(file=new.file, mark=mark))
+            catalog.publish(changes, found.compared, meta._replace(file=new.filename, mark=mark))
         write_seal(place, new, mark)
         place.use(new)
-        place.directories.published(found, (new.file, mark))
+        place.directories.published(found, (new.filename, mark))
     except BaseException:
         if rotates and new.is_named():
             unlink(new.path)
@@ -97,9 +97,9 @@ def _refresh(place: Place, catalog: Catalog, old: ChangeFile) -> bool:
     return True
 
 
-def read_locked(place: Place, file: ChangeFile, names: Iterable[str]) -> list[Indexed | Other]:
+def read_locked(place: Place, file: ChangeFile, names: Iterable[str]) -> list[SessionRow | NoSession]:
     """Read shards under their locks; mark those that are busy as changed again. Raises OSError, StoreIOError."""
-    found: list[Indexed | Other] = []
+    found: list[SessionRow | NoSession] = []
     for name in names:
         one = place.shards.read_locked(name)
         if isinstance(one, Busy):

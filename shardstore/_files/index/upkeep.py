@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from shardstore import _events as events
 from shardstore._files.change_file.file import Unusable
-from shardstore._files.direct.rows import Busy, Indexed
+from shardstore._files.direct.rows import Busy, SessionRow
 from shardstore._files.index.directories import NOTHING
 from shardstore._files.index.rebuild import sweep
 from shardstore._files.index.refresh import is_sealed, refresh, where_usable, write_seal
@@ -100,7 +100,7 @@ def _compare(name: str, catalog: Catalog, shards: ShardReader) -> str | None:
     row, found = catalog.row(name), shards.read(name, keep=False)
     if isinstance(found, Busy):
         return None
-    if not isinstance(found, Indexed):
+    if not isinstance(found, SessionRow):
         return None if row is None else f"{row.key!r} is listed at revision {row.rev}; its shard is {found.kind}"
     shard = found.row
     if row is None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, TypeVar
 
+from shardstore._answers import RowSource
 from shardstore._conditions import filter_of
-from shardstore._files.direct.rows import Found, Indexed, is_damaged
+from shardstore._files.direct.rows import Found, SessionRow, is_damaged
 from shardstore._files.index.catalog import IN_MEMORY
 from shardstore._files.index.sql import SQLITE
 from shardstore._files.layout import shard_name
-from shardstore._rows import Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from shardstore._conditions import Part, Term
     from shardstore._files.direct.shards import ShardReader
     from shardstore._files.index.catalog import Catalog
-    from shardstore.query import Answer, Query
-    from shardstore.session import Row, SessionInfo
+    from shardstore._row import Answer, Row
+    from shardstore.query import Query
+    from shardstore.session import SessionInfo
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ class _Newer(Exception):
         self.found = found
 
 
-class View(Rows):
+class View(RowSource):
     """A catalog, with newer rows of some shards: each session as of some moment during the call.
 
     REQUIRES: a transaction of the catalog.
@@ -96,7 +97,7 @@ class View(Rows):
 
     @property
     def _fresh(self) -> list[Row]:
-        return [found.row for found in self._changed.values() if isinstance(found, Indexed)]
+        return [found.row for found in self._changed.values() if isinstance(found, SessionRow)]
 
     def part(self, query: Query, part: Part, terms: Sequence[Term], most: int | None) -> Iterator[Answer]:
         """Return the catalog's rows of one part of a query's order, but for those that are superseded."""
@@ -115,7 +116,7 @@ class View(Rows):
             found, state = self._shards.state(shard_name(row.key), keep=self.problem is None)
             entry = state.fields or {}
             values = {name: entry[name] for name in self._fields if name in entry}
-            if not isinstance(found, Indexed) or found.row.version != row.version:
+            if not isinstance(found, SessionRow) or found.row.version != row.version:
                 self._fetched[row.key] = (state.version, values)
                 raise _Newer(found)
         return {name: values[name] for name in names if name in values}
@@ -143,7 +144,7 @@ class View(Rows):
     def totals(self) -> tuple[int, int, int]:
         """Return the number of sessions, the bytes of their entries and logs, and of their files."""
         count, live, end = self._catalog.sums('count(*),total(live),total("end")', (), self._without)
-        fresh = [found for found in self._changed.values() if isinstance(found, Indexed)]
+        fresh = [found for found in self._changed.values() if isinstance(found, SessionRow)]
         return count + len(fresh), live + sum(f.live for f in fresh), end + sum(f.end for f in fresh)
 
     def damaged(self) -> list[str]:

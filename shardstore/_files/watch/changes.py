@@ -68,7 +68,7 @@ class FileChanges:
     def may_have_news(self) -> bool:
         """Return False where nothing was written since the last look: one call of the system."""
         file = self._file
-        if self._position.waiting or file.fd < 0 or file.file != file.name:
+        if self._position.waiting or file.fd < 0 or file.filename != file.name:
             return True
         try:
             status = os.lstat(file.path)
@@ -137,7 +137,7 @@ class FileChanges:
         file, place = self._file, self._position.place
         notes, loose = dict(self._position.waiting), set(self._loose)
         while True:
-            current = file.file == file.name and file.is_named()  # asked first: then nothing follows these lines
+            current = file.filename == file.name and file.is_named()  # asked first: then nothing follows these lines
             texts, place = file.lines(place)
             for text in texts:
                 if text == MARK.encode():

@@ -12,19 +12,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from shardstore import _codec as codec
 from shardstore._conditions import filter_of, parts_of
-from shardstore._projection import lacks
-from shardstore.query import Candidate
+from shardstore._row import Candidate, lacks
 from shardstore.session import SessionInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from shardstore._conditions import Dialect, Part, Term
-    from shardstore.query import Answer, Query
-    from shardstore.session import Row
+    from shardstore._row import Answer, Row
+    from shardstore.query import Query
 
 
-class Rows(ABC):
+class RowSource(ABC):
     """The rows of all sessions, as of one moment."""
 
     dialect: ClassVar[Dialect]
@@ -59,11 +58,8 @@ class Rows(ABC):
         """Return answers as the caller of a list gets them."""
         order_by, fields = query.order_by, query.fields
         if fields:
-            return [SessionInfo(self._whole(one.row, fields), order_by, one.position, fields) for one in answers]
-        return [
-            SessionInfo(one[0] if type(one) is Candidate else one, order_by, one.position, fields)  # type: ignore[arg-type]
-            for one in answers
-        ]
+            answers = (Candidate(self._whole(one.row, fields), one.position) for one in answers)
+        return [SessionInfo(one, order_by, fields) for one in answers]
 
     def answers(self, query: Query) -> tuple[Iterator[Answer], bool]:
         """Return the answers, and whether they come in order."""
