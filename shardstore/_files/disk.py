@@ -140,8 +140,8 @@ def _unlink_unused(fd: int, path: str | os.PathLike[str]) -> None:
         os.unlink(path)
 
 
-def make_directory(path: str | os.PathLike[str]) -> None:
-    """Create a directory that only its owner may enter, unless it is there, as `create` makes a file.
+def make_directory(path: str | os.PathLike[str]) -> bool:
+    """Create a directory that only its owner may enter, as `create` makes a file; False where it is there already.
 
     Raises NotADirectoryError for a link.
     """
@@ -149,12 +149,19 @@ def make_directory(path: str | os.PathLike[str]) -> None:
         os.mkdir(path, DIRECTORY_MODE)
     except FileExistsError:
         check_directory(path)
-        return
+        return False
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
     try:
         _inherit(fd, os.path.dirname(path) or ".", DIRECTORY_MODE, GROUP_DIRECTORY_MODE)
     finally:
         os.close(fd)
+    return True
+
+
+def add_directory(path: str | os.PathLike[str]) -> None:
+    """Create a directory unless it is there, and put its name on the medium: what is moved into it must stay found."""
+    if make_directory(path):
+        sync_directory(os.path.dirname(path))
 
 
 def inherit_access(fd: int, path: str | os.PathLike[str]) -> None:

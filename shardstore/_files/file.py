@@ -268,7 +268,7 @@ class JournalFile(SyncedFile):
         A file with a second name, somebody's backup, stays as it is: the caller replaces or removes its own name.
         """
         try:
-            disk.make_directory(os.path.dirname(keep_as))
+            disk.add_directory(os.path.dirname(keep_as))
             fd = disk.create(keep_as)
             try:
                 disk.write_all(fd, self.torn, 0)

@@ -220,7 +220,7 @@ class LockedFiles:
         layout, name, log = self._shard.layout, self._shard.name, self.state.log.settled.file
         if log:
             try:
-                disk.make_directory(layout.archive)
+                disk.add_directory(layout.archive)
             except OSError as error:
                 raise_io_error(error, "archiving a session", str(layout.archive))
             self._give_log(str(layout.archive / log_file(name, log)))
@@ -233,7 +233,7 @@ class LockedFiles:
         path = self._shard.path
         self.mark_changed(removes=True)
         try:
-            disk.make_directory(os.path.dirname(target))
+            disk.add_directory(os.path.dirname(target))
             os.rename(path, target)
         except OSError as error:
             raise_io_error(error, doing, path)
@@ -289,7 +289,7 @@ class LockedFiles:
     def keep_copy(self, target: str) -> None:
         """Link the file to a second name, outside the store's shards, before it is replaced. Raises StoreIOError."""
         try:
-            disk.make_directory(os.path.dirname(target))
+            disk.add_directory(os.path.dirname(target))
             os.link(self._shard.path, target)
             disk.sync_directory(os.path.dirname(target))
         except OSError as error:

@@ -100,7 +100,7 @@ def put_archived(engine: FileEngine, key: str, data: bytes, items: Iterable[Item
     named = new_log_id() if listed else None
     text, journal = with_key(data, key, named)
     try:
-        disk.make_directory(directory)
+        disk.add_directory(directory)
         if named is not None:  # first: a journal whose log is not there would be damaged
             first = journal.state.log.settled.first
             disk.publish(directory / log_file(name, named), b"".join(encode_lines(named, first, listed)))

@@ -385,13 +385,14 @@ def test_names_wait_only_in_a_batch(root: Path, pool: Pool, story: Story) -> Non
 
 
 def test_a_copy_of_a_damaged_file_is_on_the_medium(root: Path, pool: Pool, story: Story) -> None:
+    """With the directory that it is in, where that was lost."""
     commit(pool, FIRST)
     target = root / "quarantine" / stamped_name(shard_name(KEY))
     target.parent.rmdir()
     with pool.transaction(KEY, 1.0) as txn:
         story.clear()
         txn.keep_copy(str(target))
-        assert story == ["link main/journal as quarantine/journal", "sync quarantine"]
+        assert story == ["sync .", "link main/journal as quarantine/journal", "sync quarantine"]
     assert target.samefile(journal_path(root))
     target.unlink()
 

@@ -202,7 +202,7 @@ def test_an_archived_session_has_its_new_name_before_it_loses_the_old_one(
         story.clear()
         txn.archive()
         assert (txn.journal, txn.state) == (EMPTY, ABSENT)
-    moved = ["mark main: rev 1 again", "rename main/journal to archive/journal"]
+    moved = ["mark main: rev 1 again", "sync .", "rename main/journal to archive/journal"]
     if syncs is not None:
         assert story == moved
         syncs.sync()
@@ -217,6 +217,7 @@ def test_a_log_is_in_the_archive_before_its_journal(root: Path, pool: Pool, stor
         story.clear()
         txn.archive()
     assert story == [
+        "sync .",
         "link main/log as archive/log",
         "sync archive",
         "mark main: rev 2 again",

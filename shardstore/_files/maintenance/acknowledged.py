@@ -106,7 +106,7 @@ def keep_evidence(engine: FileEngine, short: Short, *, record: bool) -> None:
     """
     layout = engine.layout
     try:
-        disk.make_directory(layout.quarantine)
+        disk.add_directory(layout.quarantine)
         data = _bytes(layout.shard_path(short.shard), short.key)
         if data:
             disk.publish(layout.quarantine / stamped_name(short.shard), data)

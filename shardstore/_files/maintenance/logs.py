@@ -110,7 +110,7 @@ def keep_journal(layout: Layout, txn: FileTransaction, name: str) -> str:
     target = layout.quarantine / stamped_name(name)
     data = txn.read_whole()
     try:
-        disk.make_directory(layout.quarantine)
+        disk.add_directory(layout.quarantine)
         disk.publish(target, data)
     except OSError as error:
         raise_io_error(error, "keeping a journal in quarantine", str(target))
@@ -121,7 +121,7 @@ def keep(layout: Layout, name: str, file_id: str) -> str:
     """Link a log file to a second name in quarantine/; return it relative to the root, empty where there is no file."""
     target = layout.quarantine / log_file(name, file_id)
     try:
-        disk.make_directory(layout.quarantine)
+        disk.add_directory(layout.quarantine)
         give_name(log_path(layout, name, file_id), str(target))
     except OSError as error:
         raise_io_error(error, "keeping a damaged log in quarantine", str(target))

@@ -332,7 +332,7 @@ class _Verification:
     def _set_aside_unlocked(self, shard: Shard, keep_as: str) -> str:
         """Move an object that is no regular file, and so has no lock to take, to quarantine/."""
         try:
-            disk.make_directory(self.engine.layout.quarantine)
+            disk.add_directory(self.engine.layout.quarantine)
             self.engine.pool.mark_changed(shard.name)
             os.rename(shard.path, keep_as)
             disk.sync_directory(os.path.dirname(keep_as))
