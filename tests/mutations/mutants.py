@@ -29,6 +29,8 @@ _LOGS = (
 MODULES = {
     "_codec": ("unit/test_codec.py",),
     "draft": ("unit/test_draft.py",),
+    "_row": ("unit/test_session.py", "index/test_rows.py"),
+    "_answers": ("index/test_views.py", "index/test_indexed.py", "contract/test_query.py"),
     "_journal/record": ("unit/test_record.py", "unit/test_replay.py", "unit/test_log_values.py", "unit/test_codec.py"),
     "_journal/replay": ("unit/test_replay.py", "unit/test_record.py", "unit/test_log_values.py"),
     "_journal/torn": ("unit/test_torn.py", "unit/test_replay.py"),
@@ -55,9 +57,13 @@ MODULES = {
         "unit/test_events.py",
         "contract/test_update.py",
     ),
+    "_files/pool": ("unit/test_pool.py", "unit/test_shard.py", "unit/test_files_engine.py"),
     "_files/locks/flock": ("unit/test_flock.py", "unit/test_fairness.py", "unit/test_waiter.py"),
     "_files/locks/fairness": ("unit/test_fairness.py",),
     "_files/change_file/file": ("index/test_changes.py", "index/test_tracker.py", "index/test_refresh.py"),
+    "_files/change_file/tracker": ("index/test_tracker.py", "index/test_changes.py", "index/test_deviations.py"),
+    "_files/index/directories": ("index/test_directories.py",),
+    "_files/index/rebuild": ("index/test_rebuild.py", "index/test_refresh.py", "index/test_deviations.py"),
     "_files/index/refresh": (
         "index/test_refresh.py",
         "index/test_rebuild.py",
