@@ -32,7 +32,6 @@ COVERED: dict[str, tuple[str, ...]] = {
     "shardstore/_copy_store": ("cli/test_database.py",),
     "shardstore/_files/transfer": ("cli/test_database.py",),
     "shardstore/_answers": ("index/test_views.py", "index/test_indexed.py", "contract/test_query.py"),
-    "shardstore/_row": ("index/test_rows.py", "unit/test_session.py"),
     "shardstore/_wake": ("contract/test_watch.py", "index/test_watch.py"),
     "shardstore/_journal/log_lines": ("unit/test_log_values.py", "docs/test_log_format.py"),
     "shardstore/_journal/log": ("unit/test_log_values.py",),

@@ -29,7 +29,7 @@ _LOGS = (
 MODULES = {
     "_codec": ("unit/test_codec.py",),
     "draft": ("unit/test_draft.py",),
-    "_row": ("unit/test_session.py", "index/test_rows.py"),
+    "_row": ("unit/test_row.py", "unit/test_session.py", "index/test_rows.py"),
     "_answers": ("index/test_views.py", "index/test_indexed.py", "contract/test_query.py"),
     "_journal/record": ("unit/test_record.py", "unit/test_replay.py", "unit/test_log_values.py", "unit/test_codec.py"),
     "_journal/replay": ("unit/test_replay.py", "unit/test_record.py", "unit/test_log_values.py"),
