@@ -67,11 +67,8 @@ class RowSource(ABC):
         if parts is None:
             return self.admitted(query, self.narrowed(filters.terms)), False
         most = query.stop if filters.exact else None
-        found: Iterator[Answer]
         found = chain.from_iterable(self.part(query, part, filters.terms, most) for part in parts)
-        if not filters.exact:
-            found = self._holding(query, found)
-        return (found if most is None else islice(found, most)), True
+        return (found if filters.exact else self._holding(query, found)), True
 
     def admitted(self, query: Query, rows: Iterable[Row]) -> Iterator[Candidate]:
         """Yield those rows that answer a query, whatever SQL said of them."""

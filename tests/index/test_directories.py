@@ -191,9 +191,27 @@ def test_a_signal_handler_that_lists_meanwhile_loses_nothing() -> None:
     assert differences.found == (frozenset({"a", "b", "handler"}), {"3f": 1, "40": 2, "41": 3})
 
 
-def test_no_directory_has_no_ctime(tmp_path: Path) -> None:
+def test_a_ctime_is_one_that_sqlite_can_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of a directory that is not there, and of one whose clock was set beyond the year 2262."""
     assert ctime_of(str(tmp_path)) == tmp_path.stat().st_ctime_ns
     assert ctime_of(str(tmp_path / "none")) == 0
+    for nanoseconds, given in (((1 << 63) - 1, (1 << 63) - 1), (1 << 63, 0), ((1 << 63) + 7, 7)):
+        monkeypatch.setattr(directories.os, "stat", lambda _, ns=nanoseconds: mock.Mock(st_ctime_ns=ns))
+        assert ctime_of("far") == given
+
+
+@pytest.mark.parametrize(
+    ("ctime", "settles"),
+    [(5_000_000_001, 20_000_000), (5_000_000_000, 1_020_000_000)],
+    ids=["nanoseconds", "whole seconds"],
+)
+def test_a_ctime_is_believed_once_another_change_would_move_it(
+    monkeypatch: pytest.MonkeyPatch, ctime: int, settles: int
+) -> None:
+    """After a tick of the kernel's clock; after a second more where the file system may keep whole seconds."""
+    for passed, settled in ((0, False), (settles, False), (settles + 1, True), (-settles, False), (-settles - 1, True)):
+        monkeypatch.setattr(directories.time, "time_ns", lambda now=ctime + passed: now)
+        assert is_settled(ctime) == settled, passed
 
 
 # Found by review, each once missed until compact
@@ -247,6 +265,70 @@ def test_every_directory_has_its_turn(pair: tuple[Actor, Actor], monkeypatch: py
         found.check(lister.place.shards, catalog, meta)
     assert compared == set(PREFIXES)
     assert set(walked) - {-1} == {2}, "and files that were changed in place have theirs"
+    catalog.close()
+
+
+@pytest.mark.parametrize(("files", "looks"), [(0, 1), (1, 2), (None, 1)], ids=["empty", "a file", "unreadable"])
+def test_a_turn_takes_a_second_and_the_next_goes_on_behind_it(
+    pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch, files: int | None, looks: int
+) -> None:
+    """Each directory and each file in it is a look; a turn ends with the look that uses up its last one."""
+    _, lister = pair
+    monkeypatch.setattr(directories, "_FILES_MOST", 8)
+    now, changes = [100.0], [0]
+    monkeypatch.setattr(directories.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(directories, "ctime_of", lambda _: changes[0])
+    compared: list[str] = []
+
+    def fingerprints(prefix: str) -> dict[str, int]:
+        compared.append(prefix)
+        if files is None:
+            raise StoreIOError(errno.EIO, os.strerror(errno.EIO))
+        return dict.fromkeys((f"{prefix}/{n}" for n in range(files)), 7)
+
+    monkeypatch.setattr(lister.place.shards, "fingerprints", fingerprints)
+    catalog = lister.place.take(write=False)
+    meta = catalog.begin()
+    found = Directories()
+    turns = []
+    for _ in range(3):
+        for _ in range(90):  # looks of one turn
+            changes[0] += 1  # every directory has changed
+            found.check(lister.place.shards, catalog, meta)
+            now[0] += CHECK_S
+        turns.append(compared[:])
+        compared.clear()
+        now[0] += 0.2
+    assert [len(turn) for turn in turns] == [8 // looks] * 3
+    assert tuple(prefix for turn in turns for prefix in turn) == PREFIXES[: 3 * 8 // looks]
+    catalog.close()
+
+
+def test_a_walk_goes_on_behind_the_last_file_and_begins_anew_at_the_end(
+    pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So every file has its turn, for a change in place moves no directory's ctime."""
+    writer, lister = pair
+    for n in range(7):
+        writer.write(f"walked{n}", n=n)
+    refresh_all(lister.lister)
+    every = sorted(map(name_of, truth(writer.root)), key=lambda name: name.rpartition("~")[2])
+    catalog = lister.place.take(write=False)
+    catalog.begin()
+    looked_at: list[str] = []
+    real = lister.place.shards.fingerprint
+    monkeypatch.setattr(lister.place.shards, "fingerprint", lambda name: looked_at.append(name) or real(name))  # type: ignore[func-returns-value]
+    found = Directories()
+    for _ in range(2):
+        looked_at.clear()
+        for _ in range(len(every) // 3 + 1):
+            found._walk(lister.place.shards, catalog, 3)
+        assert looked_at == every
+    assert found.found == NOTHING
+    unread = [(b"", "3f/a~b.jsonl", 0)]  # without a fingerprint, for there was nothing to look at; there still is not
+    monkeypatch.setattr(catalog, "known", lambda _, most: unread)
+    found._walk(lister.place.shards, catalog, 3)
+    assert found.found == NOTHING
     catalog.close()
 
 

@@ -66,12 +66,9 @@ class ChangeTracker:
                     return  # where there is no index, whoever makes one reads this shard under its lock
             text = change(name, state if isinstance(state, str) else seen_of(state), key)
             self._mark(name, text, remember=state is not UNSEEN)
-        except (OSError, Unusable) as error:
+        except (OSError, Unusable):
             self._seen = ()
-            if getattr(error, "errno", None) in disk.NO_DESCRIPTOR and self._free_descriptors():
-                self.mark_changed(name, key, state)
-            else:
-                self._discard()
+            self._discard()
 
     def _mark(self, name: str, text: str, *, remember: bool) -> None:
         """Mark it in every change file there is; again, if one of them was replaced meanwhile."""

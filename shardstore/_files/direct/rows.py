@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from shardstore._journal.replay import Journal
 
 NO_FILE: Final = "no file"
-_INTEGER_MAX: Final = (1 << 63) - 1  # of SQLite; inode numbers, and times beyond the year 2262, are larger
+INTEGER_MAX: Final = (1 << 63) - 1  # of SQLite; inode numbers, and times beyond the year 2262, are larger
 _SPREAD: Final = 0x9E3779B97F4A7C15  # odd, so that two inodes and two times give one number by chance alone
 
 
@@ -57,7 +57,7 @@ def is_damaged(found: Found) -> bool:
 
 def fingerprint_of(status: os.stat_result) -> int:
     """Return a number by which a file is known that nobody marked as changed: of its inode and its time."""
-    return (status.st_ino * _SPREAD ^ status.st_mtime_ns) & _INTEGER_MAX
+    return (status.st_ino * _SPREAD ^ status.st_mtime_ns) & INTEGER_MAX
 
 
 def digest_of(name: str) -> bytes:

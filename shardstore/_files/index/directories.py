@@ -14,6 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from shardstore._files.direct.rows import INTEGER_MAX
 from shardstore._files.file import CHECK_S
 from shardstore._files.layout import PREFIXES
 from shardstore.errors import StoreIOError, StoreNotFound
@@ -28,7 +29,6 @@ _TURN_S: Final = 1.0  # seconds in which up to _FILES_MOST files are compared
 _FILES_MOST: Final = 1000  # a few milliseconds; a quarter of them is for files in directories that did not change
 _TICK_NS: Final = 20_000_000  # a second change within one tick of the kernel's clock, up to 10 ms, moves no ctime
 _SECOND_NS: Final = 1_000_000_000
-_INTEGER_MAX: Final = (1 << 63) - 1  # of SQLite: a time beyond the year 2262 is larger
 _NO_DIRECTORY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
@@ -155,7 +155,7 @@ class Directories:
 def ctime_of(path: str) -> int:
     """Return a directory's ctime in nanoseconds; 0 where there is none."""
     try:
-        return os.stat(path).st_ctime_ns & _INTEGER_MAX
+        return os.stat(path).st_ctime_ns & INTEGER_MAX
     except OSError:
         return 0
 
