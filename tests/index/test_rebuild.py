@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from shardstore import Store
 from shardstore._files.change_file.file import ChangeFile, change_files
+from shardstore._files.direct.rows import Busy, Found
 from shardstore._files.index import rebuild
 from tests.index.actors import Actor, change_file, index_files, is_current, name_of, truth
+from tests.support import leftovers
 
 
 def test_told_of_what_the_rebuild_reads(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,11 +97,93 @@ def test_a_maker_that_fails_leaves_no_index(pair: tuple[Actor, Actor], monkeypat
         if done == 100:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         lister.lister.rebuild(fail)
+    assert leftovers.connections() == [], "though the traceback keeps its catalog"
+    assert caught.tb is not None
     assert [path.name for path in index_files(writer.root)] == ["catalog"]
     assert lister.list(refresh=False) == truth(writer.root)
     assert lister.list() == truth(writer.root)
+
+
+@pytest.mark.parametrize("who", ["somebody deletes the index", "a thread has other fields indexed"])
+def test_a_rebuild_that_is_overtaken_says_so(root: Path, who: str) -> None:
+    """What it made is of no use, and is not left behind."""
+    writer, lister = Actor(root, ("n",)), Actor(root, ("n",))
+    for n in range(20):
+        writer.write(f"k{n}", n=n)
+    lister.list()
+    before = (writer.root / "index" / "catalog").read_bytes()
+
+    def meanwhile(done: int, _total: int) -> None:
+        if done == 100 and "deletes" in who:
+            change_file(writer.root).unlink()
+        elif done == 100:
+            lister.place._set_fields(("m",))
+
+    assert not lister.lister.rebuild(meanwhile)
+    assert [path.name for path in index_files(writer.root)] == ["catalog"]
+    assert (writer.root / "index" / "catalog").read_bytes() == before
+    lister.place.reread_settings()
+    assert lister.lister.rebuild()
+    assert lister.list() == truth(writer.root)
+
+
+def test_whatever_has_a_name_of_ours_is_replaced(pair: tuple[Actor, Actor]) -> None:
+    """A link or a file in the place of index/, a directory in that of a file; what the dead left goes."""
+    writer, lister = pair
+    index = writer.root / "index"
+    (index / "catalog").unlink()
+    (index / "catalog").mkdir()
+    (index / "changes.0123456789abcdef").mkdir()
+    (index / ".tmp-changes.0123456789abcdef.catalog").write_bytes(b"x")
+    (index / "catalog-journal").write_bytes(b"x")
+    assert lister.lister.rebuild()
+    assert [path.name for path in index_files(writer.root)] == ["catalog", change_file(writer.root).name]
+    assert is_current(writer.root)
+    for link in (True, False):
+        shutil.rmtree(index)
+        if link:
+            index.symlink_to(writer.root / "archive")
+        else:
+            index.write_bytes(b"x")
+        assert lister.lister.rebuild()
+        assert is_current(writer.root)
+        assert os.listdir(writer.root / "archive") == []
+        assert not index.is_symlink()
+
+
+def test_reading_every_shard_keeps_nothing(pair: tuple[Actor, Actor]) -> None:
+    """Neither journals nor, where it fails, the catalog in memory. Shards that cannot be read are named."""
+    _, lister = pair
+    name = name_of("k1")
+    lister.place.shards._kept.clear()
+    catalog, unknown = rebuild.scan(lister.place, set(), None)
+    assert unknown == {}
+    assert catalog.begin().settings == lister.place.settings
+    assert catalog.row(name) is not None
+    catalog.close()
+    real = lister.place.shards.read
+
+    def read(one: str, *, keep: bool = True) -> Found:
+        return Busy(name, "unreadable", "no") if one == name else real(one, keep=keep)
+
+    with mock.patch.object(lister.place.shards, "read", read):
+        catalog, unknown = rebuild.scan(lister.place, set(), None)
+    assert list(unknown) == [name]
+    catalog.begin()
+    assert catalog.row(name) is None
+    catalog.close()
+    assert not lister.place.shards._kept
+
+    def fail(done: int, _total: int) -> None:
+        if done == 100:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        rebuild.scan(lister.place, set(), fail)
+    assert not any("mode=memory" in one for one in leftovers.connections())
+    assert caught.tb is not None
 
 
 def test_remove_removes_whatever_has_the_name(tmp_path: Path) -> None:
