@@ -330,6 +330,7 @@ def test_keys_come_in_order_and_once(actor: Callable[..., Actor], monkeypatch: p
     everything = [f"k{n:02}" for n in range(40)]
     assert list(one.lister.keys()) == everything
     one.write("k05", n=-1)
+    one.write("k06", n=-1)  # the last one of a portion
     one.write("k13x", n=-1)
     everything.insert(14, "k13x")
     assert list(one.lister.keys(refresh=False)) == everything
@@ -342,6 +343,8 @@ def test_keys_come_in_order_and_once(actor: Callable[..., Actor], monkeypatch: p
     for path in index_files(one.root):
         path.unlink()
     assert list(one.lister.keys(refresh=False)) == sorted({*everything, "k00x", "k39x"} - {"k20"})
+    besides, problem = one.pending()
+    assert (besides, problem is None) == (0, False), "every shard is read, and none besides"
 
 
 def test_totals_add_up(actor: Callable[..., Actor]) -> None:
