@@ -92,6 +92,12 @@ MODULES = {
         "index/test_sql.py",
         "index/test_indexed.py",
         "index/test_audit.py",
+        "index/test_refresh.py",
+        "index/test_rebuild.py",
+        "index/test_upkeep.py",
+        "index/test_forking.py",
+        "index/test_views.py",
+        "index/test_damage.py",
     ),
     "_files/direct/shards": ("index/test_shards.py", "index/test_refresh.py", "index/test_damage.py"),
     "_files/index/refresh": (
