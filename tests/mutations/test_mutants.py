@@ -42,7 +42,7 @@ def test_each_mutant_differs_in_one_place(module: str) -> None:
     path = mutants.REPOSITORY / f"shardstore/{module}.py"
     original = ast.unparse(ast.parse(path.read_text()))
     made = list(mutants.mutants(module, every=7))
-    assert len({mutant.source for mutant in made} - {original}) == len(made) > 2
+    assert len({mutant.source for mutant in made} - {original}) == len(made) > 1
     for test in mutants.MODULES[module]:
         assert (mutants.REPOSITORY / "tests" / test).exists()
 
