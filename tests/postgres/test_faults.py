@@ -70,7 +70,7 @@ def test_a_half_closed_connection_changes_nothing(database: PostgresBackend, to_
 
 
 def test_a_slow_network_is_waited_for(database: PostgresBackend) -> None:
-    with proxied(database.server) as proxy, Store(proxy.url(database.url), lock_timeout=1.0) as store:
+    with proxied(database.server) as proxy, Store(proxy.url(database.url), lock_timeout=30.0) as store:
         store.create(KEY, {"n": 0})
         proxy.delay = 0.15
         assert store.patch(KEY, {"n": 1})["n"] == 1
@@ -79,12 +79,12 @@ def test_a_slow_network_is_waited_for(database: PostgresBackend) -> None:
 
 def test_a_network_that_says_nothing_more_ends_a_wait(database: PostgresBackend) -> None:
     """The lock's timeout holds although no answer comes."""
-    with proxied(database.server) as proxy, Store(proxy.url(database.url), lock_timeout=0.5) as store:
+    with proxied(database.server) as proxy, Store(proxy.url(database.url), lock_timeout=30.0) as store:
         store.create(KEY, {"n": 0})
         proxy.watch = lambda data, to_server: not (to_server and b"BEGIN" in data)
         began = time.monotonic()
         with pytest.raises((StoreUnavailable, LockTimeout)):
-            store.patch(KEY, {"n": 1})
+            store.using(lock_timeout=0.5).patch(KEY, {"n": 1})
         assert time.monotonic() - began < 20.0
         proxy.watch = lambda _data, _to: True
         proxy.cut()
@@ -181,7 +181,7 @@ def test_statements_that_a_pooler_forgot_are_sent_whole(database: PostgresBacken
 
 def test_a_lock_timeout_names_the_host(database: PostgresBackend) -> None:
     """Of a session that is there, and of one that is being made."""
-    with database.open(lock_timeout=0.2) as store:
+    with database.open(lock_timeout=1.0) as store:
         store.create(KEY, {})
         for key in (KEY, "new"):
             with holder(database, key) as peer:
