@@ -73,8 +73,7 @@ def test_a_store_that_is_not_installed_is_named_with_the_reason(tmp_path, monkey
 def test_a_store_without_a_lock_is_caught_losing_updates(tmp_path, stage):
     """The processes' own count of acknowledged increments is compared with the counter afterwards."""
     with crowd.counted("perfile-unlocked", tmp_path, 2, [HOT], 0.001) as go:
-        metrics = go(0.3)
-    assert metrics["lost"] > 0
+        assert any(go(0.3)["lost"] for _ in range(5))
 
 
 def test_shardstore_is_measured_by_processes_that_begin_together_and_loses_nothing(tmp_path, stage):

@@ -39,14 +39,14 @@ def test_a_dead_owner_loses_its_lease(root: Path) -> None:
     """Whoever waits gets the session when the lease has run out, and not before."""
     with Store(root) as store, one_peer() as dying:
         dying.start(workers.own_and_hang, root)
-        assert dying.heard() == 1
-        claimed = time.monotonic()
+        token, claimed = dying.heard()
+        assert token == 1
         assert lease.claim(store, workers.KEY, "heir", seconds=5) is None
         dying.kill()
         while (token := lease.claim(store, workers.KEY, "heir", seconds=5)) is None:
             assert time.monotonic() - claimed < 60
             time.sleep(0.01)
-        assert time.monotonic() - claimed > 0.2
+        assert time.monotonic() - claimed > 2.9
         assert token == 2
         with pytest.raises(lease.LeaseLost):
             lease.write(store, workers.KEY, 1, lambda draft: draft.update(by="the dead"))

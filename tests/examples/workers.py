@@ -42,7 +42,8 @@ def own_by_turns(root: Path, name: str, seconds: float) -> int:
 def own_and_hang(root: Path) -> None:
     """Claim the session and do nothing, until killed."""
     with Store(root) as store:
-        say(lease.claim(store, KEY, "dying", seconds=0.3))
+        began = time.monotonic()
+        say((lease.claim(store, KEY, "dying", seconds=3), began))
         time.sleep(600)
 
 

@@ -143,7 +143,10 @@ def test_a_root_renamed_and_replaced_while_it_is_open(root: Path) -> None:
 
 @pytest.mark.parametrize("how", ["cp", "rsync", "tar"])
 def test_a_copy_of_a_store_in_use(root: Path, how: str, crew: Callable[[int], Peers]) -> None:
-    """Every copy opens, verifies, and lists what get says, whatever the writers were doing."""
+    """Every copy opens, verifies, and lists what get says, whatever the writers were doing.
+
+    A file may have been caught between two of its pages. A repair mends that; the next test makes it certain.
+    """
     keys = [f"k{number}" for number in range(20)]
     with Store(root, durability="relaxed") as store:
         for key in keys:
@@ -159,11 +162,42 @@ def test_a_copy_of_a_store_in_use(root: Path, how: str, crew: Callable[[int], Pe
         with contextlib.suppress(subprocess.CalledProcessError):  # tar says that files changed while it read them
             restore(how, root, copy, index=True)
         with Store(copy, create=False) as opened:
+            assert {(one.kind, one.repaired) for one in opened.verify(repair=True).problems} <= {("damaged", True)}
             assert rows(opened) == sessions(opened, keys)
             assert opened.verify().ok
             assert opened.patch(keys[0], {"copy": 1})["copy"] == 1
     for peer in writers:
         peer.result()
+
+
+@pytest.mark.damages("a copy that is not of one moment")
+def test_a_copy_that_caught_a_file_between_its_pages(root: Path) -> None:
+    """A page in the middle of one commit, and the next one after more of them: it looks like lost bytes, so it is damage.
+
+    The repair keeps all that was committed before the first of the two was copied.
+    """
+    copy, caught = root.parent / "copy", 0
+    with Store(root, durability="relaxed") as store:
+        store.create(KEY, {"text": "x" * 300})
+        for number in range(150):
+            store.patch(KEY, {"n": number, "more": f"{number}" + "y" * 60})
+        path = disk.shard(root, KEY)
+        shutil.copytree(root, copy)
+    data = path.read_bytes()
+    for page in range(8192, len(data.rstrip(b"\n")), 4096):
+        for start in range(page - 1000, page - 100, 130):
+            cut = data[:start] + b"\n" * (page - start) + data[page:]
+            (copy / path.relative_to(root)).write_bytes(cut)
+            with Store(copy, create=False) as opened:
+                try:
+                    opened.get(KEY)
+                except CorruptShard:
+                    caught += 1
+                    found = [(one.kind, one.repaired) for one in opened.verify(repair=True).problems]
+                    assert ("damaged", True) in found
+                assert opened[KEY].rev >= data[:start].count(b"\n"), "each line is a commit"
+                assert opened.verify(repair=True).ok
+    assert caught > 5
 
 
 def keep_writing(root: Path, keys: list[str], seed: int, seconds: float) -> None:

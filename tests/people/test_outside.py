@@ -33,9 +33,11 @@ def test_exceptions_thrown_into_a_thread(root: Path) -> None:
     with Store(root, durability="relaxed", lock_timeout=5.0) as store:
         store.patch(KEY, {"n": 0})
         for number in range(15):
+            begun = threading.Event()
 
-            def work() -> None:
+            def work(begun: threading.Event = begun) -> None:
                 try:
+                    begun.set()
                     while True:
                         store.update(KEY, actions.add_one)
                 except Outside:
@@ -43,6 +45,7 @@ def test_exceptions_thrown_into_a_thread(root: Path) -> None:
 
             thread = threading.Thread(target=work)
             thread.start()
+            assert begun.wait(PATIENCE)
             time.sleep(0.005 + number % 5 * 0.001)
             throw(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Outside))
             thread.join(PATIENCE)
@@ -90,6 +93,8 @@ import sys, threading, time, os, signal
 from shardstore import Store
 store = Store(sys.argv[1], lock_timeout=5)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts a background job with it ignored
+for _ in range(20):  # the first one of each kind handles exceptions of its own
+    store.update("k", lambda draft: draft.update(n=draft.get("n", 0) + 1))
 print("ready", flush=True)
 while True:
     store.update("k", lambda draft: draft.update(n=draft.get("n", 0) + 1))

@@ -119,8 +119,8 @@ def test_a_stopped_process_at_the_head_of_a_queue(root: Path) -> None:
                 began = time.monotonic()
                 store.patch(KEY, {"m": number})
                 took.append(time.monotonic() - began)
-            assert sorted(took)[2] < 0.5, took
-            assert max(took) < 3.0, took
+            assert sorted(took)[2] < 2.0, took
+            assert max(took) < 8.0, took
         finally:
             stopped.resume()
         stopped.result()

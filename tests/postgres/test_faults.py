@@ -57,7 +57,7 @@ def test_a_half_closed_connection_changes_nothing(database: PostgresBackend, to_
         def change(draft: Any) -> None:
             draft["n"] = 1
             proxy.half_close(to_server=to_server)
-            time.sleep(0.2)
+            time.sleep(1.0)
 
         with pytest.raises(StoreUnavailable):
             store.update(KEY, change)

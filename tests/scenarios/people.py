@@ -377,7 +377,7 @@ def _interrupted_calls(root: Path, handled: int) -> None:
 
         signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, 0.0003)
-        end = time.monotonic() + 60.0
+        end = time.monotonic() + PATIENCE / 2
         turn = 0
         while calls[0] < handled and time.monotonic() < end:  # counted: a busy machine runs few of them a second
             outer[turn // 20 % len(outer)]()

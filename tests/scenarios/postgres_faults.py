@@ -201,7 +201,7 @@ def _outcome(verb: Callable[[], object]) -> str:
 
 def a_child_does_not_keep_the_lock_of_its_dead_parent(root: Path) -> None:
     """A parent that forks inside its mutator and dies there frees the session, though its child lives on."""
-    with place(root) as database, database.open(lock_timeout=3.0) as store:
+    with place(root) as database, database.open(lock_timeout=10.0) as store:
         store.create(KEY, {"n": 0})
         with one_peer() as parent:
             parent.start(_fork_inside, database)

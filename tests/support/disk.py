@@ -33,6 +33,7 @@ def shard(root: str | Path, key: str) -> Path:
 
 def edit(path: Path, data: bytes) -> None:
     """Write a shard's bytes as an editor would, and wait until a process that has it open looks whether anybody did."""
+    time.sleep(2 * CHECK_S)  # for an older kernel, whose clock of files ticks every few milliseconds
     path.write_bytes(data)
     time.sleep(2 * CHECK_S)
 

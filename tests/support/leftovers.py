@@ -66,8 +66,10 @@ def connections() -> list[str]:
 
 def below(root: Path) -> list[str]:
     """Return the paths that this process has open in a directory, where the system shows them."""
-    if any(_is_below(path, root) for path in descriptors().values()):
+    end = time.monotonic() + _ENDING_S  # a thread that waited for a lock closes its descriptor at its turn
+    while any(_is_below(path, root) for path in descriptors().values()) and time.monotonic() < end:
         gc.collect()
+        time.sleep(0.01)
     return sorted(path for path in descriptors().values() if _is_below(path, root))
 
 

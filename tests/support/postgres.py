@@ -29,7 +29,7 @@ from tests.support.peer import environment
 
 VARIABLE = "SHARDSTORE_TEST_POSTGRES"
 _RUNNING = "SHARDSTORE_TEST_POSTGRES_OF_RUN"  # for the processes that a test starts
-_START_S = 60.0
+_START_S = 240.0
 _OPTIONS = (
     "fsync=off", "max_connections=200", "shared_buffers=64MB", "log_min_messages=fatal", "autovacuum_naptime=600",
     "max_wal_senders=4", "wal_level=replica", "full_page_writes=off",

@@ -284,10 +284,19 @@ def _tools() -> list[str]:
 
 
 def clone(attack: Attack) -> None:
-    """Copy the store while it is in use: the copy holds what was acknowledged before, and nothing that was never tried."""
+    """Copy the store while it is in use: the copy holds what was acknowledged before, and nothing that was never tried.
+
+    A tool that stands still between two pages of a file copies the later one with commits that the earlier one lacks.
+    That is damage, which a repair of the copy mends.
+    """
     copy = attack.place / "copy"
     least = attack.counts.total(1)
     _copy(attack.root, copy, attack.chance.choice(_tools()))
+    with Store(copy, create=False, allow_shared=True) as store:
+        torn = [one for one in store.verify().problems if one.kind == "damaged"]
+        if torn:
+            attack.done["between pages"] += len(torn)
+            store.verify(repair=True)
     attack.judge(copy, least, attack.counts.total(0))
     shutil.rmtree(copy)
 
