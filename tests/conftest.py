@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from shardstore import Store
@@ -25,6 +26,10 @@ from tests.support.readable import ReadableCopy
 from tests.support.sound import check_store
 
 leftovers.watch_connections()
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 _passed = pytest.StashKey[bool]()
 
 

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import termios
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -172,3 +174,19 @@ def _zygote() -> Zygote:
     made = Zygote()
     atexit.register(made.close)
     return made
+
+
+def it_waits(pid: int) -> bool:
+    """Wait until a command has a shard open, and a little longer; return whether it came to that."""
+    if sys.platform != "linux":
+        time.sleep(5)
+        return True
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                if str(entry.readlink()).endswith(".jsonl"):
+                    time.sleep(0.2)
+                    return True
+        time.sleep(0.02)
+    return False

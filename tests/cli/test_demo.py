@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_the_demo_loses_nothing() -> None:
     command = [sys.executable, "-m", "bench.demo", "--population", "personal", "--updates", "100", "--seconds", "0.5"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=600)
     assert "it is the same, session by session" in done.stdout, done.stderr
     assert "updates acknowledged, 0 lost" in done.stdout
     assert "most revised sessions" in done.stdout

@@ -5,14 +5,12 @@ from __future__ import annotations
 import errno
 import signal
 import subprocess
-import time
-from pathlib import Path
 
 import pytest
 from shardstore_cli import exits, failure
 
 from shardstore import Store, errors
-from tests.cli.shell import COMMAND, Shell, environment
+from tests.cli.shell import COMMAND, Shell, environment, it_waits
 
 
 @pytest.mark.parametrize(
@@ -115,31 +113,13 @@ def test_an_interrupt_leaves_with_130_and_a_sound_store(shell: Shell) -> None:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a run in the background ignores it
         )
         assert process.stderr is not None
-        if Path("/proc").exists():
-            _until_it_waits(process.pid)
-        else:
-            time.sleep(2)
+        assert it_waits(process.pid)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert b"Traceback" not in err
     with Store(shell.store) as store:
         assert store["k"].data == {"n": 1}
-
-
-def _until_it_waits(pid: int) -> None:
-    """Wait until the process has the shard open."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        for entry in Path(f"/proc/{pid}/fd").iterdir():
-            try:
-                if str(entry.readlink()).endswith(".jsonl"):
-                    time.sleep(0.2)
-                    return
-            except OSError:
-                pass
-        time.sleep(0.02)
-    pytest.fail("the command did not come to wait for the lock")
 
 
 def test_a_reader_that_leaves_is_no_error(shell: Shell) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from shardstore import Store
-from tests.cli.shell import COMMAND, Done, Shell, environment
+from tests.cli.shell import COMMAND, Done, Shell, environment, it_waits
 
 # Sends SIGINT to itself when a module is looked for; `{patch}` may take a protection out first.
 _AT_IMPORT = """
@@ -161,8 +161,8 @@ def test_the_caller_gets_its_handlers_back(busy: Shell) -> None:
     assert (done.code, done.err) == (0, "")
 
 
-def _interrupt(shell: Shell, words: list[str], when: Callable[[], bool]) -> Done:
-    """Send SIGINT to a command as soon as `when` holds."""
+def _interrupt(shell: Shell, words: list[str], when: Callable[[int], bool]) -> Done:
+    """Send SIGINT to a command as soon as `when` holds of its process."""
     process = subprocess.Popen(
         [*COMMAND, *words, "--store", str(shell.store)],
         stdout=subprocess.PIPE,
@@ -173,7 +173,7 @@ def _interrupt(shell: Shell, words: list[str], when: Callable[[], bool]) -> Done
     )
     try:
         deadline = time.monotonic() + 60
-        while not when():
+        while not when(process.pid):
             assert process.poll() is None and time.monotonic() < deadline, process.communicate()
             time.sleep(0.001)
         process.send_signal(signal.SIGINT)
@@ -193,7 +193,7 @@ def _source(shell: Shell, count: int) -> Path:
 def test_an_interrupted_import_says_what_is_left_and_can_be_repeated(shell: Shell) -> None:
     source = _source(shell, 4000)
     done = _interrupt(
-        shell, ["import", "openclaw", str(source)], lambda: len(list(shell.store.glob("shards/*/*.jsonl"))) > 20
+        shell, ["import", "openclaw", str(source)], lambda _: len(list(shell.store.glob("shards/*/*.jsonl"))) > 20
     )
     assert (done.code, done.out) == (130, "")
     first, following = done.err.splitlines()
@@ -212,7 +212,7 @@ def test_an_interrupted_import_tells_programs_too(shell: Shell) -> None:
     done = _interrupt(
         shell,
         ["import", "openclaw", str(source), "--json"],
-        lambda: len(list(shell.store.glob("shards/*/*.jsonl"))) > 5,
+        lambda _: len(list(shell.store.glob("shards/*/*.jsonl"))) > 5,
     )
     told = json.loads(done.err)
     assert (done.code, told["schema_version"], told["error"]["kind"], told["error"]["code"]) == (
@@ -227,7 +227,7 @@ def test_an_interrupted_delete_says_how_far_it_came(busy: Shell) -> None:
     words = ["delete", "agent:main:main", "agent:ops:hook", "--lock-timeout", "60"]
     gone: list[float] = []
 
-    def waits_for_the_second() -> bool:
+    def waits_for_the_second(_pid: int) -> bool:
         if store.get("agent:main:main") is None:
             gone.append(time.monotonic())
         return bool(gone) and time.monotonic() > gone[0] + 1
@@ -240,10 +240,7 @@ def test_an_interrupted_delete_says_how_far_it_came(busy: Shell) -> None:
 
 def test_an_interrupted_write_says_where_to_look(busy: Shell) -> None:
     with Store(busy.store) as store, store.edit("agent:ops:hook"):
-        begun = time.monotonic()
-        done = _interrupt(
-            busy, ["patch", "agent:ops:hook", "a=1", "--lock-timeout", "60"], lambda: time.monotonic() > begun + 1.5
-        )
+        done = _interrupt(busy, ["patch", "agent:ops:hook", "a=1", "--lock-timeout", "60"], it_waits)
     assert done.code == 130
     assert "`shardstore history agent:ops:hook` shows" in done.err
 

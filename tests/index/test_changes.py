@@ -106,7 +106,7 @@ def test_copies_and_others_are_not_taken_for_it(made: ChangeFile, tmp_path: Path
 
 def test_a_line_being_written_is_waited_for(made: ChangeFile, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that sees the beginning of an append sees all of it a moment later."""
-    monkeypatch.setattr(changes, "_UNFINISHED_S", (0.0, 0.05, 0.5))
+    monkeypatch.setattr(changes, "_UNFINISHED_S", (0.02,) * 500)
     whole = Path(made.path).read_bytes()
     made.append(NAMES[0])
     line = Path(made.path).read_bytes()[len(whole) :]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -289,6 +290,7 @@ def changed_in_its_middle_by_hand(root: Path, patch: Patch) -> None:
     assert lister.list(refresh=False)["s"] == {"n": 2}
     path = root / "shards" / name_of("s")
     data = path.read_bytes()
+    time.sleep(0.05)  # else an older kernel may give both writes one time
     path.write_bytes(data.replace(b'"n":1', b'"n":9'))
     lister.index.mark_changed(name_of("s"))
     assert "s" not in lister.list(refresh=False)

@@ -17,7 +17,7 @@ import pytest
 
 from shardstore._files.direct import rows
 from shardstore._files.file import CHECK_S
-from shardstore._files.index import directories, rebuild, refresh
+from shardstore._files.index import directories, rebuild, refresh, upkeep
 from shardstore._files.index.directories import NOTHING, Directories, Findings, ctime_of, is_settled
 from shardstore._files.index.upkeep import refresh_all
 from shardstore._files.layout import PREFIXES
@@ -457,8 +457,9 @@ def test_a_directory_that_cannot_be_listed_for_long_costs_nothing(
     catalog.close()
 
 
-def test_compact_waits_for_whoever_refreshes(pair: tuple[Actor, Actor]) -> None:
+def test_compact_waits_for_whoever_refreshes(pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch) -> None:
     """It promises to find everything: so it looks again when the other one is done."""
+    monkeypatch.setattr(upkeep, "_WAIT_S", 30.0)
     writer, lister = pair
     lister.list()
     path = Path(writer.layout.shard_path(NAME))

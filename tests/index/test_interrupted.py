@@ -108,9 +108,9 @@ def test_handlers_at_any_moment(store: Store) -> None:
     before = signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
     try:
-        end = time.monotonic() + 2.0
+        begun = time.monotonic()
         n = 0
-        while time.monotonic() < end:
+        while (passed := time.monotonic() - begun) < 2.0 or (calls["answered"] <= 20 and passed < 60.0):
             n += 1
             store.patch(f"k{n % 20}", {"n": n})
             assert len(store.list()) >= 20

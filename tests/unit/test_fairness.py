@@ -65,7 +65,8 @@ def test_one_is_first_and_the_others_see_it(three: list[Queue]) -> None:
     assert not two.is_taken()
 
 
-def test_the_line_is_in_the_order_of_arrival(three: list[Queue]) -> None:
+def test_the_line_is_in_the_order_of_arrival(three: list[Queue], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fairness, "_IN_QUEUE_S", 30)
     one, two, three_ = three
     order: list[int] = []
 
@@ -78,6 +79,7 @@ def test_the_line_is_in_the_order_of_arrival(three: list[Queue]) -> None:
     waits = []
     for me, line in ((2, two), (3, three_)):
         waits.append(in_background(enter, line, me))
+        until(lambda line=line: line._waiter is not None)  # type: ignore[misc]
         time.sleep(0.05)
     assert order == []
     one.leave()
@@ -99,7 +101,10 @@ def test_each_shard_has_its_own_line(marker: Path) -> None:
     two.close()
 
 
-def test_a_place_that_was_given_up_is_passed_on_or_taken_over(three: list[Queue]) -> None:
+def test_a_place_that_was_given_up_is_passed_on_or_taken_over(
+    three: list[Queue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fairness, "_IN_QUEUE_S", 30)
     one, two, three_ = three
     for _ in range(5):
         one.enter(None)
@@ -110,7 +115,7 @@ def test_a_place_that_was_given_up_is_passed_on_or_taken_over(three: list[Queue]
         until(lambda: not three_.is_taken())  # or the place of one who had given up is still taken
         one.enter(None)
         two.enter(soon(0.02))
-        back = in_background(two.enter, soon(5))
+        back = in_background(two.enter, soon(30))
         time.sleep(0.01)
         one.leave()
         back()
@@ -178,8 +183,11 @@ def two(tmp_path: Path, marker: Path) -> Iterator[list[tuple[FairLock, KernelLoc
         lines.close()
 
 
-def test_a_free_lock_is_left_to_those_in_line(two: list[tuple[FairLock, KernelLock]]) -> None:
+def test_a_free_lock_is_left_to_those_in_line(
+    two: list[tuple[FairLock, KernelLock]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A process that used up its slice, and finds another in the queue, leaves the free lock to it."""
+    monkeypatch.setattr(fairness, "_IN_QUEUE_S", 30)
     (mine, lock), (theirs, other) = two
     assert mine.wait(lock, None, 0)
     mine.leave()
@@ -227,8 +235,8 @@ def test_the_place_in_line_is_kept_when_the_file_was_replaced(two: list[tuple[Fa
     """Between the lock of the old file and that of the new one nobody gets past."""
     (mine, lock), (theirs, other) = two
     assert other.try_acquire()
-    waiting = in_background(mine.wait, lock, soon(5), 0)
-    time.sleep(0.1)
+    waiting = in_background(mine.wait, lock, soon(30), 0)
+    until(theirs._queue.is_taken)
     other.release()
     assert waiting() is True
     assert theirs._queue.is_taken()

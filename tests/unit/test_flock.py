@@ -224,9 +224,14 @@ def test_greenlets_never_wait_in_the_kernel(two: Two, monkeypatch: pytest.Monkey
     waited: list[int] = []
     real = flock._wait
     monkeypatch.setattr(flock, "is_cooperative", lambda: True)
-    monkeypatch.setattr(flock, "_wait", lambda fd: (waited.append(threading.get_ident()), real(fd))[1])
+
+    def wait(fd: int) -> None:
+        waited.append(threading.get_ident())
+        threading.Timer(0.05, one.release).start()
+        real(fd)
+
+    monkeypatch.setattr(flock, "_wait", wait)
     assert one.try_acquire()
-    threading.Timer(0.1, one.release).start()
     assert other.acquire(None)
     assert waited and threading.get_ident() not in waited
     other.release()
