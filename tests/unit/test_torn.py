@@ -185,3 +185,16 @@ def test_a_changed_newline_is_found_behind_what_looks_like_a_record() -> None:
     assert not _newline_changed(nested[:-1])
     assert not _newline_changed(nested.replace(b'"k"', b'"l"')[:-1] + b"x" + nested)
     assert not _newline_changed(b"")
+
+
+@pytest.mark.parametrize("hole", [b"\0", b"\n"])
+def test_the_beginning_of_a_record_in_front_of_a_sector_may_be_missing(hole: bytes) -> None:
+    """Of two that were under way: the first one lacks its first bytes, the second one its last. No newline was changed."""
+    first, second = disk.line({"rev": 2, "at": 5, "set": {"a": 1}}), disk.line({"rev": 3, "at": 6, "set": {"a": 2}})
+    for missing in (1, 4, 7, 16):
+        tail = hole * missing + first[missing:] + second[:-5]
+        assert _newline_changed(tail) == (missing < 8)
+        assert classify_tail(tail, 4096 - missing, first=False) is None
+        if missing < 8:
+            assert classify_tail(tail, 4000, first=False) == "the newline behind a record was changed"
+            assert classify_tail(tail, 4096 - missing - 1, first=False) is not None
