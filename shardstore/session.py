@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from shardstore import _codec as codec
-from shardstore._row import COLUMNS
+from shardstore._row import COLUMNS, Candidate, PackedRow
 from shardstore.log import NOT_ON_A_LOOP, Log, moment
 
 if TYPE_CHECKING:
@@ -173,9 +173,7 @@ class SessionInfo:
     ['agent:chat']
     """
 
-    __slots__ = ("_answer", "_only", "_order_by", "_unpacked")
-
-    _unpacked: Row  # set on first use
+    __slots__ = ("_answer", "_only", "_order_by")
 
     def __init__(self, answer: Answer, order_by: str, only: Sequence[str] | None) -> None:
         self._answer = answer
@@ -184,11 +182,10 @@ class SessionInfo:
 
     @property
     def _row(self) -> Row:
-        try:
-            return self._unpacked
-        except AttributeError:
-            self._unpacked = row = self._answer.row
-        return row
+        answer = self._answer
+        if isinstance(answer, PackedRow):
+            answer = self._answer = Candidate(answer.row, answer.position)
+        return answer.row
 
     @property
     def key(self) -> str:
