@@ -1,4 +1,4 @@
-"""A session's row: what a list shows and decides by. Every engine makes it alike, also which fields stand in it."""
+"""The row of a session: what a list shows, filters and orders by. Every engine chooses the same fields for it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
 
 class PackedRow(NamedTuple):
-    """A row as an engine stores it: most of what a list returns is never looked at, and is not unpacked."""
+    """A row as the catalog stores it. A list returns many that nobody looks at, so it is unpacked on first use."""
 
     key: str
     position: Position
@@ -102,7 +102,7 @@ class Projection:
 
 
 def fitting(small: dict[str, bytes]) -> dict[str, bytes]:
-    """Return as many fields as there is room for, the first ones first."""
+    """Return the fields that there is room for; earlier ones come before later ones."""
     chosen: dict[str, bytes] = {}
     room = FIELDS_BYTES_MAX - 1  # for the opening brace; each field has a comma or the closing brace behind it
     for name, raw in small.items():

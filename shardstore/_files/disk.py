@@ -159,7 +159,7 @@ def make_directory(path: str | os.PathLike[str]) -> bool:
 
 
 def add_directory(path: str | os.PathLike[str]) -> None:
-    """Create a directory unless it is there, and put its name on the medium: what is moved into it must stay found."""
+    """Create a directory unless it is there. Sync a new one's name: a power cut must not take what is moved into it."""
     if make_directory(path):
         sync_directory(os.path.dirname(path))
 

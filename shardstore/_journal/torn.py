@@ -31,7 +31,7 @@ def classify_tail(tail: bytes, offset: int, *, first: bool) -> str | None:  # no
         if durable:
             return "" if start == 0 else "damage in front of a durable record"
         return None if _sector_missing(tail, offset, start) else "damage in front of a whole record"
-    # The few bytes of a record in front of a sector's border may be missing, and what follows it be cut off as well.
+    # A power cut may lose the first bytes of a record, up to the end of a sector, and cut off the record behind it.
     if _newline_changed(tail) and not _sector_missing(tail, offset, record.BODY):
         return "the newline behind a record was changed"
     if not first:

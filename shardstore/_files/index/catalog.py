@@ -78,7 +78,7 @@ class Meta(NamedTuple):
 
     @property
     def edition(self) -> tuple[str, int]:
-        """Which one of all catalogs that were published."""
+        """What tells this catalog from every other one that was published."""
         return self.file, self.mark
 
 
