@@ -73,7 +73,7 @@ def _newline_changed(tail: bytes) -> bool:
 
 
 def _sector_missing(tail: bytes, offset: int, stop: int) -> bool:
-    """Return whether a sector of tail[:stop] was never written: all zero, or still preallocated newlines.
+    """Return whether a sector of tail[:stop] was never written: it holds zeros and preallocated newlines alone.
 
     `offset` is the place of tail[0] in the file. A sector that reaches past `stop` is known to be written.
     """
@@ -82,8 +82,7 @@ def _sector_missing(tail: bytes, offset: int, stop: int) -> bool:
         end = start + SECTOR - (offset + start) % SECTOR
         if end > stop:
             return False
-        sector = tail[start:end]
-        if not sector.strip(b"\n") or not sector.strip(b"\0"):
+        if not tail[start:end].strip(b"\n\0"):
             return True
         start = end
     return False

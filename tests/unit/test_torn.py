@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from shardstore._files import file
 from shardstore._journal import replay as journal
 from shardstore._journal.torn import _newline_changed, _sector_missing, classify_tail
 from tests.support import disk
@@ -198,3 +199,36 @@ def test_the_beginning_of_a_record_in_front_of_a_sector_may_be_missing(hole: byt
         if missing < 8:
             assert classify_tail(tail, 4000, first=False) == "the newline behind a record was changed"
             assert classify_tail(tail, 4096 - missing - 1, first=False) is not None
+
+
+def appended(before: bytes, end: int, line: bytes, *, durable: bool) -> bytes:
+    """Return what a file with this journal of `end` bytes holds after an append, with the space that it leaves."""
+    data = before[:end] + line
+    if len(data) <= len(before):
+        return data.ljust(len(before), b"\n")
+    room = durable or len(line) < file._LONG_BYTES
+    return data.ljust(file.size_with_space(len(data)) if room else len(data) + 1, b"\n")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_mixture_of_sectors_of_unsynced_records_is_a_torn_tail(seed: int) -> None:
+    """Each sector is as it was before, or behind any of up to three commits: the session is as it was synced, or later."""
+    rng = random.Random(seed)
+    durable, new = rng.random() < 0.5, rng.random() < 0.2
+    made = lines(4, durable=False, size=rng.randrange(20, 700))
+    synced = 0 if new else 1
+    end = len(made[0]) * synced
+    space = rng.choice([0, 1, file.size_with_space(end) - end]) if synced else 0
+    versions = [(made[0] * synced).ljust(end + space, b"\n")]
+    for number, line in enumerate(made[synced : synced + rng.choice([1, 2, 3])]):
+        if durable and number == 0:  # of a group the first alone says so
+            line = lines(synced + 1, durable=True, size=rng.randrange(20, 700))[synced]
+        versions.append(appended(versions[-1], end, line, durable=durable and number == 0))
+        end += len(line)
+    padded = [one.ljust(len(versions[-1]), b"\0") for one in versions]
+    for _ in range(300):
+        mixed = b"".join(rng.choice(padded)[at : at + SECTOR] for at in range(0, len(padded[0]), SECTOR))
+        for size in {len(one) for one in versions}:
+            found = rev_or_damage(mixed[:size])
+            assert isinstance(found, int), found
+            assert found >= synced
