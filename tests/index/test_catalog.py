@@ -8,10 +8,12 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from shardstore import Store
+from shardstore._files import forking
 from shardstore._files.change_file.file import Unusable
 from shardstore._files.direct.rows import NO_FILE, NoSession, SessionRow, ShardProjection, digest_of
 from shardstore._files.index import catalog
@@ -20,6 +22,7 @@ from shardstore._files.layout import shard_name
 from shardstore._journal.replay import replay
 from tests.index.test_indexed import fill
 from tests.support import disk
+from tests.support.actions import in_background
 
 META = Meta("settings", "life", "changes.0123456789abcdef", 7)
 
@@ -44,6 +47,52 @@ def made(tmp_path: Path) -> Iterator[Catalog]:
     opened = Catalog(path, ["n"], write=True)
     yield opened
     opened.close()
+
+
+def test_a_thread_may_go_on_with_the_connection_of_another(made: Catalog) -> None:
+    """One at a time: a store's threads share them."""
+    assert in_background(made.begin)() == META
+    in_background(made.end)()
+
+
+def test_how_a_connection_keeps_and_writes_pages(made: Catalog) -> None:
+    """Nothing is synced, and no journal is left behind; no page is mapped, for a file that is cut off kills who maps it."""
+    reader = Catalog(made.path, ["n"], write=False)
+    asked = ("cache_size", "mmap_size", "journal_mode", "synchronous", "temp_store", "cache_spill")
+    found = [[one._db.execute(f"PRAGMA {what}").fetchone()[0] for what in asked] for one in (made, reader)]
+    assert found[0] == [-4000, 0, "memory", 0, 2, 0]
+    assert found[1][:2] == [-4000, 0]
+    reader.close()
+
+
+def test_a_fork_waits_while_sqlite_is_called(made: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From opening a connection to closing it, but while a rebuild reads shards, which takes long."""
+    seen: list[tuple[str, bool]] = []
+
+    def note(what: str) -> None:
+        seen.append((what, id(fresh) in forking._users))
+
+    def batches() -> Iterator[list[SessionRow | NoSession]]:
+        for key in "ab":
+            note("read")
+            yield [session(key, n=1)]
+
+    fresh = Catalog.create(str(tmp_path / "fresh"), ["n"])
+    note("opened")
+    real = catalog._record
+    monkeypatch.setattr(catalog, "_record", lambda one: (note("insert"), real(one))[1])
+    fresh.fill(batches(), {}, META)
+    note("filled")
+    forking.end_use(fresh)
+    close = fresh._db.close
+    fresh._db = mock.Mock(close=lambda: note("close"))
+    fresh.close()
+    note("closed")
+    close()
+    assert seen == [
+        ("opened", True), ("read", False), ("insert", True), ("read", False), ("insert", True), ("filled", True),
+        ("close", True), ("closed", False),
+    ]  # fmt: skip
 
 
 def test_one_that_cannot_be_used_is_closed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

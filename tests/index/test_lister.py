@@ -93,8 +93,11 @@ def test_why_the_index_cannot_be_made_is_an_error(pair: tuple[Actor, Actor], mon
         one.lister.rebuild()
     assert caught.value.errno == errno.ENOSPC
     change_file(writer.root).unlink()
+    noted = mock.Mock()
+    monkeypatch.setattr(lister.events, "note", noted)
     assert one.list() == truth(writer.root)
     assert one.lister.problem == str(full)
+    assert (noted.call_args[0][0], noted.call_args[0][-1]) == ("index", str(full))
 
 
 def test_who_may_not_write_the_change_file_reads_it(pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch) -> None:

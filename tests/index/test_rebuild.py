@@ -39,9 +39,12 @@ def test_it_is_made_by_one_at_a_time(pair: tuple[Actor, Actor]) -> None:
     assert not lister.lister.rebuild()
     assert change_file(writer.root) == before
     holder.unlock()
-    assert lister.lister.rebuild()
+    with mock.patch.object(rebuild.events, "note") as noted, mock.patch.object(rebuild.events, "measured") as measured:
+        assert lister.lister.rebuild()
     assert change_file(writer.root) != before
     assert is_current(writer.root)
+    (took,) = [call.args[1] for call in measured.call_args_list if call.args[0] == "rebuild"]
+    assert 0 < took == noted.call_args[0][3] < 600
 
 
 def test_two_makers_leave_one_index_or_none(pair: tuple[Actor, Actor], monkeypatch: pytest.MonkeyPatch) -> None:

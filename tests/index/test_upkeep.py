@@ -6,7 +6,7 @@ import itertools
 
 from shardstore._files.change_file.file import ChangeFile
 from shardstore._files.index.upkeep import vacuum
-from tests.index.actors import Actor, change_file, index_files, truth
+from tests.index.actors import Actor, change_file, index_files, is_current, truth
 
 counter = itertools.count(1000)
 
@@ -36,6 +36,7 @@ def test_vacuum_sweeps_what_the_dead_left(pair: tuple[Actor, Actor]) -> None:
         writer.delete(f"many{n}")
     lister.list()
     assert vacuum(lister.lister) > 100_000
+    assert is_current(writer.root), "it is sealed again"
     assert {path.name for path in index_files(writer.root)} == before
     assert lister.list(refresh=False) == truth(writer.root)
     writer.write("k1", n=next(counter))
