@@ -8,12 +8,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from shardstore._files.direct import shards
-from shardstore._files.direct.rows import Busy, NoSession, SessionRow
-from shardstore.errors import StoreNotFound
+from shardstore._files.direct.rows import Busy, NoSession, SessionRow, fingerprint_of
+from shardstore.errors import StoreIOError, StoreNotFound
 from tests.index.actors import Actor, name_of
 
 Make = Callable[..., Actor]
@@ -163,3 +164,116 @@ def test_a_directory_is_listed_with_its_inodes(one: Actor) -> None:
         one.place.shards.list_directory(empty)
     one.layout.marker.write_bytes(marker)
     Path(one.layout.shard_path(empty)).mkdir(0o700)
+
+
+@pytest.mark.parametrize(
+    ("call", "doing", "ask"),
+    [
+        ("open", "reading a shard", lambda reader: reader.read(NAME)),
+        ("scandir", "listing the shards", lambda reader: reader.list_directory(NAME[:2])),
+        ("lstat", "looking at a shard", lambda reader: reader.fingerprint(NAME)),
+    ],
+)
+def test_what_says_nothing_of_a_file_is_an_error(
+    one: Actor, monkeypatch: pytest.MonkeyPatch, call: str, doing: str, ask: Callable[[shards.ShardReader], Any]
+) -> None:
+    """Out of memory is no reason to take a session for absent."""
+    reader = one.place.shards
+    with monkeypatch.context() as patch:
+        patch.setattr(shards.os, call, mock.Mock(side_effect=OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))))
+        with pytest.raises(StoreIOError, match=f"while {doing}") as caught:
+            ask(reader)
+    assert caught.value.errno == errno.ENOMEM
+    assert str(caught.value.filename) in (one.layout.shard_path(NAME), one.layout.shard_path(NAME[:2]))
+
+
+def test_a_file_that_is_not_there_has_no_fingerprint(one: Actor) -> None:
+    assert one.place.shards.fingerprint(name_of("nobody")) is None
+    assert one.place.shards.fingerprint(NAME) == fingerprint_of(os.lstat(one.layout.shard_path(NAME)))
+
+
+def test_every_name_is_yielded_with_those_that_are_known(one: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing may miss a file; both of two may. It is in the portion of its directory."""
+    missed = name_of("missed")
+    found = list(one.place.shards.names({missed, NAME}))
+    assert set().union(*found) == {missed, NAME}
+    assert all(len({name[:2] for name in portion}) <= 1 for portion in found)
+    listings = iter([{}, {NAME: 1}] * 256)
+    monkeypatch.setattr(one.place.shards, "list_directory", lambda _: next(listings))
+    assert all(NAME in portion for portion in one.place.shards.names(set()))
+
+
+def test_the_committed_state_is_read_beside_a_writer(one: Actor) -> None:
+    """And what was read is kept, unless it was read under the lock, or the caller does not want it."""
+    reader = one.place.shards
+    with one.writing("s", n=1):
+        found, state = reader.state(NAME, keep=False)
+        assert isinstance(found, SessionRow)
+        assert (state.rev, list(reader._kept)) == (1, [])
+    reader.read_locked(NAME)
+    assert not reader._kept
+    reader.state(NAME)
+    assert list(reader._kept) == [NAME]
+    assert reader._locked == set()
+
+
+def test_an_empty_file_is_no_session_each_time(one: Actor) -> None:
+    one.pool.close()
+    Path(one.layout.shard_path(NAME)).write_bytes(b"")
+    for _ in range(2):
+        assert one.place.shards.read(NAME) == NoSession(NAME, "absent", "empty")
+    assert not one.place.shards._kept
+
+
+def test_records_are_read_on_again_and_again(one: Actor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind each one that was read there is space, which is none of it."""
+    reader = one.place.shards
+    reader.read(NAME)
+    monkeypatch.setattr(shards, "read_file", mock.Mock(side_effect=AssertionError("the whole file is read")))
+    starts: list[int] = []
+    real = shards.disk.read_all
+    monkeypatch.setattr(
+        shards.disk, "read_all", lambda fd, start, size: (starts.append(start), real(fd, start, size))[1]
+    )
+    for number in range(1, 5):
+        one.write("s", n=number)
+        for _ in range(2):
+            found = reader.read(NAME)
+            assert isinstance(found, SessionRow)
+            assert found.row.rev == number + 1
+    assert len(starts) == 4
+    assert min(starts) > 0
+
+
+def test_one_that_is_too_large_to_keep_leaves_the_others(actor: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fills the room to the byte is kept."""
+    made = actor()
+    reader = made.place.shards
+    weights = {}
+    for key in ("a", "b", "large"):
+        made.write(key, text="x" * (5000 if key == "large" else 10))
+        weights[key] = shards._weight(reader._read(name_of(key), locked=False, keep=False)[1])
+    monkeypatch.setattr(shards, "_KEPT_BYTES_MAX", weights["a"] + weights["b"])
+    assert weights["large"] > weights["a"] + weights["b"]
+    for key in ("a", "b", "large"):
+        reader.read(name_of(key))
+    assert list(reader._kept) == [name_of("a"), name_of("b")]
+    monkeypatch.setattr(shards, "_KEPT_BYTES_MAX", weights["large"])
+    reader.read(name_of("large"))
+    assert list(reader._kept) == [name_of("large")]
+    assert reader._kept_bytes == weights["large"]
+
+
+def test_a_forked_child_keeps_no_lock_of_its_parent(one: Actor) -> None:
+    """The descriptors that may hold one are closed; what was kept may be half changed by a thread of the parent."""
+    reader = one.place.shards
+    reader.read(NAME)
+    fd = os.open(one.layout.shard_path(NAME), os.O_RDONLY)
+    reader._locked.add(fd)
+    reader._keeping.acquire()
+    reader.after_fork()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+    assert (reader._locked, list(reader._kept), reader._kept_bytes) == (set(), [], 0)
+    reader.read(NAME)
+    assert list(reader._kept) == [NAME]

@@ -99,7 +99,12 @@ MODULES = {
         "index/test_views.py",
         "index/test_damage.py",
     ),
-    "_files/direct/shards": ("index/test_shards.py", "index/test_refresh.py", "index/test_damage.py"),
+    "_files/direct/shards": (
+        "index/test_shards.py",
+        "index/test_refresh.py",
+        "index/test_damage.py",
+        "index/test_deviations.py",
+    ),
     "_files/index/refresh": (
         "index/test_refresh.py",
         "index/test_rebuild.py",
